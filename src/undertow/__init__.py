@@ -1,0 +1,38 @@
+"""undertow: the LSTM you can see through, at full speed.
+
+Public names are loaded on first use, so that ``import undertow`` needs neither torch nor the
+command line and stays fast. ``LSTM`` and ``RNN`` need torch; ``equations`` needs NumPy alone.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from undertow import equations as equations
+    from undertow import problems as problems
+    from undertow.nn import LSTM as LSTM
+    from undertow.nn import RNN as RNN
+
+__version__ = "0.1.0"
+
+# public name -> module that defines it; a module's own name stands for the module itself
+_PUBLIC = {
+    "LSTM": "undertow.nn",
+    "RNN": "undertow.nn",
+    "equations": "undertow.equations",
+    "problems": "undertow.problems",
+}
+__all__ = ["LSTM", "RNN", "__version__", "equations", "problems"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'undertow' has no attribute {name!r}")
+    module = import_module(_PUBLIC[name])
+    value = module if module.__name__ == f"undertow.{name}" else getattr(module, name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

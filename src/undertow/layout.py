@@ -1,0 +1,31 @@
+"""Gate order, parameter names and shapes: the one place that knows how weights are laid out.
+
+Gates are i, f, g, o in that order, as in torch (g, the input modulation, is torch's "cell" gate).
+A layer holds, per direction, weight_ih [G*H, C], weight_hh [G*H, R], bias_ih and bias_hh [G*H] and,
+with projections, weight_hr [P, H], where R = P if projected else H. The LSTM has G = 4 stacked
+blocks of H rows, the plain RNN has G = 1.
+"""
+
+from typing import TypeVar
+
+GATES = ("i", "f", "g", "o")
+N_GATES = {"lstm": 4, "rnn": 1}
+
+Array = TypeVar("Array")
+
+
+def gate(stacked: Array, name: str, hidden_size: int) -> Array:
+    """The rows of one gate: ``stacked`` [4*H, ...] -> [H, ...], a view."""
+    k = GATES.index(name)
+    return stacked[k * hidden_size : (k + 1) * hidden_size]  # type: ignore[index,no-any-return]
+
+
+def parameter_names(layer: int, reverse: bool, bias: bool, projected: bool) -> list[str]:
+    """The state_dict names of one layer and direction, in torch's order.
+
+    >>> parameter_names(0, True, True, False)
+    ['weight_ih_l0_reverse', 'weight_hh_l0_reverse', 'bias_ih_l0_reverse', 'bias_hh_l0_reverse']
+    """
+    kinds = ["weight_ih", "weight_hh"] + ["bias_ih", "bias_hh"] * bias + ["weight_hr"] * projected
+    suffix = f"_l{layer}" + "_reverse" * reverse
+    return [kind + suffix for kind in kinds]

@@ -6,7 +6,7 @@ with projections, weight_hr [P, H], where R = P if projected else H. The LSTM ha
 blocks of H rows, the plain RNN has G = 1.
 """
 
-from typing import TypeVar
+from typing import Any, TypeVar
 
 GATES = ("i", "f", "g", "o")
 N_GATES = {"lstm": 4, "rnn": 1}
@@ -18,6 +18,29 @@ def gate(stacked: Array, name: str, hidden_size: int) -> Array:
     """The rows of one gate: ``stacked`` [4*H, ...] -> [H, ...], a view."""
     k = GATES.index(name)
     return stacked[k * hidden_size : (k + 1) * hidden_size]  # type: ignore[index,no-any-return]
+
+
+def unpack(gates: Any) -> tuple[Any, ...]:
+    """The gates i, f, g, o of ``gates`` [..., 4, H], each [..., H], as views."""
+    return tuple(gates[..., k, :] for k in range(len(GATES)))
+
+
+def check_shape(name: str, array: Any, *expected: int) -> None:
+    """Raise ValueError, naming the argument, unless ``array`` has exactly this shape."""
+    if tuple(array.shape) != expected:
+        raise ValueError(f"{name}: expected shape {list(expected)}, got {list(array.shape)}")
+
+
+def check_weights(n_gates: int, input_size: int, weight_ih: Any, weight_hh: Any, bias: Any = None) -> int:
+    """Raise ValueError unless the weights of an unprojected layer fit each other; return hidden_size."""
+    if len(weight_hh.shape) != 2:
+        raise ValueError(f"weight_hh: expected shape [{n_gates}*H, H], got {list(weight_hh.shape)}")
+    H = int(weight_hh.shape[1])
+    check_shape("weight_hh", weight_hh, n_gates * H, H)
+    check_shape("weight_ih", weight_ih, n_gates * H, input_size)
+    if bias is not None:
+        check_shape("bias", bias, n_gates * H)
+    return H
 
 
 def parameter_names(layer: int, reverse: bool, bias: bool, projected: bool) -> list[str]:

@@ -1,0 +1,65 @@
+"""What a pass leaves behind: plain records of arrays, shared by the equations and the kernels.
+
+Entries stand in the order in which steps were processed. A forward-running layer processes
+t = 0..T-1; a reverse layer t = T-1..0, so its entry s belongs to time T-1-s. In ``h`` and ``c``
+index 0 is the initial state and index s+1 the state after step s; the last is h_n, c_n. Past a
+sequence's own end ``h`` and ``c`` are carried unchanged and ``gates`` are zero.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]  # float64 from the equations, float32 or float64 from a kernel
+Lengths = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Tape:
+    """What the LSTM's backward needs of its forward: one layer, one direction."""
+
+    gates: Array  # [T, N, 4, H], after the activation, in the order i, f, g, o
+    h: Array  # [T+1, N, H]
+    c: Array  # [T+1, N, H]
+    lengths: Lengths | None = None  # [N], None: every sequence has T steps
+    reverse: bool = False
+
+
+@dataclass(frozen=True)
+class RNNTape:
+    """The same for the plain RNN, whose only state is h."""
+
+    h: Array  # [T+1, N, H]
+    lengths: Lengths | None = None  # [N]
+    reverse: bool = False
+
+
+@dataclass(frozen=True)
+class RNNGradients:
+    """∂E/∂(everything) of one plain RNN layer. ``dx`` is in time order, the rest as in the tape."""
+
+    dx: Array  # [T, N, C]
+    dweight_ih: Array  # [G*H, C]
+    dweight_hh: Array  # [G*H, H]
+    dbias: Array  # [G*H], the gradient of bias_ih and of bias_hh alike
+    dgates: Array  # [T, N, G, H], with respect to the gates before the activation
+    dh: Array  # [T+1, N, H], total: through y_t and through every later step
+
+    @property
+    def dh_0(self) -> Array:
+        """Gradient of the initial hidden state, [N, H]."""
+        return self.dh[0, :]
+
+
+@dataclass(frozen=True)
+class Gradients(RNNGradients):
+    """The same for an LSTM layer (G = 4), with the gradient of the cell."""
+
+    dc: Array  # [T+1, N, H], total: through h_t and through every later step
+
+    @property
+    def dc_0(self) -> Array:
+        """Gradient of the initial cell state, [N, H]."""
+        return self.dc[0, :]

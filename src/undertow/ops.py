@@ -113,6 +113,11 @@ def _transformed() -> bool:
     )
 
 
+def _batched(t: Tensor | None) -> bool:
+    """Whether t is one of many, as autograd.grad(is_grads_batched=True) makes them."""
+    return t is not None and torch._C._functorch.is_legacy_batchedtensor(t)
+
+
 def _own_memory(t: Tensor) -> bool:
     return t.is_cpu and type(t) in _OWN_MEMORY and not t.is_neg()
 
@@ -180,7 +185,7 @@ class _Native(torch.autograd.Function):
     def backward(ctx: Any, *douts: Tensor | None) -> Any:
         batch_sizes, y, gates, c, *args = ctx.saved_tensors
         wanted = ctx.needs_input_grad[3:]
-        if torch.is_grad_enabled() or _transformed():
+        if torch.is_grad_enabled() or _transformed() or any(map(_batched, douts)):
             grads = _plain_backward(ctx.cell, args, douts, wanted, ctx.reverse, batch_sizes)
         else:
             tape = (y, gates, c)

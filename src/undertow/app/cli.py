@@ -1,0 +1,84 @@
+"""The command ``undertow``: its verbs, loaded only when called, and its way of failing.
+
+``undertow --help`` must answer at once, so neither torch nor any verb's file is imported for it.
+"""
+
+import os
+import sys
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+from undertow import __version__
+from undertow.app.errors import UserError
+
+# verb -> what it does; the function of that name in the module of that name does it
+VERBS = {
+    "train": "Train an LSTM on a text, a table or a built-in problem.",
+    "generate": "Write text with a trained language model.",
+    "predict": "Forecast or label a table with a trained model.",
+    "info": "Say what is in a run folder.",
+    "demo": "Watch an LSTM learn what a plain RNN cannot.",
+    "bench": "Measure this machine's speed against torch.nn.LSTM.",
+}
+
+
+class Verbs(TyperGroup):
+    """Lists verbs from the table above; imports one when it is about to run."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return [verb for verb in VERBS if find_spec(f"undertow.app.{verb}")]
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        if cmd_name not in self.list_commands(ctx):
+            return None
+        return TyperCommand(cmd_name, help=VERBS[cmd_name])
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        name, command, rest = super().resolve_command(ctx, args)
+        return name, load(name) if name and command else command, rest
+
+
+def load(verb: str) -> Any:
+    """The command of one verb, with its options."""
+    module = import_module(f"undertow.app.{verb}")
+    alone = typer.Typer(add_completion=False, rich_markup_mode="rich")
+    alone.command(name=verb, help=None)(getattr(module, verb))
+    return typer.main.get_command(alone)
+
+
+app = typer.Typer(cls=Verbs, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+
+
+def say_version(asked: bool) -> None:
+    if asked:
+        print(f"undertow {__version__}")
+        raise typer.Exit
+
+
+@app.callback(epilog="undertow VERB --help says more about one verb. Start with: undertow train FILE")
+def undertow(
+    version: Annotated[
+        bool, typer.Option("--version", callback=say_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """LSTM networks you can see through, at full speed."""
+
+
+def main() -> None:
+    """Run the command line; a UserError becomes one line on stderr and exit code 2."""
+    try:
+        app(prog_name="undertow")
+    except UserError as error:
+        print(f"undertow: {error}", file=sys.stderr)
+        sys.exit(2)
+    except BrokenPipeError:  # the reader of our output has gone, as in `undertow generate RUN | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,58 @@
+"""What a task offers to the training loop, and which task a source stands for."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from torch import Tensor
+
+from undertow.app.objective import Batch, Objective
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What the data ask of the model; see ModelConfig."""
+
+    outputs: int
+    every_step: bool
+    inputs: int = 0
+    symbols: int = 0
+    residual: int = -1
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """A forecast or guess that needs no learning, and its error in the objective's unit."""
+
+    name: str
+    value: float
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the data turned out to hold, for config.json: how to read further data the same way."""
+
+    lines: list[str] = field(default_factory=list)  # said to the user
+    values: dict[str, Any] = field(default_factory=dict)  # vocabulary, columns, classes ...
+    baselines: list[Baseline] = field(default_factory=list)
+
+
+class Task(Protocol):
+    """Data ready for training: what ``loop`` needs and nothing else."""
+
+    objective: Objective
+    shape: Shape
+    facts: Facts
+    evaluations: int  # an epoch
+
+    def buffers(self) -> dict[str, Tensor]:
+        """The model's normaliser, fitted on the training part alone."""
+
+    def steps_per_epoch(self) -> int:
+        """Optimiser steps in one epoch."""
+
+    def train_batches(self, epoch: int) -> Iterator[Batch]:
+        """The batches of one epoch, the same ones whenever the same epoch is asked for."""
+
+    def validation_batches(self) -> Iterator[Batch]:
+        """All of the validation part, in a fixed order."""

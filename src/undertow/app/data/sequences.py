@@ -1,0 +1,5 @@
+"""Soon."""
+
+
+class SequenceTask:
+    pass

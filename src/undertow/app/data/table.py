@@ -1,0 +1,5 @@
+"""Soon."""
+
+
+class ForecastTask:
+    pass

@@ -1,0 +1,128 @@
+"""Text as a sequence of symbols: predict the next one at every step.
+
+The text is cut into N lanes that are read side by side, T symbols at a time, with the state carried
+from one window to the next (truncated back-propagation through time). The last part validates.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from undertow.app.config import DataConfig
+from undertow.app.data import Facts, Shape
+from undertow.app.errors import UserError
+from undertow.app.objective import Batch, Objective
+
+MOST_CHARACTERS = 1000  # more distinct ones than this: bytes serve better
+VALIDATION_LANES = 16  # each lane starts from a zero state, so few of them
+VALIDATION_WINDOW = 256  # T when measuring; the state is carried, so it changes nothing
+
+
+@dataclass(frozen=True)
+class Alphabet:
+    """Symbols and their numbers: characters in code point order, or the 256 bytes (characters None)."""
+
+    characters: str | None
+
+    @property
+    def size(self) -> int:
+        return 256 if self.characters is None else len(self.characters)
+
+    @property
+    def unit(self) -> str:
+        return "byte" if self.characters is None else "char"
+
+    def encode(self, text: str) -> NDArray[np.int64]:
+        """Numbers of the symbols of ``text``; raises UserError for a character never seen in training."""
+        if self.characters is None:
+            return np.frombuffer(text.encode(), np.uint8).astype(np.int64)
+        number = {character: k for k, character in enumerate(self.characters)}
+        for place, character in enumerate(text):
+            if character not in number:
+                raise UserError(
+                    f"--prompt: character {character!r} at position {place + 1} is not in the text "
+                    f"that the model learnt"
+                )
+        return np.array([number[character] for character in text], np.int64)
+
+
+def read_text(path: Path, as_bytes: bool) -> tuple[Alphabet, NDArray[np.int64]]:
+    """The alphabet of a file and its symbols, numbered; bytes where it is no readable UTF-8."""
+    raw = path.read_bytes()
+    try:
+        text = None if as_bytes else raw.decode("utf-8")
+    except UnicodeDecodeError:
+        text = None
+    if text is not None:
+        points = np.frombuffer(text.encode("utf-32-le"), np.uint32)
+        distinct, symbols = np.unique(points, return_inverse=True)
+        if len(distinct) <= MOST_CHARACTERS:
+            return Alphabet("".join(map(chr, distinct))), symbols.astype(np.int64)
+    return Alphabet(None), np.frombuffer(raw, np.uint8).astype(np.int64)
+
+
+def lanes(symbols: NDArray[np.int64], n: int, steps: int) -> Iterator[Batch]:
+    """Windows of ``steps`` symbols from ``n`` lanes read side by side, state carried."""
+    length = (len(symbols) - 1) // n
+    x = torch.from_numpy(symbols[: n * length].reshape(n, length).T)  # [length, N]
+    y = torch.from_numpy(symbols[1 : n * length + 1].reshape(n, length).T)  # [length, N]
+    for start in range(0, length, steps):
+        yield Batch(x[start : start + steps], y[start : start + steps], carried=start > 0)
+
+
+class TextTask:
+    """A language model over the characters or bytes of one file."""
+
+    evaluations = 2
+
+    def __init__(self, config: DataConfig, batch_size: int, seed: int) -> None:
+        path = Path(config.source)
+        self.alphabet, symbols = read_text(path, config.as_bytes)
+        self.steps, self.batch_size = config.steps, batch_size
+        held_back = int(len(symbols) * config.validation)
+        self.train, self.validation = np.split(symbols, [len(symbols) - held_back])
+        self._check_length(path, len(symbols))
+        self.shape = Shape(outputs=self.alphabet.size, every_step=True, symbols=self.alphabet.size)
+        unit = self.alphabet.unit
+        self.objective = Objective("bits", f"bits/{unit}")
+        self.facts = Facts(
+            lines=[
+                f"{len(symbols):,} {unit}s, {len(np.unique(symbols))} different; "
+                f"the last {held_back:,} validate"
+            ],
+            values={"characters": self.alphabet.characters},
+        )
+
+    def _check_length(self, path: Path, length: int) -> None:
+        needed = self.batch_size * (self.steps + 1)
+        if len(self.train) < needed:
+            raise UserError(
+                f"{path}: {length} symbols are too few: --batch-size {self.batch_size} lanes of "
+                f"--steps {self.steps} need {needed} for training, it has {len(self.train)}; make either smaller"
+            )
+        if len(self.validation) < 2:
+            raise UserError(f"{path}: {length} symbols leave nothing to validate; raise --validation")
+
+    def buffers(self) -> dict[str, Tensor]:
+        return {}
+
+    def steps_per_epoch(self) -> int:
+        return -(-((len(self.train) - 1) // self.batch_size) // self.steps)
+
+    def train_batches(self, epoch: int) -> Iterator[Batch]:
+        return lanes(self.train, self.batch_size, self.steps)
+
+    def validation_batches(self) -> Iterator[Batch]:
+        n = min(VALIDATION_LANES, len(self.validation) - 1)
+        return lanes(self.validation, n, VALIDATION_WINDOW)
+
+
+def alphabet_of(facts: dict[str, Any]) -> Alphabet:
+    """The alphabet that a run's config.json keeps."""
+    return Alphabet(facts["characters"])

@@ -1,0 +1,82 @@
+"""Which task a source stands for, and why."""
+
+from pathlib import Path
+from typing import Any
+
+from undertow import problems
+from undertow.app.errors import UserError, one_of
+
+TABLES = {".csv", ".tsv", ".parquet"}
+TASKS = ("text", "forecast", "classify", "problem")
+# options that mean something for some tasks only; given for another one they are a mistake
+MEANT_FOR = {
+    "target": {"forecast"},
+    "group": {"forecast"},
+    "horizon": {"forecast"},
+    "gaps": {"forecast", "classify"},
+    "time": {"forecast", "classify"},
+    "sequence": {"classify"},
+    "label": {"classify"},
+    "as_bytes": {"text"},
+    "steps": {"text", "forecast", "problem"},
+    "validation": {"text", "forecast", "classify"},
+}
+FLAGS = {"as_bytes": "--bytes"}
+
+
+def guess(source: str, given: dict[str, Any]) -> tuple[str, str]:
+    """The task and the reason for it; raises UserError where nothing fits."""
+    task, why = _guess(source, given)
+    for option, tasks in MEANT_FOR.items():
+        if given.get(option) and task not in tasks:
+            flag = FLAGS.get(option, f"--{option}")
+            raise UserError(f"{flag} means nothing for task {task} ({why}); --task overrides the guess")
+    return task, why
+
+
+def _guess(source: str, given: dict[str, Any]) -> tuple[str, str]:
+    wanted = given.get("task")
+    if wanted is not None and wanted not in TASKS:
+        raise UserError(f"--task {wanted}: expected one of {', '.join(TASKS)}")
+    path = Path(source)
+    if wanted == "problem" or (source in problems.names() and not path.exists()):
+        return "problem", f"{source} is a built-in problem"
+    check_file(path)
+    if wanted:
+        return wanted, "--task says so"
+    if path.suffix.lower() not in TABLES:
+        return "text", f"{path.name} is no table, so it is read as text"
+    return _guess_table(path, given)
+
+
+def _guess_table(path: Path, given: dict[str, Any]) -> tuple[str, str]:
+    if given.get("target"):
+        return "forecast", f"a table with --target {given['target']}"
+    if given.get("sequence") or given.get("label"):
+        return "classify", "a table with --sequence and --label"
+    raise UserError(
+        f"{path}: a table needs --target COLUMN to forecast, or --sequence COLUMN --label COLUMN to "
+        f"classify; columns: {one_of(column_names(path))}"
+    )
+
+
+def column_names(path: Path) -> list[str]:
+    from undertow.app.data.table import read_table
+
+    return read_table(path).columns
+
+
+def check_file(path: Path) -> None:
+    """Raises UserError unless ``path`` is a file with something in it."""
+    if not path.exists():
+        known = ", ".join(problems.names())
+        raise UserError(f"{path}: no such file, and no built-in problem ({known})")
+    if not path.is_file():
+        raise UserError(f"{path}: expected a file, and it is a folder")
+    try:
+        with path.open("rb") as file:
+            empty = not file.read(1)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}") from None
+    if empty:
+        raise UserError(f"{path}: the file is empty")

@@ -1,0 +1,63 @@
+"""The network that every task shares: normalise or embed, LSTM or RNN, one linear head."""
+
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_padded_sequence
+
+import undertow
+from undertow.app.config import ModelConfig
+
+State = tuple[Tensor, ...]  # (h, c) of the LSTM, (h,) of the RNN; each [layers, N, H]
+CELLS = {"lstm": undertow.LSTM, "rnn": undertow.RNN}
+
+
+class SequenceModel(nn.Module):
+    """Sequences in, predictions out, both in the data's own units.
+
+    x is [T, N] symbols (int64) or [T, N, C] features; the output is [T, N, outputs] with
+    ``every_step``, else [N, outputs] from the last step of each sequence. The normaliser's mean and
+    deviation are buffers, so that a saved model needs no other file to be used on raw values.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        width = config.width if config.symbols else config.inputs
+        self.embedding = nn.Embedding(config.symbols, width) if config.symbols else None
+        if not config.symbols:
+            self.register_buffer("mean", torch.zeros(width))  # [C]
+            self.register_buffer("deviation", torch.ones(width))  # [C]
+        dropout = config.dropout if config.num_layers > 1 else 0.0
+        self.rnn = CELLS[config.cell](width, config.hidden_size, config.num_layers, dropout=dropout)
+        self.dropout = nn.Dropout(config.dropout)
+        self.head = nn.Linear(config.hidden_size, config.outputs)
+        if config.residual >= 0:  # the first forecast is then exactly the last value: persistence
+            nn.init.zeros_(self.head.weight)
+            nn.init.zeros_(self.head.bias)
+
+    def forward(
+        self, x: Tensor, state: State | None = None, lengths: Tensor | None = None
+    ) -> tuple[Tensor, State]:
+        """The predictions, and the state after the last step of each sequence."""
+        inputs = self.embedding(x) if self.embedding is not None else self._normalise(x)
+        if lengths is not None:
+            inputs = pack_padded_sequence(inputs, lengths, enforce_sorted=False)
+        hidden, last = self.rnn(inputs, self._to_rnn(state))  # [T, N, H], (h_n, c_n) or h_n
+        last = last if isinstance(last, tuple) else (last,)
+        output = self.head(self.dropout(hidden if self.config.every_step else last[0][-1]))
+        return self._from_last_value(output, x), cast(State, last)
+
+    def _normalise(self, x: Tensor) -> Tensor:
+        return (x - cast(Tensor, self.mean)) / cast(Tensor, self.deviation)
+
+    def _to_rnn(self, state: State | None) -> Tensor | State | None:
+        return state[0] if state is not None and self.config.cell == "rnn" else state
+
+    def _from_last_value(self, output: Tensor, x: Tensor) -> Tensor:
+        column = self.config.residual
+        if column < 0:
+            return output
+        deviation = cast(Tensor, self.deviation)[column]
+        return x[-1, :, column, None] + deviation * output  # [N, horizon], in the target's unit

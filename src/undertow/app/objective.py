@@ -1,0 +1,82 @@
+"""What is minimised, and the unit in which a person reads it."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One batch: x [T, N] or [T, N, C]; y [T, N], [N] or [N, horizon]; lengths [N] where they differ."""
+
+    x: Tensor
+    y: Tensor
+    lengths: Tensor | None = None
+    carried: bool = False  # the state goes on from the batch before
+
+    def to(self, device: torch.device) -> "Batch":
+        return Batch(self.x.to(device), self.y.to(device), self.lengths, self.carried)
+
+
+@dataclass(frozen=True)
+class Objective:
+    """The loss of a task and its own unit.
+
+    ``kind`` is ``bits`` (cross-entropy of the next symbol, E = -Σ y log2 ŷ), ``accuracy``
+    (cross-entropy of the class, shown as the share that is right) or ``rmse`` (squared error in
+    units of ``scale``, shown as its root in the target's own unit).
+    """
+
+    kind: str
+    unit: str
+    scale: float = 1.0
+
+    @property
+    def higher_is_better(self) -> bool:
+        return self.kind == "accuracy"
+
+    def loss(self, output: Tensor, y: Tensor) -> Tensor:
+        """Mean loss, a scalar: nats, or squared error in units of ``scale``."""
+        if self.kind == "rmse":
+            return functional.mse_loss(output / self.scale, y / self.scale)
+        return functional.cross_entropy(output.flatten(0, -2), y.flatten())
+
+    def show(self, value: float) -> str:
+        """The value with its unit: ``2.104 bits/char``, ``97.5%``, ``2.31 temp_max``."""
+        if self.kind == "accuracy":
+            return f"{100 * value:.1f}% {self.unit}"
+        return f"{value:.4g} {self.unit}" if self.kind == "rmse" else f"{value:.3f} {self.unit}"
+
+
+@dataclass
+class Score:
+    """A running mean of the loss over predictions, and how many classes were right."""
+
+    loss_sum: float = 0.0
+    count: int = 0
+    hits: int = 0
+
+    def add(self, loss: float, output: Tensor, y: Tensor, kind: str) -> None:
+        self.loss_sum += loss * y.numel()
+        self.count += y.numel()
+        if kind == "accuracy":
+            self.hits += int((output.argmax(-1) == y).sum())
+
+    @property
+    def loss(self) -> float:
+        return self.loss_sum / self.count if self.count else math.nan
+
+    def value(self, objective: Objective) -> float:
+        """The mean in the objective's own unit."""
+        if not self.count:
+            return math.nan
+        if objective.kind == "rmse":
+            return math.sqrt(self.loss) * objective.scale
+        return self.hits / self.count if objective.kind == "accuracy" else self.loss / math.log(2)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"loss_sum": self.loss_sum, "count": self.count, "hits": self.hits}

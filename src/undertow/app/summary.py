@@ -1,0 +1,91 @@
+"""What training says before it begins and after it ends."""
+
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+from torch import nn
+
+from undertow.app.data import Task
+from undertow.app.loop import Trainer
+from undertow.app.progress import clock
+from undertow.app.run import Run
+
+NEXT = {
+    "text": 'undertow generate {run} --prompt "..."',
+    "forecast": "undertow predict {run} TABLE",
+    "classify": "undertow predict {run} TABLE",
+    "problem": "undertow info {run}",
+}
+
+
+def introduce(console: Console, run: Run, task: Task, model: nn.Module) -> None:
+    """The data, the model and the plan, a line each."""
+    for line in task.facts.lines:
+        console.print(f"  data   {escape(line)}", highlight=False)
+    console.print(f"  model  {describe(run, model)}", highlight=False)
+    training = run.training
+    budget = f" or {training.minutes:g} minutes" if training.minutes else ""
+    console.print(
+        f"  plan   {training.epochs} epochs of {task.steps_per_epoch()} steps{budget}, batch size "
+        f"{training.batch_size}, learning rate {training.lr:g}, seed {training.seed}",
+        highlight=False,
+    )
+    console.print(f"  run    {escape(str(run.folder))}", highlight=False)
+
+
+def describe(run: Run, model: nn.Module) -> str:
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    layers = "1 layer" if run.model.num_layers == 1 else f"{run.model.num_layers} layers"
+    return f"{run.model.cell.upper()}, {layers} of {run.model.hidden_size} units, {parameters:,} parameters"
+
+
+def conclude(console: Console, trainer: Trainer, done: bool) -> None:
+    """How it ended, against the baselines, and what to type next."""
+    run, at, show = trainer.run, trainer.at, trainer.task.objective.show
+    name = escape(str(run.folder))
+    if at.best:
+        ended = at.finished or "interrupted"
+        console.print(
+            f"[bold]{show(at.best['validation'])}[/] on the validation part "
+            f"(best, epoch {at.best['epoch']:g}; {ended}; {clock(at.seconds)})",
+            highlight=False,
+            soft_wrap=True,
+        )
+        against_baselines(console, run, at.best, trainer.task.objective.higher_is_better)
+    if not done:
+        console.print(
+            f"Stopped by Ctrl-C at step {at.step}; everything is saved in {name}. Go on with:\n"
+            f"  undertow train --resume {name}",
+            highlight=False,
+            soft_wrap=True,
+        )
+        return
+    console.print(
+        f"Saved in {name}. Next:\n  {NEXT[run.data.task].format(run=name)}", highlight=False, soft_wrap=True
+    )
+
+
+def against_baselines(console: Console, run: Run, best: dict[str, Any], higher: bool) -> None:
+    if not run.baselines:
+        return
+    table = Table(box=None, pad_edge=False, padding=(0, 2))
+    for heading in ("", run.unit, ""):
+        table.add_column(heading, justify="right" if heading else "left")
+    mine = best["validation"]
+    table.add_row(f"{run.model.cell.upper()}", f"[bold]{mine:.4g}[/]", "")
+    for name, value in run.baselines.items():
+        table.add_row(escape(name), f"{value:.4g}", verdict(mine, value, higher))
+    console.print(table)
+
+
+def verdict(mine: float, other: float, higher: bool) -> str:
+    """In words, who is better and by how much."""
+    better = mine > other if higher else mine < other
+    share = abs(mine - other) / abs(other) if other else 0.0
+    return (
+        f"[green]beaten by {100 * share:.0f}%[/]"
+        if better
+        else f"[red]not beaten ({100 * share:.0f}% worse)[/]"
+    )

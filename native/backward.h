@@ -1,0 +1,273 @@
+// Back-propagation through time, by hand. At step t, with dh and dc arriving from t+1 and dy from above:
+//
+//   dh += dy;  dc += dh*o*(1 - tanh(c)^2)
+//   di = dc*g*i*(1-i)   df = dc*c_{t-1}*f*(1-f)   dg = dc*i*(1-g^2)   do = dh*tanh(c)*o*(1-o)
+//   dh_{t-1} = [di df dg do] U      dc_{t-1} = dc*f      dx_t = [di df dg do] W
+//   dW += [di df dg do]^T x_t       dU += [di df dg do]^T h_{t-1}      db += [di df dg do]
+//
+// A block of steps is taken back by each thread for its own sequences; then, while the block's dgates are in
+// cache, all threads share out its rows of dx and its contribution to each weight's sum. Every sum is taken by
+// one thread in the order of the blocks, so its bits do not depend on how many threads there are.
+#pragma once
+#include "scratch.h"
+#include "split.h"
+#include "tile.h"
+#include "vecmath.h"
+
+namespace undertow {
+namespace {
+
+// Rows (t,n) taken together: enough to pay for reading and writing the sums once a block.
+template <class T>
+idx block_rows(const Problem<T>& b) {
+  return most(256, least(1024, (b.input + b.hidden) / 4));
+}
+
+template <class T>
+class BackwardPass {
+ public:
+  explicit BackwardPass(const Backward<T>& b)
+      : b(b), panels{b.cell, b.hidden}, P(panels.count()), wants_weights(b.dweight_ih || b.dweight_hh || b.dbias),
+        capacity(most(b.batch, least(block_rows(b), b.steps * b.batch))), fan_in(b.input + b.hidden + 1),
+        groups(wants_weights ? ceil_div(fan_in, tile_rows) : 0), h_groups(ceil_div(b.hidden, width)),
+        x_groups(b.dx.data ? ceil_div(b.input, width) : 0), dgates(P * capacity * width),
+        inputs(groups * capacity * tile_rows), sums(P * groups * tile_rows * width),
+        dh(b.batch * h_groups * width), dc(b.batch * P * width), weight_hh(h_groups * P * width * width),
+        weight_ih(x_groups * P * width * width), dx_rows(capacity) {}
+
+  void work(const Team& team) {
+    prepare(team);
+    const Share mine = share_sequences(b, team);
+    begin(mine);
+    team.barrier();
+    bool first = true;
+    for (idx end = b.steps; end > 0; first = false) {
+      const idx start = block_start(end);
+      idx row = rows_between(start, end);
+      const idx rows = row;
+      for (idx s = end; s-- > start;) step(s, row -= b.active(s), mine);
+      team.barrier();
+      if (x_groups) input_gradients(share(rows, team));
+      if (wants_weights) add_to_sums(share(P * groups, team), rows, first);
+      team.barrier();
+      end = start;
+    }
+    finish(mine, share(P, team), first);
+  }
+
+ private:
+  static constexpr idx W = lanes<T>, width = Panels<T>::width;
+  const Backward<T>& b;
+  const Panels<T> panels;
+  const idx P;                // panels of hidden units
+  const bool wants_weights;
+  const idx capacity;         // rows (t,n) of a block
+  const idx fan_in;           // C + H + 1: what feeds a gate; the 1 is the bias
+  const idx groups;           // of tile_rows of them
+  const idx h_groups, x_groups;  // of 4W columns of weight_hh and weight_ih
+  Scratch<T> dgates;          // [p][row][4][W]
+  Scratch<T> inputs;          // [group][row][tile_rows]: x_t, h_{t-1}, 1
+  Scratch<T> sums;            // [p][group][tile_rows][4][W]: transposed dW, dU, db
+  Scratch<T> dh, dc;          // [N][h_groups*4W], [N][P*4W]: carried back
+  Scratch<T> weight_hh, weight_ih;  // [q][p][4][W][4W]
+  Scratch<T*> dx_rows;        // where each row's dx goes
+
+  T* dgates_at(idx p, idx row) const { return dgates.get() + (p * capacity + row) * width; }
+  T* dh_at(idx n) const { return dh.get() + n * h_groups * width; }
+  T* dc_at(idx n) const { return dc.get() + n * P * width; }
+
+  idx rows_between(idx start, idx end) const {
+    if (!b.batch_sizes) return (end - start) * b.batch;
+    idx rows = 0;
+    for (idx s = start; s < end; ++s) rows += b.active(s);
+    return rows;
+  }
+
+  idx block_start(idx end) const {  // as many steps as fit, at least one
+    idx start = end - 1, rows = b.active(start);
+    while (start > 0 && rows + b.active(start - 1) <= capacity) rows += b.active(--start);
+    return start;
+  }
+
+  void prepare(const Team& team) {
+    const Share h = share(h_groups, team), x = share(x_groups, team);
+    for (idx q = h.begin; q < h.end; ++q)
+      pack_columns(panels, q, b.weight_hh, b.hidden, weight_hh.get() + q * P * width * width);
+    for (idx q = x.begin; q < x.end; ++q)
+      pack_columns(panels, q, b.weight_ih, b.input, weight_ih.get() + q * P * width * width);
+  }
+
+  void begin(Share rows) const {
+    for (idx n = rows.begin; n < rows.end; ++n) {
+      fill(dh_at(n), b.dh_n ? b.dh_n + n * b.hidden : nullptr, h_groups * width);
+      if (b.cell == Cell::lstm) fill(dc_at(n), b.dc_n ? b.dc_n + n * b.hidden : nullptr, P * width);
+    }
+  }
+
+  void fill(T* to, const T* from, idx count) const {  // [H] or zero, padded with zeros
+    std::memset(to, 0, sizeof(T) * static_cast<std::size_t>(count));
+    if (from) std::memcpy(to, from, sizeof(T) * static_cast<std::size_t>(b.hidden));
+  }
+
+  // One step back for these sequences; `row` is where the step's rows start in the block.
+  void step(idx s, idx row, Share mine) const {
+    const idx t = b.time(s), end = least(mine.end, b.active(s));
+    for (idx n = mine.begin; n < end; ++n) {
+      for (idx p = 0; p < P; ++p)
+        if (b.cell == Cell::lstm) lstm_units(s, t, n, p, dgates_at(p, row + n));
+        else rnn_units(t, n, p, dgates_at(p, row + n));
+      if (wants_weights) keep_inputs(t, n, previous_h(s, n), row + n);
+      if (x_groups) dx_rows.get()[row + n] = b.dx.at(t, n);
+    }
+    if (b.dx.data)
+      for (idx n = most(mine.begin, end); n < mine.end; ++n)
+        std::memset(b.dx.at(t, n), 0, sizeof(T) * static_cast<std::size_t>(b.input));
+    if (s > 0 || b.dh_0) hidden_gradients(row, mine.begin, end);
+  }
+
+  const T* previous_h(idx s, idx n) const {
+    if (s == 0 || n >= b.active(s - 1)) return b.h_0 + n * b.hidden;
+    return b.y.at(b.time(s - 1), n);
+  }
+
+  UNDERTOW_INLINE Vec<T> arriving(idx t, idx n, idx u, idx valid) const {
+    Vec<T> d = load(dh_at(n) + u, valid);
+    if (b.dy.data) d += load(b.dy.at(t, n) + u, valid);
+    return d;
+  }
+
+  UNDERTOW_INLINE void lstm_units(idx s, idx t, idx n, idx p, T* out) const {
+    const idx u = p * W, valid = panels.valid(p, 0), state = (s * b.batch + n) * b.hidden + u;
+    const T* gates = b.gates + (s * b.batch + n) * 4 * b.hidden + u;
+    const Vec<T> i = load(gates, valid), f = load(gates + b.hidden, valid);
+    const Vec<T> g = load(gates + 2 * b.hidden, valid), o = load(gates + 3 * b.hidden, valid);
+    const Vec<T> c_before = load(b.c + state, valid), tc = tanh<T>(load(b.c + state + b.batch * b.hidden, valid));
+    const Vec<T> dht = arriving(t, n, u, valid);
+    const Vec<T> dct = load(dc_at(n) + u) + dht * o * (T(1) - tc * tc);
+    store(out, dct * g * i * (T(1) - i));
+    store(out + W, dct * c_before * f * (T(1) - f));
+    store(out + 2 * W, dct * i * (T(1) - g * g));
+    store(out + 3 * W, dht * tc * o * (T(1) - o));
+    store(dc_at(n) + u, dct * f);
+  }
+
+  UNDERTOW_INLINE void rnn_units(idx t, idx n, idx p, T* out) const {
+    for (idx v = 0; v < 4; ++v) {
+      const idx u = panels.unit(p, v), valid = panels.valid(p, v);
+      Vec<T> d = {};
+      if (valid) {
+        const Vec<T> h = load(b.y.at(t, n) + u, valid);
+        d = arriving(t, n, u, valid) * (T(1) - h * h);
+      }
+      store(out + v * W, d);
+    }
+  }
+
+  void keep_inputs(idx t, idx n, const T* h, idx row) const {
+    const T* x = b.x.at(t, n);
+    for (idx k = 0; k < groups * tile_rows; ++k) {
+      const idx j = k - b.input;
+      inputs.get()[((k / tile_rows) * capacity + row) * tile_rows + k % tile_rows] =
+          j < 0 ? x[k] : j < b.hidden ? h[j] : T(j == b.hidden);
+    }
+  }
+
+  // Rows of dgates [.,4H] times the packed weights of column group q and on: R rows, Q groups, V vectors each.
+  template <int R, int Q, int V>
+  UNDERTOW_INLINE Tile<T, R, Q, V> times_weights(const T* weights, idx q, idx row) const {
+    Tile<T, R, Q, V> tile;
+    tile.clear();
+    for (idx p = 0; p < P; ++p) {
+      const T* rows[R];
+      for (int r = 0; r < R; ++r) rows[r] = dgates_at(p, row + r);
+      tile.multiply(rows, 1, weights + (q * P + p) * width * width, P * width * width, width, width);
+    }
+    return tile;
+  }
+
+  // Calls store_tile(tile, row, q) for every tile of rows [begin, end) times all of `columns`.
+  template <class Store>
+  UNDERTOW_INLINE void all_tiles(const T* weights, idx columns, Share rows, Store&& store_tile) const {
+    const idx groups_of_columns = ceil_div(columns, width);
+    const int few = static_cast<int>(least(tile_rows, rows.end - rows.begin));
+    for (idx q = 0; q < groups_of_columns;) {
+      const int vectors = column_vectors<T>(q, columns);
+      const bool wide = few == rows.end - rows.begin && few > 0 &&
+                        (q + panels_at_once(few)) * width <= columns;
+      for (idx row = rows.begin; row < rows.end; row += tile_rows)
+        with_extent<tile_rows>(static_cast<int>(least(tile_rows, rows.end - row)), [&](auto r) {
+          constexpr int R = decltype(r)::value;
+          if (wide) return store_tile(times_weights<R, panels_at_once(R), 4>(weights, q, row), row, q);
+          with_extent<4>(vectors, [&](auto v) {
+            store_tile(times_weights<R, 1, decltype(v)::value>(weights, q, row), row, q);
+          });
+        });
+      q += wide ? panels_at_once(few) : 1;
+    }
+  }
+
+  void hidden_gradients(idx row, idx begin, idx end) const {
+    all_tiles(weight_hh.get(), b.hidden, {row + begin, row + end}, [&](const auto& tile, idx at, idx q) {
+      each_vector(tile, [&](int r, idx column, Vec<T> v) { store(dh_at(at - row + r) + q * width + column, v); });
+    });
+  }
+
+  void input_gradients(Share rows) const {
+    all_tiles(weight_ih.get(), b.input, rows, [&](const auto& tile, idx at, idx q) {
+      each_vector(tile, [&](int r, idx column, Vec<T> v) {
+        const idx k = q * width + column;
+        store(dx_rows.get()[at + r] + k, v, b.input - k);
+      });
+    });
+  }
+
+  template <int R, int Q, int V, class F>
+  UNDERTOW_INLINE static void each_vector(const Tile<T, R, Q, V>& tile, F&& f) {
+    for (int r = 0; r < R; ++r)
+      for (int q = 0; q < Q; ++q)
+        for (int v = 0; v < V; ++v) f(r, q * width + v * W, tile.acc[r][q][v]);
+  }
+
+  void add_to_sums(Share tiles, idx rows, bool first) const {
+    for (idx i = tiles.begin; i < tiles.end; ++i) {
+      const idx p = i / groups, group = i % groups;
+      T* sum = sums.get() + i * tile_rows * width;
+      Tile<T, tile_rows, 1, 4> tile;
+      tile.clear();
+      if (!first)
+        for (int r = 0; r < tile_rows; ++r)
+          for (int v = 0; v < 4; ++v) tile.acc[r][0][v] = load(sum + r * width + v * W);
+      const T* factors[tile_rows];
+      for (int r = 0; r < tile_rows; ++r) factors[r] = inputs.get() + group * capacity * tile_rows + r;
+      tile.multiply(factors, tile_rows, dgates_at(p, 0), 0, width, rows);
+      each_vector(tile, [&](int r, idx column, Vec<T> v) { store(sum + r * width + column, v); });
+    }
+  }
+
+  void finish(Share rows, Share of_panels, bool empty) const {
+    const std::size_t bytes = sizeof(T) * static_cast<std::size_t>(b.hidden);
+    for (idx n = rows.begin; n < rows.end; ++n) {
+      if (b.dh_0) std::memcpy(b.dh_0 + n * b.hidden, dh_at(n), bytes);
+      if (b.dc_0) std::memcpy(b.dc_0 + n * b.hidden, dc_at(n), bytes);
+    }
+    if (!wants_weights) return;
+    for (idx p = of_panels.begin; p < of_panels.end; ++p) {
+      T* sum = sums.get() + p * groups * tile_rows * width;
+      if (empty) std::memset(sum, 0, sizeof(T) * static_cast<std::size_t>(groups * tile_rows * width));
+      if (b.dweight_ih) unpack_transposed(panels, p, sum, b.input, b.dweight_ih);
+      sum += b.input * width;
+      if (b.dweight_hh) unpack_transposed(panels, p, sum, b.hidden, b.dweight_hh);
+      if (b.dbias) unpack_transposed(panels, p, sum + b.hidden * width, 1, b.dbias);
+    }
+  }
+};
+
+template <class T>
+void backward(const Backward<T>& b) {
+  BackwardPass<T> pass(b);
+  const int threads = useful_threads(b, b.steps * b.batch);
+  parallel(threads, [](void* p, const Team& team) { static_cast<BackwardPass<T>*>(p)->work(team); }, &pass);
+}
+
+}  // namespace
+}  // namespace undertow

@@ -1,0 +1,248 @@
+// Python in, kernels out: this file alone knows both. It checks every array's dtype, device, shape and strides,
+// so that no call from Python can make a kernel read or write where it should not, and lets other Python
+// threads run while a kernel works.
+#include <nanobind/nanobind.h>
+#include <nanobind/ndarray.h>
+#include <nanobind/stl/optional.h>
+#include <nanobind/stl/string.h>
+
+#include <optional>
+#include <string>
+#include <type_traits>
+#include <vector>
+
+#include "lstm.h"
+#include "scratch.h"
+
+namespace nb = nanobind;
+using namespace undertow;
+
+namespace {
+
+using In = nb::ndarray<nb::ro, nb::device::cpu>;
+using Out = nb::ndarray<nb::device::cpu>;
+using OptionalIn = std::optional<In>;
+using OptionalOut = std::optional<Out>;
+
+std::string shape_text(const std::vector<idx>& shape) {
+  std::string text = "[";
+  for (std::size_t i = 0; i < shape.size(); ++i) text += (i ? ", " : "") + std::to_string(shape[i]);
+  return text + "]";
+}
+
+template <class Array>
+std::vector<idx> shape_of(const Array& a) {
+  std::vector<idx> shape;
+  for (std::size_t i = 0; i < a.ndim(); ++i) shape.push_back(static_cast<idx>(a.shape(i)));
+  return shape;
+}
+
+[[noreturn]] void refuse(const char* name, const std::string& given, const std::string& expected) {
+  throw nb::value_error((std::string(name) + ": expected " + expected + ", got " + given).c_str());
+}
+
+template <class T>
+constexpr const char* dtype_name() {
+  return sizeof(T) == 1 ? "" : std::is_same_v<T, float> ? "float32" : std::is_same_v<T, double> ? "float64" : "int64";
+}
+
+template <class T, class Array>
+void check(const char* name, const Array& a, const std::vector<idx>& shape) {
+  if (a.dtype() != nb::dtype<T>())
+    throw nb::type_error((std::string(name) + ": expected dtype " + dtype_name<T>() + " as x has").c_str());
+  if (shape_of(a) != shape) refuse(name, "shape " + shape_text(shape_of(a)), "shape " + shape_text(shape));
+}
+
+template <class T, class Array>
+auto contiguous(const char* name, const Array& a, const std::vector<idx>& shape) {
+  check<T>(name, a, shape);
+  idx stride = 1;
+  for (std::size_t i = shape.size(); i-- > 0; stride *= shape[i])
+    if (shape[i] > 1 && a.stride(i) != stride) refuse(name, "a strided one", "a contiguous array");
+  if constexpr (std::is_same_v<Array, In>) return static_cast<const T*>(a.data());
+  else return static_cast<T*>(a.data());
+}
+
+template <class T, class Array>
+auto contiguous(const char* name, const std::optional<Array>& a, const std::vector<idx>& shape) {
+  using P = decltype(contiguous<T>(name, *a, shape));
+  return a ? contiguous<T>(name, *a, shape) : P(nullptr);
+}
+
+template <class P, class Array>
+Sequence<P> sequence(const char* name, const Array& a, const std::vector<idx>& shape) {
+  check<std::remove_const_t<P>>(name, a, shape);
+  if (shape[2] > 1 && a.stride(2) != 1) refuse(name, "another stride", "stride 1 in the last dimension");
+  return {static_cast<P*>(a.data()), static_cast<idx>(a.stride(0)), static_cast<idx>(a.stride(1))};
+}
+
+template <class P, class Array>
+Sequence<P> sequence(const char* name, const std::optional<Array>& a, const std::vector<idx>& shape) {
+  return a ? sequence<P>(name, *a, shape) : Sequence<P>{nullptr, 0, 0};
+}
+
+const std::int64_t* lengths(const OptionalIn& sizes, idx steps, idx batch) {
+  const auto* p = contiguous<std::int64_t>("batch_sizes", sizes, {steps});
+  for (idx t = 0; p && t < steps; ++t)
+    if (p[t] < 0 || p[t] > (t ? p[t - 1] : batch))
+      refuse("batch_sizes", std::to_string(p[t]) + " at step " + std::to_string(t),
+             "non-increasing values between 0 and N = " + std::to_string(batch));
+  return p;
+}
+
+Cell cell_of(const std::string& name) {
+  if (name == "lstm") return Cell::lstm;
+  if (name == "rnn") return Cell::rnn;
+  refuse("cell", "'" + name + "'", "'lstm' or 'rnn'");
+}
+
+const Kernels& usable_kernels() {
+  const Kernels* found = kernels();
+  if (!found)
+    throw nb::value_error("UNDERTOW_ISA: expected a level that this processor runs, of baseline, avx2, avx512");
+  return *found;
+}
+
+// What forward and backward share.
+template <class T>
+void describe(Problem<T>& p, const std::string& cell, const In& x, const In& h_0, const OptionalIn& c_0,
+              const In& weight_ih, const In& weight_hh, const OptionalIn& batch_sizes, bool reverse, int threads) {
+  if (x.ndim() != 3) refuse("x", "shape " + shape_text(shape_of(x)), "shape [T, N, C]");
+  if (h_0.ndim() != 2 || h_0.shape(1) < 1) refuse("h_0", "shape " + shape_text(shape_of(h_0)), "shape [N, H], H >= 1");
+  p.cell = cell_of(cell);
+  p.steps = static_cast<idx>(x.shape(0));
+  p.batch = static_cast<idx>(x.shape(1));
+  p.input = static_cast<idx>(x.shape(2));
+  p.hidden = static_cast<idx>(h_0.shape(1));
+  if (threads < 1) refuse("threads", std::to_string(threads), "at least 1");
+  if (c_0.has_value() != (p.cell == Cell::lstm)) refuse("c_0", c_0 ? "an array" : "None", "an array for the LSTM alone");
+  const idx rows = gates_of(p.cell) * p.hidden;
+  p.reverse = reverse;
+  p.threads = threads;
+  p.x = sequence<const T>("x", x, {p.steps, p.batch, p.input});
+  p.h_0 = contiguous<T>("h_0", h_0, {p.batch, p.hidden});
+  p.c_0 = contiguous<T>("c_0", c_0, {p.batch, p.hidden});
+  p.weight_ih = contiguous<T>("weight_ih", weight_ih, {rows, p.input});
+  p.weight_hh = contiguous<T>("weight_hh", weight_hh, {rows, p.hidden});
+  p.batch_sizes = lengths(batch_sizes, p.steps, p.batch);
+}
+
+template <class T, class Array>
+void check_tape(const Problem<T>& p, const std::optional<Array>& gates, const std::optional<Array>& c, bool needed) {
+  const bool lstm = p.cell == Cell::lstm;
+  if (gates.has_value() != c.has_value() || (gates && !lstm) || (needed && lstm && !gates))
+    refuse("gates, c", gates ? (c ? "both" : "gates alone") : c ? "c alone" : "neither",
+           !lstm ? "neither for the RNN" : needed ? "both" : "both or neither");
+}
+
+template <class T>
+void run_forward(const std::string& cell, const In& x, const In& h_0, const OptionalIn& c_0, const In& weight_ih,
+                 const In& weight_hh, const OptionalIn& bias_ih, const OptionalIn& bias_hh, const Out& y,
+                 const Out& h_n, const OptionalOut& c_n, const OptionalOut& gates, const OptionalOut& c,
+                 const OptionalIn& batch_sizes, bool reverse, int threads) {
+  Forward<T> f;
+  describe<T>(f, cell, x, h_0, c_0, weight_ih, weight_hh, batch_sizes, reverse, threads);
+  const idx T_ = f.steps, N = f.batch, H = f.hidden, rows = gates_of(f.cell) * H;
+  if (c_n.has_value() != c_0.has_value()) refuse("c_n", c_n ? "an array" : "None", "an array for the LSTM alone");
+  check_tape(f, gates, c, false);
+  f.bias_ih = contiguous<T>("bias_ih", bias_ih, {rows});
+  f.bias_hh = contiguous<T>("bias_hh", bias_hh, {rows});
+  f.y = sequence<T>("y", y, {T_, N, H});
+  f.h_n = contiguous<T>("h_n", h_n, {N, H});
+  f.c_n = contiguous<T>("c_n", c_n, {N, H});
+  f.gates = contiguous<T>("gates", gates, {T_, N, 4, H});
+  f.c = contiguous<T>("c", c, {T_ + 1, N, H});
+  const Kernels& k = usable_kernels();
+  nb::gil_scoped_release unlocked;
+  if constexpr (std::is_same_v<T, float>) k.forward_f32(f);
+  else k.forward_f64(f);
+}
+
+template <class T>
+void run_backward(const std::string& cell, const In& x, const In& h_0, const OptionalIn& c_0, const In& weight_ih,
+                  const In& weight_hh, const In& y, const OptionalIn& gates, const OptionalIn& c,
+                  const OptionalIn& dy, const OptionalIn& dh_n, const OptionalIn& dc_n, const OptionalOut& dx,
+                  const OptionalOut& dh_0, const OptionalOut& dc_0, const OptionalOut& dweight_ih,
+                  const OptionalOut& dweight_hh, const OptionalOut& dbias, const OptionalIn& batch_sizes,
+                  bool reverse, int threads) {
+  Backward<T> b;
+  describe<T>(b, cell, x, h_0, c_0, weight_ih, weight_hh, batch_sizes, reverse, threads);
+  const idx T_ = b.steps, N = b.batch, C = b.input, H = b.hidden, rows = gates_of(b.cell) * H;
+  if (!c_0 && (dc_n || dc_0)) refuse("dc_n, dc_0", "an array", "None for the RNN");
+  check_tape(b, gates, c, true);
+  b.y = sequence<const T>("y", y, {T_, N, H});
+  b.gates = contiguous<T>("gates", gates, {T_, N, 4, H});
+  b.c = contiguous<T>("c", c, {T_ + 1, N, H});
+  b.dy = sequence<const T>("dy", dy, {T_, N, H});
+  b.dh_n = contiguous<T>("dh_n", dh_n, {N, H});
+  b.dc_n = contiguous<T>("dc_n", dc_n, {N, H});
+  b.dx = sequence<T>("dx", dx, {T_, N, C});
+  b.dh_0 = contiguous<T>("dh_0", dh_0, {N, H});
+  b.dc_0 = contiguous<T>("dc_0", dc_0, {N, H});
+  b.dweight_ih = contiguous<T>("dweight_ih", dweight_ih, {rows, C});
+  b.dweight_hh = contiguous<T>("dweight_hh", dweight_hh, {rows, H});
+  b.dbias = contiguous<T>("dbias", dbias, {rows});
+  const Kernels& k = usable_kernels();
+  nb::gil_scoped_release unlocked;
+  if constexpr (std::is_same_v<T, float>) k.backward_f32(b);
+  else k.backward_f64(b);
+}
+
+[[noreturn]] void refuse_dtype() { throw nb::type_error("x: expected dtype float32 or float64"); }
+
+template <class... Args>
+void forward(const std::string& cell, const In& x, const Args&... args) {
+  if (x.dtype() == nb::dtype<float>()) return run_forward<float>(cell, x, args...);
+  if (x.dtype() == nb::dtype<double>()) return run_forward<double>(cell, x, args...);
+  refuse_dtype();
+}
+
+template <class... Args>
+void backward(const std::string& cell, const In& x, const Args&... args) {
+  if (x.dtype() == nb::dtype<float>()) return run_backward<float>(cell, x, args...);
+  if (x.dtype() == nb::dtype<double>()) return run_backward<double>(cell, x, args...);
+  refuse_dtype();
+}
+
+template <class T>
+void apply(void (*function)(const T*, T*, idx), const In& x, const Out& y) {
+  const idx n = static_cast<idx>(x.size());
+  function(contiguous<T>("x", x, {n}), contiguous<T>("y", y, {n}), n);
+}
+
+}  // namespace
+
+NB_MODULE(_native, m) {
+  m.doc() = "The CPU kernels. See native/lstm.h for the contract; undertow.kernels.native is the way in.";
+  m.def("forward",
+        forward<In, OptionalIn, In, In, OptionalIn, OptionalIn, Out, Out, OptionalOut, OptionalOut, OptionalOut,
+                OptionalIn, bool, int>,
+        nb::arg("cell"), nb::arg("x"), nb::arg("h_0"), nb::arg("c_0").none(), nb::arg("weight_ih"),
+        nb::arg("weight_hh"), nb::arg("bias_ih").none(), nb::arg("bias_hh").none(), nb::arg("y"), nb::arg("h_n"),
+        nb::arg("c_n").none(), nb::arg("gates").none(), nb::arg("c").none(), nb::arg("batch_sizes").none(),
+        nb::arg("reverse"), nb::arg("threads"));
+  m.def("backward",
+        backward<In, OptionalIn, In, In, In, OptionalIn, OptionalIn, OptionalIn, OptionalIn, OptionalIn, OptionalOut,
+                 OptionalOut, OptionalOut, OptionalOut, OptionalOut, OptionalOut, OptionalIn, bool, int>,
+        nb::arg("cell"), nb::arg("x"), nb::arg("h_0"), nb::arg("c_0").none(), nb::arg("weight_ih"),
+        nb::arg("weight_hh"), nb::arg("y"), nb::arg("gates").none(), nb::arg("c").none(), nb::arg("dy").none(),
+        nb::arg("dh_n").none(), nb::arg("dc_n").none(), nb::arg("dx").none(), nb::arg("dh_0").none(),
+        nb::arg("dc_0").none(), nb::arg("dweight_ih").none(), nb::arg("dweight_hh").none(), nb::arg("dbias").none(),
+        nb::arg("batch_sizes").none(), nb::arg("reverse"), nb::arg("threads"));
+  m.def("isa", [] { return usable_kernels().name; });
+  m.def("isa_levels", [] {
+    nb::list found;
+    for (const char* name : {"baseline", "avx2", "avx512"})
+      if (kernels(name)) found.append(name);
+    return found;
+  });
+  m.def("release_scratch", [] { scratch_release(); });
+  m.def("sigmoid", [](const In& x, const Out& y) {
+    if (x.dtype() == nb::dtype<float>()) apply<float>(usable_kernels().sigmoid_f32, x, y);
+    else apply<double>(usable_kernels().sigmoid_f64, x, y);
+  });
+  m.def("tanh", [](const In& x, const Out& y) {
+    if (x.dtype() == nb::dtype<float>()) apply<float>(usable_kernels().tanh_f32, x, y);
+    else apply<double>(usable_kernels().tanh_f64, x, y);
+  });
+}

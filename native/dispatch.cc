@@ -1,0 +1,39 @@
+#include <cstdlib>
+#include <cstring>
+#include <initializer_list>
+
+#include "lstm.h"
+
+namespace undertow {
+
+extern const Kernels kernels_baseline;
+#ifdef UNDERTOW_X86
+extern const Kernels kernels_avx2;
+extern const Kernels kernels_avx512;
+#endif
+
+const Kernels* kernels(const char* name) {
+#ifdef UNDERTOW_X86
+  __builtin_cpu_init();
+  if (!std::strcmp(name, "avx512"))
+    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
+                   __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl")
+               ? &kernels_avx512
+               : nullptr;
+  if (!std::strcmp(name, "avx2"))
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") ? &kernels_avx2 : nullptr;
+#endif
+  return std::strcmp(name, "baseline") ? nullptr : &kernels_baseline;
+}
+
+const Kernels* kernels() {
+  static const Kernels* const chosen = [] {
+    if (const char* wanted = std::getenv("UNDERTOW_ISA")) return kernels(wanted);
+    for (const char* name : {"avx512", "avx2"})
+      if (const Kernels* found = kernels(name)) return found;
+    return kernels("baseline");
+  }();
+  return chosen;
+}
+
+}  // namespace undertow

@@ -1,0 +1,156 @@
+// Forward: c_t = f*c_{t-1} + i*g, h_t = o*tanh(c_t); plain RNN: h_t = tanh(.).
+//
+// Each thread takes some of the sequences through all time steps, so nobody waits for anybody. A tile is
+// computed in registers (x and h as one sum) and goes through its activations before it is written.
+#pragma once
+#include "scratch.h"
+#include "split.h"
+#include "tile.h"
+#include "vecmath.h"
+
+namespace undertow {
+namespace {
+
+template <class T>
+class ForwardPass {
+ public:
+  explicit ForwardPass(const Forward<T>& f)
+      : f(f), panels{f.cell, f.hidden}, depth(f.input + f.hidden), weights(panels.count() * depth * width),
+        bias(panels.count() * width) {}
+
+  void work(const Team& team) {
+    const Share mine = share(panels.count(), team);
+    for (idx p = mine.begin; p < mine.end; ++p) pack(p);
+    team.barrier();
+    const Share rows = share_sequences(f, team);
+    begin(rows);
+    for (idx s = 0; s < f.steps; ++s) step(s, {rows.begin, least(rows.end, f.active(s))}, rows.end);
+    finish(rows);
+  }
+
+ private:
+  static constexpr idx W = lanes<T>, width = Panels<T>::width;
+  const Forward<T>& f;
+  const Panels<T> panels;
+  const idx depth;
+  Scratch<T> weights;  // [p][C+H][4][W]
+  Scratch<T> bias;     // [p][4][W]
+
+  T* panel(idx p) const { return weights.get() + p * depth * width; }
+  T* c_at(idx s, idx n) const { return f.c ? f.c + (s * f.batch + n) * f.hidden : f.c_n + n * f.hidden; }
+
+  void pack(idx p) {
+    pack_transposed(panels, p, f.weight_ih, f.input, panel(p));
+    pack_transposed(panels, p, f.weight_hh, f.hidden, panel(p) + f.input * width);
+    for (idx v = 0; v < 4; ++v) {
+      const idx row = panels.row(p, v), valid = panels.valid(p, v);
+      Vec<T> sum = {};
+      if (f.bias_ih && valid) sum += load(f.bias_ih + row, valid);
+      if (f.bias_hh && valid) sum += load(f.bias_hh + row, valid);
+      store(bias.get() + p * width + v * W, sum);
+    }
+  }
+
+  void begin(Share rows) const {
+    if (f.cell == Cell::rnn) return;
+    const idx from = rows.begin * f.hidden, count = (rows.end - rows.begin) * f.hidden;
+    if (count) std::memcpy(c_at(0, rows.begin), f.c_0 + from, sizeof(T) * static_cast<std::size_t>(count));
+  }
+
+  void step(idx s, Share rows, idx end) const {
+    for (idx p = 0; p < panels.count();) p += panel_step(s, p, rows);
+    for (idx n = most(rows.begin, rows.end); n < end; ++n) idle(s, n);
+  }
+
+  // All rows through one panel, or several where few rows leave registers free. Returns the panels done.
+  idx panel_step(idx s, idx p, Share rows) const {
+    const int left = static_cast<int>(least(tile_rows, rows.end - rows.begin));
+    const bool wide = left >= 1 && left == rows.end - rows.begin && panels.cell == Cell::lstm &&
+                      p + panels_at_once(left) <= panels.count();
+    for (idx n = rows.begin; n < rows.end; n += tile_rows)
+      with_extent<tile_rows>(static_cast<int>(least(tile_rows, rows.end - n)), [&](auto r) {
+        constexpr int R = decltype(r)::value;
+        if (wide) return tile<R, panels_at_once(R), 4>(s, p, n);
+        with_extent<4>(panels.vectors(p), [&](auto v) { tile<R, 1, decltype(v)::value>(s, p, n); });
+      });
+    return wide ? panels_at_once(left) : 1;
+  }
+
+  template <int R, int P, int V>
+  void tile(idx s, idx p, idx n) const {
+    const idx t = f.time(s);
+    Tile<T, R, P, V> tile;
+    for (int q = 0; q < P; ++q)
+      for (int v = 0; v < V; ++v) {
+        const Vec<T> b = load(bias.get() + (p + q) * width + v * W);
+        for (int r = 0; r < R; ++r) tile.acc[r][q][v] = b;
+      }
+    const T* rows[R];
+    for (int r = 0; r < R; ++r) rows[r] = f.x.at(t, n + r);
+    tile.multiply(rows, 1, panel(p), depth * width, width, f.input);
+    for (int r = 0; r < R; ++r) rows[r] = previous_h(s, n + r);
+    tile.multiply(rows, 1, panel(p) + f.input * width, depth * width, width, f.hidden);
+    for (int q = 0; q < P; ++q)
+      for (int r = 0; r < R; ++r)
+        if constexpr (V == 4) {
+          if (f.cell == Cell::lstm) lstm_units(s, t, n + r, p + q, tile.acc[r][q]);
+          else rnn_units<V>(t, n + r, p + q, tile.acc[r][q]);
+        } else {
+          rnn_units<V>(t, n + r, p + q, tile.acc[r][q]);
+        }
+  }
+
+  const T* previous_h(idx s, idx n) const {
+    if (s == 0 || n >= f.active(s - 1)) return f.h_0 + n * f.hidden;
+    return f.y.at(f.time(s - 1), n);
+  }
+
+  UNDERTOW_INLINE void lstm_units(idx s, idx t, idx n, idx p, const Vec<T> (&pre)[4]) const {
+    const idx u = p * W, valid = panels.valid(p, 0);
+    const Vec<T> i = sigmoid<T>(pre[0]), fg = sigmoid<T>(pre[1]), g = tanh<T>(pre[2]), o = sigmoid<T>(pre[3]);
+    const Vec<T> c = fg * load(c_at(s, n) + u, valid) + i * g;
+    store(c_at(s + 1, n) + u, c, valid);
+    store(f.y.at(t, n) + u, o * tanh<T>(c), valid);
+    if (!f.gates) return;
+    T* gates = f.gates + (s * f.batch + n) * 4 * f.hidden + u;
+    store(gates, i, valid);
+    store(gates + f.hidden, fg, valid);
+    store(gates + 2 * f.hidden, g, valid);
+    store(gates + 3 * f.hidden, o, valid);
+  }
+
+  template <int V>
+  UNDERTOW_INLINE void rnn_units(idx t, idx n, idx p, const Vec<T> (&pre)[V]) const {
+    for (int v = 0; v < V; ++v) store(f.y.at(t, n) + panels.unit(p, v), tanh<T>(pre[v]), panels.valid(p, v));
+  }
+
+  // A sequence that is not active at this step: output zero, state carried over.
+  void idle(idx s, idx n) const {
+    const std::size_t bytes = sizeof(T) * static_cast<std::size_t>(f.hidden);
+    std::memset(f.y.at(f.time(s), n), 0, bytes);
+    if (f.c) std::memcpy(c_at(s + 1, n), c_at(s, n), bytes);
+    if (f.gates) std::memset(f.gates + (s * f.batch + n) * 4 * f.hidden, 0, 4 * bytes);
+  }
+
+  void finish(Share rows) const {
+    const std::size_t bytes = sizeof(T) * static_cast<std::size_t>(f.hidden);
+    idx t = f.steps - 1;  // the last step that sequence n takes: lengths do not increase with n
+    for (idx n = rows.begin; n < rows.end; ++n) {
+      if (f.batch_sizes)
+        while (t >= 0 && f.batch_sizes[t] <= n) --t;
+      const T* h = t < 0 ? f.h_0 + n * f.hidden : f.y.at(f.reverse ? 0 : t, n);
+      std::memcpy(f.h_n + n * f.hidden, h, bytes);
+      if (f.c) std::memcpy(f.c_n + n * f.hidden, c_at(f.steps, n), bytes);
+    }
+  }
+};
+
+template <class T>
+void forward(const Forward<T>& f) {
+  ForwardPass<T> pass(f);
+  const int threads = useful_threads(f, f.batch);
+  parallel(threads, [](void* p, const Team& team) { static_cast<ForwardPass<T>*>(p)->work(team); }, &pass);
+}
+
+}  // namespace
+}  // namespace undertow

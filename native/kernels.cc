@@ -1,0 +1,33 @@
+// Compiled once per instruction-set level, with UNDERTOW_LEVEL naming it and the compiler told of it.
+#include "backward.h"
+#include "forward.h"
+
+namespace undertow {
+namespace {
+
+template <class T, Vec<T> (*function)(Vec<T>)>
+void apply(const T* x, T* y, idx n) {
+  for (idx i = 0; i < n; i += lanes<T>) store(y + i, function(load(x + i, n - i)), n - i);
+}
+
+}  // namespace
+
+#define UNDERTOW_NAME_(level) kernels_##level
+#define UNDERTOW_NAME(level) UNDERTOW_NAME_(level)
+#define UNDERTOW_TEXT_(level) #level
+#define UNDERTOW_TEXT(level) UNDERTOW_TEXT_(level)
+
+extern const Kernels UNDERTOW_NAME(UNDERTOW_LEVEL);
+const Kernels UNDERTOW_NAME(UNDERTOW_LEVEL) = {
+    UNDERTOW_TEXT(UNDERTOW_LEVEL),
+    forward<float>,
+    forward<double>,
+    backward<float>,
+    backward<double>,
+    apply<float, sigmoid<float>>,
+    apply<float, tanh<float>>,
+    apply<double, sigmoid<double>>,
+    apply<double, tanh<double>>,
+};
+
+}  // namespace undertow

@@ -1,0 +1,88 @@
+#include "scratch.h"
+
+#include <pthread.h>
+
+#include <cstdlib>
+#include <mutex>
+#include <new>
+#include <vector>
+
+namespace undertow {
+namespace {
+
+constexpr std::size_t keep_at_most = std::size_t{512} << 20;
+
+struct Block {
+  void* data;
+  std::size_t bytes;
+};
+
+struct Pool {
+  std::mutex lock;
+  std::vector<Block> idle;
+  std::size_t kept = 0;
+};
+
+// Never destroyed: kernels may still run on other threads while the process exits.
+Pool* pool = nullptr;
+
+Pool& the_pool() {
+  static const bool made = [] {
+    pool = new Pool;
+    // The lock may have been held by a thread that the child does not have.
+    pthread_atfork(nullptr, nullptr, [] { pool = new Pool; });
+    return true;
+  }();
+  (void)made;
+  return *pool;
+}
+
+// Sizes are rounded to eighths of a power of two, so that calls of nearly the same size share blocks.
+std::size_t round_up(std::size_t bytes) {
+  std::size_t step = 4096;
+  while (step * 8 < bytes) step *= 2;
+  return (bytes + step - 1) / step * step + (bytes == 0) * step;
+}
+
+}  // namespace
+
+void* scratch_take(std::size_t bytes) {
+  const std::size_t size = round_up(bytes);
+  Pool& p = the_pool();
+  {
+    std::lock_guard<std::mutex> guard(p.lock);
+    for (std::size_t i = p.idle.size(); i-- > 0;) {
+      if (p.idle[i].bytes != size) continue;
+      void* data = p.idle[i].data;
+      p.idle.erase(p.idle.begin() + static_cast<std::ptrdiff_t>(i));
+      p.kept -= size;
+      return data;
+    }
+  }
+  void* data = std::aligned_alloc(64, size);
+  if (!data) throw std::bad_alloc();
+  return data;
+}
+
+void scratch_give(void* block, std::size_t bytes) noexcept {
+  const std::size_t size = round_up(bytes);
+  Pool& p = the_pool();
+  std::lock_guard<std::mutex> guard(p.lock);
+  p.idle.push_back({block, size});
+  p.kept += size;
+  while (p.kept > keep_at_most) {  // the least recently used goes first
+    p.kept -= p.idle.front().bytes;
+    std::free(p.idle.front().data);
+    p.idle.erase(p.idle.begin());
+  }
+}
+
+void scratch_release() noexcept {
+  Pool& p = the_pool();
+  std::lock_guard<std::mutex> guard(p.lock);
+  for (const Block& block : p.idle) std::free(block.data);
+  p.idle.clear();
+  p.kept = 0;
+}
+
+}  // namespace undertow

@@ -1,0 +1,51 @@
+// Who does what: work is cut into contiguous shares of equal size.
+#pragma once
+#include "panels.h"
+#include "threads.h"
+
+namespace undertow {
+namespace {
+
+struct Share {
+  idx begin, end;
+};
+
+inline Share share(idx items, const Team& team) {
+  return {items * team.id / team.size, items * (team.id + 1) / team.size};
+}
+
+// Sequences 0..n-1 take sum over t of min(batch_sizes[t], n) steps together: cut where that sum is equal.
+template <class T>
+idx cut_sequences(const Problem<T>& problem, int part, int parts) {
+  if (!problem.batch_sizes || part == 0 || part == parts) return problem.batch * part / parts;
+  const auto steps_of_first = [&](idx n) {
+    idx total = 0;
+    for (idx t = 0; t < problem.steps; ++t) total += least(static_cast<idx>(problem.batch_sizes[t]), n);
+    return total;
+  };
+  const idx wanted = steps_of_first(problem.batch) * part / parts;
+  idx low = 0, high = problem.batch;
+  while (low < high) {
+    const idx middle = (low + high) / 2;
+    if (steps_of_first(middle) < wanted) low = middle + 1;
+    else high = middle;
+  }
+  return low;
+}
+
+template <class T>
+Share share_sequences(const Problem<T>& problem, const Team& team) {
+  return {cut_sequences(problem, team.id, team.size), cut_sequences(problem, team.id + 1, team.size)};
+}
+
+// Waking a thread costs as much as about a quarter of a million multiply-adds: do less than that alone.
+template <class T>
+int useful_threads(const Problem<T>& problem, idx parts) {
+  const double work = double(problem.steps) * double(problem.batch) * double(gates_of(problem.cell)) *
+                      double(problem.hidden) * double(problem.input + problem.hidden);
+  const idx most_useful = work < 5e5 ? 1 : static_cast<idx>(problem.threads);
+  return static_cast<int>(most(1, least(parts, most_useful)));
+}
+
+}  // namespace
+}  // namespace undertow

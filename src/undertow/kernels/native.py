@@ -1,0 +1,21 @@
+"""The CPU kernels: one layer, one direction, all time steps, in float32 or float64.
+
+``forward`` and ``backward`` write into arrays the caller made; native/lstm.h holds their contract. They take
+anything that speaks DLPack or the buffer protocol, NumPy arrays and torch CPU tensors alike, and raise
+TypeError for a wrong dtype and ValueError, naming the argument, for a wrong shape or stride.
+
+``isa()`` names the instruction-set level in use, ``isa_levels()`` those this processor runs; the environment
+variable UNDERTOW_ISA, read at the first call, forces one of them.
+"""
+
+from undertow.kernels._native import (
+    backward,
+    forward,
+    isa,
+    isa_levels,
+    release_scratch,
+    sigmoid,
+    tanh,
+)
+
+__all__ = ["backward", "forward", "isa", "isa_levels", "release_scratch", "sigmoid", "tanh"]

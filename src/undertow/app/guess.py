@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from undertow import problems
+from undertow.app.data.table import column_names, read_table
 from undertow.app.errors import UserError, one_of
 
 TABLES = {".csv", ".tsv", ".parquet"}
@@ -56,14 +57,8 @@ def _guess_table(path: Path, given: dict[str, Any]) -> tuple[str, str]:
         return "classify", "a table with --sequence and --label"
     raise UserError(
         f"{path}: a table needs --target COLUMN to forecast, or --sequence COLUMN --label COLUMN to "
-        f"classify; columns: {one_of(column_names(path))}"
+        f"classify; columns: {one_of(column_names(read_table(path)))}"
     )
-
-
-def column_names(path: Path) -> list[str]:
-    from undertow.app.data.table import read_table
-
-    return read_table(path).columns
 
 
 def check_file(path: Path) -> None:

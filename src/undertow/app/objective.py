@@ -35,10 +35,6 @@ class Objective:
     unit: str
     scale: float = 1.0
 
-    @property
-    def higher_is_better(self) -> bool:
-        return self.kind == "accuracy"
-
     def loss(self, output: Tensor, y: Tensor) -> Tensor:
         """Mean loss, a scalar: nats, or squared error in units of ``scale``."""
         if self.kind == "rmse":
@@ -46,10 +42,16 @@ class Objective:
         return functional.cross_entropy(output.flatten(0, -2), y.flatten())
 
     def show(self, value: float) -> str:
-        """The value with its unit: ``2.104 bits/char``, ``97.5%``, ``2.31 temp_max``."""
+        """The value with its unit: ``2.104 bits/char``, ``97.5% right``, ``2.31 RMSE``."""
         if self.kind == "accuracy":
             return f"{100 * value:.1f}% {self.unit}"
         return f"{value:.4g} {self.unit}" if self.kind == "rmse" else f"{value:.3f} {self.unit}"
+
+    def compare(self, mine: float, other: float) -> tuple[bool, str]:
+        """Whether ``mine`` is better than ``other``, and by how much, in words."""
+        if self.kind == "accuracy":
+            return mine > other, f"by {100 * abs(mine - other):.0f} points"
+        return mine < other, f"by {100 * abs(mine - other) / max(other, 1e-12):.0f}%"
 
 
 @dataclass

@@ -11,9 +11,9 @@ from rich.markup import escape
 from undertow.app import config, summary
 from undertow.app.config import DataConfig, ModelConfig, TrainConfig
 from undertow.app.data import Task
+from undertow.app.data.forecast import ForecastTask
 from undertow.app.data.problem import ProblemTask
 from undertow.app.data.sequences import SequenceTask
-from undertow.app.data.table import ForecastTask
 from undertow.app.data.text import TextTask
 from undertow.app.errors import UserError
 from undertow.app.guess import check_file, guess

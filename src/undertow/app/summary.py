@@ -1,7 +1,5 @@
 """What training says before it begins and after it ends."""
 
-from typing import Any
-
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -9,6 +7,7 @@ from torch import nn
 
 from undertow.app.data import Task
 from undertow.app.loop import Trainer
+from undertow.app.objective import Objective
 from undertow.app.progress import clock
 from undertow.app.run import Run
 
@@ -48,12 +47,12 @@ def conclude(console: Console, trainer: Trainer, done: bool) -> None:
     if at.best:
         ended = at.finished or "interrupted"
         console.print(
-            f"[bold]{show(at.best['validation'])}[/] on the validation part "
+            f"[bold]{show(at.best['validation'])}[/] on the validation part{of(run)} "
             f"(best, epoch {at.best['epoch']:g}; {ended}; {clock(at.seconds)})",
             highlight=False,
             soft_wrap=True,
         )
-        against_baselines(console, run, at.best, trainer.task.objective.higher_is_better)
+        against_baselines(console, run, trainer.task.objective, at.best["validation"])
     if not done:
         console.print(
             f"Stopped by Ctrl-C at step {at.step}; everything is saved in {name}. Go on with:\n"
@@ -67,25 +66,18 @@ def conclude(console: Console, trainer: Trainer, done: bool) -> None:
     )
 
 
-def against_baselines(console: Console, run: Run, best: dict[str, Any], higher: bool) -> None:
+def of(run: Run) -> str:
+    return f", forecasting {escape(run.data.target)}" if run.data.target else ""
+
+
+def against_baselines(console: Console, run: Run, objective: Objective, mine: float) -> None:
+    """The model's error beside those of forecasts that need no learning, and who wins."""
     if not run.baselines:
         return
-    table = Table(box=None, pad_edge=False, padding=(0, 2))
-    for heading in ("", run.unit, ""):
-        table.add_column(heading, justify="right" if heading else "left")
-    mine = best["validation"]
-    table.add_row(f"{run.model.cell.upper()}", f"[bold]{mine:.4g}[/]", "")
+    table = Table(box=None, pad_edge=False, padding=(0, 2), show_header=False)
+    table.add_row(run.model.cell.upper(), f"[bold]{objective.show(mine)}[/]", "")
     for name, value in run.baselines.items():
-        table.add_row(escape(name), f"{value:.4g}", verdict(mine, value, higher))
+        better, by = objective.compare(mine, value)
+        verdict = f"[green]beaten {by}[/]" if better else f"[red]not beaten: it is better {by}[/]"
+        table.add_row(escape(name), objective.show(value), verdict)
     console.print(table)
-
-
-def verdict(mine: float, other: float, higher: bool) -> str:
-    """In words, who is better and by how much."""
-    better = mine > other if higher else mine < other
-    share = abs(mine - other) / abs(other) if other else 0.0
-    return (
-        f"[green]beaten by {100 * share:.0f}%[/]"
-        if better
-        else f"[red]not beaten ({100 * share:.0f}% worse)[/]"
-    )

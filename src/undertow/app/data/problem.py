@@ -32,7 +32,7 @@ class ProblemTask:
         classes = self.problem.task == "classification"
         size = self.problem.output_size
         self.shape = Shape(outputs=size, every_step=False, inputs=self.problem.input_size)
-        self.objective = Objective("accuracy", "right") if classes else Objective("rmse", "error (RMS)")
+        self.objective = Objective("accuracy", "right") if classes else Objective("rmse", "RMSE")
         guess = 1 / size if classes else float(np.sqrt(self.problem.baseline))
         self.facts = Facts(
             lines=[f"{config.source}: T={config.steps}, drawn afresh; {VALIDATION} other sequences validate"],

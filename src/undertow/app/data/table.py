@@ -1,5 +1,155 @@
-"""Soon."""
+"""Tables: reading them, choosing the columns that are features, and turning rows into numbers."""
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from undertow.app.data import order
+from undertow.app.errors import UserError, one_of
+
+MISSING = ["", "NA", "N/A", "NaN", "nan", "null"]
+MOST_CATEGORIES = 20  # a text column with more different words is no feature
+ROW = "undertow: row"  # number of a row in the file, from 1, the heading not counted; for error messages
 
 
-class ForecastTask:
-    pass
+def read_table(path: Path) -> pl.DataFrame:
+    """A CSV, TSV or Parquet file as it stands; raises UserError where it is unreadable or has no rows."""
+    if not path.is_file():
+        raise UserError(f"{path}: no such file")
+    try:
+        if path.suffix.lower() == ".parquet":
+            table = pl.read_parquet(path)
+        else:
+            table = pl.read_csv(
+                path,
+                separator=separator(path),
+                try_parse_dates=True,
+                infer_schema_length=None,
+                null_values=MISSING,
+            )
+    except (pl.exceptions.PolarsError, OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: not a readable table: {str(error).splitlines()[0]}") from None
+    if table.is_empty():
+        raise UserError(f"{path}: the table has no rows")
+    return table.with_row_index(ROW, offset=1)
+
+
+def separator(path: Path) -> str:
+    """Of comma, semicolon and tab, the one the heading holds most often."""
+    with path.open(encoding="utf-8", errors="replace") as file:
+        heading = file.readline()
+    return max(",;\t", key=heading.count)
+
+
+def column_names(table: pl.DataFrame) -> list[str]:
+    return [name for name in table.columns if name != ROW]
+
+
+def require(table: pl.DataFrame, path: Path, columns: Iterable[str | None], option: str = "") -> None:
+    """Raises UserError naming the first of ``columns`` that the table lacks."""
+    for name in columns:
+        if name is not None and name not in table.columns:
+            asked = f" ({option})" if option else ""
+            raise UserError(f"{path}: no column {name!r}{asked}; columns: {one_of(column_names(table))}")
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Which columns are features, in the order in which the model reads them. Kept in config.json."""
+
+    numeric: list[str]
+    categories: dict[str, list[str]] = field(default_factory=dict)  # one-hot, a place for each word
+    calendar: list[str] = field(default_factory=list)  # cycles of the time column: year, week, day
+    ignored: list[str] = field(default_factory=list)
+
+    @property
+    def width(self) -> int:
+        """C, the number of features."""
+        return len(self.numeric) + sum(map(len, self.categories.values())) + 2 * len(self.calendar)
+
+    def describe(self) -> str:
+        parts = [f"{name} ({len(words)} words)" for name, words in self.categories.items()]
+        parts += [f"time of {cycle}" for cycle in self.calendar]
+        ignored = f"; not used: {', '.join(self.ignored)}" if self.ignored else ""
+        return f"{self.width} features: {', '.join(self.numeric + parts)}{ignored}"
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def choose(table: pl.DataFrame, path: Path, leave_out: Iterable[str | None], calendar: list[str]) -> Columns:
+    """All columns but ``leave_out``: numbers as they are, few words one-hot, the rest ignored."""
+    columns = Columns([], calendar=calendar)
+    for name in column_names(table):
+        dtype = table.schema[name]
+        if name in leave_out:
+            continue
+        if dtype.is_numeric() or dtype == pl.Boolean:
+            columns.numeric.append(name)
+        elif dtype == pl.String and not mostly_numbers(table, path, name):
+            words = table[name].drop_nulls().unique().sort().to_list()
+            if 1 < len(words) <= MOST_CATEGORIES:
+                columns.categories[name] = words
+            else:
+                columns.ignored.append(name)
+        else:
+            columns.ignored.append(name)
+    return columns
+
+
+def mostly_numbers(table: pl.DataFrame, path: Path, name: str) -> bool:
+    """False for a column of words; raises UserError for a column of numbers with a word among them."""
+    numbers = table[name].cast(pl.Float64, strict=False)
+    if 2 * numbers.is_not_null().sum() < len(table) - table[name].null_count() or numbers.null_count() == len(
+        table
+    ):
+        return False
+    raise not_a_number(table, path, name)
+
+
+def not_a_number(table: pl.DataFrame, path: Path, name: str) -> UserError:
+    """The error for the first text in a column of numbers."""
+    is_text = table[name].is_not_null() & table[name].cast(pl.Float64, strict=False).is_null()
+    row, value = table.filter(is_text).select(ROW, name).row(0)
+    return UserError(f"{path}: column {name!r}, row {row}: expected a number, got {value!r}")
+
+
+def encode(table: pl.DataFrame, path: Path, columns: Columns, time: str | None) -> NDArray[np.float32]:
+    """The features of every row, [rows, C]. A word that training never saw gets no place: all zeros."""
+    require(table, path, [*columns.numeric, *columns.categories])
+    parts = [numbers(table, path, name)[:, None] for name in columns.numeric]
+    for name, words in columns.categories.items():
+        check_present(table, path, name)
+        parts.append(table[name].cast(pl.String).to_numpy()[:, None] == np.array(words, object))
+    if columns.calendar and time is not None:
+        parts.append(order.calendar_features(table[time], columns.calendar))
+    return np.concatenate(parts, axis=1, dtype=np.float32)  # [rows, C]
+
+
+def numbers(table: pl.DataFrame, path: Path, name: str) -> NDArray[np.float64]:
+    """One column as numbers, [rows]; raises UserError at the first text or missing value."""
+    if table[name].cast(pl.Float64, strict=False).null_count() > table[name].null_count():
+        raise not_a_number(table, path, name)
+    check_present(table, path, name)
+    values = np.asarray(table[name].cast(pl.Float64), np.float64)
+    if not np.isfinite(values).all():
+        row = table[ROW][int(np.argmin(np.isfinite(values)))]
+        raise UserError(f"{path}: column {name!r}, row {row}: the value is infinite")
+    return values
+
+
+def check_present(table: pl.DataFrame, path: Path, name: str) -> None:
+    """Raises UserError at the first missing value (null or NaN) of a column."""
+    missing = table[name].is_null()
+    if table.schema[name].is_float():
+        missing = missing | table[name].is_nan()
+    if missing.any():
+        row = table.filter(missing)[ROW][0]
+        raise UserError(
+            f"{path}: column {name!r}, row {row}: the value is missing; --gaps fill repeats the one before"
+        )

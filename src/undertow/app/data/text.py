@@ -104,7 +104,7 @@ class TextTask:
         if len(self.train) < needed:
             raise UserError(
                 f"{path}: {length} symbols are too few: --batch-size {self.batch_size} lanes of "
-                f"--steps {self.steps} need {needed} for training, it has {len(self.train)}; make either smaller"
+                f"--steps {self.steps} need {needed} for training, there are {len(self.train)}; lower one"
             )
         if len(self.validation) < 2:
             raise UserError(f"{path}: {length} symbols leave nothing to validate; raise --validation")

@@ -1,0 +1,202 @@
+"""Forecasting: from a window of T rows to the next ``horizon`` values of the target.
+
+The split is by time: training targets all lie before the first validation target. Validation windows
+may begin in the training part, since at that time its rows are known. The normaliser and the baselines
+see the training part alone.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from undertow.app.config import DataConfig
+from undertow.app.data import Baseline, Facts, Shape, order
+from undertow.app.data.series import Series, read_series
+from undertow.app.data.table import Columns, choose, encode
+from undertow.app.errors import UserError
+from undertow.app.objective import Batch, Objective
+
+MOST_WINDOWS = 50_000  # an epoch; of a longer table each epoch draws others
+VALIDATION_BATCH = 512
+MOST_SEASONS = 20_000  # kept in config.json for predict
+
+
+class ForecastTask:
+    """Windows of one or many series of a table."""
+
+    evaluations = 1
+
+    def __init__(self, config: DataConfig, batch_size: int, seed: int) -> None:
+        path = Path(config.source)
+        self.config, self.batch_size, self.seed = config, batch_size, seed
+        series = read_series(path, config)
+        cycles = calendar(series)
+        columns = choose(series.table, path, [config.group, series.time], cycles)
+        check_target(columns, path, config)
+        x = encode(series.table, path, columns, series.time)  # [rows, C]
+        self.column = columns.numeric.index(str(config.target))
+        self.x, self.y = torch.from_numpy(x), torch.from_numpy(x[:, self.column].copy())  # [rows]
+        late = validation_rows(series, config.validation)
+        self.starts, self.validation = self._split(series, late, path)
+        self.mean, self.deviation = fit_normaliser(self.x[torch.from_numpy(~late)])
+        self.objective = Objective("rmse", "RMSE", float(self.deviation[self.column]))
+        self.shape = Shape(config.horizon, every_step=False, inputs=columns.width, residual=self.column)
+        seasons = seasonal_means(series, config, late)
+        self.facts = Facts(
+            lines=self._lines(series, late, columns),
+            values={
+                "columns": columns.to_dict(),
+                "time": series.time,
+                "step": series.step,
+                "seasons": seasons if sum(map(len, seasons.values())) <= MOST_SEASONS else {},
+            },
+            baselines=self._baselines(series, seasons),
+        )
+
+    def _split(self, series: Series, late: NDArray[np.bool_], path: Path) -> tuple[Tensor, Tensor]:
+        steps, horizon = self.config.steps, self.config.horizon
+        starts = window_starts(series.spans, steps + horizon)  # [windows]
+        if not len(starts):
+            longest = max(stop - start for start, stop in series.spans)
+            raise UserError(
+                f"{path}: the longest series has {longest} rows; --steps {steps} and --horizon {horizon} "
+                f"need {steps + horizon}"
+            )
+        train = starts[~late[starts + steps + horizon - 1]]
+        validation = starts[late[starts + steps]]
+        for name, part in (("train on", train), ("validate on", validation)):
+            if not len(part):
+                raise UserError(
+                    f"{path}: no window of --steps {steps} is left to {name}; "
+                    f"a smaller --steps or another --validation leaves some"
+                )
+        return torch.from_numpy(train), torch.from_numpy(validation)
+
+    def _lines(self, series: Series, late: NDArray[np.bool_], columns: Columns) -> list[str]:
+        count, short = len(series.spans), sum(b - a < self.config.steps + 1 for a, b in series.spans)
+        several = f" in {count} series" if count > 1 else ""
+        skipped = f", {short} too short for the window" if short else ""
+        since = ""
+        if series.time is not None:
+            times = series.table[series.time]
+            since = f", ordered by {series.time}; validates from {times.filter(pl.Series(late)).min()}"
+        return [f"{len(series.table):,} rows{several}{skipped}{since}", columns.describe()]
+
+    def _baselines(self, series: Series, seasons: dict[str, dict[str, float]]) -> list[Baseline]:
+        truth = self._targets(self.validation)  # [windows, horizon]
+        last = self.y[self.validation + self.config.steps - 1, None].expand_as(truth)
+        found = [Baseline("persistence", rms(last - truth))]
+        if seasons:
+            by_row = torch.from_numpy(seasonal_forecast(series, self.config.group, seasons))  # [rows]
+            rows = self.validation[:, None] + self.config.steps + torch.arange(self.config.horizon)
+            found.append(Baseline(order.season_name(series.step), rms(by_row[rows] - truth)))
+        return found
+
+    def _targets(self, starts: Tensor) -> Tensor:
+        return self.y[starts[:, None] + self.config.steps + torch.arange(self.config.horizon)]  # [N, horizon]
+
+    def buffers(self) -> dict[str, Tensor]:
+        return {"mean": self.mean, "deviation": self.deviation}
+
+    def steps_per_epoch(self) -> int:
+        return -(-min(MOST_WINDOWS, len(self.starts)) // self.batch_size)
+
+    def train_batches(self, epoch: int) -> Iterator[Batch]:
+        rng = np.random.default_rng([self.seed, epoch])
+        chosen = torch.from_numpy(rng.permutation(len(self.starts))[:MOST_WINDOWS])
+        yield from self._batches(self.starts[chosen], self.batch_size)
+
+    def validation_batches(self) -> Iterator[Batch]:
+        yield from self._batches(self.validation, VALIDATION_BATCH)
+
+    def _batches(self, starts: Tensor, size: int) -> Iterator[Batch]:
+        for chosen in torch.split(starts, size):
+            yield Batch(windows(self.x, chosen, self.config.steps), self._targets(chosen))
+
+
+def calendar(series: Series) -> list[str]:
+    """The calendar cycles that a table's time column shows; none without dates."""
+    if series.time is None or series.table.schema[series.time] not in (pl.Date, pl.Datetime):
+        return []
+    return order.calendar_cycles(series.ticks, series.step)
+
+
+def check_target(columns: Columns, path: Path, config: DataConfig) -> None:
+    if config.target not in columns.numeric:
+        raise UserError(f"{path}: --target {config.target}: expected a column of numbers, and it holds words")
+
+
+def window_starts(spans: list[tuple[int, int]], length: int) -> NDArray[np.int64]:
+    """Where windows of ``length`` rows begin, none of them across two series."""
+    starts = [np.arange(start, stop - length + 1) for start, stop in spans if stop - start >= length]
+    return np.concatenate(starts) if starts else np.empty(0, np.int64)
+
+
+def windows(x: Tensor, starts: Tensor, steps: int) -> Tensor:
+    """The windows of ``x`` [rows, C] that begin at ``starts`` [N]: [T, N, C]."""
+    return x[starts + torch.arange(steps)[:, None]]
+
+
+def validation_rows(series: Series, fraction: float) -> NDArray[np.bool_]:
+    """Which rows belong to the last ``fraction`` in time, [rows]; one moment for all series."""
+    ticks = series.ticks
+    return np.asarray(ticks >= np.sort(ticks)[round(len(ticks) * (1 - fraction))])
+
+
+def fit_normaliser(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation by feature, [C] each; a constant feature is only centred."""
+    mean, deviation = x.double().mean(0), x.double().std(0, unbiased=False)
+    return mean.float(), torch.where(deviation > 1e-8, deviation, 1.0).float()
+
+
+def rms(error: Tensor) -> float:
+    return float(error.double().square().mean().sqrt())
+
+
+def seasonal_means(
+    series: Series, config: DataConfig, late: NDArray[np.bool_]
+) -> dict[str, dict[str, float]]:
+    """Mean of the target by series and season, training part alone; season '' is the mean of all of them."""
+    if series.time is None or (season := order.season(series.table[series.time], series.step)) is None:
+        return {}
+    rows = series.table.select(
+        pl.col(str(config.target)).cast(pl.Float64).alias("y"),
+        season.alias("season"),
+        names_of_series(series.table, config.group).alias("series"),
+    ).filter(pl.Series(~late))
+    means: dict[str, dict[str, float]] = {}
+    for name, season_, value in rows.group_by("series", "season").agg(pl.col("y").mean()).iter_rows():
+        means.setdefault(name, {})[season_] = value
+    for name, value in rows.group_by("series").agg(pl.col("y").mean()).iter_rows():
+        means[name][""] = value
+    return means
+
+
+def seasonal_forecast(
+    series: Series, group: str | None, seasons: dict[str, dict[str, float]]
+) -> NDArray[np.float64]:
+    """The seasonal mean for every row, [rows]; NaN for a series that the training part did not hold."""
+    assert series.time is not None
+    season = order.season(series.table[series.time], series.step)
+    assert season is not None
+    names = names_of_series(series.table, group)
+    found = [
+        means.get(key, means[""]) if (means := seasons.get(name)) else np.nan
+        for name, key in zip(names, season, strict=True)
+    ]
+    return np.array(found, np.float64)
+
+
+def names_of_series(table: pl.DataFrame, group: str | None) -> pl.Series:
+    return table[group].cast(pl.String) if group else pl.Series(["all"] * len(table))
+
+
+def columns_of(facts: dict[str, Any]) -> Columns:
+    """The columns that a run's config.json keeps."""
+    return Columns(**facts["columns"])

@@ -16,6 +16,7 @@ from torch.nn.utils.rnn import PackedSequence
 from undertow import ops
 
 _States = Sequence[Tensor]  # h and, for the LSTM, c
+_Weights = list[Any]  # weight_ih, weight_hh, bias_ih, bias_hh, weight_hr; None where absent
 _Result = tuple[Any, list[Tensor]]  # y and the final states
 
 
@@ -41,51 +42,53 @@ class _Recurrent(torch.nn.RNNBase):
         states = () if hx is None else hx if self.mode == "LSTM" else (hx,)
         if not (isinstance(x, Tensor) and isinstance(states, tuple | list)) or ops.torch_serves(x):
             return None
+        # read once: a parametrization may cost, or draw random numbers, each time
+        weights = [self._weights(names) for names in self._all_weights]
         if packed:
-            return self._run_packed(input, states)
-        return self._run_unbatched(x, states) if x.dim() == 2 else self._run_batched(x, states)
+            return self._run_packed(input, states, weights)
+        if x.dim() == 2:
+            return self._run_unbatched(x, states, weights)
+        return self._run_batched(x, states, weights) if x.dim() == 3 else None
 
-    def _run_batched(self, x: Tensor, states: _States) -> _Result | None:
-        if x.dim() != 3:
-            return None
+    def _run_batched(self, x: Tensor, states: _States, weights: list[_Weights]) -> _Result | None:
         if self.batch_first:
             x = x.transpose(0, 1)  # [T,N,C]
-        if not self._fits(x, states, x.shape[1:2]):
+        if not self._fits(x, states, x.shape[1:2], weights[0][0].dtype):
             return None
-        y, finals = self._walk(x, states)
+        y, finals = self._walk(x, states, weights)
         return y.transpose(0, 1) if self.batch_first else y, finals
 
-    def _run_unbatched(self, x: Tensor, states: _States) -> _Result | None:
-        if not self._fits(x, states, ()):
+    def _run_unbatched(self, x: Tensor, states: _States, weights: list[_Weights]) -> _Result | None:
+        if not self._fits(x, states, (), weights[0][0].dtype):
             return None
-        y, finals = self._walk(x.unsqueeze(1), [s.unsqueeze(1) for s in states])
+        y, finals = self._walk(x.unsqueeze(1), [s.unsqueeze(1) for s in states], weights)
         return y.squeeze(1), [s.squeeze(1) for s in finals]
 
-    def _run_packed(self, packed: PackedSequence, states: _States) -> _Result | None:
+    def _run_packed(self, packed: PackedSequence, states: _States, weights: list[_Weights]) -> _Result | None:
         data, batch_sizes, order, inverse = packed
         N = int(batch_sizes[0])
-        if data.dim() != 2 or not self._fits(data, states, (N,)):
+        if data.dim() != 2 or not self._fits(data, states, (N,), weights[0][0].dtype):
             return None
         if order is not None:
             states = [s.index_select(1, order) for s in states]
         # where the packed rows lie in [T*N]
         rows = (torch.arange(N) < batch_sizes.unsqueeze(1)).view(-1).nonzero().squeeze(1)
-        y, finals = self._walk(_pad(data, rows, batch_sizes, N), states, batch_sizes, rows)
+        y, finals = self._walk(_pad(data, rows, batch_sizes, N), states, weights, batch_sizes, rows)
         if inverse is not None:
             finals = [s.index_select(1, inverse) for s in finals]
         return PackedSequence(_pack(y, rows), batch_sizes, order, inverse), finals
 
-    def _fits(self, x: Tensor, states: _States, batch: tuple[int, ...]) -> bool:
+    def _fits(self, x: Tensor, states: _States, batch: tuple[int, ...], dtype: torch.dtype) -> bool:
         """Whether x [T,*batch,C] (packed: [rows,C]) and ``states`` [L*D,*batch,·] are sure to suit torch."""
-        dtype = self._weights(0)[0].dtype
         autocast = x.is_cpu and torch.is_autocast_enabled("cpu")
         if x.shape[-1] != self.input_size or x.shape[0] == 0 or not (x.dtype == dtype or autocast):
             return False
-        blocks = self.num_layers * (2 if self.bidirectional else 1)
-        sizes = self._state_sizes()
-        return len(states) in (0, len(sizes)) and all(
+        if not states:
+            return True
+        blocks, sizes = len(self._all_weights), self._state_sizes()
+        return len(states) == len(sizes) and all(
             s.shape == (blocks, *batch, size) and (s.dtype == dtype or autocast)
-            for s, size in zip(states, sizes, strict=False)
+            for s, size in zip(states, sizes, strict=True)
         )
 
     def _state_sizes(self) -> list[int]:
@@ -96,6 +99,7 @@ class _Recurrent(torch.nn.RNNBase):
         self,
         x: Tensor,
         states: _States,
+        weights: list[_Weights],
         batch_sizes: Tensor | None = None,
         rows: Tensor | None = None,
     ) -> tuple[Tensor, list[Tensor]]:
@@ -106,7 +110,7 @@ class _Recurrent(torch.nn.RNNBase):
         for layer in range(self.num_layers):
             ys = []
             for k in range(layer * D, layer * D + D):
-                y, *final = self._layer(x, starts[k], self._weights(k), k % D == 1, batch_sizes)
+                y, *final = self._layer(x, starts[k], weights[k], k % D == 1, batch_sizes)
                 ys.append(y)
                 finals.append(final)
             x = ys[0] if D == 1 else torch.cat(ys, dim=2)
@@ -121,7 +125,7 @@ class _Recurrent(torch.nn.RNNBase):
         if states:
             return list(zip(*(s.unbind(0) for s in states), strict=True))
         zeros = tuple(x.new_zeros(x.shape[1], size) for size in self._state_sizes())
-        return [zeros] * (self.num_layers * (2 if self.bidirectional else 1))
+        return [zeros] * len(self._all_weights)
 
     def _drop(self, x: Tensor, batch_sizes: Tensor | None, rows: Tensor | None) -> Tensor:
         """Dropout between layers, drawn in torch's order: for packed input, over the packed rows."""
@@ -129,18 +133,16 @@ class _Recurrent(torch.nn.RNNBase):
             return dropout(x, self.dropout)
         return _pad(dropout(_pack(x, rows), self.dropout), rows, batch_sizes, x.shape[1])
 
-    def _weights(self, k: int) -> list[Any]:
-        """weight_ih, weight_hh, bias_ih, bias_hh, weight_hr of the k-th layer and direction; None if absent.
-
-        Read at each call: parametrizations, pruning and functional_call put other tensors in their place.
-        """
+    def _weights(self, names: list[str]) -> _Weights:
+        """The parameters of one layer and direction, or what stands in their place: the tensors that
+        parametrizations, pruning or functional_call have put there."""
         held = self._parameters
-        found = [held[name] if name in held else getattr(self, name) for name in self._all_weights[k]]
+        found = [held[name] if name in held else getattr(self, name) for name in names]
         biases = found[2:4] if self.bias else [None, None]
         return [*found[:2], *biases, found[-1] if self.proj_size else None]
 
     def _layer(
-        self, x: Tensor, states: _States, weights: list[Any], reverse: bool, batch_sizes: Tensor | None
+        self, x: Tensor, states: _States, weights: _Weights, reverse: bool, batch_sizes: Tensor | None
     ) -> tuple[Tensor, ...]:
         """y [T,N,R] and the final states of one layer and direction."""
         raise NotImplementedError
@@ -161,7 +163,7 @@ class LSTM(_Recurrent, torch.nn.LSTM):
     """
 
     def _layer(
-        self, x: Tensor, states: _States, weights: list[Any], reverse: bool, batch_sizes: Tensor | None
+        self, x: Tensor, states: _States, weights: _Weights, reverse: bool, batch_sizes: Tensor | None
     ) -> tuple[Tensor, ...]:
         return ops.lstm(x, *states, *weights, reverse=reverse, batch_sizes=batch_sizes)
 
@@ -173,7 +175,7 @@ class RNN(_Recurrent, torch.nn.RNN):
     """
 
     def _layer(
-        self, x: Tensor, states: _States, weights: list[Any], reverse: bool, batch_sizes: Tensor | None
+        self, x: Tensor, states: _States, weights: _Weights, reverse: bool, batch_sizes: Tensor | None
     ) -> tuple[Tensor, ...]:
         phi = self.nonlinearity
         return ops.rnn(x, *states, *weights[:4], nonlinearity=phi, reverse=reverse, batch_sizes=batch_sizes)

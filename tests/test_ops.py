@@ -1,0 +1,306 @@
+"""The boundary: which path serves which call, and that every path gives the equations' gradients."""
+
+import gc
+import weakref
+
+import numpy as np
+import pytest
+import torch
+from torch.autograd import forward_ad, gradcheck, gradgradcheck
+
+from undertow import equations, ops
+from undertow.kernels import plain
+
+T, N, C, H = 5, 3, 2, 4
+BATCH_SIZES = torch.tensor([3, 3, 2, 1, 1])
+LENGTHS = [5, 3, 2]
+both_cells = pytest.mark.parametrize("cell", ["lstm", "rnn"])
+both_ways = pytest.mark.parametrize("reverse", [False, True], ids=["forward", "reverse"])
+packed_or_not = pytest.mark.parametrize("batch_sizes", [None, BATCH_SIZES], ids=["full", "packed"])
+
+
+def arguments(cell, dtype=torch.float64, grad=True, sizes=(T, N, C, H), seed=0):
+    """x, h_0, c_0 (LSTM), weight_ih, weight_hh, bias_ih, bias_hh."""
+    t, n, c, h = sizes
+    g = {"lstm": 4, "rnn": 1}[cell] * h
+    generator = torch.Generator().manual_seed(seed)
+    shapes = [(t, n, c), (n, h), (n, h), (g, c), (g, h), (g,), (g,)]
+    if cell == "rnn":
+        del shapes[2]
+    made = [torch.randn(s, dtype=torch.float64, generator=generator).to(dtype) for s in shapes]
+    return [t.requires_grad_() for t in made] if grad else made
+
+
+class Spy:
+    """The native kernel, counting its calls and keeping the last backward's arguments."""
+
+    def __init__(self, kernel):
+        self.kernel, self.forwards, self.backwards = kernel, 0, []
+
+    def forward(self, *args):
+        self.forwards += 1
+        self.kernel.forward(*args)
+
+    def backward(self, *args):
+        self.backwards.append(args)
+        self.kernel.backward(*args)
+
+
+@pytest.fixture
+def spy(monkeypatch):
+    assert ops.native is not None, "the native extension was not built"
+    spy = Spy(ops.native)
+    monkeypatch.setattr(ops, "native", spy)
+    return spy
+
+
+# ------------------------------------------------------------------------- the paths' results
+
+
+@both_cells
+@both_ways
+@packed_or_not
+@pytest.mark.parametrize("path", ["native", "plain"])
+def test_paths_agree_with_the_equations(cell, reverse, batch_sizes, path):
+    args = arguments(cell)
+    run = getattr(ops if path == "native" else plain, cell)
+    outputs = run(*args, reverse=reverse, batch_sizes=batch_sizes)
+    douts = [torch.randn_like(o) for o in outputs]
+    grads = torch.autograd.grad(outputs, args, douts)
+
+    x, *states, weight_ih, weight_hh, bias_ih, bias_hh = [a.detach().numpy() for a in args]
+    dy, *dstates = [d.numpy() for d in douts]
+    lengths = None if batch_sizes is None else LENGTHS
+    bias = bias_ih + bias_hh
+    forward, backward = getattr(equations, cell), getattr(equations, f"{cell}_backward")
+    y, tape = forward(x, *states, weight_ih, weight_hh, bias, lengths=lengths, reverse=reverse)
+    expected = backward(tape, x, weight_ih, weight_hh, dy, *dstates)
+
+    finals = [tape.h[-1], tape.c[-1]] if cell == "lstm" else [tape.h[-1]]
+    starts = [expected.dh[0], expected.dc[0]] if cell == "lstm" else [expected.dh[0]]
+    dbias = expected.dbias
+    wanted = [expected.dx, *starts, expected.dweight_ih, expected.dweight_hh, dbias, dbias]
+    for actual, truth in zip([*outputs, *grads], [y, *finals, *wanted], strict=True):
+        np.testing.assert_allclose(actual.detach().numpy(), truth, rtol=0, atol=1e-12)
+
+
+@both_cells
+@both_ways
+@packed_or_not
+def test_first_and_second_derivatives(spy, cell, reverse, batch_sizes):
+    sizes = (T, N, 2, 2)
+    run = lambda *args: getattr(ops, cell)(*args, reverse=reverse, batch_sizes=batch_sizes)  # noqa: E731
+    args = arguments(cell, sizes=sizes)
+    assert gradcheck(run, args, fast_mode=True)
+    assert spy.forwards
+    assert spy.backwards
+    assert gradgradcheck(run, args, fast_mode=True)
+
+
+def test_second_derivative_where_one_argument_depends_on_another(spy):
+    """h_0 made from x: the gradient along x must not count the way through h_0 twice."""
+
+    def first_gradient(lstm):
+        args = arguments("lstm", sizes=(T, N, H, H))
+        x = args[0]
+        y, _, _ = lstm(x, x[0] * 2, x.sum(0), *args[3:])
+        (dx,) = torch.autograd.grad(y.square().sum(), x, create_graph=True)
+        return dx, torch.autograd.grad(dx.square().sum(), x)[0]
+
+    for actual, expected in zip(first_gradient(ops.lstm), first_gradient(plain.lstm), strict=True):
+        torch.testing.assert_close(actual, expected)
+    assert spy.forwards == 1
+
+
+# ------------------------------------------------------------------------- which path serves
+
+
+@both_cells
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_native_serves_float32_and_float64(spy, cell, dtype):
+    args = arguments(cell, dtype)
+    sum(o.sum() for o in getattr(ops, cell)(*args)).backward()
+    with torch.no_grad():
+        getattr(ops, cell)(*args)
+    assert (spy.forwards, len(spy.backwards)) == (2, 1)
+
+
+def fake(args):
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    mode = FakeTensorMode()
+    return ops.lstm(*map(mode.from_tensor, args))
+
+
+def dual(args):
+    with forward_ad.dual_level():
+        return ops.lstm(forward_ad.make_dual(args[0], torch.ones_like(args[0])), *args[1:])
+
+
+def autocast(args):
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        return ops.lstm(*args)
+
+
+ELSEWHERE = {
+    "half": lambda args: ops.lstm(*(a.half() for a in args)),
+    "bfloat16": lambda args: ops.lstm(*(a.bfloat16() for a in args)),
+    "empty batch": lambda args: ops.lstm(args[0][:, :0], args[1][:0], args[2][:0], *args[3:]),
+    "meta": lambda args: ops.lstm(*(a.to("meta") for a in args)),
+    "projection": lambda args: ops.lstm(
+        args[0], args[1][:, :2], args[2], args[3], args[4][:, :2], *args[5:], weight_hr=torch.randn(2, H)
+    ),
+    "relu": lambda _: ops.rnn(*arguments("rnn"), nonlinearity="relu"),
+    "autocast": autocast,
+    "fake": fake,
+    "forward-mode": dual,
+    "vmap": lambda args: torch.vmap(lambda x: ops.lstm(x, *args[1:]))(args[0][None]),
+    "a view that negates": lambda args: ops.lstm(torch._neg_view(args[0]), *args[1:]),
+}
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated")  # torch's forward mode uses it
+@pytest.mark.parametrize("what", ELSEWHERE)
+def test_plain_serves_the_rest(spy, what):
+    y, h_n, *_ = ELSEWHERE[what](arguments("lstm", torch.float32, grad=False))
+    assert spy.forwards == 0
+    assert y.shape[-1] == h_n.shape[-1]
+
+
+@pytest.mark.parametrize("what", ["half", "bfloat16", "autocast", "a view that negates"])
+def test_plain_gives_the_values_of_the_same_call(what):
+    args = arguments("lstm", torch.float32, grad=False)
+    if what == "a view that negates":
+        expected, tolerance = ops.lstm(-args[0], *args[1:])[0], 1e-6
+    else:
+        expected, tolerance = ops.lstm(*args)[0], 0.02  # 8 bits of mantissa, five steps
+    y = ELSEWHERE[what](args)[0]
+    assert y.dtype == {"half": torch.half, "a view that negates": torch.float32}.get(what, torch.bfloat16)
+    torch.testing.assert_close(y.float(), expected, rtol=0, atol=tolerance)
+
+
+def test_without_the_extension_plain_serves_all(monkeypatch):
+    args = arguments("lstm")
+    expected = ops.lstm(*args)
+    monkeypatch.setattr(ops, "native", None)
+    for a, e in zip(ops.lstm(*args), expected, strict=True):
+        torch.testing.assert_close(a, e)
+
+
+# ------------------------------------------------------------------------- the graph's node
+
+
+def test_no_tape_is_kept_where_nobody_asks_for_gradients(spy, monkeypatch):
+    tapes = []
+    monkeypatch.setattr(spy, "forward", lambda *args: tapes.append(args[11:13]))
+    args = arguments("lstm", grad=False)
+    assert not ops.lstm(*args)[0].requires_grad
+    with torch.no_grad():
+        ops.lstm(*arguments("lstm"))
+    with torch.inference_mode():
+        ops.lstm(*arguments("lstm"))
+    assert tapes == [(None, None)] * 3
+
+
+@both_cells
+@pytest.mark.parametrize("wanted", range(7))
+def test_only_the_gradients_asked_for_are_computed(spy, cell, wanted):
+    args = arguments(cell, grad=False)
+    if wanted >= len(args):
+        wanted -= 7  # the RNN has no c_0: its last again
+    args[wanted].requires_grad_()
+    getattr(ops, cell)(*args)[0].sum().backward()
+    (call,) = spy.backwards
+    given = [d for d in call[12:18] if d is not None]
+    assert len(given) == 1
+    assert given[0].shape == args[wanted].shape
+
+
+def test_gradients_of_subsets_are_those_of_the_whole():
+    everything = arguments("lstm")
+    whole = torch.autograd.grad(ops.lstm(*everything)[0].sum(), everything)
+    for k, expected in enumerate(whole):
+        args = arguments("lstm", grad=False)
+        args[k].requires_grad_()
+        (actual,) = torch.autograd.grad(ops.lstm(*args)[0].sum(), args[k])
+        assert torch.equal(actual, expected)
+
+
+@both_cells
+def test_backward_twice(cell):
+    args = arguments(cell)
+    loss = sum(o.square().sum() for o in getattr(ops, cell)(*args))
+    first = torch.autograd.grad(loss, args, retain_graph=True)
+    second = torch.autograd.grad(loss, args)
+    for a, b in zip(first, second, strict=True):
+        assert torch.equal(a, b)
+    with pytest.raises(RuntimeError, match="backward through the graph a second time"):
+        torch.autograd.grad(loss, args)
+
+
+@pytest.mark.parametrize("which", ["x", "weight_hh", "y"])
+def test_what_backward_needs_may_not_be_changed(which):
+    args = arguments("lstm")
+    y, _, _ = ops.lstm(*args)
+    with torch.no_grad():
+        {"x": args[0], "weight_hh": args[4], "y": y}[which].mul_(2)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        y.sum().backward()
+
+
+def test_any_strides_are_accepted():
+    """Each argument and each incoming gradient non-contiguous: the same as their contiguous copies."""
+    straight = arguments("lstm")
+
+    def strange(t):  # every other element of something larger, last dimension included
+        big = t.detach().repeat_interleave(2, dim=-1)
+        return big[..., ::2].requires_grad_()
+
+    crooked = [strange(t) for t in straight]
+    results = []
+    for args in (straight, crooked):
+        outputs = ops.lstm(*args)
+        douts = [torch.linspace(-1, 1, o.numel(), dtype=o.dtype).view(o.shape) for o in outputs]
+        if args is crooked:
+            douts = [d.transpose(0, -1).contiguous().transpose(0, -1) for d in douts]
+        results.append([*outputs, *torch.autograd.grad(outputs, args, douts)])
+    for a, b in zip(*results, strict=True):
+        assert torch.equal(a, b)
+    expanded = torch.autograd.grad(ops.lstm(*straight)[0].sum(), straight)  # a gradient of strides 0
+    dense = torch.autograd.grad(ops.lstm(*straight)[0], straight, torch.ones(T, N, H, dtype=torch.float64))
+    for a, b in zip(expanded, dense, strict=True):
+        assert torch.equal(a, b)
+
+
+def test_time_and_batch_transposed_is_not_copied(spy, monkeypatch):
+    seen = []
+    monkeypatch.setattr(spy, "forward", lambda *args: seen.append(args[1]))
+    x, *rest = arguments("lstm", grad=False)
+    batch_first = x.transpose(0, 1).contiguous()
+    ops.lstm(batch_first.transpose(0, 1), *rest)
+    assert seen[0].data_ptr() == batch_first.data_ptr()
+
+
+def test_the_tape_goes_when_the_graph_goes(spy, monkeypatch):
+    tapes = []
+
+    def forward(*args):
+        tapes.append(weakref.ref(args[11]))
+        spy.kernel.forward(*args)
+
+    monkeypatch.setattr(spy, "forward", forward)
+    y, _, _ = ops.lstm(*arguments("lstm"))
+    assert tapes[0]() is not None
+    y.sum().backward()
+    spy.backwards.clear()
+    gc.collect()
+    assert tapes[0]() is None
+
+
+def test_batched_gradients():
+    x, *rest = arguments("lstm")
+    y = ops.lstm(x, *rest)[0]
+    douts = torch.randn(3, *y.shape, dtype=y.dtype)
+    (batched,) = torch.autograd.grad(y, x, douts, is_grads_batched=True, retain_graph=True)
+    one_by_one = [torch.autograd.grad(y, x, d, retain_graph=True)[0] for d in douts]
+    torch.testing.assert_close(batched, torch.stack(one_by_one))

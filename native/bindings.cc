@@ -58,7 +58,7 @@ auto contiguous(const char* name, const Array& a, const std::vector<idx>& shape)
   check<T>(name, a, shape);
   idx stride = 1;
   for (std::size_t i = shape.size(); i-- > 0; stride *= shape[i])
-    if (shape[i] > 1 && a.stride(i) != stride) refuse(name, "a strided one", "a contiguous array");
+    if (a.size() && shape[i] > 1 && a.stride(i) != stride) refuse(name, "a strided one", "a contiguous array");
   if constexpr (std::is_same_v<Array, In>) return static_cast<const T*>(a.data());
   else return static_cast<T*>(a.data());
 }
@@ -72,7 +72,7 @@ auto contiguous(const char* name, const std::optional<Array>& a, const std::vect
 template <class P, class Array>
 Sequence<P> sequence(const char* name, const Array& a, const std::vector<idx>& shape) {
   check<std::remove_const_t<P>>(name, a, shape);
-  if (shape[2] > 1 && a.stride(2) != 1) refuse(name, "another stride", "stride 1 in the last dimension");
+  if (a.size() && shape[2] > 1 && a.stride(2) != 1) refuse(name, "another stride", "stride 1 in the last dimension");
   return {static_cast<P*>(a.data()), static_cast<idx>(a.stride(0)), static_cast<idx>(a.stride(1))};
 }
 

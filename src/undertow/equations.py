@@ -26,7 +26,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from undertow.layout import N_GATES, check_shape, check_weights, gate, unpack
+from undertow.layout import N_GATES, check_shape, check_weights, unpack
+from undertow.layout import gate as gate  # public here too: who reads weights needs it
 from undertow.tape import Gradients, Lengths, RNNGradients, RNNTape, Tape
 
 Array = npt.NDArray[np.float64]

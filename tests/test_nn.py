@@ -129,14 +129,16 @@ WRONG = {
     "h_0 2-D": lambda m: m(torch.zeros(T, N, C), states(m, 1, H)),
     "h_0 3-D": lambda m: m(torch.zeros(T, C), states(m, 1, N, H)),
     "h_0 dtype": lambda m: m(torch.zeros(T, N, C), states(m, 1, N, H, dtype=torch.float64)),
+    "h_0 of the other cell": lambda m: m(torch.zeros(T, N, C), states(m, 1, N, H, pair=m.mode != "LSTM")),
+    "h_0 and None": lambda m: m(torch.zeros(T, N, C), (torch.zeros(1, N, H), None)),
     "packed features": lambda m: m(pack_padded_sequence(torch.zeros(T, N, C + 1), [6, 5, 2])),
     "packed h_0": lambda m: m(pack_padded_sequence(torch.zeros(T, N, C), [6, 5, 2]), states(m, 1, N + 1, H)),
 }
 
 
-def states(module, *shape, dtype=torch.float32):
+def states(module, *shape, dtype=torch.float32, pair=None):
     h = torch.zeros(shape, dtype=dtype)
-    return (h, h.clone()) if module.mode == "LSTM" else h
+    return (h, h.clone()) if (module.mode == "LSTM" if pair is None else pair) else h
 
 
 @both_cells
@@ -196,6 +198,14 @@ def test_states_are_not_changed_and_can_be_carried_on(cell):
     assert_same(torch.cat([first, second]), y)
     assert_same(end, final)
     assert_same(middle, kept, 0)
+
+
+@both_cells
+def test_states_can_be_detached_in_place(cell):
+    _, ours = pair(cell)
+    for state in flat(ours(torch.randn(T, N, C))[1]):
+        state.detach_()
+        assert not state.requires_grad
 
 
 def test_hx_may_be_a_list():

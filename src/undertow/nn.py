@@ -71,8 +71,8 @@ class _Recurrent(torch.nn.RNNBase):
             return None
         if order is not None:
             states = [s.index_select(1, order) for s in states]
-        # where the packed rows lie in [T*N]
-        rows = (torch.arange(N) < batch_sizes.unsqueeze(1)).view(-1).nonzero().squeeze(1)
+        live = torch.arange(N) < batch_sizes.unsqueeze(1)  # [T,N]
+        rows = live.view(-1).nonzero().squeeze(1).to(data.device)  # where the packed rows lie in [T*N]
         y, finals = self._walk(_pad(data, rows, batch_sizes, N), states, weights, batch_sizes, rows)
         if inverse is not None:
             finals = [s.index_select(1, inverse) for s in finals]
@@ -87,7 +87,7 @@ class _Recurrent(torch.nn.RNNBase):
             return True
         blocks, sizes = len(self._all_weights), self._state_sizes()
         return len(states) == len(sizes) and all(
-            s.shape == (blocks, *batch, size) and (s.dtype == dtype or autocast)
+            isinstance(s, Tensor) and s.shape == (blocks, *batch, size) and (s.dtype == dtype or autocast)
             for s, size in zip(states, sizes, strict=True)
         )
 
@@ -116,15 +116,16 @@ class _Recurrent(torch.nn.RNNBase):
             x = ys[0] if D == 1 else torch.cat(ys, dim=2)
             if self.dropout and self.training and layer < self.num_layers - 1:
                 x = self._drop(x, batch_sizes, rows)
-        if len(finals) == 1:
-            return x, [s.unsqueeze(0) for s in finals[0]]
+        # also of one: a view in its place could not be detached in place, as people do with states
         return x, [torch.stack(each) for each in zip(*finals, strict=True)]
 
     def _starts(self, x: Tensor, states: _States) -> list[tuple[Tensor, ...]]:
         """The initial states of each layer and direction, each [N,·]; zero if none are given."""
         if states:
             return list(zip(*(s.unbind(0) for s in states), strict=True))
-        zeros = tuple(x.new_zeros(x.shape[1], size) for size in self._state_sizes())
+        sizes = self._state_sizes()
+        made = {size: x.new_zeros(x.shape[1], size) for size in set(sizes)}  # shared, for none is written to
+        zeros = tuple(made[size] for size in sizes)
         return [zeros] * len(self._all_weights)
 
     def _drop(self, x: Tensor, batch_sizes: Tensor | None, rows: Tensor | None) -> Tensor:
@@ -156,10 +157,21 @@ class _Recurrent(torch.nn.RNNBase):
 
 
 class LSTM(_Recurrent, torch.nn.LSTM):
-    """torch.nn.LSTM with undertow's kernels: same arguments, parameters and results.
+    """torch.nn.LSTM with undertow's kernels: same constructor, parameters, results and errors.
 
-    Per layer and direction c_t = i ⊙ g + f ⊙ c_{t-1}, h_t = o ⊙ tanh(c_t); gates in the order i, f, g, o.
-    Hochreiter & Schmidhuber, Long Short-Term Memory, 1997, with the forget gate of Gers et al., 2000.
+    ``LSTM(input_size, hidden_size, num_layers=1, bias=True, batch_first=False, dropout=0.0,
+    bidirectional=False, proj_size=0, device=None, dtype=None)``
+
+    Per layer and direction, with σ the sigmoid and gates stacked in the order i, f, g, o:
+    i, f, o = σ(W x_t + U h_{t-1} + b), g = tanh(W x_t + U h_{t-1} + b), each with its own W, U, b;
+    c_t = i ⊙ g + f ⊙ c_{t-1}; h_t = o ⊙ tanh(c_t), projected h_t = W_hr (o ⊙ tanh(c_t)).
+
+    ``lstm(x, (h_0, c_0))`` -> ``y, (h_n, c_n)``: x [T,N,C] -> y [T,N,D*R]; [N,T,·] with batch_first,
+    [T,·] unbatched, or PackedSequence to PackedSequence. h [L*D,N,R], c [L*D,N,H]; zero if not given.
+    C input_size, H hidden_size, R proj_size or H, L num_layers, D directions.
+
+    float32 and float64 on the CPU run in the native kernel; ``undertow.ops`` lists what runs elsewhere.
+    Hochreiter & Schmidhuber 1997, Neural Computation 9(8); forget gate: Gers, Schmidhuber & Cummins 2000.
     """
 
     def _layer(
@@ -171,7 +183,10 @@ class LSTM(_Recurrent, torch.nn.LSTM):
 class RNN(_Recurrent, torch.nn.RNN):
     """torch.nn.RNN with undertow's kernels: h_t = tanh(W x_t + U h_{t-1} + b), or relu in tanh's place.
 
-    Elman, Finding Structure in Time, 1990.
+    ``RNN(input_size, hidden_size, num_layers=1, nonlinearity="tanh", bias=True, batch_first=False,
+    dropout=0.0, bidirectional=False, device=None, dtype=None)``
+
+    ``rnn(x, h_0)`` -> ``y, h_n``, shapes as for ``LSTM``. Elman 1990, Cognitive Science 14(2).
     """
 
     def _layer(

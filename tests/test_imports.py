@@ -1,0 +1,121 @@
+"""Who may import whom: below stairs nobody imports torch, upstairs nobody the app, the app only public names.
+
+Imports are tried in processes of their own, because this one has everything loaded already.
+"""
+
+import ast
+import json
+import statistics
+import subprocess
+import sys
+import time
+from importlib.util import resolve_name
+from pathlib import Path
+
+import pytest
+
+import undertow
+
+PACKAGE = Path(undertow.__file__).parent
+BELOW_STAIRS = ["equations", "layout", "tape", "problems", "kernels", "kernels.native"]
+UPSTAIRS = ["nn", "ops", "kernels.plain"]
+APP_MODULES = sorted((PACKAGE / "app").rglob("*.py"))
+
+
+def loaded_by(statement):
+    """The modules in a fresh process after ``statement``."""
+    code = f"{statement}\nimport json, sys; print(json.dumps(sorted(sys.modules)))"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return set(json.loads(run.stdout.splitlines()[-1]))
+
+
+def test_import_undertow_loads_nothing_heavy():
+    loaded = loaded_by("import undertow; dir(undertow)")
+    added = {name.split(".")[0] for name in loaded - loaded_by("pass")}
+    assert not added & {"torch", "numpy", "typer", "rich", "polars", "lightning", "matplotlib"}
+    assert {name for name in loaded if name.startswith("undertow")} == {"undertow"}
+
+
+def test_import_undertow_takes_under_150_ms():
+    """Over bare Python: the median of pairs taken in turn, so that a busy machine slows both."""
+
+    def seconds(statement):
+        start = time.perf_counter()
+        subprocess.run([sys.executable, "-c", statement], check=True)
+        return time.perf_counter() - start
+
+    extra = [seconds("import undertow") - seconds("pass") for _ in range(7)]
+    assert statistics.median(extra) < 0.150
+
+
+@pytest.mark.parametrize("name", BELOW_STAIRS)
+def test_nothing_below_stairs_imports_torch(name):
+    loaded = loaded_by(f"import undertow.{name}")
+    assert f"undertow.{name}" in loaded
+    assert "torch" not in loaded
+
+
+@pytest.mark.parametrize("name", UPSTAIRS)
+def test_nothing_upstairs_imports_the_app(name):
+    loaded = loaded_by(f"import undertow.{name}")
+    assert "torch" in loaded
+    assert not [module for module in loaded if module.startswith("undertow.app")]
+    assert not loaded & {"typer", "rich", "polars", "lightning_fabric", "matplotlib"}
+
+
+def test_public_names():
+    for name in undertow.__all__:
+        assert getattr(undertow, name) is not None
+    assert dir(undertow) == undertow.__all__
+    with pytest.raises(AttributeError, match="module 'undertow' has no attribute 'nonsense'"):
+        undertow.nonsense  # noqa: B018
+
+
+def used_names(source, package="undertow.app"):
+    """What a module of ``package`` takes of undertow: LSTM, of ``from undertow import LSTM`` for one.
+
+    A module below the top, such as undertow.app.data, stands with its whole dotted path.
+    """
+    found = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            found |= {a.name.removeprefix("undertow.") for a in node.names if a.name.startswith("undertow.")}
+        elif isinstance(node, ast.ImportFrom):
+            module = resolve_name("." * node.level + (node.module or ""), package)
+            if module == "undertow":
+                found |= {a.name for a in node.names}
+            elif module.startswith("undertow."):
+                found.add(module.removeprefix("undertow."))
+        elif isinstance(node, ast.Attribute) and ast.unparse(node.value) == "undertow":
+            found.add(node.attr)
+    return found
+
+
+def is_public(name):
+    return name in [*undertow.__all__, "app"] or name.startswith("app.")
+
+
+def test_used_names_are_found():
+    source = """
+import undertow.ops
+from undertow import LSTM as L, nn
+from undertow.app.data import read
+from undertow.kernels.native import forward
+from . import sibling
+from ..nn import RNN
+undertow.RNN; undertow.kernels.plain; other.thing
+"""
+    used = used_names(source)
+    assert used == {"ops", "LSTM", "nn", "app.data", "app", "kernels.native", "RNN", "kernels"}
+    assert {name for name in used if not is_public(name)} == {"ops", "nn", "kernels.native", "kernels"}
+
+
+@pytest.mark.parametrize("path", APP_MODULES, ids=lambda path: path.stem)
+def test_the_app_uses_public_names_only(path):
+    package = ".".join(["undertow", *path.parent.relative_to(PACKAGE).parts])
+    private = {name for name in used_names(path.read_text(), package) if not is_public(name)}
+    assert not private
+
+
+def test_there_is_an_app_to_look_at():
+    assert len(APP_MODULES) > 1

@@ -1,0 +1,50 @@
+# Two commands do everything on a fresh machine: `make demo` and `make test`.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+SOURCES := $(shell find src native -type f -not -name '*.so' -not -name '*.pyc') pyproject.toml CMakeLists.txt
+
+.PHONY: demo test lint types sanitize bench wheel clean
+
+demo: $(VENV)/app
+	$(BIN)/undertow demo
+
+test: $(VENV)/dev
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/dev
+	$(BIN)/mypy
+
+# The kernel tests with address and undefined-behaviour checks in the kernel.
+sanitize: $(VENV)/dev
+	tests/native/sanitize.sh $(BIN)/python address,undefined
+
+bench: $(VENV)/app
+	$(BIN)/python benchmarks/speed.py
+
+wheel: $(VENV)/dev
+	$(BIN)/python -m build
+
+clean:
+	rm -rf build dist $(VENV)
+
+# The virtual environment, in three steps: the tools that build, the package, and what tests it. The package
+# is built in the environment itself, so that every tool has the version that constraints.txt names.
+$(VENV)/tools: constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) pip
+	$(PIP) scikit-build-core nanobind cmake ninja
+	touch $@
+
+$(VENV)/app: $(VENV)/tools $(SOURCES)
+	PATH="$(abspath $(BIN)):$$PATH" $(PIP) --no-build-isolation '.[app]'
+	touch $@
+
+$(VENV)/dev: $(VENV)/app
+	$(PIP) --group dev
+	touch $@

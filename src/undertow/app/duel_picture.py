@@ -35,7 +35,7 @@ def draw(duel: Duel, after: dict[str, Array], path: Path) -> None:
 
 def draw_error(axes: Axes, duel: Duel) -> None:
     """Mean square error on fresh sequences over training steps, both networks, and guessing."""
-    axes.axhline(ADDING.baseline, color=GREY, lw=1, ls=(0, (4, 3)), zorder=1)
+    axes.axhline(ADDING.baseline, color=INK, lw=1, ls=(0, (4, 3)), zorder=3)
     for kind, color in (("RNN", RNN), ("LSTM", LSTM)):
         axes.plot(duel.at, [v.error for v in duel.seen[kind]], color=color, lw=2.2)
     end, last = duel.at[-1], {kind: seen[-1].error for kind, seen in duel.seen.items()}
@@ -55,7 +55,9 @@ def draw_gradient(axes: Axes, duel: Duel, after: dict[str, Array]) -> None:
         if state != "LSTM h":
             axes.plot(lags, duel.reach_before[state], color=color, lw=1.2, ls=":")
     axes.set(yscale="log", xlim=(0, duel.lag), xlabel="lag: steps back from the error")
-    axes.set_title("Gradient of the error by lag, relative to lag 0", loc="left", fontsize=11, color=INK)
+    axes.set_title(
+        "Size of the error's gradient by lag, relative to lag 0", loc="left", fontsize=11, color=INK
+    )
     label(axes, duel.lag, after["LSTM c"][-1], "LSTM, cell state", LSTM, dy=5)
     label(axes, duel.lag, after["LSTM h"][-1], "LSTM, hidden state", LSTM, dy=-4, weight="normal")
     label(axes, duel.lag, after["RNN h"][-1], "plain RNN,\nhidden state", RNN)

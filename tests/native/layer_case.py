@@ -1,0 +1,228 @@
+"""One call of the kernels as the tests make it: the problem, its arrays in a chosen layout, the equations' answer.
+
+Every output is filled with NaN before the call, so whatever a kernel leaves unwritten is seen.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from undertow import equations
+from undertow.kernels import native
+
+Arrays = dict[str, np.ndarray]
+
+# The buffer's shape for an array [T,N,K], and the array as a view of that buffer.
+LAYOUTS: dict[str, tuple[Callable[..., tuple[int, ...]], Callable[[np.ndarray], np.ndarray]]] = {
+    "contiguous": (lambda T, N, K: (T, N, K), lambda a: a),
+    "batch first": (lambda T, N, K: (N, T, K), lambda a: a.transpose(1, 0, 2)),
+    "wide": (lambda T, N, K: (T, N, 2 * K + 1), lambda a: a[:, :, 1 : (a.shape[2] + 1) // 2]),
+    "backwards": (lambda T, N, K: (T, N, K), lambda a: a[::-1, ::-1]),
+}
+
+
+@dataclass
+class Layouter:
+    """Makes [T,N,K] arrays in one layout and remembers which parts of their buffers must stay untouched."""
+
+    layout: str = "contiguous"
+    spare: list[tuple[np.ndarray, np.ndarray]] = field(default_factory=list)  # buffer, where it is not the array
+
+    def empty(self, T: int, N: int, K: int, dtype: Any) -> np.ndarray:
+        shape, view = LAYOUTS[self.layout]
+        buffer, outside = np.full(shape(T, N, K), np.nan, dtype), np.ones(shape(T, N, K), bool)
+        view(outside)[...] = False
+        self.spare.append((buffer, outside))
+        return view(buffer)
+
+    def copy(self, array: np.ndarray) -> np.ndarray:
+        out = self.empty(*array.shape, array.dtype)
+        out[...] = array
+        return out
+
+    def check_untouched(self) -> None:
+        for buffer, outside in self.spare:
+            assert np.isnan(buffer[outside]).all(), "written outside of the array"
+
+
+@dataclass(frozen=True)
+class Case:
+    """One problem. ``ragged`` gives the sequences different lengths, the last of them zero."""
+
+    cell: str = "lstm"
+    T: int = 12
+    N: int = 7
+    C: int = 9
+    H: int = 37
+    dtype: str = "float64"
+    reverse: bool = False
+    ragged: bool = False
+    bias: bool = True
+    seed: int = 0
+
+    @property
+    def rows(self) -> int:
+        return (4 if self.cell == "lstm" else 1) * self.H
+
+    @cached_property
+    def lengths(self) -> np.ndarray | None:
+        """[N], non-increasing as the kernels want them."""
+        return np.linspace(self.T, 0, self.N).astype(np.int64) if self.ragged else None
+
+    @property
+    def batch_sizes(self) -> np.ndarray | None:
+        """[T]: how many sequences are longer than t."""
+        if self.lengths is None:
+            return None
+        return (self.lengths > np.arange(self.T)[:, None]).sum(1)
+
+    @cached_property
+    def inputs(self) -> Arrays:
+        """x, states, weights and biases; weights of the size that nn.LSTM starts from, so that gates stay open."""
+        T, N, C, H, random = self.T, self.N, self.C, self.H, np.random.default_rng(self.seed)
+        bound = H**-0.5
+        shapes = {"x": (T, N, C), "h_0": (N, H), "c_0": (N, H)}
+        weights = {"weight_ih": (self.rows, C), "weight_hh": (self.rows, H)}
+        weights |= {"bias_ih": (self.rows,), "bias_hh": (self.rows,)} if self.bias else {}
+        arrays = {name: random.standard_normal(shape) for name, shape in shapes.items()}
+        arrays |= {name: random.uniform(-bound, bound, shape) for name, shape in weights.items()}
+        if self.cell == "rnn":
+            del arrays["c_0"]
+        return {name: a.astype(self.dtype) for name, a in arrays.items()}
+
+    @cached_property
+    def upstream(self) -> Arrays:
+        """dy, dh_n and dc_n."""
+        random = np.random.default_rng(self.seed + 1)
+        shapes = {"dy": (self.T, self.N, self.H), "dh_n": (self.N, self.H), "dc_n": (self.N, self.H)}
+        if self.cell == "rnn":
+            del shapes["dc_n"]
+        return {name: random.standard_normal(shape).astype(self.dtype) for name, shape in shapes.items()}
+
+    def padded_with_nan(self, array: np.ndarray) -> np.ndarray:
+        """The same [T,N,K] with NaN past each sequence's end: nobody may look there."""
+        if self.lengths is None:
+            return array
+        return np.where(np.arange(self.T)[:, None, None] < self.lengths[:, None], array, np.nan).astype(self.dtype)
+
+    # ------------------------------------------------------------------ the equations' answer
+
+    @cached_property
+    def _reference(self) -> tuple[np.ndarray, Any]:
+        biases = [self.inputs[name].astype(np.float64) for name in ("bias_ih", "bias_hh") if self.bias]
+        states = [self.inputs[name] for name in ("h_0", "c_0") if name in self.inputs]
+        run = equations.lstm if self.cell == "lstm" else equations.rnn
+        weights = self.inputs["weight_ih"], self.inputs["weight_hh"], sum(biases) if biases else None
+        return run(self.inputs["x"], *states, *weights, lengths=self.lengths, reverse=self.reverse)
+
+    @cached_property
+    def expected_outputs(self) -> Arrays:
+        y, tape = self._reference
+        found = {"y": y, "h_n": tape.h[-1]}
+        return found | ({"c_n": tape.c[-1], "gates": tape.gates, "c": tape.c} if self.cell == "lstm" else {})
+
+    def expected_gradients(self, upstream: Arrays | None = None) -> Arrays:
+        """All gradients; what ``upstream`` lacks counts as zero."""
+        _, tape = self._reference
+        d = {"dy": np.zeros((self.T, self.N, self.H)), **(self.upstream if upstream is None else upstream)}
+        weights = self.inputs["weight_ih"], self.inputs["weight_hh"]
+        run = equations.lstm_backward if self.cell == "lstm" else equations.rnn_backward
+        found = run(tape, self.inputs["x"], *weights, **d)
+        names = [*GRADIENTS, *(["dc_0"] if self.cell == "lstm" else [])]
+        return {name: getattr(found, name) for name in names}
+
+    # ------------------------------------------------------------------ the kernels' answer
+
+    def forward(self, *, tape: bool = True, layout: str = "contiguous", threads: int = 1) -> Arrays:
+        """y, h_n, c_n and, with a tape, gates and c. Checks that nothing else was written."""
+        T, N, H, lay = self.T, self.N, self.H, Layouter(layout)
+        shapes = {"h_n": (N, H)}
+        if self.cell == "lstm":
+            shapes["c_n"] = (N, H)
+        if self.cell == "lstm" and tape:
+            shapes |= {"gates": (T, N, 4, H), "c": (T + 1, N, H)}
+        out = {name: np.full(shape, np.nan, self.dtype) for name, shape in shapes.items()}
+        out["y"] = lay.empty(T, N, H, self.dtype)
+        given = self.inputs | {"x": lay.copy(self.padded_with_nan(self.inputs["x"]))}
+        call("forward", FORWARD, self, given, out, threads)
+        lay.check_untouched()
+        return out
+
+    def backward(
+        self,
+        outputs: Arrays,
+        *,
+        upstream: Arrays | None = None,
+        wanted: tuple[str, ...] | None = None,
+        layout: str = "contiguous",
+        threads: int = 1,
+    ) -> Arrays:
+        """The gradients in ``wanted`` (None: all) from the tape that ``forward`` left in ``outputs``."""
+        N, C, H, lay = self.N, self.C, self.H, Layouter(layout)
+        shapes = {"dh_0": (N, H), "dc_0": (N, H), "dweight_ih": (self.rows, C)}
+        shapes |= {"dweight_hh": (self.rows, H), "dbias": (self.rows,)}
+        out = {name: np.full(shape, np.nan, self.dtype) for name, shape in shapes.items()}
+        out["dx"] = lay.empty(self.T, N, C, self.dtype)
+        if self.cell == "rnn":
+            del out["dc_0"]
+        given = self.inputs | {name: outputs[name] for name in ("y", "gates", "c") if name in outputs}
+        given |= self.upstream if upstream is None else upstream
+        for name in {"x", "y", "dy"} & given.keys():
+            given[name] = lay.copy(self.padded_with_nan(given[name]))
+        out = {name: a for name, a in out.items() if wanted is None or name in wanted}
+        call("backward", BACKWARD, self, given, out, threads)
+        lay.check_untouched()
+        return out
+
+    def run(self, threads: int = 1) -> Arrays:
+        """Everything that both passes give."""
+        outputs = self.forward(threads=threads)
+        return outputs | self.backward(outputs, threads=threads)
+
+    def alone(self, n: int) -> "Case":
+        """The n-th sequence as a problem of its own, as long as the sequence is."""
+        T = self.T if self.lengths is None else int(self.lengths[n])
+        one = replace(self, T=T, N=1, ragged=False)
+        one.__dict__["inputs"] = self.inputs | {"x": self.inputs["x"][:T, n : n + 1].copy()}
+        one.__dict__["upstream"] = self.upstream | {"dy": self.upstream["dy"][:T, n : n + 1].copy()}
+        for arrays, name in ((one.inputs, "h_0"), (one.inputs, "c_0"), (one.upstream, "dh_n"), (one.upstream, "dc_n")):
+            if name in arrays:
+                arrays[name] = arrays[name][n : n + 1].copy()
+        return one
+
+    def __str__(self) -> str:
+        flags = [name for name in ("reverse", "ragged") if getattr(self, name)] + ["no-bias"] * (not self.bias)
+        return "-".join([self.cell, self.dtype, f"{self.T},{self.N},{self.C},{self.H}", *flags])
+
+
+GRADIENTS = ("dx", "dh_0", "dweight_ih", "dweight_hh", "dbias")
+PROBLEM = "x h_0 c_0 weight_ih weight_hh"
+FORWARD = f"{PROBLEM} bias_ih bias_hh y h_n c_n gates c".split()
+BACKWARD = f"{PROBLEM} y gates c dy dh_n dc_n dx dh_0 dc_0 dweight_ih dweight_hh dbias".split()
+
+
+def call(function: str, names: list[str], case: Case, given: Arrays, out: Arrays, threads: int) -> None:
+    """One call of the kernel with None for what is in neither dict; ``given`` must come back as it went in."""
+    before = {name: a.copy() for name, a in given.items()}
+    arrays = given | out
+    options = {"batch_sizes": case.batch_sizes, "reverse": case.reverse, "threads": threads}
+    getattr(native, function)(case.cell, **{name: arrays.get(name) for name in names}, **options)
+    for name, a in before.items():
+        np.testing.assert_array_equal(given[name], a, err_msg=f"{name} was written to")
+
+
+def assert_close(found: Arrays, expected: Arrays, tolerance: float) -> None:
+    """Every array within ``tolerance`` of the largest magnitude expected in it; nothing NaN; nothing missing."""
+    assert found.keys() <= expected.keys()
+    for name, a in found.items():
+        reach = np.abs(expected[name]).max(initial=0)
+        np.testing.assert_allclose(a, expected[name], rtol=0, atol=tolerance * reach, equal_nan=False, err_msg=name)
+
+
+def assert_same_bits(found: Arrays, expected: Arrays) -> None:
+    assert found.keys() == expected.keys()
+    for name, a in found.items():
+        assert np.array_equal(a, expected[name]), f"{name}: {np.sum(a != expected[name])} entries differ"

@@ -1,0 +1,159 @@
+"""The kernels against undertow.equations: every output and every gradient.
+
+Tolerances are relative to the largest magnitude in the array expected. float64: 1e-11. float32: 2e-5, which is
+rounding and no more: the equations are fed the same float32 numbers and calculate in float64, so that what
+differs is the kernel's own rounding, 6e-8 an operation, in sums of up to 2,000 terms and over up to 60 steps.
+"""
+
+from itertools import product
+
+import numpy as np
+import pytest
+from layer_case import GRADIENTS, LAYOUTS, Case, assert_close, assert_same_bits
+
+TOLERANCE = {"float64": 1e-11, "float32": 2e-5}
+CELLS, DTYPES = ("lstm", "rnn"), tuple(TOLERANCE)
+KINDS = [pytest.param(*kind, id="-".join(kind)) for kind in product(CELLS, DTYPES)]
+
+SIZES = [  # T, N, C, H
+    (1, 1, 1, 1),
+    (1, 5, 3, 5),
+    (5, 1, 1, 16),
+    (7, 5, 70, 1),
+    (3, 31, 2, 33),
+    (9, 7, 16, 16),
+    (4, 7, 5, 130),
+    (2, 1, 70, 130),
+    (60, 31, 3, 37),  # 1860 rows: several of the backward's blocks
+    (13, 25, 8, 64),  # 325 rows
+    (45, 25, 4200, 4),  # 1125 rows, and so many inputs that a block holds its most, 1024
+    (6, 300, 2, 5),  # a single step is more than a block
+    (0, 3, 4, 5),
+    (3, 0, 4, 5),
+    (3, 2, 0, 5),
+    (0, 0, 0, 1),
+]
+
+
+def check(case: Case, layout: str = "contiguous", threads: int = 1) -> None:
+    """Forward with and without a tape, and backward, against the equations."""
+    tolerance = TOLERANCE[case.dtype]
+    outputs = case.forward(layout=layout, threads=threads)
+    assert_close(outputs, case.expected_outputs, tolerance)
+    without = case.forward(tape=False, layout=layout, threads=threads)
+    assert_same_bits(without, {name: outputs[name] for name in without})
+    gradients = case.backward(outputs, layout=layout, threads=threads)
+    assert_close(gradients, case.expected_gradients(), tolerance)
+
+
+@pytest.mark.parametrize(("cell", "dtype"), KINDS)
+@pytest.mark.parametrize("size", SIZES, ids=str)
+@pytest.mark.parametrize("reverse_ragged", [(False, False), (True, True)], ids=["whole", "reverse-ragged"])
+def test_sizes(cell, dtype, size, reverse_ragged):
+    T, N, C, H = size
+    reverse, ragged = reverse_ragged
+    check(Case(cell, T, N, C, H, dtype, reverse=reverse, ragged=ragged), threads=2)
+
+
+@pytest.mark.parametrize(("cell", "dtype"), KINDS)
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_options(cell, dtype, layout, threads):
+    for reverse, ragged, bias in product((False, True), repeat=3):
+        case = Case(cell, T=12, N=13, C=9, H=70, dtype=dtype, reverse=reverse, ragged=ragged, bias=bias)
+        check(case, layout, threads)
+
+
+@pytest.mark.parametrize("missing", ["bias_ih", "bias_hh"])
+def test_one_bias_alone(missing):
+    case = Case()
+    case.inputs[missing][...] = 0
+    expected = case.run()
+    assert_close(expected, case.expected_outputs | case.expected_gradients(), TOLERANCE["float64"])
+    del case.inputs[missing]
+    assert_same_bits(case.run(), expected)
+
+
+@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("ragged", [False, True])
+def test_a_gradient_that_is_not_given_counts_as_zero(cell, ragged):
+    case = Case(cell, ragged=ragged)
+    outputs = case.forward()
+    for kept in [(), ("dy",), ("dh_n",), ("dc_n",), ("dh_n", "dc_n")]:
+        upstream = {name: a for name, a in case.upstream.items() if name in kept}
+        expected = case.expected_gradients(upstream)
+        assert_close(case.backward(outputs, upstream=upstream), expected, TOLERANCE["float64"])
+
+
+@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("reverse", [False, True])
+def test_a_gradient_that_is_not_wanted_changes_no_other(cell, reverse):
+    case = Case(cell, reverse=reverse, ragged=True)
+    outputs = case.forward()
+    everything = case.backward(outputs)
+    names = everything.keys()
+    for wanted in [(), *((name,) for name in names), *(tuple(names - {name}) for name in names)]:
+        some = case.backward(outputs, wanted=wanted)
+        assert_same_bits(some, {name: everything[name] for name in names if name in wanted})
+
+
+# ------------------------------------------------------------------------------------ the same bits
+
+
+@pytest.mark.parametrize(("cell", "dtype"), KINDS)
+@pytest.mark.parametrize("ragged", [False, True])
+@pytest.mark.parametrize("size", [(40, 13, 9, 70), (25, 24, 33, 37), (3, 2, 300, 200)], ids=str)
+def test_any_number_of_threads_gives_the_same_bits(cell, dtype, ragged, size):
+    case = Case(cell, *size, dtype, ragged=ragged)
+    alone = case.run(threads=1)
+    for threads in (2, 3, 5):
+        assert_same_bits(case.run(threads), alone)
+
+
+@pytest.mark.parametrize(("cell", "dtype"), KINDS)
+@pytest.mark.parametrize("ragged", [False, True])
+@pytest.mark.parametrize("H", [5, 33, 130])
+def test_a_sequence_gets_the_same_bits_in_any_company(cell, dtype, ragged, H):
+    case = Case(cell, T=20, N=13, C=9, H=H, dtype=dtype, ragged=ragged, reverse=H == 33)
+    together = case.run(threads=2)
+    for n in range(case.N):
+        one = case.alone(n)
+        found = {name: a for name, a in one.run().items() if name not in {"dweight_ih", "dweight_hh", "dbias"}}
+        expected = {name: own_part(case, name, together[name], n) for name in found}
+        assert_same_bits(found, expected)
+
+
+def own_part(case: Case, name: str, array: np.ndarray, n: int) -> np.ndarray:
+    """What belongs to sequence n: its entry in [N,*], its steps in [T,N,*]."""
+    if name in {"h_n", "c_n", "dh_0", "dc_0"}:
+        return array[n : n + 1]
+    T = case.T if case.lengths is None else int(case.lengths[n])
+    idle = case.T - T if case.reverse and name in {"gates", "c"} else 0  # the tape is in processing order
+    steps = T + (name == "c")
+    return array[idle : idle + steps, n : n + 1]
+
+
+def test_a_state_is_not_lost_by_a_sequence_without_steps():
+    case = Case(ragged=True)
+    assert case.lengths[-1] == 0
+    found = case.run()
+    for out, given in (("h_n", case.inputs["h_0"]), ("c_n", case.inputs["c_0"])):
+        assert np.array_equal(found[out][-1], given[-1])
+    for out, given in (("dh_0", case.upstream["dh_n"]), ("dc_0", case.upstream["dc_n"])):
+        assert np.array_equal(found[out][-1], given[-1])
+
+
+def test_nan_stays_where_it_belongs():
+    """A NaN in one sequence reaches its own outputs and no other sequence's."""
+    case = Case(N=9)
+    clean = case.forward()
+    case.inputs["x"][3, 4] = np.nan
+    found = case.forward()
+    assert np.isnan(found["y"][3:, 4]).all()
+    others = np.arange(9) != 4
+    for name in ("y", "gates", "c"):
+        assert np.array_equal(found[name][:, others], clean[name][:, others])
+        assert np.array_equal(found[name][:3], clean[name][:3])
+
+
+assert set(GRADIENTS) <= set(Case(T=1).run()), "the helper leaves out a gradient"

@@ -2,7 +2,6 @@
 // so that no call from Python can make a kernel read or write where it should not, and lets other Python
 // threads run while a kernel works.
 #include <nanobind/nanobind.h>
-#include <nanobind/ndarray.h>
 #include <nanobind/stl/optional.h>
 #include <nanobind/stl/string.h>
 
@@ -11,16 +10,14 @@
 #include <type_traits>
 #include <vector>
 
+#include "array.h"
 #include "lstm.h"
 #include "scratch.h"
 
-namespace nb = nanobind;
 using namespace undertow;
 
 namespace {
 
-using In = nb::ndarray<nb::ro, nb::device::cpu>;
-using Out = nb::ndarray<nb::device::cpu>;
 using OptionalIn = std::optional<In>;
 using OptionalOut = std::optional<Out>;
 
@@ -33,7 +30,7 @@ std::string shape_text(const std::vector<idx>& shape) {
 template <class Array>
 std::vector<idx> shape_of(const Array& a) {
   std::vector<idx> shape;
-  for (std::size_t i = 0; i < a.ndim(); ++i) shape.push_back(static_cast<idx>(a.shape(i)));
+  for (idx i = 0; i < a.ndim(); ++i) shape.push_back(a.shape(i));
   return shape;
 }
 
@@ -57,10 +54,9 @@ template <class T, class Array>
 auto contiguous(const char* name, const Array& a, const std::vector<idx>& shape) {
   check<T>(name, a, shape);
   idx stride = 1;
-  for (std::size_t i = shape.size(); i-- > 0; stride *= shape[i])
+  for (idx i = a.ndim(); i-- > 0; stride *= shape[i])
     if (a.size() && shape[i] > 1 && a.stride(i) != stride) refuse(name, "a strided one", "a contiguous array");
-  if constexpr (std::is_same_v<Array, In>) return static_cast<const T*>(a.data());
-  else return static_cast<T*>(a.data());
+  return a.template data<std::conditional_t<std::is_same_v<Array, In>, const T, T>>();
 }
 
 template <class T, class Array>
@@ -73,7 +69,7 @@ template <class P, class Array>
 Sequence<P> sequence(const char* name, const Array& a, const std::vector<idx>& shape) {
   check<std::remove_const_t<P>>(name, a, shape);
   if (a.size() && shape[2] > 1 && a.stride(2) != 1) refuse(name, "another stride", "stride 1 in the last dimension");
-  return {static_cast<P*>(a.data()), static_cast<idx>(a.stride(0)), static_cast<idx>(a.stride(1))};
+  return {a.template data<P>(), a.stride(0), a.stride(1)};
 }
 
 template <class P, class Array>
@@ -110,10 +106,10 @@ void describe(Problem<T>& p, const std::string& cell, const In& x, const In& h_0
   if (x.ndim() != 3) refuse("x", "shape " + shape_text(shape_of(x)), "shape [T, N, C]");
   if (h_0.ndim() != 2 || h_0.shape(1) < 1) refuse("h_0", "shape " + shape_text(shape_of(h_0)), "shape [N, H], H >= 1");
   p.cell = cell_of(cell);
-  p.steps = static_cast<idx>(x.shape(0));
-  p.batch = static_cast<idx>(x.shape(1));
-  p.input = static_cast<idx>(x.shape(2));
-  p.hidden = static_cast<idx>(h_0.shape(1));
+  p.steps = x.shape(0);
+  p.batch = x.shape(1);
+  p.input = x.shape(2);
+  p.hidden = h_0.shape(1);
   if (threads < 1) refuse("threads", std::to_string(threads), "at least 1");
   if (c_0.has_value() != (p.cell == Cell::lstm)) refuse("c_0", c_0 ? "an array" : "None", "an array for the LSTM alone");
   const idx rows = gates_of(p.cell) * p.hidden;
@@ -206,7 +202,7 @@ void backward(const std::string& cell, const In& x, const Args&... args) {
 
 template <class T>
 void apply(void (*function)(const T*, T*, idx), const In& x, const Out& y) {
-  const idx n = static_cast<idx>(x.size());
+  const idx n = x.size();
   function(contiguous<T>("x", x, {n}), contiguous<T>("y", y, {n}), n);
 }
 

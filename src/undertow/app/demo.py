@@ -24,6 +24,8 @@ def demo(
     Ctrl-C stops early and shows what there is.
     """
     # here, so that `undertow demo --help` need not wait for torch
+    import torch
+
     from undertow.app.duel import Duel
     from undertow.app.duel_picture import draw
     from undertow.app.duel_view import comparison, in_words, train
@@ -31,6 +33,8 @@ def demo(
     console, picture = Console(), folder(out) / "adding.png"
     console.print(f"\n[bold]The adding problem.[/] {lag} random numbers go by, two of them marked.")
     console.print("Their sum is wanted at the end. Both networks see the same sequences.\n")
+    # networks this small gain little from a second core, and lose much where a neighbour wants it
+    torch.set_num_threads(1)
     duel = Duel(seed, lag, steps)
     train(duel, console)
     verdicts, after = duel.test(), duel.reach()

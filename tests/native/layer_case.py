@@ -29,7 +29,9 @@ class Layouter:
     """Makes [T,N,K] arrays in one layout and remembers which parts of their buffers must stay untouched."""
 
     layout: str = "contiguous"
-    spare: list[tuple[np.ndarray, np.ndarray]] = field(default_factory=list)  # buffer, where it is not the array
+    spare: list[tuple[np.ndarray, np.ndarray]] = field(
+        default_factory=list
+    )  # buffer, where it is not the array
 
     def empty(self, T: int, N: int, K: int, dtype: Any) -> np.ndarray:
         shape, view = LAYOUTS[self.layout]
@@ -81,14 +83,15 @@ class Case:
 
     @cached_property
     def inputs(self) -> Arrays:
-        """x, states, weights and biases; weights of the size that nn.LSTM starts from, so that gates stay open."""
+        """x, states, weights and biases, drawn so that gates stay open whatever C and H are."""
         T, N, C, H, random = self.T, self.N, self.C, self.H, np.random.default_rng(self.seed)
-        bound = H**-0.5
         shapes = {"x": (T, N, C), "h_0": (N, H), "c_0": (N, H)}
         weights = {"weight_ih": (self.rows, C), "weight_hh": (self.rows, H)}
         weights |= {"bias_ih": (self.rows,), "bias_hh": (self.rows,)} if self.bias else {}
         arrays = {name: random.standard_normal(shape) for name, shape in shapes.items()}
-        arrays |= {name: random.uniform(-bound, bound, shape) for name, shape in weights.items()}
+        for name, shape in weights.items():
+            bound = max(shape[-1], 1) ** -0.5 if len(shape) == 2 else H**-0.5
+            arrays[name] = random.uniform(-bound, bound, shape)
         if self.cell == "rnn":
             del arrays["c_0"]
         return {name: a.astype(self.dtype) for name, a in arrays.items()}
@@ -106,7 +109,9 @@ class Case:
         """The same [T,N,K] with NaN past each sequence's end: nobody may look there."""
         if self.lengths is None:
             return array
-        return np.where(np.arange(self.T)[:, None, None] < self.lengths[:, None], array, np.nan).astype(self.dtype)
+        return np.where(np.arange(self.T)[:, None, None] < self.lengths[:, None], array, np.nan).astype(
+            self.dtype
+        )
 
     # ------------------------------------------------------------------ the equations' answer
 
@@ -188,13 +193,20 @@ class Case:
         one = replace(self, T=T, N=1, ragged=False)
         one.__dict__["inputs"] = self.inputs | {"x": self.inputs["x"][:T, n : n + 1].copy()}
         one.__dict__["upstream"] = self.upstream | {"dy": self.upstream["dy"][:T, n : n + 1].copy()}
-        for arrays, name in ((one.inputs, "h_0"), (one.inputs, "c_0"), (one.upstream, "dh_n"), (one.upstream, "dc_n")):
+        for arrays, name in (
+            (one.inputs, "h_0"),
+            (one.inputs, "c_0"),
+            (one.upstream, "dh_n"),
+            (one.upstream, "dc_n"),
+        ):
             if name in arrays:
                 arrays[name] = arrays[name][n : n + 1].copy()
         return one
 
     def __str__(self) -> str:
-        flags = [name for name in ("reverse", "ragged") if getattr(self, name)] + ["no-bias"] * (not self.bias)
+        flags = [name for name in ("reverse", "ragged") if getattr(self, name)] + ["no-bias"] * (
+            not self.bias
+        )
         return "-".join([self.cell, self.dtype, f"{self.T},{self.N},{self.C},{self.H}", *flags])
 
 
@@ -219,7 +231,9 @@ def assert_close(found: Arrays, expected: Arrays, tolerance: float) -> None:
     assert found.keys() <= expected.keys()
     for name, a in found.items():
         reach = np.abs(expected[name]).max(initial=0)
-        np.testing.assert_allclose(a, expected[name], rtol=0, atol=tolerance * reach, equal_nan=False, err_msg=name)
+        np.testing.assert_allclose(
+            a, expected[name], rtol=0, atol=tolerance * reach, equal_nan=False, err_msg=name
+        )
 
 
 def assert_same_bits(found: Arrays, expected: Arrays) -> None:

@@ -426,3 +426,14 @@ def test_a_target_or_output_layer_that_does_not_fit_is_named():
     net.weights[-2] = np.zeros((3, 4))
     with pytest.raises(ValueError, match=r"V: expected shape \[3, 5\], got \[3, 4\]"):
         net.forward(net.weights)
+
+
+def test_states_and_errors_that_do_not_fit_the_network_are_named():
+    net = Net((6, 4, 3, 5), depth=2)
+    layers, V, _ = net.split(net.weights)
+    _, tapes = net.forward(net.weights)
+    with pytest.raises(ValueError, match=r"dz: expected shape \[6, 4, 3\], got \[6, 4, 2\]"):
+        eq.network_backward(tapes, net.x, layers, V, np.zeros((6, 4, 2)))
+    net.c_0.pop()
+    with pytest.raises(ValueError, match=r"c_0: expected one \[N, H\] for each of 2 layers, got 1"):
+        net.forward(net.weights)

@@ -295,6 +295,11 @@ def network(
     ŷ_t = softmax(z_t), and the error of the whole is E = Σ_t E_t = ``cross_entropy(z, y).sum()``.
     """
     tapes, (y, V, b_v) = [], _float64(x, V, b_v)
+    for name, states in (("h_0", h_0), ("c_0", c_0)):
+        if len(states) != len(layers):
+            raise ValueError(
+                f"{name}: expected one [N, H] for each of {len(layers)} layers, got {len(states)}"
+            )
     for layer, h, c in zip(layers, h_0, c_0, strict=True):
         y, tape = lstm(y, h, c, *layer, lengths=lengths)
         tapes.append(tape)
@@ -310,6 +315,7 @@ def network_backward(
     ∂E/∂V = Σ_t dz_t h_tᵀ        ∂E/∂b_v = Σ_t dz_t        dz [T,N,K] from ``cross_entropy_backward``.
     """
     x, V, dz = _float64(x, V, dz)
+    check_shape("dz", dz, *x.shape[:2], len(V))
     inputs = [x] + [outputs(tape) for tape in tapes]  # what each layer read; the last is read by V
     dV = np.einsum("tnk,tnh->kh", dz, inputs.pop())
     dy, gradients = dz @ V, []  # dy [T, N, H]

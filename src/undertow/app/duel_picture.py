@@ -43,7 +43,7 @@ def draw_error(axes: Axes, duel: Duel) -> None:
     axes.set_title("Mean square error on sequences never trained on", loc="left", fontsize=11, color=INK)
     label(axes, end, last["LSTM"], "LSTM", LSTM)
     label(axes, end, last["RNN"], "plain RNN", RNN, dy=9)
-    label(axes, end, ADDING.baseline, "guessing\nthe mean: 1/6", GREY, dy=-14, weight="normal")
+    label(axes, end, ADDING.baseline, "guessing\nthe mean: 1/6", INK, dy=-14, weight="normal")
 
 
 def draw_gradient(axes: Axes, duel: Duel, after: dict[str, Array]) -> None:

@@ -38,7 +38,7 @@ class ModelConfig:
     num_layers: int
     dropout: float  # between layers and before the head
     outputs: int  # classes, symbols, or horizon
-    every_step: bool  # an output at every step, or at the last one
+    readout: str  # what the head reads: every (step), the last one, or the mean of all
     inputs: int = 0  # C, features a step; 0 with an embedding
     symbols: int = 0  # size of the embedding table; 0 without
     width: int = 0  # of the embedding

@@ -74,7 +74,7 @@ def about_training(run: "Run") -> list[str]:
     return [
         f"{last['epoch']:g} of {training.epochs} epochs, {last['step']:,} steps in {last['seconds']:.0f} s, "
         f"seed {training.seed}",
-        f"batch size {training.batch_size}, peak learning rate {training.lr:g}, precision {training.precision}",
+        f"batch size {training.batch_size}, learning rate {training.lr:g}, precision {training.precision}",
         f"gradient norm {last['grad_norm']:.3g}, {100 * last['clipped']:.0f}% of steps clipped at "
         f"{training.clip:g} (since the evaluation before the last)",
     ]

@@ -4,7 +4,7 @@ from typing import cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pack_padded_sequence
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 import undertow
 from undertow.app.config import ModelConfig
@@ -16,9 +16,9 @@ CELLS = {"lstm": undertow.LSTM, "rnn": undertow.RNN}
 class SequenceModel(nn.Module):
     """Sequences in, predictions out, both in the data's own units.
 
-    x is [T, N] symbols (int64) or [T, N, C] features; the output is [T, N, outputs] with
-    ``every_step``, else [N, outputs] from the last step of each sequence. The normaliser's mean and
-    deviation are buffers, so that a saved model needs no other file to be used on raw values.
+    x is [T, N] symbols (int64) or [T, N, C] features; the output is [T, N, outputs] where the head
+    reads every step, else [N, outputs]. The normaliser's centre and scale are buffers, so that a
+    saved model needs no other file to be used on raw values.
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -27,8 +27,8 @@ class SequenceModel(nn.Module):
         width = config.width if config.symbols else config.inputs
         self.embedding = nn.Embedding(config.symbols, width) if config.symbols else None
         if not config.symbols:
-            self.register_buffer("mean", torch.zeros(width))  # [C]
-            self.register_buffer("deviation", torch.ones(width))  # [C]
+            self.register_buffer("centre", torch.zeros(width))  # [C]
+            self.register_buffer("scale", torch.ones(width))  # [C]
         dropout = config.dropout if config.num_layers > 1 else 0.0
         self.rnn = CELLS[config.cell](width, config.hidden_size, config.num_layers, dropout=dropout)
         self.dropout = nn.Dropout(config.dropout)
@@ -46,11 +46,21 @@ class SequenceModel(nn.Module):
             inputs = pack_padded_sequence(inputs, lengths, enforce_sorted=False)
         hidden, last = self.rnn(inputs, self._to_rnn(state))  # [T, N, H], (h_n, c_n) or h_n
         last = last if isinstance(last, tuple) else (last,)
-        output = self.head(self.dropout(hidden if self.config.every_step else last[0][-1]))
+        output = self.head(self.dropout(self._read(hidden, last[0][-1])))
         return self._from_last_value(output, x), cast(State, last)
 
+    def _read(self, hidden: Tensor | PackedSequence, last: Tensor) -> Tensor:
+        """What the head reads: h of every step [T, N, H], of the last [N, H], or the mean of all [N, H]."""
+        if self.config.readout == "last":
+            return last
+        if isinstance(hidden, PackedSequence):
+            hidden, lengths = pad_packed_sequence(hidden)  # [T, N, H], zero past the end; [N]
+            return hidden.sum(0) / lengths.to(hidden)[:, None]
+        return hidden if self.config.readout == "every" else hidden.mean(0)
+
     def _normalise(self, x: Tensor) -> Tensor:
-        return (x - cast(Tensor, self.mean)) / cast(Tensor, self.deviation)
+        """Linear near the centre and logarithmic far off, so that extremes do not drown the rest."""
+        return torch.asinh((x - cast(Tensor, self.centre)) / cast(Tensor, self.scale))
 
     def _to_rnn(self, state: State | None) -> Tensor | State | None:
         return state[0] if state is not None and self.config.cell == "rnn" else state
@@ -59,5 +69,6 @@ class SequenceModel(nn.Module):
         column = self.config.residual
         if column < 0:
             return output
-        deviation = cast(Tensor, self.deviation)[column]
-        return x[-1, :, column, None] + deviation * output  # [N, horizon], in the target's unit
+        return (
+            x[-1, :, column, None] + cast(Tensor, self.scale)[column] * output
+        )  # [N, horizon], in the target's unit

@@ -130,7 +130,7 @@ def model_config(task: Task, options: dict[str, Any]) -> ModelConfig:
         num_layers=options["num_layers"],
         dropout=options["dropout"],
         outputs=shape.outputs,
-        every_step=shape.every_step,
+        readout=options.get("readout", shape.readout),
         inputs=shape.inputs,
         symbols=shape.symbols,
         width=min(EMBEDDING, shape.symbols),

@@ -14,7 +14,7 @@ class Shape:
     """What the data ask of the model; see ModelConfig."""
 
     outputs: int
-    every_step: bool
+    readout: str
     inputs: int = 0
     symbols: int = 0
     residual: int = -1

@@ -44,9 +44,9 @@ class ForecastTask:
         self.x, self.y = torch.from_numpy(x), torch.from_numpy(x[:, self.column].copy())  # [rows]
         late = validation_rows(series, config.validation)
         self.starts, self.validation = self._split(series, late, path)
-        self.mean, self.deviation = fit_normaliser(self.x[torch.from_numpy(~late)])
-        self.objective = Objective("rmse", "RMSE", float(self.deviation[self.column]))
-        self.shape = Shape(config.horizon, every_step=False, inputs=columns.width, residual=self.column)
+        self.centre, self.scale = fit_normaliser(self.x[torch.from_numpy(~late)])
+        self.objective = Objective("rmse", "RMSE", float(self.scale[self.column]))
+        self.shape = Shape(config.horizon, readout="last", inputs=columns.width, residual=self.column)
         seasons = seasonal_means(series, config, late)
         self.facts = Facts(
             lines=self._lines(series, late, columns),
@@ -102,7 +102,7 @@ class ForecastTask:
         return self.y[starts[:, None] + self.config.steps + torch.arange(self.config.horizon)]  # [N, horizon]
 
     def buffers(self) -> dict[str, Tensor]:
-        return {"mean": self.mean, "deviation": self.deviation}
+        return {"centre": self.centre, "scale": self.scale}
 
     def steps_per_epoch(self) -> int:
         return -(-min(MOST_WINDOWS, len(self.starts)) // self.batch_size)
@@ -150,9 +150,18 @@ def validation_rows(series: Series, fraction: float) -> NDArray[np.bool_]:
 
 
 def fit_normaliser(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation by feature, [C] each; a constant feature is only centred."""
-    mean, deviation = x.double().mean(0), x.double().std(0, unbiased=False)
-    return mean.float(), torch.where(deviation > 1e-8, deviation, 1.0).float()
+    """Centre and scale by feature, [C] each: median, and median distance from it as a deviation.
+
+    Both barely move when a few rows are extreme. A feature that is mostly one value, such as rain or a
+    word, has no such distance: mean and standard deviation then, or 1 for a constant.
+    """
+    values = x.double().numpy()
+    centre = np.median(values, axis=0)  # [C]
+    scale = 1.4826 * np.median(np.abs(values - centre), axis=0)  # [C], the deviation of a normal distribution
+    deviation, flat = values.std(axis=0), scale <= 1e-8
+    centre, scale = np.where(flat, values.mean(axis=0), centre), np.where(flat, deviation, scale)
+    scale = np.where(scale <= 1e-8, 1.0, scale)
+    return torch.from_numpy(centre).float(), torch.from_numpy(scale).float()
 
 
 def rms(error: Tensor) -> float:

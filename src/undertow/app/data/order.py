@@ -23,12 +23,26 @@ def find_time(table: pl.DataFrame, given: str | None) -> str | None:
     if given is not None:
         return given
     for name, dtype in table.schema.items():
-        if dtype in (pl.Date, pl.Datetime):
+        if dtype in (pl.Date, pl.Datetime) or (dtype == pl.String and mostly_dates(table[name])):
             return name
     for name, dtype in table.schema.items():
         if name.lower() in NAMES and dtype.is_numeric():
             return name
     return None
+
+
+def mostly_dates(values: pl.Series) -> bool:
+    return 2 * (len(values) - parse_dates(values).null_count()) > len(values)
+
+
+def parse_dates(values: pl.Series) -> pl.Series:
+    """Text as dates and times, null where it is none."""
+    parsed: pl.Series
+    try:
+        parsed = values.cast(pl.String).str.to_datetime(strict=False)
+    except pl.exceptions.ComputeError:  # not even the first value is a date
+        parsed = pl.Series(values.name, [None] * len(values), pl.Datetime)
+    return parsed
 
 
 def parse_time(table: pl.DataFrame, path: Path, time: str, row: str) -> pl.DataFrame:
@@ -39,7 +53,7 @@ def parse_time(table: pl.DataFrame, path: Path, time: str, row: str) -> pl.DataF
     dtype = table.schema[time]
     if dtype.is_numeric() or dtype in (pl.Date, pl.Datetime):
         return table
-    parsed = table[time].cast(pl.String).str.to_datetime(strict=False)
+    parsed = parse_dates(table[time])
     if parsed.null_count():
         number, value = table.filter(parsed.is_null()).select(row, time).row(0)
         raise UserError(f"{path}: column {time!r}, row {number}: expected a date or time, got {value!r}")

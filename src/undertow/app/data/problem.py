@@ -31,7 +31,7 @@ class ProblemTask:
         self.steps, self.batch_size, self.seed = config.steps, batch_size, seed
         classes = self.problem.task == "classification"
         size = self.problem.output_size
-        self.shape = Shape(outputs=size, every_step=False, inputs=self.problem.input_size)
+        self.shape = Shape(outputs=size, readout="last", inputs=self.problem.input_size)
         self.objective = Objective("accuracy", "right") if classes else Objective("rmse", "RMSE")
         guess = 1 / size if classes else float(np.sqrt(self.problem.baseline))
         self.facts = Facts(

@@ -106,7 +106,7 @@ class SequenceTask:
         self.train, self.validation = stratified(self.y, config.validation, seed)
         if not len(self.validation):
             raise UserError(f"{path}: {len(self.x)} sequences leave none to validate; raise --validation")
-        self.shape = Shape(len(classes), every_step=False, inputs=columns.width)
+        self.shape = Shape(len(classes), readout="mean", inputs=columns.width)
         self.objective = Objective("accuracy", "right")
         shortest, longest = min(data.lengths), max(data.lengths)
         steps = f"{shortest}" if shortest == longest else f"{shortest} to {longest}"
@@ -125,8 +125,8 @@ class SequenceTask:
         )
 
     def buffers(self) -> dict[str, Tensor]:
-        mean, deviation = fit_normaliser(torch.cat([self.x[k] for k in self.train.tolist()]))
-        return {"mean": mean, "deviation": deviation}
+        centre, scale = fit_normaliser(torch.cat([self.x[k] for k in self.train.tolist()]))
+        return {"centre": centre, "scale": scale}
 
     def steps_per_epoch(self) -> int:
         return -(-len(self.train) // self.batch_size)

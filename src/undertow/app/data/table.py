@@ -89,9 +89,9 @@ def choose(table: pl.DataFrame, path: Path, leave_out: Iterable[str | None], cal
         dtype = table.schema[name]
         if name in leave_out:
             continue
-        if dtype.is_numeric() or dtype == pl.Boolean:
+        if dtype.is_numeric() or dtype == pl.Boolean or are_numbers(table, path, name):
             columns.numeric.append(name)
-        elif dtype == pl.String and not mostly_numbers(table, path, name):
+        elif dtype == pl.String:
             words = table[name].drop_nulls().unique().sort().to_list()
             if 1 < len(words) <= MOST_CATEGORIES:
                 columns.categories[name] = words
@@ -102,14 +102,15 @@ def choose(table: pl.DataFrame, path: Path, leave_out: Iterable[str | None], cal
     return columns
 
 
-def mostly_numbers(table: pl.DataFrame, path: Path, name: str) -> bool:
-    """False for a column of words; raises UserError for a column of numbers with a word among them."""
-    numbers = table[name].cast(pl.Float64, strict=False)
-    if 2 * numbers.is_not_null().sum() < len(table) - table[name].null_count() or numbers.null_count() == len(
-        table
-    ):
+def are_numbers(table: pl.DataFrame, path: Path, name: str) -> bool:
+    """Whether a text column holds numbers; raises UserError for one with a word among its numbers."""
+    if table.schema[name] != pl.String:
         return False
-    raise not_a_number(table, path, name)
+    there = len(table) - table[name].null_count()
+    numbers = len(table) - table[name].cast(pl.Float64, strict=False).null_count()
+    if there / 2 < numbers < there:
+        raise not_a_number(table, path, name)
+    return bool(0 < there == numbers)
 
 
 def not_a_number(table: pl.DataFrame, path: Path, name: str) -> UserError:

@@ -88,7 +88,7 @@ class TextTask:
         held_back = int(len(symbols) * config.validation)
         self.train, self.validation = np.split(symbols, [len(symbols) - held_back])
         self._check_length(path, len(symbols))
-        self.shape = Shape(outputs=self.alphabet.size, every_step=True, symbols=self.alphabet.size)
+        self.shape = Shape(outputs=self.alphabet.size, readout="every", symbols=self.alphabet.size)
         unit = self.alphabet.unit
         self.objective = Objective("bits", f"bits/{unit}")
         self.facts = Facts(

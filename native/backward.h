@@ -20,7 +20,7 @@ namespace {
 // Rows (t,n) taken together: enough to pay for reading and writing the sums once a block.
 template <class T>
 idx block_rows(const Problem<T>& b) {
-  return most(256, least(1024, (b.input + b.hidden) / 4));
+  return most(256, least(1024, (b.input + b.hidden) / 2));
 }
 
 template <class T>
@@ -57,6 +57,7 @@ class BackwardPass {
 
  private:
   static constexpr idx W = lanes<T>, width = Panels<T>::width;
+  static constexpr idx panels_in_cache = (idx{1} << 18) / (width * width * sizeof(T));  // 256 KiB of weights
   const Backward<T>& b;
   const Panels<T> panels;
   const idx P;                // panels of hidden units
@@ -165,82 +166,85 @@ class BackwardPass {
 
   void keep_inputs(idx t, idx n, const T* h, idx row) const {
     const T* x = b.x.at(t, n);
-    for (idx k = 0; k < groups * tile_rows; ++k) {
-      const idx j = k - b.input;
-      inputs.get()[((k / tile_rows) * capacity + row) * tile_rows + k % tile_rows] =
-          j < 0 ? x[k] : j < b.hidden ? h[j] : T(j == b.hidden);
-    }
+    const T one = T(1);
+    const struct { const T* from; idx count; } parts[] = {{x, b.input}, {h, b.hidden}, {&one, 1}};
+    T* to = inputs.get() + row * tile_rows;
+    idx place = 0;
+    for (const auto& part : parts)
+      for (idx k = 0; k < part.count; ++k) {
+        to[place] = part.from[k];
+        if (++place == tile_rows) place = 0, to += capacity * tile_rows;
+      }
+    for (; place && place < tile_rows; ++place) to[place] = T(0);
   }
 
-  // Rows of dgates [.,4H] times the packed weights of column group q and on: R rows, Q groups, V vectors each.
-  template <int R, int Q, int V>
-  UNDERTOW_INLINE Tile<T, R, Q, V> times_weights(const T* weights, idx q, idx row) const {
-    Tile<T, R, Q, V> tile;
-    tile.clear();
-    for (idx p = 0; p < P; ++p) {
-      const T* rows[R];
-      for (int r = 0; r < R; ++r) rows[r] = dgates_at(p, row + r);
-      tile.multiply(rows, 1, weights + (q * P + p) * width * width, P * width * width, width, width);
-    }
-    return tile;
-  }
-
-  // Calls store_tile(tile, row, q) for every tile of rows [begin, end) times all of `columns`.
-  template <class Store>
-  UNDERTOW_INLINE void all_tiles(const T* weights, idx columns, Share rows, Store&& store_tile) const {
-    const idx groups_of_columns = ceil_div(columns, width);
+  // out(row)[0..columns) = dgates of the row [4H] times the packed weights, for rows [begin, end). A piece of
+  // the weights that stays in cache goes past all rows before the next one; sums under way wait in `out`.
+  template <class Out>
+  UNDERTOW_INLINE void times_weights(const T* weights, idx columns, Share rows, Out&& out) const {
     const int few = static_cast<int>(least(tile_rows, rows.end - rows.begin));
-    for (idx q = 0; q < groups_of_columns;) {
-      const int vectors = column_vectors<T>(q, columns);
-      const bool wide = few == rows.end - rows.begin && few > 0 &&
-                        (q + panels_at_once(few)) * width <= columns;
-      for (idx row = rows.begin; row < rows.end; row += tile_rows)
-        with_extent<tile_rows>(static_cast<int>(least(tile_rows, rows.end - row)), [&](auto r) {
-          constexpr int R = decltype(r)::value;
-          if (wide) return store_tile(times_weights<R, panels_at_once(R), 4>(weights, q, row), row, q);
-          with_extent<4>(vectors, [&](auto v) {
-            store_tile(times_weights<R, 1, decltype(v)::value>(weights, q, row), row, q);
+    for (idx q = 0; q * width < columns;) {
+      const bool wide = few && few == rows.end - rows.begin && (q + panels_at_once(few)) * width <= columns;
+      for (idx from = 0; from < P; from += panels_in_cache) {
+        const Share piece{from, least(P, from + panels_in_cache)};
+        for (idx row = rows.begin; row < rows.end; row += tile_rows)
+          with_extent<tile_rows>(static_cast<int>(least(tile_rows, rows.end - row)), [&](auto r) {
+            constexpr int R = decltype(r)::value;
+            if (wide) return times_piece<R, panels_at_once(R), 4>(weights, columns, q, row, piece, out);
+            with_extent<4>(column_vectors<T>(q, columns), [&](auto v) {
+              times_piece<R, 1, decltype(v)::value>(weights, columns, q, row, piece, out);
+            });
           });
-        });
+      }
       q += wide ? panels_at_once(few) : 1;
     }
   }
 
+  // The part of that sum over the panels in `piece`, for R rows and Q groups of V vectors of columns.
+  template <int R, int Q, int V, class Out>
+  UNDERTOW_INLINE void times_piece(const T* weights, idx columns, idx q, idx row, Share piece, Out&& out) const {
+    Tile<T, R, Q, V> tile;
+    const auto each_vector = [&](auto&& f) {
+      for (int r = 0; r < R; ++r)
+        for (int g = 0; g < Q; ++g)
+          for (int v = 0; v < V; ++v) {
+            const idx column = (q + g) * width + v * W;
+            f(tile.acc[r][g][v], out(row + r) + column, columns - column);
+          }
+    };
+    if (piece.begin == 0) tile.clear();
+    else each_vector([](Vec<T>& sum, const T* at, idx valid) { sum = load(at, valid); });
+    for (idx p = piece.begin; p < piece.end; ++p) {
+      const T* rows[R];
+      for (int r = 0; r < R; ++r) rows[r] = dgates_at(p, row + r);
+      tile.multiply(rows, 1, weights + (q * P + p) * width * width, P * width * width, width, width);
+    }
+    each_vector([](Vec<T>& sum, T* at, idx valid) { store(at, sum, valid); });
+  }
+
   void hidden_gradients(idx row, idx begin, idx end) const {
-    all_tiles(weight_hh.get(), b.hidden, {row + begin, row + end}, [&](const auto& tile, idx at, idx q) {
-      each_vector(tile, [&](int r, idx column, Vec<T> v) { store(dh_at(at - row + r) + q * width + column, v); });
-    });
+    times_weights(weight_hh.get(), b.hidden, {row + begin, row + end}, [&](idx at) { return dh_at(at - row); });
   }
 
   void input_gradients(Share rows) const {
-    all_tiles(weight_ih.get(), b.input, rows, [&](const auto& tile, idx at, idx q) {
-      each_vector(tile, [&](int r, idx column, Vec<T> v) {
-        const idx k = q * width + column;
-        store(dx_rows.get()[at + r] + k, v, b.input - k);
-      });
-    });
-  }
-
-  template <int R, int Q, int V, class F>
-  UNDERTOW_INLINE static void each_vector(const Tile<T, R, Q, V>& tile, F&& f) {
-    for (int r = 0; r < R; ++r)
-      for (int q = 0; q < Q; ++q)
-        for (int v = 0; v < V; ++v) f(r, q * width + v * W, tile.acc[r][q][v]);
+    times_weights(weight_ih.get(), b.input, rows, [&](idx at) { return dx_rows.get()[at]; });
   }
 
   void add_to_sums(Share tiles, idx rows, bool first) const {
     for (idx i = tiles.begin; i < tiles.end; ++i) {
       const idx p = i / groups, group = i % groups;
       T* sum = sums.get() + i * tile_rows * width;
+      for (idx k = 0; !first && k < tile_rows * 4; ++k) __builtin_prefetch(sum + k * W, 1);
       Tile<T, tile_rows, 1, 4> tile;
       tile.clear();
-      if (!first)
-        for (int r = 0; r < tile_rows; ++r)
-          for (int v = 0; v < 4; ++v) tile.acc[r][0][v] = load(sum + r * width + v * W);
       const T* factors[tile_rows];
       for (int r = 0; r < tile_rows; ++r) factors[r] = inputs.get() + group * capacity * tile_rows + r;
       tile.multiply(factors, tile_rows, dgates_at(p, 0), 0, width, rows);
-      each_vector(tile, [&](int r, idx column, Vec<T> v) { store(sum + r * width + column, v); });
+      for (int r = 0; r < tile_rows; ++r)
+        for (int v = 0; v < 4; ++v) {
+          T* at = sum + r * width + v * W;
+          store(at, first ? tile.acc[r][0][v] : load(at) + tile.acc[r][0][v]);
+        }
     }
   }
 

@@ -35,33 +35,33 @@ int column_vectors(idx q, idx columns) {
   return static_cast<int>(least(4, ceil_div(columns - q * Panels<T>::width, lanes<T>)));
 }
 
-// weight [G*H,K] -> out[p][k][v][lane], one panel: the unrolled dimension last. `depth` is the k extent of out.
+// weight [G*H,K] -> out[k][v][lane], one panel: the unrolled dimension last, a few k at a time so that both the
+// rows read and the vectors written stay in the first cache.
 template <class T>
 void pack_transposed(const Panels<T>& panels, idx p, const T* weight, idx K, T* out) {
-  constexpr idx W = lanes<T>;
-  for (idx v = 0; v < 4; ++v) {
-    const idx valid = panels.valid(p, v);
-    const T* from = weight + panels.row(p, v) * K;
-    for (idx k = 0; k < K; ++k) {
-      T* to = out + (k * 4 + v) * W;
-      for (idx lane = 0; lane < valid; ++lane) to[lane] = from[lane * K + k];
-      for (idx lane = valid; lane < W; ++lane) to[lane] = T(0);
+  constexpr idx W = lanes<T>, some = 16;
+  for (idx k0 = 0; k0 < K; k0 += some)
+    for (idx v = 0; v < 4; ++v) {
+      const idx valid = panels.valid(p, v), end = least(K, k0 + some);
+      const T* from = weight + panels.row(p, v) * K;
+      for (idx lane = 0; lane < valid; ++lane)
+        for (idx k = k0; k < end; ++k) out[(k * 4 + v) * W + lane] = from[lane * K + k];
+      for (idx lane = valid; lane < W; ++lane)
+        for (idx k = k0; k < end; ++k) out[(k * 4 + v) * W + lane] = T(0);
     }
-  }
 }
 
-// The inverse, for sums: in[p][k][v][lane] -> weight [G*H,K].
+// The inverse, for sums: in[k][v][lane] -> weight [G*H,K].
 template <class T>
 void unpack_transposed(const Panels<T>& panels, idx p, const T* in, idx K, T* weight) {
-  constexpr idx W = lanes<T>;
-  for (idx v = 0; v < 4; ++v) {
-    const idx valid = panels.valid(p, v);
-    T* to = weight + panels.row(p, v) * K;
-    for (idx k = 0; k < K; ++k) {
-      const T* from = in + (k * 4 + v) * W;
-      for (idx lane = 0; lane < valid; ++lane) to[lane * K + k] = from[lane];
+  constexpr idx W = lanes<T>, some = 16;
+  for (idx k0 = 0; k0 < K; k0 += some)
+    for (idx v = 0; v < 4; ++v) {
+      const idx valid = panels.valid(p, v), end = least(K, k0 + some);
+      T* to = weight + panels.row(p, v) * K;
+      for (idx lane = 0; lane < valid; ++lane)
+        for (idx k = k0; k < end; ++k) to[lane * K + k] = in[(k * 4 + v) * W + lane];
     }
-  }
 }
 
 // weight [G*H,columns] -> out[row'][4W], the q-th group of columns, rows in panel order.

@@ -8,6 +8,7 @@ import os
 
 import numpy as np
 import pytest
+
 from undertow.kernels import native
 
 FUNCTIONS = {"sigmoid": native.sigmoid, "tanh": native.tanh}
@@ -21,7 +22,7 @@ MOST_ULP = {
 # Below -limit sigmoid stays at e^-limit: there it is held to this absolute error instead.
 SIGMOID_LIMIT = {np.float32: (87.0, 1.7e-38), np.float64: (708.0, 3.4e-308)}
 EVERY = 1 if os.environ.get("UNDERTOW_EXHAUSTIVE") == "1" else 1009  # a prime: all low bits occur
-CHUNK = 1 << 18
+CHUNK = 1 << 14
 
 
 def evaluate(name, x):

@@ -1,0 +1,249 @@
+"""What the kernels refuse, and how: an exception that names the argument, never a read or write out of place."""
+
+import numpy as np
+import pytest
+
+from undertow.kernels import native
+
+T, N, C, H = 4, 3, 6, 5
+SHAPES = {
+    "x": (T, N, C),
+    "h_0": (N, H),
+    "c_0": (N, H),
+    "weight_ih": (4 * H, C),
+    "weight_hh": (4 * H, H),
+    "bias_ih": (4 * H,),
+    "bias_hh": (4 * H,),
+    "y": (T, N, H),
+    "h_n": (N, H),
+    "c_n": (N, H),
+    "gates": (T, N, 4, H),
+    "c": (T + 1, N, H),
+}
+TAKEN = ["x", "h_0", "c_0", "weight_ih", "weight_hh", "y", "gates", "c"]
+GIVEN = {"dy": (T, N, H), "dh_n": (N, H), "dc_n": (N, H)}
+ASKED = {"dx": (T, N, C), "dh_0": (N, H), "dc_0": (N, H)}
+ASKED |= {"dweight_ih": (4 * H, C), "dweight_hh": (4 * H, H), "dbias": (4 * H,)}
+ARRAYS = {"forward": SHAPES, "backward": {name: SHAPES[name] for name in TAKEN} | GIVEN | ASKED}
+OUTPUTS = {"forward": ["y", "h_n", "c_n", "gates", "c"], "backward": list(ASKED)}
+STRIDED = {"x", "y", "dy", "dx"}
+
+ARGUMENTS = [(function, name) for function, arrays in ARRAYS.items() for name in arrays]
+every_argument = pytest.mark.parametrize(("function", "name"), ARGUMENTS)
+both = pytest.mark.parametrize("function", ARRAYS)
+
+
+def arguments(function, **changed):
+    """A valid call of the LSTM, but for what is changed."""
+    given = {name: np.zeros(shape, np.float32) for name, shape in ARRAYS[function].items()}
+    options = {"cell": "lstm", "batch_sizes": None, "reverse": False, "threads": 1}
+    return given | options | changed
+
+
+def refused(function, error, match, **changed):
+    """The call raises ``error`` and leaves all its outputs alone."""
+    given = arguments(function, **changed)
+    with pytest.raises(error, match=match):
+        getattr(native, function)(**given)
+    for name in OUTPUTS[function]:
+        assert given[name] is None or not np.any(given[name])
+
+
+def named(name):
+    return rf"^{name}: expected "
+
+
+@both
+def test_the_call_that_the_others_spoil_is_valid(function):
+    getattr(native, function)(**arguments(function))
+
+
+@every_argument
+@pytest.mark.parametrize("dtype", ["float64", "int32", "float16", "complex64", "bool"])
+def test_dtype(function, name, dtype):
+    # a float64 x is at odds with the float32 of the next argument, which is then the one named
+    match = named("[a-z_0]+" if name == "x" else name)
+    refused(function, TypeError, match, **{name: np.zeros(ARRAYS[function][name], dtype)})
+
+
+@every_argument
+def test_byte_order(function, name):
+    refused(function, TypeError, named(name), **{name: np.zeros(ARRAYS[function][name], ">f4")})
+
+
+@every_argument
+def test_shape(function, name):
+    shape = ARRAYS[function][name]
+    # T, N, C and H are read off x and h_0: where those are wrong another argument does not fit them
+    match = named("[a-z_0]+" if name in {"x", "h_0"} else name)
+    for axis, length in enumerate(shape):
+        for wrong in (length - 1, length + 1, 0):
+            if (name == "h_0" and axis == 0) or (axis, wrong) == (0, 0):
+                continue
+            changed = np.zeros((*shape[:axis], wrong, *shape[axis + 1 :]), np.float32)
+            refused(function, ValueError, match, **{name: changed})
+
+
+@every_argument
+def test_number_of_dimensions(function, name):
+    shape = ARRAYS[function][name]
+    for wrong in [(1, *shape), shape[1:], (int(np.prod(shape)),), ()]:
+        if wrong != shape:
+            refused(function, ValueError, named(name), **{name: np.zeros(wrong, np.float32)})
+
+
+def other_layouts(shape):
+    """Arrays of this shape that are not contiguous: spread, backwards and, where there are two axes, transposed."""
+    spread = np.zeros((*shape[:-1], 2 * shape[-1]), np.float32)[..., ::2]
+    turned = [np.zeros(shape[::-1], np.float32).transpose()] if len(shape) > 1 else []
+    return [spread, np.zeros(shape, np.float32)[..., ::-1], *turned]
+
+
+@every_argument
+def test_layout(function, name):
+    for changed in other_layouts(ARRAYS[function][name]):
+        expected = "stride 1 in the last dimension" if name in STRIDED else "a contiguous array"
+        refused(function, ValueError, named(name) + expected, **{name: changed})
+
+
+@every_argument
+def test_misaligned_memory(function, name):
+    """An element that lies across its natural boundary is undefined behaviour in C++."""
+    shape = ARRAYS[function][name]
+    memory = np.zeros(int(np.prod(shape)) * 4 + 1, np.uint8)[1:]
+    refused(function, (ValueError, TypeError), named(name), **{name: memory.view(np.float32).reshape(shape)})
+
+
+@pytest.mark.parametrize(("function", "name"), [(f, name) for f, names in OUTPUTS.items() for name in names])
+def test_read_only_output(function, name):
+    locked = np.zeros(ARRAYS[function][name], np.float32)
+    locked.flags.writeable = False
+    refused(function, (TypeError, ValueError), named(name), **{name: locked})
+
+
+@every_argument
+@pytest.mark.parametrize("wrong", [[[[0.0]]], 1.0, "x", object()], ids=["list", "float", "str", "object"])
+def test_not_an_array(function, name, wrong):
+    given = arguments(function, **{name: wrong})
+    with pytest.raises(TypeError, match=named(name)):
+        getattr(native, function)(**given)
+
+
+OPTIONAL = ["bias_ih", "bias_hh", "gates", "c", "c_0", "c_n", "dy", "dh_n", "dc_n"] + list(ASKED)
+
+
+@pytest.mark.parametrize(("function", "name"), [pair for pair in ARGUMENTS if pair[1] not in OPTIONAL])
+def test_none_for_an_array_that_is_needed(function, name):
+    given = arguments(function, **{name: None})
+    with pytest.raises(TypeError, match=named(name)):
+        getattr(native, function)(**given)
+
+
+SIZES = {
+    "increasing": [2, 3, 3, 3],
+    "negative": [3, 2, 1, -1],
+    "too large": [4, 3, 2, 1],
+    "huge": [2**62, 3, 2, 1],
+}
+
+
+@both
+@pytest.mark.parametrize("sizes", SIZES.values(), ids=SIZES)
+def test_batch_sizes_values(function, sizes):
+    refused(function, ValueError, named("batch_sizes"), batch_sizes=np.array(sizes))
+
+
+@both
+def test_batch_sizes_form(function):
+    good = np.array([3, 2, 1, 1])
+    for wrong in (good[:-1], good[None], np.array([*good, 1]), np.array([3, 0, 2, 0, 1, 0, 1, 0])[::2]):
+        refused(function, ValueError, named("batch_sizes"), batch_sizes=wrong)
+    for dtype in (np.int32, np.uint64, np.float32, bool):
+        refused(function, TypeError, named("batch_sizes") + "dtype int64", batch_sizes=good.astype(dtype))
+
+
+@both
+def test_cell(function):
+    for wrong in ("gru", "LSTM", ""):
+        refused(function, ValueError, named("cell"), cell=wrong)
+
+
+@both
+def test_threads(function):
+    for wrong in (0, -1):
+        refused(function, ValueError, named("threads"), threads=wrong)
+    for wrong in (None, 1.5, 2**40):
+        refused(function, TypeError, None, threads=wrong)
+
+
+def test_tape_in_part():
+    for name in ("gates", "c"):
+        refused("forward", ValueError, named("gates, c"), **{name: None})
+        refused("backward", ValueError, named("gates, c"), **{name: None})
+    refused("backward", ValueError, named("gates, c"), gates=None, c=None)
+
+
+@pytest.mark.parametrize(("function", "name"), [("forward", "c_0"), ("forward", "c_n"), ("backward", "c_0")])
+def test_lstm_without_its_cell(function, name):
+    refused(function, ValueError, named(name), **{name: None})
+
+
+def rnn(function, **changed):
+    """A valid call of the plain RNN, but for what is changed."""
+    given = {name: a[:H] if name.startswith(("weight", "bias", "dweight", "dbias")) else a
+             for name, a in arguments(function).items() if isinstance(a, np.ndarray)}  # fmt: skip
+    given |= {name: None for name in ("c_0", "c_n", "gates", "c", "dc_n", "dc_0") if name in given}
+    return {**arguments(function), **given, "cell": "rnn", **changed}
+
+
+@both
+def test_plain_rnn_with_what_only_the_lstm_has(function):
+    getattr(native, function)(**rnn(function))
+    for name in {"c_0", "c_n", "gates", "c", "dc_n", "dc_0"} & ARRAYS[function].keys():
+        changed = rnn(function, **{name: np.zeros(ARRAYS[function][name], np.float32)})
+        with pytest.raises(ValueError, match=rf"^[a-z_, 0]*\b{name}\b[a-z_, 0]*: expected"):
+            getattr(native, function)(**changed)
+
+
+def test_hidden_size_of_nothing():
+    refused("forward", ValueError, named("h_0"), h_0=np.zeros((N, 0), np.float32))
+
+
+def test_strides_of_zero_and_below_are_read_right():
+    """dy as autograd gives it for a sum: one number seen as all of them; and an x that runs backwards."""
+    random = np.random.default_rng(0)
+    x = random.standard_normal((T, N, C)).astype(np.float32)
+    given = arguments(
+        "backward", x=x, weight_ih=np.ones((4 * H, C), np.float32), gates=np.full((T, N, 4, H), 0.5, "f4")
+    )
+    found = []
+    for dy, x_view in [
+        (np.ones((T, N, H), np.float32), x),
+        (np.broadcast_to(np.ones((1, 1, H), np.float32), (T, N, H)), x[::-1, ::-1].copy()[::-1, ::-1]),
+    ]:
+        native.backward(**given | {"dy": dy, "x": x_view})
+        found.append({name: given[name].copy() for name in ASKED})
+    assert np.any(found[0]["dweight_ih"])
+    for name in ASKED:
+        assert np.array_equal(found[0][name], found[1][name])
+
+
+def test_a_single_number_expanded_to_dy_is_refused_not_misread():
+    """Stride 0 in the last dimension is not stride 1."""
+    one = np.broadcast_to(np.float32(1), (T, N, H))
+    refused("backward", ValueError, named("dy") + "stride 1", dy=one)
+
+
+@pytest.mark.parametrize("name", ["sigmoid", "tanh"])
+def test_functions(name):
+    function, ok = getattr(native, name), np.zeros(4, np.float32)
+    for x, y, error in [
+        (ok, np.zeros(3, np.float32), ValueError),
+        (np.zeros((2, 2), np.float32), ok, ValueError),
+        (np.zeros(8, np.float32)[::2], ok, ValueError),
+        (ok, np.zeros(4), TypeError),
+        (np.zeros(4, np.int32), ok, TypeError),
+        (ok, [0.0] * 4, TypeError),
+    ]:
+        with pytest.raises(error):
+            function(x, y)

@@ -1,0 +1,136 @@
+"""The kernels' threads and the rest of the process: fork, callers from several threads, the GIL, idle cores."""
+
+import os
+import signal
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from layer_case import Case, assert_same_bits
+
+# What a sanitizer's own machinery upsets: it does not survive a fork with threads and has threads of its own.
+not_under_a_sanitizer = pytest.mark.sanitizer_conflict
+
+
+@pytest.fixture(scope="module")
+def case():
+    """Large enough that several threads do take part."""
+    return Case(T=60, N=24, C=16, H=64, dtype="float32")
+
+
+def child_status(work, seconds=30):
+    """Run ``work`` in a forked child: 0 if it returned, 1 if it raised, "hung" if it had to be killed."""
+    child = os.fork()
+    if child == 0:
+        try:
+            work()
+            os._exit(0)
+        except BaseException:
+            os._exit(1)
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        pid, status = os.waitpid(child, os.WNOHANG)
+        if pid:
+            return os.waitstatus_to_exitcode(status)
+        time.sleep(0.01)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    return "hung"
+
+
+@not_under_a_sanitizer
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_survives_fork(case):
+    """As a data loader's workers need it: the child has none of the parent's threads, and starts its own."""
+    expected = case.run(threads=2)
+
+    def work():
+        for _ in range(3):
+            assert_same_bits(case.run(threads=2), expected)
+
+    def child_and_grandchild():
+        work()
+        assert child_status(work) == 0
+
+    assert child_status(child_and_grandchild) == 0
+    work()  # and the parent's are still there
+
+
+@not_under_a_sanitizer
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_survives_fork_in_the_middle_of_another_threads_call(case):
+    expected, stop = case.run(), threading.Event()
+
+    def keep_busy():
+        while not stop.is_set():
+            case.run(threads=2)
+
+    busy = threading.Thread(target=keep_busy)
+    busy.start()
+    try:
+        found = [child_status(lambda: assert_same_bits(case.run(threads=2), expected)) for _ in range(5)]
+    finally:
+        stop.set()
+        busy.join()
+    assert found == [0] * 5
+
+
+def test_concurrent_calls_give_the_same_bits_as_one_alone():
+    cases = [Case(cell, 40, 12, 16, H, "float32") for cell in ("lstm", "rnn") for H in (48, 64)]
+    expected = [case.run() for case in cases]
+    with ThreadPoolExecutor(4) as pool:
+        for _ in range(5):
+            for found, alone in zip(pool.map(lambda case: case.run(threads=3), cases), expected, strict=True):
+                assert_same_bits(found, alone)
+
+
+@pytest.mark.parametrize("way", ["forward", "backward"])
+def test_other_python_threads_run_during_a_call(way):
+    """The GIL is released: a thread that waits for its turn gets it well before the call ends."""
+    case = Case(T=400, N=48, C=64, H=192)
+    outputs = case.forward()
+    calls = {"forward": case.forward, "backward": lambda: case.backward(outputs)}
+    running, times = threading.Event(), []
+
+    def look_around():
+        running.wait()
+        while running.is_set():
+            times.append(time.perf_counter())
+            time.sleep(0.001)
+
+    other = threading.Thread(target=look_around)
+    other.start()
+    start = time.perf_counter()
+    running.set()
+    calls[way]()
+    end = time.perf_counter()
+    running.clear()
+    other.join()
+    longest = np.diff([start, *(t for t in times if t < end), end]).max()
+    assert end - start > 0.02, "too short a call to tell"
+    assert longest < (end - start) / 2
+
+
+@not_under_a_sanitizer
+def test_no_core_is_held_between_calls(case):
+    case.run(threads=2)
+    time.sleep(0.05)  # more than long enough to fall asleep
+    before = time.process_time()
+    time.sleep(0.3)
+    assert time.process_time() - before < 0.02
+
+
+def test_release_scratch_between_and_during_calls(case):
+    from undertow.kernels import native
+
+    expected = case.run(threads=2)
+    native.release_scratch()
+    with ThreadPoolExecutor(2) as pool:
+        running = pool.submit(lambda: [case.run(threads=2) for _ in range(5)])
+        while not running.done():
+            native.release_scratch()
+            time.sleep(0.001)
+    for found in running.result():
+        assert_same_bits(found, expected)

@@ -19,11 +19,10 @@ def data_config(path, **options):
     return DataConfig(**values | {"sequence": "id", "label": "way"} | options)
 
 
-@pytest.mark.parametrize("readout", ["last", "mean"])
 @pytest.mark.parametrize("cell", ["lstm", "rnn"])
-def test_padding_changes_no_answer(readout, cell):
+def test_padding_changes_no_answer(cell):
     torch.manual_seed(0)
-    model = SequenceModel(ModelConfig(cell, 5, 2, 0.0, 3, readout, inputs=2)).eval()
+    model = SequenceModel(ModelConfig(cell, 5, 2, 0.0, 3, "last", inputs=2)).eval()
     sequences = [torch.randn(length, 2) for length in (3, 7, 1, 5)]
     x, lengths = pad(sequences)
     together = model(x, lengths=lengths)[0]

@@ -38,7 +38,7 @@ class ModelConfig:
     num_layers: int
     dropout: float  # between layers and before the head
     outputs: int  # classes, symbols, or horizon
-    readout: str  # what the head reads: every (step), the last one, or the mean of all
+    readout: str  # what the head reads: every step, or the last one
     inputs: int = 0  # C, features a step; 0 with an embedding
     symbols: int = 0  # size of the embedding table; 0 without
     width: int = 0  # of the embedding
@@ -67,7 +67,8 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "validation": 0.1,
         "steps": 64,
         "hidden_size": 256,
-        "lr": 4e-3,
+        "num_layers": 2,
+        "lr": 3e-3,
         "batch_size": 32,
         "dropout": 0.1,
         "patience": 6,  # half epochs

@@ -4,7 +4,7 @@ from typing import cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
+from torch.nn.utils.rnn import pack_padded_sequence
 
 import undertow
 from undertow.app.config import ModelConfig
@@ -46,17 +46,8 @@ class SequenceModel(nn.Module):
             inputs = pack_padded_sequence(inputs, lengths, enforce_sorted=False)
         hidden, last = self.rnn(inputs, self._to_rnn(state))  # [T, N, H], (h_n, c_n) or h_n
         last = last if isinstance(last, tuple) else (last,)
-        output = self.head(self.dropout(self._read(hidden, last[0][-1])))
+        output = self.head(self.dropout(hidden if self.config.readout == "every" else last[0][-1]))
         return self._from_last_value(output, x), cast(State, last)
-
-    def _read(self, hidden: Tensor | PackedSequence, last: Tensor) -> Tensor:
-        """What the head reads: h of every step [T, N, H], of the last [N, H], or the mean of all [N, H]."""
-        if self.config.readout == "last":
-            return last
-        if isinstance(hidden, PackedSequence):
-            hidden, lengths = pad_packed_sequence(hidden)  # [T, N, H], zero past the end; [N]
-            return hidden.sum(0) / lengths.to(hidden)[:, None]
-        return hidden if self.config.readout == "every" else hidden.mean(0)
 
     def _normalise(self, x: Tensor) -> Tensor:
         """Linear near the centre and logarithmic far off, so that extremes do not drown the rest."""

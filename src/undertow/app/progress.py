@@ -7,18 +7,19 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Task, TextColumn
-from rich.text import Text
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
+from rich.table import Column
 
 if TYPE_CHECKING:
     from undertow.app.loop import Trainer
 
 BLOCKS = "▁▂▃▄▅▆▇█"
 PLAIN_EVERY = 10.0  # seconds between lines in a log
+BAR = 12  # columns of the bar: the line must fit into 80
 REFRESH = 0.2  # seconds between updates of the live line
 
 
-def sparkline(values: list[float], width: int = 16) -> str:
+def sparkline(values: list[float], width: int = 12) -> str:
     """The last ``width`` values as blocks, lowest to highest."""
     values = values[-width:]
     low, high = min(values, default=0.0), max(values, default=0.0)
@@ -64,33 +65,30 @@ class View:
 
 
 class PlainView(View):
-    """One line every few seconds, for logs and pipes."""
+    """A line now and then, for logs and pipes: evaluations, or where it stands if there is none for long."""
 
     def __init__(self, console: Console) -> None:
         self.console = console
-        self.said = 0.0
+        self.said = time.monotonic()
+
+    def stepped(self, trainer: "Trainer") -> None:
+        if time.monotonic() - self.said >= 2 * PLAIN_EVERY:
+            score, objective = trainer.score, trainer.task.objective
+            self._say(trainer, f"train {objective.show(score.value(objective))}")
 
     def evaluated(self, trainer: "Trainer", row: dict[str, Any], improved: bool) -> None:
-        now = time.monotonic()
         first, last = len(trainer.rows) == 1, bool(trainer.at.finished)
-        if not (first or last or now - self.said >= PLAIN_EVERY):
-            return
-        self.said = now
-        show = trainer.task.objective.show
-        self.console.print(
-            f"epoch {row['epoch']:g}/{trainer.config.epochs}  train {show(row['train'])}  "
-            f"validation {show(row['validation'])}{'  best' if improved else ''}  "
-            f"{self.rate(trainer):.1f} steps/s  {self.left(trainer)} left",
-            highlight=False,
-            soft_wrap=True,
-        )
+        if first or last or time.monotonic() - self.said >= PLAIN_EVERY:
+            show = trainer.task.objective.show
+            errors = f"train {show(row['train'])}  validation {show(row['validation'])}"
+            self._say(trainer, errors + "  best" * improved)
 
-
-class _Tail(ProgressColumn):
-    """The part of the live line after the bar."""
-
-    def render(self, task: Task) -> Text:
-        return Text(task.fields["tail"])
+    def _say(self, trainer: "Trainer", errors: str) -> None:
+        self.said = time.monotonic()
+        epoch = trainer.at.step / trainer.task.steps_per_epoch()
+        where = f"epoch {round(epoch, 2):g}/{trainer.config.epochs}  {errors}"
+        speed = f"{self.rate(trainer):.1f} steps/s  {self.left(trainer)} left"
+        self.console.print(f"{where}  {speed}", highlight=False, soft_wrap=True)
 
 
 class LiveView(View):
@@ -102,7 +100,8 @@ class LiveView(View):
 
     @contextmanager
     def live(self, trainer: "Trainer") -> Iterator[None]:
-        columns = SpinnerColumn(), TextColumn("{task.description}"), BarColumn(bar_width=None), _Tail()
+        tail = TextColumn("{task.fields[tail]}", table_column=Column(no_wrap=True, overflow="ellipsis"))
+        columns = SpinnerColumn(), TextColumn("{task.description}"), BarColumn(bar_width=BAR), tail
         with super().live(trainer), Progress(*columns, console=self.console, transient=True) as self.progress:
             self.bar = self.progress.add_task("epoch 1", total=trainer.total_steps, tail="")
             yield

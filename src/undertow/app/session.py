@@ -130,7 +130,7 @@ def model_config(task: Task, options: dict[str, Any]) -> ModelConfig:
         num_layers=options["num_layers"],
         dropout=options["dropout"],
         outputs=shape.outputs,
-        readout=options.get("readout", shape.readout),
+        readout=shape.readout,
         inputs=shape.inputs,
         symbols=shape.symbols,
         width=min(EMBEDDING, shape.symbols),

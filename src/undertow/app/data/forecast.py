@@ -85,7 +85,7 @@ class ForecastTask:
         since = ""
         if series.time is not None:
             times = series.table[series.time]
-            since = f", ordered by {series.time}; validates from {times.filter(pl.Series(late)).min()}"
+            since = f", ordered by {series.time}; validates from {times.filter(pl.Series(late)).min()!s}"
         return [f"{len(series.table):,} rows{several}{skipped}{since}", columns.describe()]
 
     def _baselines(self, series: Series, seasons: dict[str, dict[str, float]]) -> list[Baseline]:

@@ -106,7 +106,7 @@ class SequenceTask:
         self.train, self.validation = stratified(self.y, config.validation, seed)
         if not len(self.validation):
             raise UserError(f"{path}: {len(self.x)} sequences leave none to validate; raise --validation")
-        self.shape = Shape(len(classes), readout="mean", inputs=columns.width)
+        self.shape = Shape(len(classes), readout="last", inputs=columns.width)
         self.objective = Objective("accuracy", "right")
         shortest, longest = min(data.lengths), max(data.lengths)
         steps = f"{shortest}" if shortest == longest else f"{shortest} to {longest}"

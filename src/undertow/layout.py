@@ -41,14 +41,3 @@ def check_weights(n_gates: int, input_size: int, weight_ih: Any, weight_hh: Any,
     if bias is not None:
         check_shape("bias", bias, n_gates * H)
     return H
-
-
-def parameter_names(layer: int, reverse: bool, bias: bool, projected: bool) -> list[str]:
-    """The state_dict names of one layer and direction, in torch's order.
-
-    >>> parameter_names(0, True, True, False)
-    ['weight_ih_l0_reverse', 'weight_hh_l0_reverse', 'bias_ih_l0_reverse', 'bias_hh_l0_reverse']
-    """
-    kinds = ["weight_ih", "weight_hh"] + ["bias_ih", "bias_hh"] * bias + ["weight_hr"] * projected
-    suffix = f"_l{layer}" + "_reverse" * reverse
-    return [kind + suffix for kind in kinds]

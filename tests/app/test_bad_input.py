@@ -6,6 +6,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+import torch
 from safetensors.torch import load_file, save_file
 
 from conftest import CLASSIFY, FORECAST, TEXT, walk_table, wave_table
@@ -164,6 +165,12 @@ OPTIONS = {
 @pytest.mark.parametrize("option", OPTIONS)
 def test_option_out_of_range_or_place(undertow, text, tmp_path, option):
     refused(undertow("train", text, option, OPTIONS[option]), option)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_no_cuda_device(undertow, text, tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    refused(undertow("train", text, *TEXT, "--device", "cuda"), "--device cuda")
     assert not (tmp_path / "runs").exists()
 
 

@@ -127,6 +127,16 @@ def test_info_says_what_matters(undertow, waves):
         assert word in said.out, word
 
 
+@pytest.mark.parametrize("precision", ["64-true", "bf16-mixed"])
+@pytest.mark.parametrize("cell", ["lstm", "rnn"])
+def test_precisions(undertow, walks, precision, cell):
+    options = (*CLASSIFY, "--precision", precision, "--cell", cell, "--epochs", 2, "--run", "r")
+    result = undertow("train", walks, *options)
+    assert result.code == 0, result.err
+    assert undertow("predict", "r", walks).code == 0
+    assert undertow("train", "--resume", "r", "--epochs", 3).code == 0
+
+
 def test_quiet_only_says_how_it_ended(undertow, walks):
     loud = undertow("train", walks, *CLASSIFY, "--epochs", 2, "--run", "a").out
     quiet = undertow("train", walks, *CLASSIFY, "--epochs", 2, "--run", "b", "--quiet").out

@@ -43,7 +43,11 @@ def learning_curve(run: Run, rows: list[dict[str, Any]]) -> Figure:
     for name, value in run.baselines.items():
         axes.axhline(value, color=BASELINE, lw=1, ls="--")
         axes.text(epochs[0], value, f" {name}", color=BASELINE, va="bottom", fontsize=9)
-    axes.set(xlabel="epoch", ylabel=run.unit, title=title(run))
+    axes.set(
+        xlabel="epoch",
+        ylabel=f"{run.unit} of {run.data.target}" if run.data.target else run.unit,
+        title=title(run),
+    )
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(alpha=0.25)
     axes.legend(frameon=False)

@@ -25,13 +25,13 @@ def predict(
     gaps: Annotated[
         str | None, typer.Option(help="error, fill or ignore; otherwise as in the training.")
     ] = None,
-    overwrite: Annotated[bool, typer.Option(help="Replace the file in --output.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file in --output.")] = False,
 ) -> None:
     """Forecast or label a table with a trained model.
 
-    A forecast is made after every window of rows that the table holds, the last of them reaching past its
-    end. A label is given to every sequence. Where the truth is known, the error is printed beside that of
-    forecasts that need no learning.
+    A forecast is made after every window of rows, the last one for what follows the
+    table. A label is given to every sequence. Where the truth is known, the error is
+    printed beside that of forecasts that need no learning.
     """
     from dataclasses import replace
 

@@ -21,7 +21,8 @@ def train(
         str | None, typer.Option(help="Column to forecast.", rich_help_panel=DATA, metavar="COLUMN")
     ] = None,
     horizon: Annotated[
-        int | None, typer.Option(help="Rows to forecast after each window.  [1]", rich_help_panel=DATA)
+        int | None,
+        typer.Option(help="Rows to forecast after each window. (default: 1)", rich_help_panel=DATA),
     ] = None,
     time: Annotated[
         str | None, typer.Option(help="Column that orders the rows.", rich_help_panel=DATA, metavar="COLUMN")
@@ -41,7 +42,7 @@ def train(
     gaps: Annotated[
         str | None,
         typer.Option(
-            help="Missing values or rows: error, fill (from the row before), ignore (rows only).  [error]",
+            help="Missing values or rows: error, fill (from the row before) or ignore (rows only).",
             rich_help_panel=DATA,
         ),
     ] = None,
@@ -57,10 +58,12 @@ def train(
         typer.Option(help="Fraction held back: the end, or whole sequences.", rich_help_panel=DATA),
     ] = None,
     cell: Annotated[
-        str | None, typer.Option(help="lstm or rnn (plain, tanh).  [lstm]", rich_help_panel=MODEL)
+        str | None, typer.Option(help="lstm or rnn (plain, tanh). (default: lstm)", rich_help_panel=MODEL)
     ] = None,
     hidden_size: Annotated[int | None, typer.Option(help="Units a layer, H.", rich_help_panel=MODEL)] = None,
-    num_layers: Annotated[int | None, typer.Option(help="Layers.  [1]", rich_help_panel=MODEL)] = None,
+    num_layers: Annotated[
+        int | None, typer.Option(help="Layers. (default: 2 for text, else 1)", rich_help_panel=MODEL)
+    ] = None,
     dropout: Annotated[
         float | None, typer.Option(help="Between layers and before the head.", rich_help_panel=MODEL)
     ] = None,
@@ -80,20 +83,22 @@ def train(
     ] = None,
     clip: Annotated[
         float | None,
-        typer.Option(help="Largest gradient norm; 0 never clips.  [1]", rich_help_panel=TRAINING),
+        typer.Option(help="Largest gradient norm; 0 never clips. (default: 1)", rich_help_panel=TRAINING),
     ] = None,
     seed: Annotated[
-        int | None, typer.Option(help="Of all random numbers.  [0]", rich_help_panel=TRAINING)
+        int | None, typer.Option(help="Of all random numbers. (default: 0)", rich_help_panel=TRAINING)
     ] = None,
     device: Annotated[
-        str | None, typer.Option(help="auto, cpu or cuda.  [auto]", rich_help_panel=TRAINING)
+        str | None, typer.Option(help="auto, cpu or cuda. (default: auto)", rich_help_panel=TRAINING)
     ] = None,
     precision: Annotated[
         str | None,
-        typer.Option(help="32-true, 64-true, bf16-mixed or 16-mixed.  [32-true]", rich_help_panel=TRAINING),
+        typer.Option(
+            help="32-true, 64-true, bf16-mixed or 16-mixed. (default: 32-true)", rich_help_panel=TRAINING
+        ),
     ] = None,
     run: Annotated[
-        Path | None, typer.Option(help="Folder of the run.  [runs/SOURCE-n]", rich_help_panel=RUN)
+        Path | None, typer.Option(help="Folder of the run. (default: runs/SOURCE-n)", rich_help_panel=RUN)
     ] = None,
     resume: Annotated[
         Path | None,
@@ -103,7 +108,9 @@ def train(
             metavar="RUN",
         ),
     ] = None,
-    overwrite: Annotated[bool, typer.Option(help="Replace the run in --run.", rich_help_panel=RUN)] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace the run in --run.", rich_help_panel=RUN)
+    ] = False,
     quiet: Annotated[
         bool, typer.Option("--quiet", "-q", help="Only say how it ended.", rich_help_panel=RUN)
     ] = False,
@@ -115,8 +122,11 @@ def train(
     undertow train motions.csv --sequence id --label activity [dim]· classification[/dim]
     undertow train adding --steps 200 [dim]· a long-lag problem[/dim]
 
-    Ctrl-C finishes the step in hand, saves everything and exits with code 130; undertow train --resume RUN
-    goes on from there with the same result as if nothing had happened.
+    Options left out suit the task that the source stands for.
+
+    Ctrl-C finishes the step in hand, saves everything and exits with code 130.
+    undertow train --resume RUN goes on, with the same result as if nothing had
+    happened. Ctrl-C twice ends at once.
     """
     given = {name: value for name, value in locals().items() if value is not None}
     for name in ("source", "run", "resume", "overwrite", "quiet"):

@@ -1,4 +1,4 @@
-"""One call of the kernels as the tests make it: the problem, its arrays in a chosen layout, the equations' answer.
+"""One call of the kernels as the tests make it: the problem, its layout, the equations' answer.
 
 Every output is filled with NaN before the call, so whatever a kernel leaves unwritten is seen.
 """
@@ -217,7 +217,7 @@ BACKWARD = f"{PROBLEM} y gates c dy dh_n dc_n dx dh_0 dc_0 dweight_ih dweight_hh
 
 
 def call(function: str, names: list[str], case: Case, given: Arrays, out: Arrays, threads: int) -> None:
-    """One call of the kernel with None for what is in neither dict; ``given`` must come back as it went in."""
+    """One call of the kernel, with None for what is in neither dict; ``given`` must come back unchanged."""
     before = {name: a.copy() for name, a in given.items()}
     arrays = given | out
     options = {"batch_sizes": case.batch_sizes, "reverse": case.reverse, "threads": threads}
@@ -227,7 +227,7 @@ def call(function: str, names: list[str], case: Case, given: Arrays, out: Arrays
 
 
 def assert_close(found: Arrays, expected: Arrays, tolerance: float) -> None:
-    """Every array within ``tolerance`` of the largest magnitude expected in it; nothing NaN; nothing missing."""
+    """Every array within ``tolerance`` of the largest magnitude expected in it, and nothing NaN."""
     assert found.keys() <= expected.keys()
     for name, a in found.items():
         reach = np.abs(expected[name]).max(initial=0)

@@ -1,4 +1,4 @@
-"""What the kernels refuse, and how: an exception that names the argument, never a read or write out of place."""
+"""What the kernels refuse: an exception names the argument, and nothing is read or written out of place."""
 
 import numpy as np
 import pytest
@@ -93,7 +93,7 @@ def test_number_of_dimensions(function, name):
 
 
 def other_layouts(shape):
-    """Arrays of this shape that are not contiguous: spread, backwards and, where there are two axes, transposed."""
+    """Arrays of this shape that are not contiguous: spread, backwards and transposed."""
     spread = np.zeros((*shape[:-1], 2 * shape[-1]), np.float32)[..., ::2]
     turned = [np.zeros(shape[::-1], np.float32).transpose()] if len(shape) > 1 else []
     return [spread, np.zeros(shape, np.float32)[..., ::-1], *turned]
@@ -129,7 +129,7 @@ def test_not_an_array(function, name, wrong):
         getattr(native, function)(**given)
 
 
-OPTIONAL = ["bias_ih", "bias_hh", "gates", "c", "c_0", "c_n", "dy", "dh_n", "dc_n"] + list(ASKED)
+OPTIONAL = ["bias_ih", "bias_hh", "gates", "c", "c_0", "c_n", "dy", "dh_n", "dc_n", *ASKED]
 
 
 @pytest.mark.parametrize(("function", "name"), [pair for pair in ARGUMENTS if pair[1] not in OPTIONAL])

@@ -1,6 +1,6 @@
 """Each instruction-set level that this processor runs passes the kernel tests.
 
-The level in use passes them in the ordinary run; each other one is forced by UNDERTOW_ISA in a process of its own.
+The level in use passes them in the ordinary run; UNDERTOW_ISA forces each other one in its own process.
 """
 
 import os

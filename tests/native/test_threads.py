@@ -1,4 +1,4 @@
-"""The kernels' threads and the rest of the process: fork, callers from several threads, the GIL, idle cores."""
+"""The kernels' threads and the rest of the process: fork, concurrent callers, the GIL, idle cores."""
 
 import os
 import signal

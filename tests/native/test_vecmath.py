@@ -75,7 +75,7 @@ def test_float64_error(name):
 
 
 def edges(dtype):
-    """Where the algorithm changes its mind, and the neighbours: k ln2 / 2, the clamps, the ends of the range."""
+    """Where the algorithm changes course, and the neighbours: k ln2 / 2, clamps, the ends of the range."""
     info = np.finfo(dtype)
     steps = np.arange(-60, 61) * (np.log(2) / 2)
     marks = [0, 9.2, 19.2, 87, 88, 104, 708, 709, 745, info.tiny, info.smallest_subnormal, info.eps, info.max]
@@ -120,7 +120,7 @@ def test_never_out_of_range(name, dtype):
 @pytest.mark.parametrize("name", FUNCTIONS)
 @pytest.mark.parametrize("n", [0, 1, 3, 7, 15, 16, 17, 33])
 def test_a_value_does_not_depend_on_its_place(name, n):
-    """The last, partly filled vector gives the same bits as a full one, and nothing past the end is written."""
+    """The last, partly filled vector gives the bits of a full one; nothing past the end is written."""
     x = np.linspace(-3, 3, 64, dtype=np.float32)
     y = np.full(64, np.nan, np.float32)
     FUNCTIONS[name](x[:n], y[:n])

@@ -2,7 +2,7 @@
 
 Tolerances are relative to the largest magnitude in the array expected. float64: 1e-11. float32: 2e-5, which
 is rounding and no more: the equations are fed the same float32 numbers and calculate in float64, so that
-what differs is the kernel's own rounding, 6e-8 an operation, in sums of up to 4,000 terms over up to 60 steps.
+what differs is the kernel's own rounding, 6e-8 an operation, in sums of up to 4,000 terms over 60 steps.
 """
 
 from itertools import product

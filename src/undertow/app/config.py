@@ -90,8 +90,8 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "lr": 3e-3,
         "batch_size": 8,
         "dropout": 0.2,
-        "epochs": 60,
-        "patience": 20,
+        "epochs": 100,
+        "patience": 50,
     },
     "problem": {
         "validation": 0.0,  # freshly drawn

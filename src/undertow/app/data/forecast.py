@@ -17,6 +17,7 @@ from torch import Tensor
 
 from undertow.app.config import DataConfig
 from undertow.app.data import Baseline, Facts, Shape, order
+from undertow.app.data.normalise import ONE_DEVIATION, fit_normaliser
 from undertow.app.data.series import Series, read_series
 from undertow.app.data.table import Columns, choose, encode
 from undertow.app.errors import UserError
@@ -44,7 +45,7 @@ class ForecastTask:
         self.x, self.y = torch.from_numpy(x), torch.from_numpy(x[:, self.column].copy())  # [rows]
         late = validation_rows(series, config.validation)
         self.starts, self.validation = self._split(series, late, path)
-        self.centre, self.scale = fit_normaliser(self.x[torch.from_numpy(~late)])
+        self.centre, self.scale = fit_normaliser(self.x[torch.from_numpy(~late)], ONE_DEVIATION)
         self.objective = Objective("rmse", "RMSE", float(self.scale[self.column]))
         self.shape = Shape(config.horizon, readout="last", inputs=columns.width, residual=self.column)
         seasons = seasonal_means(series, config, late)
@@ -147,21 +148,6 @@ def validation_rows(series: Series, fraction: float) -> NDArray[np.bool_]:
     """Which rows belong to the last ``fraction`` in time, [rows]; one moment for all series."""
     ticks = series.ticks
     return np.asarray(ticks >= np.sort(ticks)[round(len(ticks) * (1 - fraction))])
-
-
-def fit_normaliser(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Centre and scale by feature, [C] each: median, and median distance from it as a deviation.
-
-    Both barely move when a few rows are extreme. A feature that is mostly one value, such as rain or a
-    word, has no such distance: mean and standard deviation then, or 1 for a constant.
-    """
-    values = x.double().numpy()
-    centre = np.median(values, axis=0)  # [C]
-    scale = 1.4826 * np.median(np.abs(values - centre), axis=0)  # [C], the deviation of a normal distribution
-    deviation, flat = values.std(axis=0), scale <= 1e-8
-    centre, scale = np.where(flat, values.mean(axis=0), centre), np.where(flat, deviation, scale)
-    scale = np.where(scale <= 1e-8, 1.0, scale)
-    return torch.from_numpy(centre).float(), torch.from_numpy(scale).float()
 
 
 def rms(error: Tensor) -> float:

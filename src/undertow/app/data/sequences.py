@@ -13,7 +13,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from undertow.app.config import DataConfig
 from undertow.app.data import Baseline, Facts, Shape, order
-from undertow.app.data.forecast import fit_normaliser
+from undertow.app.data.normalise import QUARTER, fit_normaliser
 from undertow.app.data.table import ROW, choose, encode, read_table, require
 from undertow.app.errors import UserError, one_of
 from undertow.app.objective import Batch, Objective
@@ -125,7 +125,7 @@ class SequenceTask:
         )
 
     def buffers(self) -> dict[str, Tensor]:
-        centre, scale = fit_normaliser(torch.cat([self.x[k] for k in self.train.tolist()]))
+        centre, scale = fit_normaliser(torch.cat([self.x[k] for k in self.train.tolist()]), QUARTER)
         return {"centre": centre, "scale": scale}
 
     def steps_per_epoch(self) -> int:

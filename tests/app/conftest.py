@@ -108,4 +108,4 @@ def walk_table(n: int, seed: int = 0) -> pl.DataFrame:
 
 FORECAST = ("--target", "level", "--group", "place", "--steps", 10, "--hidden-size", 16)
 CLASSIFY = ("--sequence", "id", "--label", "way", "--hidden-size", 8)
-TEXT = ("--steps", 16, "--batch-size", 8, "--hidden-size", 32)
+TEXT = ("--steps", 16, "--batch-size", 8, "--hidden-size", 32, "--num-layers", 1)

@@ -149,6 +149,7 @@ OPTIONS = {
     "--lr": 0,
     "--dropout": 1.5,
     "--clip": -1,
+    "--noise": 0.1,
     "--minutes": -1,
     "--validation": 1.0,
     "--steps": 0,

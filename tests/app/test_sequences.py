@@ -30,6 +30,13 @@ def test_padding_changes_no_answer(cell):
     torch.testing.assert_close(together, alone)
 
 
+def test_noise_is_for_training_alone():
+    model = SequenceModel(ModelConfig("lstm", 5, 1, 0.0, 3, "last", inputs=2, noise=0.5))
+    x = torch.randn(4, 2, 2)
+    assert not torch.equal(model(x)[0], model(x)[0])
+    assert torch.equal(model.eval()(x)[0], model(x)[0])
+
+
 def test_sequences_keep_the_files_order_and_their_own_steps(tmp_path):
     path = tmp_path / "mixed.csv"
     table = walk_table(6)

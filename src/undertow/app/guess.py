@@ -18,6 +18,7 @@ MEANT_FOR = {
     "time": {"forecast", "classify"},
     "sequence": {"classify"},
     "label": {"classify"},
+    "noise": {"forecast", "classify", "problem"},
     "as_bytes": {"text"},
     "steps": {"text", "forecast", "problem"},
     "validation": {"text", "forecast", "classify"},

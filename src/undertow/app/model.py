@@ -51,7 +51,10 @@ class SequenceModel(nn.Module):
 
     def _normalise(self, x: Tensor) -> Tensor:
         """Linear near the centre and logarithmic far off, so that extremes do not drown the rest."""
-        return torch.asinh((x - cast(Tensor, self.centre)) / cast(Tensor, self.scale))
+        features = torch.asinh((x - cast(Tensor, self.centre)) / cast(Tensor, self.scale))
+        if self.training and self.config.noise:
+            features = features + self.config.noise * torch.randn_like(features)
+        return features
 
     def _to_rnn(self, state: State | None) -> Tensor | State | None:
         return state[0] if state is not None and self.config.cell == "rnn" else state
@@ -60,6 +63,5 @@ class SequenceModel(nn.Module):
         column = self.config.residual
         if column < 0:
             return output
-        return (
-            x[-1, :, column, None] + cast(Tensor, self.scale)[column] * output
-        )  # [N, horizon], in the target's unit
+        scale = cast(Tensor, self.scale)[column]
+        return x[-1, :, column, None] + scale * output  # [N, horizon], in the target's unit

@@ -129,6 +129,7 @@ def model_config(task: Task, options: dict[str, Any]) -> ModelConfig:
         hidden_size=options["hidden_size"],
         num_layers=options["num_layers"],
         dropout=options["dropout"],
+        noise=options["noise"],
         outputs=shape.outputs,
         readout=shape.readout,
         inputs=shape.inputs,

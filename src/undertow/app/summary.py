@@ -22,13 +22,13 @@ NEXT = {
 def introduce(console: Console, run: Run, task: Task, model: nn.Module) -> None:
     """The data, the model and the plan, a line each."""
     for line in task.facts.lines:
-        console.print(f"  data   {escape(line)}", highlight=False)
+        console.print(f"  data   {escape(line)}", highlight=False, soft_wrap=True)
     console.print(f"  model  {describe(run, model)}", highlight=False)
     training = run.training
     budget = f" or {training.minutes:g} minutes" if training.minutes else ""
     console.print(
-        f"  plan   {training.epochs} epochs of {task.steps_per_epoch()} steps{budget}, batch size "
-        f"{training.batch_size}, learning rate {training.lr:g}, seed {training.seed}",
+        f"  plan   {training.epochs} epochs of {task.steps_per_epoch()} steps{budget}, "
+        f"batch size {training.batch_size}, lr {training.lr:g}, seed {training.seed}",
         highlight=False,
     )
     console.print(f"  run    {escape(str(run.folder))}", highlight=False)

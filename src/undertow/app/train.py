@@ -67,6 +67,12 @@ def train(
     dropout: Annotated[
         float | None, typer.Option(help="Between layers and before the head.", rich_help_panel=MODEL)
     ] = None,
+    noise: Annotated[
+        float | None,
+        typer.Option(
+            help="On features while training. (default: 0.5 to classify, else 0)", rich_help_panel=MODEL
+        ),
+    ] = None,
     lr: Annotated[float | None, typer.Option(help="Peak learning rate.", rich_help_panel=TRAINING)] = None,
     batch_size: Annotated[
         int | None, typer.Option(help="Sequences a step, N.", rich_help_panel=TRAINING)

@@ -33,7 +33,7 @@ class BackwardPass {
         x_groups(b.dx.data ? ceil_div(b.input, width) : 0), dgates(P * capacity * width),
         inputs(groups * capacity * tile_rows), sums(P * groups * tile_rows * width),
         dh(b.batch * h_groups * width), dc(b.batch * P * width), weight_hh(h_groups * P * width * width),
-        weight_ih(x_groups * P * width * width), dx_rows(capacity) {}
+        weight_ih(x_groups * P * width * width), dh_rows(b.batch), dx_rows(capacity) {}
 
   void work(const Team& team) {
     prepare(team);
@@ -47,7 +47,8 @@ class BackwardPass {
       const idx rows = row;
       for (idx s = end; s-- > start;) step(s, row -= b.active(s), mine);
       team.barrier();
-      if (x_groups) input_gradients(share(rows, team));
+      const Share some = share(rows, team);
+      if (x_groups) times_weights(weight_ih.get(), b.input, some, dx_rows.get() + some.begin);
       if (wants_weights) add_to_sums(share(P * groups, team), rows, first);
       team.barrier();
       end = start;
@@ -71,7 +72,7 @@ class BackwardPass {
   Scratch<T> sums;            // [p][group][tile_rows][4][W]: transposed dW, dU, db
   Scratch<T> dh, dc;          // [N][h_groups*4W], [N][P*4W]: carried back
   Scratch<T> weight_hh, weight_ih;  // [q][p][4][W][4W]
-  Scratch<T*> dx_rows;        // where each row's dx goes
+  Scratch<T*> dh_rows, dx_rows;  // where the dh of each sequence and the dx of each row of the block go
 
   T* dgates_at(idx p, idx row) const { return dgates.get() + (p * capacity + row) * width; }
   T* dh_at(idx n) const { return dh.get() + n * h_groups * width; }
@@ -100,6 +101,7 @@ class BackwardPass {
 
   void begin(Share rows) const {
     for (idx n = rows.begin; n < rows.end; ++n) {
+      dh_rows.get()[n] = dh_at(n);
       fill(dh_at(n), b.dh_n ? b.dh_n + n * b.hidden : nullptr, h_groups * width);
       if (b.cell == Cell::lstm) fill(dc_at(n), b.dc_n ? b.dc_n + n * b.hidden : nullptr, P * width);
     }
@@ -123,7 +125,8 @@ class BackwardPass {
     if (b.dx.data)
       for (idx n = most(mine.begin, end); n < mine.end; ++n)
         std::memset(b.dx.at(t, n), 0, sizeof(T) * static_cast<std::size_t>(b.input));
-    if (s > 0 || b.dh_0) hidden_gradients(row, mine.begin, end);
+    const Share rows{row + mine.begin, row + most(mine.begin, end)};
+    if (s > 0 || b.dh_0) times_weights(weight_hh.get(), b.hidden, rows, dh_rows.get() + mine.begin);
   }
 
   const T* previous_h(idx s, idx n) const {
@@ -178,10 +181,9 @@ class BackwardPass {
     for (; place && place < tile_rows; ++place) to[place] = T(0);
   }
 
-  // out(row)[0..columns) = dgates of the row [4H] times the packed weights, for rows [begin, end). A piece of
+  // out[i][0..columns) = dgates of row begin + i [4H] times the packed weights, up to row end. A piece of
   // the weights that stays in cache goes past all rows before the next one; sums under way wait in `out`.
-  template <class Out>
-  UNDERTOW_INLINE void times_weights(const T* weights, idx columns, Share rows, Out&& out) const {
+  void times_weights(const T* weights, idx columns, Share rows, T* const* out) const {
     const int few = static_cast<int>(least(tile_rows, rows.end - rows.begin));
     for (idx q = 0; q * width < columns;) {
       const bool wide = few && few == rows.end - rows.begin && (q + panels_at_once(few)) * width <= columns;
@@ -190,9 +192,10 @@ class BackwardPass {
         for (idx row = rows.begin; row < rows.end; row += tile_rows)
           with_extent<tile_rows>(static_cast<int>(least(tile_rows, rows.end - row)), [&](auto r) {
             constexpr int R = decltype(r)::value;
-            if (wide) return times_piece<R, panels_at_once(R), 4>(weights, columns, q, row, piece, out);
+            T* const* to = out + (row - rows.begin);
+            if (wide) return times_piece<R, panels_at_once(R), 4>(weights, columns, q, row, piece, to);
             with_extent<4>(column_vectors<T>(q, columns), [&](auto v) {
-              times_piece<R, 1, decltype(v)::value>(weights, columns, q, row, piece, out);
+              times_piece<R, 1, decltype(v)::value>(weights, columns, q, row, piece, to);
             });
           });
       }
@@ -201,15 +204,15 @@ class BackwardPass {
   }
 
   // The part of that sum over the panels in `piece`, for R rows and Q groups of V vectors of columns.
-  template <int R, int Q, int V, class Out>
-  UNDERTOW_INLINE void times_piece(const T* weights, idx columns, idx q, idx row, Share piece, Out&& out) const {
+  template <int R, int Q, int V>
+  void times_piece(const T* weights, idx columns, idx q, idx row, Share piece, T* const* out) const {
     Tile<T, R, Q, V> tile;
     const auto each_vector = [&](auto&& f) {
       for (int r = 0; r < R; ++r)
         for (int g = 0; g < Q; ++g)
           for (int v = 0; v < V; ++v) {
             const idx column = (q + g) * width + v * W;
-            f(tile.acc[r][g][v], out(row + r) + column, columns - column);
+            f(tile.acc[r][g][v], out[r] + column, columns - column);
           }
     };
     if (piece.begin == 0) tile.clear();
@@ -220,14 +223,6 @@ class BackwardPass {
       tile.multiply(rows, 1, weights + (q * P + p) * width * width, P * width * width, width, width);
     }
     each_vector([](Vec<T>& sum, T* at, idx valid) { store(at, sum, valid); });
-  }
-
-  void hidden_gradients(idx row, idx begin, idx end) const {
-    times_weights(weight_hh.get(), b.hidden, {row + begin, row + end}, [&](idx at) { return dh_at(at - row); });
-  }
-
-  void input_gradients(Share rows) const {
-    times_weights(weight_ih.get(), b.input, rows, [&](idx at) { return dx_rows.get()[at]; });
   }
 
   void add_to_sums(Share tiles, idx rows, bool first) const {

@@ -93,7 +93,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "batch_size": 8,
         "dropout": 0.2,
         "epochs": 100,
-        "patience": 50,
+        "patience": 100,  # a handful of validation sequences is too noisy to stop by
     },
     "problem": {
         "validation": 0.0,  # freshly drawn

@@ -62,7 +62,7 @@ class TrainConfig:
     weight_decay: float = 0.01
 
 
-# What each task gets where nothing is said. Chosen by measurement; see docs/decisions.md.
+# What each task gets where nothing is said. Chosen by measurement.
 DEFAULTS: dict[str, dict[str, Any]] = {
     "text": {
         "validation": 0.1,

@@ -99,7 +99,9 @@ def show(console: "Console", answers: "Answers") -> None:
 
 
 def cell(value: Any) -> str:
-    """A value as it reads best: short numbers, nothing for what is not known."""
+    """A value as it reads best: short numbers, and a word for what is not known."""
+    from rich.markup import escape
+
     if value is None:
         return "[dim]unknown[/]"
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    return f"{value:.4g}" if isinstance(value, float) else escape(str(value))

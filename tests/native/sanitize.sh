@@ -27,8 +27,9 @@ for library in asan:address ubsan:undefined tsan:thread; do
 done
 libraries+=$(${CXX:-c++} -print-file-name=libstdc++.so)
 
+# --capture=sys: what a sanitizer writes to the terminal must not be lost with pytest's own capture.
 export ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1
 export TSAN_OPTIONS=halt_on_error=1 OMP_NUM_THREADS=1
 export PYTHONPATH="$PWD/$build/site" PYTHONMALLOC=malloc
-LD_PRELOAD="$libraries" "$python" -m pytest tests/native -p no:cacheprovider \
+LD_PRELOAD="$libraries" "$python" -m pytest tests/native -p no:cacheprovider --capture=sys \
   -m "not sanitizer_conflict" --ignore=tests/native/test_torch.py "$@"

@@ -86,6 +86,13 @@ def test_concurrent_calls_give_the_same_bits_as_one_alone():
                 assert_same_bits(found, alone)
 
 
+def test_teams_of_changing_size(case):
+    """A thread that leaves the barrier late must not take the next team's size for its own."""
+    expected = case.run(threads=1)
+    for threads in (2, 5, 3, 2, 3, 5) * 20:
+        assert_same_bits(case.run(threads=threads), expected)
+
+
 @not_under_a_sanitizer
 @pytest.mark.parametrize("way", ["forward", "backward"])
 def test_other_python_threads_run_during_a_call(way):

@@ -17,7 +17,7 @@ RUN = """
 import sys, pytest
 from undertow.kernels import native
 assert native.isa() == sys.argv[1], native.isa()
-sys.exit(pytest.main(["-q", "-x", "--capture=sys", "-p", "no:cacheprovider", *sys.argv[2:]]))
+sys.exit(pytest.main(["-x", "--capture=sys", "-p", "no:cacheprovider", *sys.argv[2:]]))
 """
 
 

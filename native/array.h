@@ -45,20 +45,27 @@ inline const ExchangeTable* exchange_table(PyTypeObject* type) {
 template <bool writable>
 class Array {
  public:
-  bool set(nb::handle object, std::uint8_t flags, nb::detail::cleanup_list* cleanup) {
+  // Always succeeds, so that it is the kernels' checks that refuse an unusable argument, by its name.
+  void set(nb::handle object, std::uint8_t flags, nb::detail::cleanup_list* cleanup) {
+    type_ = Py_TYPE(object.ptr())->tp_name;
     if (const ExchangeTable* table = exchange_table(Py_TYPE(object.ptr()))) {
-      if (table->view(object.ptr(), &view_) == 0)
-        return view_.device.device_type == nb::device::cpu::value && view_.strides;
+      if (table->view(object.ptr(), &view_) == 0) {
+        // a tensor can be on the CPU and yet hold nothing, as torch's fake tensors do
+        usable_ = view_.device.device_type == nb::device::cpu::value && view_.strides && (view_.data || !size());
+        return;
+      }
       PyErr_Clear();
     }
-    if (!slow_.from_python(object, flags, cleanup)) return false;
+    usable_ = !object.is_none() && slow_.from_python(object, flags, cleanup);
+    if (!usable_) return PyErr_Clear();
     const auto& array = slow_.value;
     view_ = {const_cast<void*>(static_cast<const void*>(array.data())), {}, static_cast<std::int32_t>(array.ndim()),
              array.dtype(), const_cast<std::int64_t*>(array.shape_ptr()),
              const_cast<std::int64_t*>(array.stride_ptr()), 0};
-    return true;
   }
 
+  bool usable() const { return usable_; }
+  const char* type() const { return type_; }
   template <class T>
   T* data() const {
     return reinterpret_cast<T*>(static_cast<char*>(view_.data) + view_.byte_offset);
@@ -76,6 +83,8 @@ class Array {
  private:
   using NdArray =
       std::conditional_t<writable, nb::ndarray<nb::device::cpu>, nb::ndarray<nb::ro, nb::device::cpu>>;
+  bool usable_ = false;
+  const char* type_ = "";
   nb::dlpack::dltensor view_;
   nb::detail::make_caster<NdArray> slow_;
 };
@@ -91,7 +100,8 @@ template <bool writable>
 struct type_caster<undertow::Array<writable>> {
   NB_TYPE_CASTER(undertow::Array<writable>, const_name("ndarray[device='cpu']"))
   bool from_python(handle source, std::uint8_t flags, cleanup_list* cleanup) noexcept {
-    return value.set(source, flags, cleanup);
+    value.set(source, flags, cleanup);
+    return true;
   }
 };
 

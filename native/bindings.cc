@@ -38,16 +38,30 @@ std::vector<idx> shape_of(const Array& a) {
   throw nb::value_error((std::string(name) + ": expected " + expected + ", got " + given).c_str());
 }
 
-template <class T>
-constexpr const char* dtype_name() {
-  return sizeof(T) == 1 ? "" : std::is_same_v<T, float> ? "float32" : std::is_same_v<T, double> ? "float64" : "int64";
+std::string dtype_text(nb::dlpack::dtype d) {
+  using Code = nb::dlpack::dtype_code;
+  const char* kinds[] = {"int", "uint", "float", "opaque", "bfloat", "complex", "bool"};
+  const bool known = d.code <= static_cast<std::uint8_t>(Code::Bool);
+  return (known ? kinds[d.code] : "dtype") + std::to_string(d.bits);
+}
+
+template <class Array>
+void check_usable(const char* name, const Array& a) {
+  if (!a.usable())
+    throw nb::type_error((std::string(name) + ": expected an array on the CPU in native byte order" +
+                          (std::is_same_v<Array, Out> ? ", writable" : "") + ", got " + a.type())
+                             .c_str());
 }
 
 template <class T, class Array>
 void check(const char* name, const Array& a, const std::vector<idx>& shape) {
+  check_usable(name, a);
   if (a.dtype() != nb::dtype<T>())
-    throw nb::type_error((std::string(name) + ": expected dtype " + dtype_name<T>() + " as x has").c_str());
+    throw nb::type_error(
+        (std::string(name) + ": expected dtype " + dtype_text(nb::dtype<T>()) + ", got " + dtype_text(a.dtype())).c_str());
   if (shape_of(a) != shape) refuse(name, "shape " + shape_text(shape_of(a)), "shape " + shape_text(shape));
+  if (a.size() && reinterpret_cast<std::uintptr_t>(a.template data<const char>()) % alignof(T))
+    refuse(name, "an address between two", "elements aligned to their size");
 }
 
 template <class T, class Array>
@@ -103,6 +117,7 @@ const Kernels& usable_kernels() {
 template <class T>
 void describe(Problem<T>& p, const std::string& cell, const In& x, const In& h_0, const OptionalIn& c_0,
               const In& weight_ih, const In& weight_hh, const OptionalIn& batch_sizes, bool reverse, int threads) {
+  check_usable("h_0", h_0);
   if (x.ndim() != 3) refuse("x", "shape " + shape_text(shape_of(x)), "shape [T, N, C]");
   if (h_0.ndim() != 2 || h_0.shape(1) < 1) refuse("h_0", "shape " + shape_text(shape_of(h_0)), "shape [N, H], H >= 1");
   p.cell = cell_of(cell);
@@ -184,26 +199,38 @@ void run_backward(const std::string& cell, const In& x, const In& h_0, const Opt
   else k.backward_f64(b);
 }
 
-[[noreturn]] void refuse_dtype() { throw nb::type_error("x: expected dtype float32 or float64"); }
+[[noreturn]] void refuse_dtype(const In& x) {
+  throw nb::type_error(("x: expected dtype float32 or float64, got " + dtype_text(x.dtype())).c_str());
+}
 
 template <class... Args>
 void forward(const std::string& cell, const In& x, const Args&... args) {
+  check_usable("x", x);
   if (x.dtype() == nb::dtype<float>()) return run_forward<float>(cell, x, args...);
   if (x.dtype() == nb::dtype<double>()) return run_forward<double>(cell, x, args...);
-  refuse_dtype();
+  refuse_dtype(x);
 }
 
 template <class... Args>
 void backward(const std::string& cell, const In& x, const Args&... args) {
+  check_usable("x", x);
   if (x.dtype() == nb::dtype<float>()) return run_backward<float>(cell, x, args...);
   if (x.dtype() == nb::dtype<double>()) return run_backward<double>(cell, x, args...);
-  refuse_dtype();
+  refuse_dtype(x);
 }
 
 template <class T>
 void apply(void (*function)(const T*, T*, idx), const In& x, const Out& y) {
   const idx n = x.size();
   function(contiguous<T>("x", x, {n}), contiguous<T>("y", y, {n}), n);
+}
+
+void apply(void (*f32)(const float*, float*, idx), void (*f64)(const double*, double*, idx), const In& x,
+           const Out& y) {
+  check_usable("x", x);
+  if (x.dtype() == nb::dtype<float>()) return apply<float>(f32, x, y);
+  if (x.dtype() == nb::dtype<double>()) return apply<double>(f64, x, y);
+  refuse_dtype(x);
 }
 
 }  // namespace
@@ -213,15 +240,15 @@ NB_MODULE(_native, m) {
   m.def("forward",
         forward<In, OptionalIn, In, In, OptionalIn, OptionalIn, Out, Out, OptionalOut, OptionalOut, OptionalOut,
                 OptionalIn, bool, int>,
-        nb::arg("cell"), nb::arg("x"), nb::arg("h_0"), nb::arg("c_0").none(), nb::arg("weight_ih"),
-        nb::arg("weight_hh"), nb::arg("bias_ih").none(), nb::arg("bias_hh").none(), nb::arg("y"), nb::arg("h_n"),
+        nb::arg("cell"), nb::arg("x").none(), nb::arg("h_0").none(), nb::arg("c_0").none(),
+        nb::arg("weight_ih").none(), nb::arg("weight_hh").none(), nb::arg("bias_ih").none(), nb::arg("bias_hh").none(), nb::arg("y").none(), nb::arg("h_n").none(),
         nb::arg("c_n").none(), nb::arg("gates").none(), nb::arg("c").none(), nb::arg("batch_sizes").none(),
         nb::arg("reverse"), nb::arg("threads"));
   m.def("backward",
         backward<In, OptionalIn, In, In, In, OptionalIn, OptionalIn, OptionalIn, OptionalIn, OptionalIn, OptionalOut,
                  OptionalOut, OptionalOut, OptionalOut, OptionalOut, OptionalOut, OptionalIn, bool, int>,
-        nb::arg("cell"), nb::arg("x"), nb::arg("h_0"), nb::arg("c_0").none(), nb::arg("weight_ih"),
-        nb::arg("weight_hh"), nb::arg("y"), nb::arg("gates").none(), nb::arg("c").none(), nb::arg("dy").none(),
+        nb::arg("cell"), nb::arg("x").none(), nb::arg("h_0").none(), nb::arg("c_0").none(),
+        nb::arg("weight_ih").none(), nb::arg("weight_hh").none(), nb::arg("y").none(), nb::arg("gates").none(), nb::arg("c").none(), nb::arg("dy").none(),
         nb::arg("dh_n").none(), nb::arg("dc_n").none(), nb::arg("dx").none(), nb::arg("dh_0").none(),
         nb::arg("dc_0").none(), nb::arg("dweight_ih").none(), nb::arg("dweight_hh").none(), nb::arg("dbias").none(),
         nb::arg("batch_sizes").none(), nb::arg("reverse"), nb::arg("threads"));
@@ -234,11 +261,7 @@ NB_MODULE(_native, m) {
   });
   m.def("release_scratch", [] { scratch_release(); });
   m.def("sigmoid", [](const In& x, const Out& y) {
-    if (x.dtype() == nb::dtype<float>()) apply<float>(usable_kernels().sigmoid_f32, x, y);
-    else apply<double>(usable_kernels().sigmoid_f64, x, y);
+    apply(usable_kernels().sigmoid_f32, usable_kernels().sigmoid_f64, x, y);
   });
-  m.def("tanh", [](const In& x, const Out& y) {
-    if (x.dtype() == nb::dtype<float>()) apply<float>(usable_kernels().tanh_f32, x, y);
-    else apply<double>(usable_kernels().tanh_f64, x, y);
-  });
+  m.def("tanh", [](const In& x, const Out& y) { apply(usable_kernels().tanh_f32, usable_kernels().tanh_f64, x, y); });
 }

@@ -6,20 +6,17 @@
 
 namespace undertow {
 
-extern const Kernels kernels_baseline;
-#ifdef UNDERTOW_X86
-extern const Kernels kernels_avx2;
-extern const Kernels kernels_avx512;
-#endif
+extern const Kernels kernels_baseline, kernels_avx2, kernels_avx512;
 
 const Kernels* kernels(const char* name) {
-#ifdef UNDERTOW_X86
-  __builtin_cpu_init();
+#ifdef UNDERTOW_AVX512
   if (!std::strcmp(name, "avx512"))
     return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
                    __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl")
                ? &kernels_avx512
                : nullptr;
+#endif
+#ifdef UNDERTOW_AVX2
   if (!std::strcmp(name, "avx2"))
     return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") ? &kernels_avx2 : nullptr;
 #endif
@@ -28,7 +25,8 @@ const Kernels* kernels(const char* name) {
 
 const Kernels* kernels() {
   static const Kernels* const chosen = [] {
-    if (const char* wanted = std::getenv("UNDERTOW_ISA")) return kernels(wanted);
+    const char* wanted = std::getenv("UNDERTOW_ISA");
+    if (wanted && *wanted) return kernels(wanted);
     for (const char* name : {"avx512", "avx2"})
       if (const Kernels* found = kernels(name)) return found;
     return kernels("baseline");

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <deque>
 #include <mutex>
+#include <system_error>
 #include <thread>
 
 namespace undertow {
@@ -51,8 +52,9 @@ struct Pool {
   alignas(64) std::atomic<std::uint32_t> round{0};  // of the barrier
 
   void barrier() {
-    const std::uint32_t now = round.load(std::memory_order_relaxed);
-    if (arrived.fetch_add(1, std::memory_order_acq_rel) + 1 == static_cast<std::uint32_t>(size)) {
+    // Read before arriving: once all have, the next job may begin and set another size.
+    const std::uint32_t now = round.load(std::memory_order_relaxed), members = static_cast<std::uint32_t>(size);
+    if (arrived.fetch_add(1, std::memory_order_acq_rel) + 1 == members) {
       arrived.store(0, std::memory_order_relaxed);
       round.fetch_add(1, std::memory_order_release);
       round.notify_all();
@@ -69,12 +71,22 @@ struct Pool {
     }
   }
 
-  void run(int threads, void (*job)(void*, const Team&), void* job_context) {
+  // Workers enough for a team of this size, or as many as the system gives.
+  int hire(int threads) {
     while (static_cast<int>(workers.size()) < threads - 1) {
       Worker& worker = workers.emplace_back();
-      const int id = static_cast<int>(workers.size());
-      std::thread(&Pool::serve, this, std::ref(worker), id).detach();
+      try {
+        std::thread(&Pool::serve, this, std::ref(worker), static_cast<int>(workers.size())).detach();
+      } catch (const std::system_error&) {
+        workers.pop_back();
+        return static_cast<int>(workers.size()) + 1;
+      }
     }
+    return threads;
+  }
+
+  void run(int threads, void (*job)(void*, const Team&), void* job_context) {
+    threads = hire(threads);
     work = job;
     context = job_context;
     size = threads;

@@ -32,13 +32,13 @@ class BackwardPass {
         groups(wants_weights ? ceil_div(fan_in, tile_rows) : 0), h_groups(ceil_div(b.hidden, width)),
         x_groups(b.dx.data ? ceil_div(b.input, width) : 0), dgates(P * capacity * width),
         inputs(groups * capacity * tile_rows), sums(P * groups * tile_rows * width),
-        dh(b.batch * h_groups * width), dc(b.batch * P * width), weight_hh(h_groups * P * width * width),
-        weight_ih(x_groups * P * width * width), dh_rows(b.batch), dx_rows(capacity) {}
+        dh(b.batch * h_groups * width + b.threads * apart<T>), dc(b.batch * P * width + b.threads * apart<T>), weight_hh(h_groups * P * width * width),
+        weight_ih(x_groups * P * width * width), dh_rows(b.batch), dc_rows(b.batch), dx_rows(capacity) {}
 
   void work(const Team& team) {
     prepare(team);
     const Share mine = share_sequences(b, team);
-    begin(mine);
+    begin(mine, team.id * apart<T>);
     team.barrier();
     bool first = true;
     for (idx end = b.steps; end > 0; first = false) {
@@ -70,13 +70,13 @@ class BackwardPass {
   Scratch<T> dgates;          // [p][row][4][W]
   Scratch<T> inputs;          // [group][row][tile_rows]: x_t, h_{t-1}, 1
   Scratch<T> sums;            // [p][group][tile_rows][4][W]: transposed dW, dU, db
-  Scratch<T> dh, dc;          // [N][h_groups*4W], [N][P*4W]: carried back
+  Scratch<T> dh, dc;          // [N][h_groups*4W], [N][P*4W]: carried back, each thread's apart
   Scratch<T> weight_hh, weight_ih;  // [q][p][4][W][4W]
-  Scratch<T*> dh_rows, dx_rows;  // where the dh of each sequence and the dx of each row of the block go
+  Scratch<T*> dh_rows, dc_rows;  // where each sequence's are
+  Scratch<T*> dx_rows;        // where the dx of each row of the block goes
 
   T* dgates_at(idx p, idx row) const { return dgates.get() + (p * capacity + row) * width; }
-  T* dh_at(idx n) const { return dh.get() + n * h_groups * width; }
-  T* dc_at(idx n) const { return dc.get() + n * P * width; }
+  T* dc_at(idx n) const { return dc_rows.get()[n]; }
 
   idx rows_between(idx start, idx end) const {
     if (!b.batch_sizes) return (end - start) * b.batch;
@@ -99,11 +99,12 @@ class BackwardPass {
       pack_columns(panels, q, b.weight_ih, b.input, weight_ih.get() + q * P * width * width);
   }
 
-  void begin(Share rows) const {
+  void begin(Share rows, idx offset) const {
     for (idx n = rows.begin; n < rows.end; ++n) {
-      dh_rows.get()[n] = dh_at(n);
-      fill(dh_at(n), b.dh_n ? b.dh_n + n * b.hidden : nullptr, h_groups * width);
-      if (b.cell == Cell::lstm) fill(dc_at(n), b.dc_n ? b.dc_n + n * b.hidden : nullptr, P * width);
+      dh_rows.get()[n] = dh.get() + n * h_groups * width + offset;
+      dc_rows.get()[n] = dc.get() + n * P * width + offset;
+      fill(dh_rows.get()[n], b.dh_n ? b.dh_n + n * b.hidden : nullptr, h_groups * width);
+      fill(dc_at(n), b.dc_n ? b.dc_n + n * b.hidden : nullptr, P * width);
     }
   }
 
@@ -135,7 +136,7 @@ class BackwardPass {
   }
 
   UNDERTOW_INLINE Vec<T> arriving(idx t, idx n, idx u, idx valid) const {
-    Vec<T> d = load(dh_at(n) + u, valid);
+    Vec<T> d = load(dh_rows.get()[n] + u, valid);
     if (b.dy.data) d += load(b.dy.at(t, n) + u, valid);
     return d;
   }
@@ -246,7 +247,7 @@ class BackwardPass {
   void finish(Share rows, Share of_panels, bool empty) const {
     const std::size_t bytes = sizeof(T) * static_cast<std::size_t>(b.hidden);
     for (idx n = rows.begin; n < rows.end; ++n) {
-      if (b.dh_0) std::memcpy(b.dh_0 + n * b.hidden, dh_at(n), bytes);
+      if (b.dh_0) std::memcpy(b.dh_0 + n * b.hidden, dh_rows.get()[n], bytes);
       if (b.dc_0) std::memcpy(b.dc_0 + n * b.hidden, dc_at(n), bytes);
     }
     if (!wants_weights) return;

@@ -1,7 +1,8 @@
 // Forward: c_t = f*c_{t-1} + i*g, h_t = o*tanh(c_t); plain RNN: h_t = tanh(.).
 //
 // Each thread takes some of the sequences through all time steps, so nobody waits for anybody. A tile is
-// computed in registers (x and h as one sum) and goes through its activations before it is written.
+// computed in registers (x and h as one sum) and goes through its activations before it is written. The running
+// h and c are kept apart from y and the tape, in whole vectors, where no other core's prefetching disturbs them.
 #pragma once
 #include "scratch.h"
 #include "split.h"
@@ -16,16 +17,20 @@ class ForwardPass {
  public:
   explicit ForwardPass(const Forward<T>& f)
       : f(f), panels{f.cell, f.hidden}, depth(f.input + f.hidden), weights(panels.count() * depth * width),
-        bias(panels.count() * width) {}
+        bias(panels.count() * width), padded(panels.count() * (f.cell == Cell::lstm ? W : width)),
+        state(3 * f.batch * padded + f.threads * apart<T>) {}
 
   void work(const Team& team) {
     const Share mine = share(panels.count(), team);
     for (idx p = mine.begin; p < mine.end; ++p) pack(p);
     team.barrier();
     const Share rows = share_sequences(f, team);
-    begin(rows);
-    for (idx s = 0; s < f.steps; ++s) step(s, {rows.begin, least(rows.end, f.active(s))}, rows.end);
-    finish(rows);
+    Running run{rows.begin, (rows.end - rows.begin) * padded,
+                state.get() + 3 * rows.begin * padded + team.id * apart<T>};
+    begin(run, rows);
+    for (idx s = 0; s < f.steps; ++s, run.now ^= 1)
+      step(run, s, {rows.begin, least(rows.end, f.active(s))}, rows.end);
+    finish(run, rows);
   }
 
  private:
@@ -35,9 +40,20 @@ class ForwardPass {
   const idx depth;
   Scratch<T> weights;  // [p][C+H][4][W]
   Scratch<T> bias;     // [p][4][W]
+  const idx padded;    // H in whole vectors
+  Scratch<T> state;    // of each thread: h before and after the step and c, [3][its sequences][padded]
+
+  struct Running {
+    idx first, size;
+    T* data;
+    int now = 0;  // which of the two h is h_{t-1}
+  };
 
   T* panel(idx p) const { return weights.get() + p * depth * width; }
-  T* c_at(idx s, idx n) const { return f.c ? f.c + (s * f.batch + n) * f.hidden : f.c_n + n * f.hidden; }
+  T* h_before(const Running& run, idx n) const { return run.data + run.now * run.size + (n - run.first) * padded; }
+  T* h_after(const Running& run, idx n) const { return run.data + (run.now ^ 1) * run.size + (n - run.first) * padded; }
+  T* c_of(const Running& run, idx n) const { return run.data + 2 * run.size + (n - run.first) * padded; }
+  std::size_t bytes() const { return sizeof(T) * static_cast<std::size_t>(f.hidden); }
 
   void pack(idx p) {
     pack_transposed(panels, p, f.weight_ih, f.input, panel(p));
@@ -51,33 +67,36 @@ class ForwardPass {
     }
   }
 
-  void begin(Share rows) const {
-    if (f.cell == Cell::rnn) return;
-    const idx from = rows.begin * f.hidden, count = (rows.end - rows.begin) * f.hidden;
-    if (count) std::memcpy(c_at(0, rows.begin), f.c_0 + from, sizeof(T) * static_cast<std::size_t>(count));
+  void begin(const Running& run, Share rows) const {
+    for (idx n = rows.begin; n < rows.end; ++n) {
+      std::memcpy(h_before(run, n), f.h_0 + n * f.hidden, bytes());
+      std::memset(c_of(run, n), 0, sizeof(T) * static_cast<std::size_t>(padded));  // lanes past H stay zero
+      if (f.c_0) std::memcpy(c_of(run, n), f.c_0 + n * f.hidden, bytes());
+      if (f.c) std::memcpy(f.c + n * f.hidden, f.c_0 + n * f.hidden, bytes());
+    }
   }
 
-  void step(idx s, Share rows, idx end) const {
-    for (idx p = 0; p < panels.count();) p += panel_step(s, p, rows);
-    for (idx n = most(rows.begin, rows.end); n < end; ++n) idle(s, n);
+  void step(const Running& run, idx s, Share rows, idx end) const {
+    for (idx p = 0; p < panels.count();) p += panel_step(run, s, p, rows);
+    for (idx n = most(rows.begin, rows.end); n < end; ++n) idle(run, s, n);
   }
 
   // All rows through one panel, or several where few rows leave registers free. Returns the panels done.
-  idx panel_step(idx s, idx p, Share rows) const {
+  idx panel_step(const Running& run, idx s, idx p, Share rows) const {
     const int left = static_cast<int>(least(tile_rows, rows.end - rows.begin));
     const bool wide = left >= 1 && left == rows.end - rows.begin && panels.cell == Cell::lstm &&
                       p + panels_at_once(left) <= panels.count();
     for (idx n = rows.begin; n < rows.end; n += tile_rows)
       with_extent<tile_rows>(static_cast<int>(least(tile_rows, rows.end - n)), [&](auto r) {
         constexpr int R = decltype(r)::value;
-        if (wide) return tile<R, panels_at_once(R), 4>(s, p, n);
-        with_extent<4>(panels.vectors(p), [&](auto v) { tile<R, 1, decltype(v)::value>(s, p, n); });
+        if (wide) return tile<R, panels_at_once(R), 4>(run, s, p, n);
+        with_extent<4>(panels.vectors(p), [&](auto v) { tile<R, 1, decltype(v)::value>(run, s, p, n); });
       });
     return wide ? panels_at_once(left) : 1;
   }
 
   template <int R, int P, int V>
-  void tile(idx s, idx p, idx n) const {
+  void tile(const Running& run, idx s, idx p, idx n) const {
     const idx t = f.time(s);
     Tile<T, R, P, V> tile;
     for (int q = 0; q < P; ++q)
@@ -88,30 +107,27 @@ class ForwardPass {
     const T* rows[R];
     for (int r = 0; r < R; ++r) rows[r] = f.x.at(t, n + r);
     tile.multiply(rows, 1, panel(p), depth * width, width, f.input);
-    for (int r = 0; r < R; ++r) rows[r] = previous_h(s, n + r);
+    for (int r = 0; r < R; ++r) rows[r] = h_before(run, n + r);
     tile.multiply(rows, 1, panel(p) + f.input * width, depth * width, width, f.hidden);
     for (int q = 0; q < P; ++q)
       for (int r = 0; r < R; ++r)
         if constexpr (V == 4) {
-          if (f.cell == Cell::lstm) lstm_units(s, t, n + r, p + q, tile.acc[r][q]);
-          else rnn_units<V>(t, n + r, p + q, tile.acc[r][q]);
+          if (f.cell == Cell::lstm) lstm_units(run, s, t, n + r, p + q, tile.acc[r][q]);
+          else rnn_units<V>(run, t, n + r, p + q, tile.acc[r][q]);
         } else {
-          rnn_units<V>(t, n + r, p + q, tile.acc[r][q]);
+          rnn_units<V>(run, t, n + r, p + q, tile.acc[r][q]);
         }
   }
 
-  const T* previous_h(idx s, idx n) const {
-    if (s == 0 || n >= f.active(s - 1)) return f.h_0 + n * f.hidden;
-    return f.y.at(f.time(s - 1), n);
-  }
-
-  UNDERTOW_INLINE void lstm_units(idx s, idx t, idx n, idx p, const Vec<T> (&pre)[4]) const {
+  UNDERTOW_INLINE void lstm_units(const Running& run, idx s, idx t, idx n, idx p, const Vec<T> (&pre)[4]) const {
     const idx u = p * W, valid = panels.valid(p, 0);
     const Vec<T> i = sigmoid<T>(pre[0]), fg = sigmoid<T>(pre[1]), g = tanh<T>(pre[2]), o = sigmoid<T>(pre[3]);
-    const Vec<T> c = fg * load(c_at(s, n) + u, valid) + i * g;
-    store(c_at(s + 1, n) + u, c, valid);
-    store(f.y.at(t, n) + u, o * tanh<T>(c), valid);
+    const Vec<T> c = fg * load(c_of(run, n) + u) + i * g, h = o * tanh<T>(c);
+    store(c_of(run, n) + u, c);
+    store(h_after(run, n) + u, h);
+    store(f.y.at(t, n) + u, h, valid);
     if (!f.gates) return;
+    store(f.c + ((s + 1) * f.batch + n) * f.hidden + u, c, valid);
     T* gates = f.gates + (s * f.batch + n) * 4 * f.hidden + u;
     store(gates, i, valid);
     store(gates + f.hidden, fg, valid);
@@ -120,27 +136,27 @@ class ForwardPass {
   }
 
   template <int V>
-  UNDERTOW_INLINE void rnn_units(idx t, idx n, idx p, const Vec<T> (&pre)[V]) const {
-    for (int v = 0; v < V; ++v) store(f.y.at(t, n) + panels.unit(p, v), tanh<T>(pre[v]), panels.valid(p, v));
+  UNDERTOW_INLINE void rnn_units(const Running& run, idx t, idx n, idx p, const Vec<T> (&pre)[V]) const {
+    for (int v = 0; v < V; ++v) {
+      const Vec<T> h = tanh<T>(pre[v]);
+      store(h_after(run, n) + panels.unit(p, v), h);
+      store(f.y.at(t, n) + panels.unit(p, v), h, panels.valid(p, v));
+    }
   }
 
   // A sequence that is not active at this step: output zero, state carried over.
-  void idle(idx s, idx n) const {
-    const std::size_t bytes = sizeof(T) * static_cast<std::size_t>(f.hidden);
-    std::memset(f.y.at(f.time(s), n), 0, bytes);
-    if (f.c) std::memcpy(c_at(s + 1, n), c_at(s, n), bytes);
-    if (f.gates) std::memset(f.gates + (s * f.batch + n) * 4 * f.hidden, 0, 4 * bytes);
+  void idle(const Running& run, idx s, idx n) const {
+    std::memcpy(h_after(run, n), h_before(run, n), bytes());
+    std::memset(f.y.at(f.time(s), n), 0, bytes());
+    if (!f.gates) return;
+    std::memcpy(f.c + ((s + 1) * f.batch + n) * f.hidden, c_of(run, n), bytes());
+    std::memset(f.gates + (s * f.batch + n) * 4 * f.hidden, 0, 4 * bytes());
   }
 
-  void finish(Share rows) const {
-    const std::size_t bytes = sizeof(T) * static_cast<std::size_t>(f.hidden);
-    idx t = f.steps - 1;  // the last step that sequence n takes: lengths do not increase with n
+  void finish(const Running& run, Share rows) const {
     for (idx n = rows.begin; n < rows.end; ++n) {
-      if (f.batch_sizes)
-        while (t >= 0 && f.batch_sizes[t] <= n) --t;
-      const T* h = t < 0 ? f.h_0 + n * f.hidden : f.y.at(f.reverse ? 0 : t, n);
-      std::memcpy(f.h_n + n * f.hidden, h, bytes);
-      if (f.c) std::memcpy(f.c_n + n * f.hidden, c_at(f.steps, n), bytes);
+      std::memcpy(f.h_n + n * f.hidden, h_before(run, n), bytes());
+      if (f.c_n) std::memcpy(f.c_n + n * f.hidden, c_of(run, n), bytes());
     }
   }
 };

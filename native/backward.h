@@ -5,7 +5,7 @@
 //   dh_{t-1} = [di df dg do] U      dc_{t-1} = dc*f      dx_t = [di df dg do] W
 //   dW += [di df dg do]^T x_t       dU += [di df dg do]^T h_{t-1}      db += [di df dg do]
 //
-// A block of steps is taken back by each thread for its own sequences; then, while the block's dgates are in
+// A block of steps is taken back by each thread for its own share (split.h); then, while the block's dgates are in
 // cache, all threads share out its rows of dx and its contribution to each weight's sum. Every sum is taken by
 // one thread in the order of the blocks, so its bits do not depend on how many threads there are.
 #pragma once
@@ -38,6 +38,8 @@ class BackwardPass {
   void work(const Team& team) {
     prepare(team);
     const Share mine = share_sequences(b, team);
+    const bool by_units = split_units(b, team);
+    const Share own = by_units ? Share{0, b.batch} : mine, columns = by_units ? share(h_groups, team) : Share{0, h_groups};
     begin(mine, team.id * apart<T>);
     team.barrier();
     bool first = true;
@@ -45,10 +47,19 @@ class BackwardPass {
       const idx start = block_start(end);
       idx row = rows_between(start, end);
       const idx rows = row;
-      for (idx s = end; s-- > start;) step(s, row -= b.active(s), mine);
+      for (idx s = end; s-- > start;) {
+        row -= b.active(s);
+        keep(s, row, mine);
+        const Share active{own.begin, most(own.begin, least(own.end, b.active(s)))};
+        gate_gradients(s, row, active, columns);
+        if (s == 0 && !b.dh_0) continue;
+        if (by_units) team.barrier();
+        times_weights(weight_hh.get(), b.hidden, columns, {row + active.begin, row + active.end},
+                      dh_rows.get() + active.begin);
+      }
       team.barrier();
       const Share some = share(rows, team);
-      if (x_groups) times_weights(weight_ih.get(), b.input, some, dx_rows.get() + some.begin);
+      if (x_groups) times_weights(weight_ih.get(), b.input, {0, x_groups}, some, dx_rows.get() + some.begin);
       if (wants_weights) add_to_sums(share(P * groups, team), rows, first);
       team.barrier();
       end = start;
@@ -113,21 +124,26 @@ class BackwardPass {
     if (from) std::memcpy(to, from, sizeof(T) * static_cast<std::size_t>(b.hidden));
   }
 
-  // One step back for these sequences; `row` is where the step's rows start in the block.
-  void step(idx s, idx row, Share mine) const {
+  // Of one step, for these sequences: what dx and the weights' gradients will need at the end of the block.
+  // `row` is where the step's rows start in it.
+  void keep(idx s, idx row, Share mine) const {
     const idx t = b.time(s), end = least(mine.end, b.active(s));
     for (idx n = mine.begin; n < end; ++n) {
-      for (idx p = 0; p < P; ++p)
-        if (b.cell == Cell::lstm) lstm_units(s, t, n, p, dgates_at(p, row + n));
-        else rnn_units(t, n, p, dgates_at(p, row + n));
       if (wants_weights) keep_inputs(t, n, previous_h(s, n), row + n);
       if (x_groups) dx_rows.get()[row + n] = b.dx.at(t, n);
     }
     if (b.dx.data)
       for (idx n = most(mine.begin, end); n < mine.end; ++n)
         std::memset(b.dx.at(t, n), 0, sizeof(T) * static_cast<std::size_t>(b.input));
-    const Share rows{row + mine.begin, row + most(mine.begin, end)};
-    if (s > 0 || b.dh_0) times_weights(weight_hh.get(), b.hidden, rows, dh_rows.get() + mine.begin);
+  }
+
+  void gate_gradients(idx s, idx row, Share rows, Share columns) const {
+    const idx t = b.time(s), panels_in_group = b.cell == Cell::lstm ? 4 : 1;
+    const Share units{columns.begin * panels_in_group, least(P, columns.end * panels_in_group)};
+    for (idx n = rows.begin; n < rows.end; ++n)
+      for (idx p = units.begin; p < units.end; ++p)
+        if (b.cell == Cell::lstm) lstm_units(s, t, n, p, dgates_at(p, row + n));
+        else rnn_units(t, n, p, dgates_at(p, row + n));
   }
 
   const T* previous_h(idx s, idx n) const {
@@ -184,10 +200,11 @@ class BackwardPass {
 
   // out[i][0..columns) = dgates of row begin + i [4H] times the packed weights, up to row end. A piece of
   // the weights that stays in cache goes past all rows before the next one; sums under way wait in `out`.
-  void times_weights(const T* weights, idx columns, Share rows, T* const* out) const {
+  void times_weights(const T* weights, idx columns, Share column_groups, Share rows, T* const* out) const {
     const int few = static_cast<int>(least(tile_rows, rows.end - rows.begin));
-    for (idx q = 0; q * width < columns;) {
-      const bool wide = few && few == rows.end - rows.begin && (q + panels_at_once(few)) * width <= columns;
+    for (idx q = column_groups.begin; q < column_groups.end;) {
+      const bool wide = few && few == rows.end - rows.begin && q + panels_at_once(few) <= column_groups.end &&
+                        (q + panels_at_once(few)) * width <= columns;
       for (idx from = 0; from < P; from += panels_in_cache) {
         const Share piece{from, least(P, from + panels_in_cache)};
         for (idx row = rows.begin; row < rows.end; row += tile_rows)
@@ -265,7 +282,7 @@ class BackwardPass {
 template <class T>
 void backward(const Backward<T>& b) {
   BackwardPass<T> pass(b);
-  const int threads = useful_threads(b, b.steps * b.batch);
+  const int threads = useful_threads(b);
   parallel(threads, [](void* p, const Team& team) { static_cast<BackwardPass<T>*>(p)->work(team); }, &pass);
 }
 

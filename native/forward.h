@@ -1,6 +1,6 @@
 // Forward: c_t = f*c_{t-1} + i*g, h_t = o*tanh(c_t); plain RNN: h_t = tanh(.).
 //
-// Each thread takes some of the sequences through all time steps, so nobody waits for anybody. A tile is
+// Each thread takes its share (split.h) through all time steps. A tile is
 // computed in registers (x and h as one sum) and goes through its activations before it is written. The running
 // h and c are kept apart from y and the tape, in whole vectors, where no other core's prefetching disturbs them.
 #pragma once
@@ -25,11 +25,18 @@ class ForwardPass {
     for (idx p = mine.begin; p < mine.end; ++p) pack(p);
     team.barrier();
     const Share rows = share_sequences(f, team);
-    Running run{rows.begin, (rows.end - rows.begin) * padded,
-                state.get() + 3 * rows.begin * padded + team.id * apart<T>};
+    const bool by_units = split_units(f, team);
+    const Share all{0, f.batch}, own = by_units ? all : rows;
+    const Share units = by_units ? mine : Share{0, panels.count()};
+    Running run{own.begin, (own.end - own.begin) * padded,
+                state.get() + 3 * own.begin * padded + (by_units ? 0 : team.id * apart<T>)};
     begin(run, rows);
-    for (idx s = 0; s < f.steps; ++s, run.now ^= 1)
-      step(run, s, {rows.begin, least(rows.end, f.active(s))}, rows.end);
+    for (idx s = 0; s < f.steps; ++s, run.now ^= 1) {
+      if (by_units) team.barrier();
+      step(run, s, {own.begin, least(own.end, f.active(s))}, units);
+      for (idx n = most(rows.begin, f.active(s)); n < rows.end; ++n) idle(run, s, n);
+    }
+    if (by_units) team.barrier();
     finish(run, rows);
   }
 
@@ -76,16 +83,15 @@ class ForwardPass {
     }
   }
 
-  void step(const Running& run, idx s, Share rows, idx end) const {
-    for (idx p = 0; p < panels.count();) p += panel_step(run, s, p, rows);
-    for (idx n = most(rows.begin, rows.end); n < end; ++n) idle(run, s, n);
+  void step(const Running& run, idx s, Share rows, Share units) const {
+    for (idx p = units.begin; p < units.end;) p += panel_step(run, s, p, units.end, rows);
   }
 
   // All rows through one panel, or several where few rows leave registers free. Returns the panels done.
-  idx panel_step(const Running& run, idx s, idx p, Share rows) const {
+  idx panel_step(const Running& run, idx s, idx p, idx end, Share rows) const {
     const int left = static_cast<int>(least(tile_rows, rows.end - rows.begin));
     const bool wide = left >= 1 && left == rows.end - rows.begin && panels.cell == Cell::lstm &&
-                      p + panels_at_once(left) <= panels.count();
+                      p + panels_at_once(left) <= end;
     for (idx n = rows.begin; n < rows.end; n += tile_rows)
       with_extent<tile_rows>(static_cast<int>(least(tile_rows, rows.end - n)), [&](auto r) {
         constexpr int R = decltype(r)::value;
@@ -164,7 +170,7 @@ class ForwardPass {
 template <class T>
 void forward(const Forward<T>& f) {
   ForwardPass<T> pass(f);
-  const int threads = useful_threads(f, f.batch);
+  const int threads = useful_threads(f);
   parallel(threads, [](void* p, const Team& team) { static_cast<ForwardPass<T>*>(p)->work(team); }, &pass);
 }
 

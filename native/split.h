@@ -45,11 +45,20 @@ constexpr idx apart = 4096 / sizeof(T);
 
 // Waking a thread costs as much as a few million multiply-adds: do less than that alone.
 template <class T>
-int useful_threads(const Problem<T>& problem, idx parts) {
+int useful_threads(const Problem<T>& problem) {
   const double work = double(problem.steps) * double(problem.batch) * double(gates_of(problem.cell)) *
                       double(problem.hidden) * double(problem.input + problem.hidden);
-  const idx most_useful = work < 4e6 ? 1 : static_cast<idx>(problem.threads);
-  return static_cast<int>(most(1, least(parts, most_useful)));
+  return work < 4e6 ? 1 : problem.threads;
+}
+
+// Who owns what through time: some sequences with all their units, which needs no meeting between steps; or, where
+// there are fewer sequences than threads or the weights are too large to stream past each thread's few
+// sequences, some units of all sequences, with a meeting at every step.
+template <class T>
+bool split_units(const Problem<T>& problem, const Team& team) {
+  const idx weights = gates_of(problem.cell) * problem.hidden * (problem.input + problem.hidden);
+  return team.size > 1 && (weights * idx{sizeof(T)} > idx{1} << 20 ||
+                           (problem.batch < team.size && weights * problem.batch > idx{1} << 16));
 }
 
 }  // namespace

@@ -13,6 +13,7 @@
 #include "array.h"
 #include "lstm.h"
 #include "scratch.h"
+#include "threads.h"
 
 using namespace undertow;
 
@@ -259,6 +260,7 @@ NB_MODULE(_native, m) {
       if (kernels(name)) found.append(name);
     return found;
   });
+  m.def("share_openmp", [] { return share_openmp(); });
   m.def("release_scratch", [] { scratch_release(); });
   m.def("sigmoid", [](const In& x, const Out& y) {
     apply(usable_kernels().sigmoid_f32, usable_kernels().sigmoid_f64, x, y);

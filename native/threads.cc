@@ -1,5 +1,6 @@
 #include "threads.h"
 
+#include <dlfcn.h>
 #include <pthread.h>
 
 #include <atomic>
@@ -12,9 +13,10 @@
 namespace undertow {
 namespace {
 
-// Spin this often before sleeping: about 20 us, the cost of being woken. A thread that spins for longer than
-// that would lose a whole scheduler slice when a neighbour takes a core.
-constexpr int spins = 2000;
+// Spin this often before sleeping: about 20 us, the cost of being woken. A thread that spins for longer than that
+// would lose a whole scheduler slice when a neighbour takes a core. It yields between, in case the one it waits for
+// has been put on the same core.
+constexpr int spins = 2000, spins_before_yield = 50;
 
 void relax() {
 #if defined(__x86_64__) || defined(__i386__)
@@ -28,7 +30,8 @@ std::uint32_t wait_while(std::atomic<std::uint32_t>& value, std::uint32_t old) {
   for (int i = 0; i < spins; ++i) {
     const std::uint32_t now = value.load(std::memory_order_acquire);
     if (now != old) return now;
-    relax();
+    if (i % spins_before_yield == spins_before_yield - 1) std::this_thread::yield();
+    else relax();
   }
   std::uint32_t now = old;
   while (now == old) {
@@ -38,93 +41,146 @@ std::uint32_t wait_while(std::atomic<std::uint32_t>& value, std::uint32_t old) {
   return now;
 }
 
+}  // namespace
+
+class Meeting {
+ public:
+  void join(int size) {
+    const std::uint32_t now = round_.load(std::memory_order_relaxed);
+    if (arrived_.fetch_add(1, std::memory_order_acq_rel) + 1 == static_cast<std::uint32_t>(size)) {
+      arrived_.store(0, std::memory_order_relaxed);
+      round_.fetch_add(1, std::memory_order_release);
+      round_.notify_all();
+    } else {
+      wait_while(round_, now);
+    }
+  }
+
+ private:
+  alignas(64) std::atomic<std::uint32_t> arrived_{0};
+  alignas(64) std::atomic<std::uint32_t> round_{0};
+};
+
+namespace {
+
 struct Worker {
   alignas(64) std::atomic<std::uint32_t> ticket{0};
 };
 
-struct Pool {
+class Pool {
+ public:
   std::mutex in_use;
-  std::deque<Worker> workers;  // a deque: workers hold on to their own element
-  void (*work)(void*, const Team&) = nullptr;
-  void* context = nullptr;
-  int size = 1;
-  alignas(64) std::atomic<std::uint32_t> arrived{0};
-  alignas(64) std::atomic<std::uint32_t> round{0};  // of the barrier
 
-  void barrier() {
-    // Read before arriving: once all have, the next job may begin and set another size.
-    const std::uint32_t now = round.load(std::memory_order_relaxed), members = static_cast<std::uint32_t>(size);
-    if (arrived.fetch_add(1, std::memory_order_acq_rel) + 1 == members) {
-      arrived.store(0, std::memory_order_relaxed);
-      round.fetch_add(1, std::memory_order_release);
-      round.notify_all();
-    } else {
-      wait_while(round, now);
+  void run(int threads, void (*work)(void*, const Team&), void* context) {
+    work_ = work;
+    context_ = context;
+    size_ = hire(threads);
+    for (int i = 0; i < size_ - 1; ++i) {
+      Worker& worker = workers_[static_cast<std::size_t>(i)];
+      worker.ticket.fetch_add(1, std::memory_order_release);
+      worker.ticket.notify_one();
     }
+    take_part(0);
+  }
+
+ private:
+  std::deque<Worker> workers_;  // a deque: workers hold on to their own element
+  void (*work_)(void*, const Team&) = nullptr;
+  void* context_ = nullptr;
+  int size_ = 1;
+  Meeting meeting_;
+
+  void take_part(int id) {
+    const int size = size_;  // once all have met at the end, the next job may set another
+    work_(context_, Team{size, id, &meeting_});
+    meeting_.join(size);
   }
 
   void serve(Worker& me, int id) {
     for (std::uint32_t seen = 0;;) {
       seen = wait_while(me.ticket, seen);
-      work(context, Team{size, id});
-      barrier();
+      take_part(id);
     }
   }
 
-  // Workers enough for a team of this size, or as many as the system gives.
+  // Workers enough for a team of this size, or as many as the system gives: the size that can be had.
   int hire(int threads) {
-    while (static_cast<int>(workers.size()) < threads - 1) {
-      Worker& worker = workers.emplace_back();
+    while (static_cast<int>(workers_.size()) < threads - 1) {
+      Worker& worker = workers_.emplace_back();
       try {
-        std::thread(&Pool::serve, this, std::ref(worker), static_cast<int>(workers.size())).detach();
+        std::thread(&Pool::serve, this, std::ref(worker), static_cast<int>(workers_.size())).detach();
       } catch (const std::system_error&) {
-        workers.pop_back();
-        return static_cast<int>(workers.size()) + 1;
+        workers_.pop_back();
+        return static_cast<int>(workers_.size()) + 1;
       }
     }
     return threads;
-  }
-
-  void run(int threads, void (*job)(void*, const Team&), void* job_context) {
-    threads = hire(threads);
-    work = job;
-    context = job_context;
-    size = threads;
-    for (int i = 0; i < threads - 1; ++i) {
-      Worker& worker = workers[static_cast<std::size_t>(i)];
-      worker.ticket.fetch_add(1, std::memory_order_release);
-      worker.ticket.notify_one();
-    }
-    job(job_context, Team{size, 0});
-    barrier();
   }
 };
 
 Pool* pool = nullptr;  // never destroyed: its threads sleep until the process ends
 
-Pool& the_pool() {
-  static const bool made = [] {
+// OpenMP's own entry points, of the library that the process has: GCC's interface, which LLVM's offers too.
+struct OpenMP {
+  void (*parallel)(void (*)(void*), void*, unsigned, unsigned) = nullptr;
+  int (*thread)() = nullptr;
+  int (*threads)() = nullptr;
+};
+OpenMP openmp;
+
+void after_fork() {  // a child has none of the threads
+  pool = new Pool;
+  openmp = {};
+}
+
+void watch_forks() {
+  static const bool once = [] {
     pool = new Pool;
-    pthread_atfork(nullptr, nullptr, [] { pool = new Pool; });  // a child has none of the threads
+    pthread_atfork(nullptr, nullptr, after_fork);
     return true;
   }();
-  (void)made;
-  return *pool;
+  (void)once;
+}
+
+struct Job {
+  void (*work)(void*, const Team&);
+  void* context;
+  Meeting meeting;
+};
+
+void run_in_openmp(void* data) {
+  Job* job = static_cast<Job*>(data);
+  job->work(job->context, Team{openmp.threads(), openmp.thread(), &job->meeting});
 }
 
 }  // namespace
 
 void Team::barrier() const {
-  if (size > 1) pool->barrier();
+  if (size > 1) meeting->join(size);
 }
 
 void parallel(int threads, void (*work)(void*, const Team&), void* context) {
   if (threads > 1) {
-    Pool& p = the_pool();
-    std::unique_lock<std::mutex> lock(p.in_use, std::try_to_lock);
-    if (lock.owns_lock()) return p.run(threads, work, context);
+    watch_forks();
+    if (openmp.parallel) {
+      Job job{work, context, {}};
+      return openmp.parallel(run_in_openmp, &job, static_cast<unsigned>(threads), 0);
+    }
+    std::unique_lock<std::mutex> lock(pool->in_use, std::try_to_lock);
+    if (lock.owns_lock()) return pool->run(threads, work, context);
   }
-  work(context, Team{1, 0});
+  work(context, Team{1, 0, nullptr});
+}
+
+bool share_openmp() {
+  watch_forks();
+  OpenMP found;
+  found.parallel = reinterpret_cast<decltype(found.parallel)>(dlsym(RTLD_DEFAULT, "GOMP_parallel"));
+  found.thread = reinterpret_cast<decltype(found.thread)>(dlsym(RTLD_DEFAULT, "omp_get_thread_num"));
+  found.threads = reinterpret_cast<decltype(found.threads)>(dlsym(RTLD_DEFAULT, "omp_get_num_threads"));
+  if (!found.parallel || !found.thread || !found.threads) return false;
+  openmp = found;
+  return true;
 }
 
 }  // namespace undertow

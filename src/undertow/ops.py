@@ -24,6 +24,7 @@ from undertow.kernels import plain
 native: Any
 try:
     native = import_module("undertow.kernels.native")
+    native.share_openmp()  # torch's threads: a second pool would fight with them for the cores
 except ModuleNotFoundError:  # the extension was not built: plain serves in its place
     native = None
 

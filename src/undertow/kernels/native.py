@@ -5,7 +5,8 @@ anything that speaks DLPack or the buffer protocol, NumPy arrays and torch CPU t
 TypeError for a wrong dtype and ValueError, naming the argument, for a wrong shape or stride.
 
 ``isa()`` names the instruction-set level in use, ``isa_levels()`` those this processor runs; the environment
-variable UNDERTOW_ISA, read at the first call, forces one of them.
+variable UNDERTOW_ISA, read at the first call, forces one of them. ``share_openmp()`` has the kernels run on the
+OpenMP threads that the process has loaded (torch's), in place of their own; False if there are none.
 """
 
 from undertow.kernels._native import (
@@ -14,8 +15,9 @@ from undertow.kernels._native import (
     isa,
     isa_levels,
     release_scratch,
+    share_openmp,
     sigmoid,
     tanh,
 )
 
-__all__ = ["backward", "forward", "isa", "isa_levels", "release_scratch", "sigmoid", "tanh"]
+__all__ = ["backward", "forward", "isa", "isa_levels", "release_scratch", "share_openmp", "sigmoid", "tanh"]

@@ -20,7 +20,7 @@ namespace {
 // Rows (t,n) taken together: enough to pay for reading and writing the sums once a block.
 template <class T>
 idx block_rows(const Problem<T>& b) {
-  return most(256, least(1024, (b.input + b.hidden) / 2));
+  return most(256, least(1024, (b.input + b.hidden) / 4));
 }
 
 template <class T>
@@ -210,10 +210,10 @@ class BackwardPass {
         for (idx row = rows.begin; row < rows.end; row += tile_rows)
           with_extent<tile_rows>(static_cast<int>(least(tile_rows, rows.end - row)), [&](auto r) {
             constexpr int R = decltype(r)::value;
-            T* const* to = out + (row - rows.begin);
-            if (wide) return times_piece<R, panels_at_once(R), 4>(weights, columns, q, row, piece, to);
+            const Place place{q, row, piece, out + (row - rows.begin), least(3, (row - rows.begin) / tile_rows)};
+            if (wide) return times_piece<R, panels_at_once(R), 4>(weights, columns, place);
             with_extent<4>(column_vectors<T>(q, columns), [&](auto v) {
-              times_piece<R, 1, decltype(v)::value>(weights, columns, q, row, piece, to);
+              times_piece<R, 1, decltype(v)::value>(weights, columns, place);
             });
           });
       }
@@ -221,38 +221,52 @@ class BackwardPass {
     }
   }
 
-  // The part of that sum over the panels in `piece`, for R rows and Q groups of V vectors of columns.
+  struct Place {
+    idx q, row;     // the first column group and row of the tile
+    Share piece;    // panels to sum over
+    T* const* out;  // where its rows go
+    idx quarter;    // of the next piece, that this tile calls into the cache
+  };
+
+  // The part of that sum over the panels in a piece, for R rows and Q groups of V vectors of columns.
   template <int R, int Q, int V>
-  void times_piece(const T* weights, idx columns, idx q, idx row, Share piece, T* const* out) const {
+  void times_piece(const T* weights, idx columns, const Place& place) const {
+    const idx q = place.q, row = place.row;
+    const Share piece = place.piece;
+    const T* next = weights + (q * P + piece.end) * width * width + place.quarter * (piece.end - piece.begin) * width * W;
     Tile<T, R, Q, V> tile;
     const auto each_vector = [&](auto&& f) {
       for (int r = 0; r < R; ++r)
         for (int g = 0; g < Q; ++g)
           for (int v = 0; v < V; ++v) {
-            const idx column = (q + g) * width + v * W;
-            f(tile.acc[r][g][v], out[r] + column, columns - column);
+            const idx column = (place.q + g) * width + v * W;
+            f(tile.acc[r][g][v], place.out[r] + column, columns - column);
           }
     };
-    if (piece.begin == 0) tile.clear();
+    if (place.piece.begin == 0) tile.clear();
     else each_vector([](Vec<T>& sum, const T* at, idx valid) { sum = load(at, valid); });
     for (idx p = piece.begin; p < piece.end; ++p) {
       const T* rows[R];
       for (int r = 0; r < R; ++r) rows[r] = dgates_at(p, row + r);
-      tile.multiply(rows, 1, weights + (q * P + p) * width * width, P * width * width, width, width);
+      tile.multiply(rows, 1, weights + (q * P + p) * width * width, P * width * width, width, width, next);
+      next += width * W;
     }
     each_vector([](Vec<T>& sum, T* at, idx valid) { store(at, sum, valid); });
   }
 
+  // Tiles are taken so that the inputs of some groups stay in cache while all panels of dgates go past them.
   void add_to_sums(Share tiles, idx rows, bool first) const {
+    const idx some = most(1, (idx{3} << 17) / (most(1, rows) * tile_rows * idx{sizeof(T)}));
     for (idx i = tiles.begin; i < tiles.end; ++i) {
-      const idx p = i / groups, group = i % groups;
-      T* sum = sums.get() + i * tile_rows * width;
+      const idx from = i / (P * some) * some, there = least(some, groups - from);
+      const idx p = (i - from * P) / there, group = from + (i - from * P) % there;
+      T* sum = sums.get() + (p * groups + group) * tile_rows * width;
       for (idx k = 0; !first && k < tile_rows * 4; ++k) __builtin_prefetch(sum + k * W, 1);
       Tile<T, tile_rows, 1, 4> tile;
       tile.clear();
       const T* factors[tile_rows];
       for (int r = 0; r < tile_rows; ++r) factors[r] = inputs.get() + group * capacity * tile_rows + r;
-      tile.multiply(factors, tile_rows, dgates_at(p, 0), 0, width, rows);
+      tile.multiply(factors, tile_rows, dgates_at(p, 0), 0, width, rows, factors[0]);
       for (int r = 0; r < tile_rows; ++r)
         for (int v = 0; v < 4; ++v) {
           T* at = sum + r * width + v * W;

@@ -234,6 +234,25 @@ void apply(void (*f32)(const float*, float*, idx), void (*f64)(const double*, do
   refuse_dtype(x);
 }
 
+// A tensor [count], not initialised, in memory that goes back to the pool when the last tensor over it dies.
+using Tensor = nb::ndarray<nb::pytorch, nb::device::cpu, nb::ndim<1>>;
+
+Tensor pooled(idx count, nb::dlpack::dtype dtype) {
+  struct Loan {
+    void* data;
+    std::size_t bytes;
+  };
+  if (count < 0) refuse("count", std::to_string(count), "at least 0");
+  const std::size_t bytes = static_cast<std::size_t>(count) * dtype.bits / 8, shape[] = {static_cast<std::size_t>(count)};
+  auto* loan = new Loan{scratch_take(bytes), bytes};
+  nb::capsule owner(loan, [](void* p) noexcept {
+    auto* done = static_cast<Loan*>(p);
+    scratch_give(done->data, done->bytes);
+    delete done;
+  });
+  return Tensor(loan->data, 1, shape, owner, nullptr, dtype);
+}
+
 }  // namespace
 
 NB_MODULE(_native, m) {
@@ -261,6 +280,8 @@ NB_MODULE(_native, m) {
     return found;
   });
   m.def("share_openmp", [] { return share_openmp(); });
+  m.def("pooled", [](idx count, bool wide) { return pooled(count, wide ? nb::dtype<double>() : nb::dtype<float>()); },
+        nb::arg("count"), nb::arg("wide"));
   m.def("release_scratch", [] { scratch_release(); });
   m.def("sigmoid", [](const In& x, const Out& y) {
     apply(usable_kernels().sigmoid_f32, usable_kernels().sigmoid_f64, x, y);

@@ -92,17 +92,21 @@ class ForwardPass {
     const int left = static_cast<int>(least(tile_rows, rows.end - rows.begin));
     const bool wide = left >= 1 && left == rows.end - rows.begin && panels.cell == Cell::lstm &&
                       p + panels_at_once(left) <= end;
-    for (idx n = rows.begin; n < rows.end; n += tile_rows)
+    // The panel that comes after: its four quarters are called for by the first four tiles of this one.
+    const T* next = panel(p + 1 < end ? p + 1 : p);
+    for (idx n = rows.begin; n < rows.end; n += tile_rows) {
       with_extent<tile_rows>(static_cast<int>(least(tile_rows, rows.end - n)), [&](auto r) {
         constexpr int R = decltype(r)::value;
-        if (wide) return tile<R, panels_at_once(R), 4>(run, s, p, n);
-        with_extent<4>(panels.vectors(p), [&](auto v) { tile<R, 1, decltype(v)::value>(run, s, p, n); });
+        if (wide) return tile<R, panels_at_once(R), 4>(run, s, p, n, next);
+        with_extent<4>(panels.vectors(p), [&](auto v) { tile<R, 1, decltype(v)::value>(run, s, p, n, next); });
       });
+      if (n < rows.begin + 3 * tile_rows) next += depth * W;
+    }
     return wide ? panels_at_once(left) : 1;
   }
 
   template <int R, int P, int V>
-  void tile(const Running& run, idx s, idx p, idx n) const {
+  void tile(const Running& run, idx s, idx p, idx n, const T* next) const {
     const idx t = f.time(s);
     Tile<T, R, P, V> tile;
     for (int q = 0; q < P; ++q)
@@ -112,9 +116,10 @@ class ForwardPass {
       }
     const T* rows[R];
     for (int r = 0; r < R; ++r) rows[r] = f.x.at(t, n + r);
-    tile.multiply(rows, 1, panel(p), depth * width, width, f.input);
+    tile.multiply(rows, 1, panel(p), depth * width, width, f.input, next);
     for (int r = 0; r < R; ++r) rows[r] = h_before(run, n + r);
-    tile.multiply(rows, 1, panel(p) + f.input * width, depth * width, width, f.hidden);
+    tile.multiply(rows, 1, panel(p) + f.input * width, depth * width, width, f.hidden,
+                  next + f.input * W);
     for (int q = 0; q < P; ++q)
       for (int r = 0; r < R; ++r)
         if constexpr (V == 4) {

@@ -12,6 +12,7 @@ plain     all else: projections, relu, other dtypes, autocast, meta and fake ten
 ========  =====================================================================================
 """
 
+import math
 from importlib import import_module
 from typing import Any
 
@@ -28,6 +29,7 @@ try:
 except ModuleNotFoundError:  # the extension was not built: plain serves in its place
     native = None
 
+_LARGE = 1 << 15  # elements, 128 KiB in float32: where glibc begins to take memory from the system afresh
 _NATIVE_DTYPES = (torch.float32, torch.float64)
 # x, h_0, c_0 (the RNN has none), weight_ih, weight_hh, bias_ih, bias_hh: what every native call takes
 _Arguments = tuple[Tensor, Tensor, Tensor | None, Tensor, Tensor, Tensor | None, Tensor | None]
@@ -156,6 +158,16 @@ def _forward(
     return (y, h_n) if c_n is None else (y, h_n, c_n)
 
 
+def _pooled(like: Tensor, *shape: int) -> Tensor:
+    """A new tensor for the tape. Large ones come from the kernels' pool: the system's allocator would hand their
+    pages back after every training step and fault them in again, at more than the arithmetic costs."""
+    count = math.prod(shape)
+    if count < _LARGE:
+        return like.new_empty(shape)
+    tensor: Tensor = native.pooled(count, like.dtype == torch.float64).view(shape)
+    return tensor
+
+
 def _contiguous(t: Tensor | None) -> Tensor | None:
     return None if t is None else t.contiguous()
 
@@ -174,8 +186,8 @@ class _Native(torch.autograd.Function):
     ) -> tuple[Tensor, ...]:
         x, h_0 = args[:2]
         T, N, H = x.shape[0], x.shape[1], h_0.shape[1]
-        gates = x.new_empty(T, N, 4, H) if cell == "lstm" else None  # after the activation
-        c = x.new_empty(T + 1, N, H) if cell == "lstm" else None
+        gates = _pooled(x, T, N, 4, H) if cell == "lstm" else None  # after the activation
+        c = _pooled(x, T + 1, N, H) if cell == "lstm" else None
         outputs = _forward(cell, args, gates, c, reverse, batch_sizes)
         ctx.save_for_backward(batch_sizes, outputs[0], gates, c, *args)
         ctx.cell, ctx.reverse = cell, reverse

@@ -11,7 +11,6 @@
 #pragma once
 #include "scratch.h"
 #include "split.h"
-#include "tile.h"
 #include "vecmath.h"
 
 namespace undertow {
@@ -207,15 +206,14 @@ class BackwardPass {
                         (q + panels_at_once(few)) * width <= columns;
       for (idx from = 0; from < P; from += panels_in_cache) {
         const Share piece{from, least(P, from + panels_in_cache)};
-        for (idx row = rows.begin; row < rows.end; row += tile_rows)
-          with_extent<tile_rows>(static_cast<int>(least(tile_rows, rows.end - row)), [&](auto r) {
-            constexpr int R = decltype(r)::value;
-            const Place place{q, row, piece, out + (row - rows.begin), least(3, (row - rows.begin) / tile_rows)};
-            if (wide) return times_piece<R, panels_at_once(R), 4>(weights, columns, place);
-            with_extent<4>(column_vectors<T>(q, columns), [&](auto v) {
-              times_piece<R, 1, decltype(v)::value>(weights, columns, place);
-            });
+        each_tile(rows, [&](auto r, idx row, idx number) {
+          constexpr int R = decltype(r)::value;
+          const Place place{q, row, piece, out + (row - rows.begin), least(3, number)};
+          if (wide) return times_piece<R, panels_at_once(R), 4>(weights, columns, place);
+          with_extent<4>(column_vectors<T>(q, columns), [&](auto v) {
+            times_piece<R, 1, decltype(v)::value>(weights, columns, place);
           });
+        });
       }
       q += wide ? panels_at_once(few) : 1;
     }

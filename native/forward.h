@@ -6,7 +6,6 @@
 #pragma once
 #include "scratch.h"
 #include "split.h"
-#include "tile.h"
 #include "vecmath.h"
 
 namespace undertow {
@@ -94,14 +93,12 @@ class ForwardPass {
                       p + panels_at_once(left) <= end;
     // The panel that comes after: its four quarters are called for by the first four tiles of this one.
     const T* next = panel(p + 1 < end ? p + 1 : p);
-    for (idx n = rows.begin; n < rows.end; n += tile_rows) {
-      with_extent<tile_rows>(static_cast<int>(least(tile_rows, rows.end - n)), [&](auto r) {
-        constexpr int R = decltype(r)::value;
-        if (wide) return tile<R, panels_at_once(R), 4>(run, s, p, n, next);
-        with_extent<4>(panels.vectors(p), [&](auto v) { tile<R, 1, decltype(v)::value>(run, s, p, n, next); });
-      });
-      if (n < rows.begin + 3 * tile_rows) next += depth * W;
-    }
+    each_tile(rows, [&](auto r, idx n, idx number) {
+      constexpr int R = decltype(r)::value;
+      const T* quarter = next + least(3, number) * depth * W;
+      if (wide) return tile<R, panels_at_once(R), 4>(run, s, p, n, quarter);
+      with_extent<4>(panels.vectors(p), [&](auto v) { tile<R, 1, decltype(v)::value>(run, s, p, n, quarter); });
+    });
     return wide ? panels_at_once(left) : 1;
   }
 

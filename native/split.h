@@ -2,6 +2,7 @@
 #pragma once
 #include "panels.h"
 #include "threads.h"
+#include "tile.h"
 
 namespace undertow {
 namespace {
@@ -12,6 +13,16 @@ struct Share {
 
 inline Share share(idx items, const Team& team) {
   return {items * team.id / team.size, items * (team.id + 1) / team.size};
+}
+
+// Calls f(Int<R>, first row, number) for tiles of at most tile_rows rows, all of nearly the same size.
+template <class F>
+UNDERTOW_INLINE void each_tile(Share rows, F&& f) {
+  const idx count = rows.end - rows.begin, tiles = ceil_div(most(0, count), tile_rows);
+  for (idx i = 0; i < tiles; ++i) {
+    const idx from = count * i / tiles, to = count * (i + 1) / tiles;
+    with_extent<tile_rows>(static_cast<int>(to - from), [&](auto r) { f(r, rows.begin + from, i); });
+  }
 }
 
 // Sequences 0..n-1 take sum over t of min(batch_sizes[t], n) steps together: cut where that sum is equal.

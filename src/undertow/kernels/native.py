@@ -25,4 +25,14 @@ from undertow.kernels._native import (
     tanh,
 )
 
-__all__ = ["backward", "forward", "isa", "isa_levels", "pooled", "release_scratch", "share_openmp", "sigmoid", "tanh"]
+__all__ = [
+    "backward",
+    "forward",
+    "isa",
+    "isa_levels",
+    "pooled",
+    "release_scratch",
+    "share_openmp",
+    "sigmoid",
+    "tanh",
+]

@@ -349,7 +349,7 @@ def _sum_over_steps(
     dgates: Array, x: Array, h_prev: Array, W: Array, reverse: bool
 ) -> tuple[Array, Array, Array, Array]:
     """dx = Wᵀ dgates_t in time order; dW, dU and db summed over t (and over the batch)."""
-    d = dgates.reshape(*dgates.shape[:2], -1)  # [T, N, G*H]
+    d = dgates.reshape(*dgates.shape[:2], W.shape[0])  # [T, N, G*H]
     dx = d @ W  # [T, N, C]
     dW = np.tensordot(d, x, axes=((0, 1), (0, 1)))  # [G*H, C]
     dU = np.tensordot(d, h_prev, axes=((0, 1), (0, 1)))  # [G*H, H]

@@ -442,8 +442,8 @@ def test_states_and_errors_that_do_not_fit_the_network_are_named():
 @pytest.mark.parametrize(("T", "N"), [(0, 3), (3, 0)])
 def test_no_steps_or_no_sequences(T, N):
     W, U, dh_n = np.ones((16, 2)), np.ones((16, 4)), np.full((N, 4), 2.0)
-    y, tape = equations.lstm(np.zeros((T, N, 2)), np.ones((N, 4)), np.ones((N, 4)), W, U)
-    grads = equations.lstm_backward(tape, np.zeros((T, N, 2)), W, U, np.zeros((T, N, 4)), dh_n)
+    y, tape = eq.lstm(np.zeros((T, N, 2)), np.ones((N, 4)), np.ones((N, 4)), W, U)
+    grads = eq.lstm_backward(tape, np.zeros((T, N, 2)), W, U, np.zeros((T, N, 4)), dh_n)
     assert y.shape == (T, N, 4)
     assert grads.dx.shape == (T, N, 2)
     assert not grads.dweight_ih.any()

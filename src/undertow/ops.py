@@ -159,8 +159,9 @@ def _forward(
 
 
 def _pooled(like: Tensor, *shape: int) -> Tensor:
-    """A new tensor for the tape. Large ones come from the kernels' pool: the system's allocator would hand their
-    pages back after every training step and fault them in again, at more than the arithmetic costs."""
+    """A new tensor for the tape. A large one comes from the kernels' pool: the system's allocator would hand
+    its pages back after every training step and fault them in again, which costs more than the arithmetic.
+    """
     count = math.prod(shape)
     if count < _LARGE:
         return like.new_empty(shape)

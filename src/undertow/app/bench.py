@@ -30,19 +30,17 @@ def bench(
         raise UserError(f"--output: there is no folder {output.parent}")
     counts = thread_counts(threads) or [torch.get_num_threads()]
     console = Console()
-    console.print(
-        f"{machine()}; {torch.get_num_threads()} threads, torch {torch.__version__}", highlight=False
-    )
+    console.print(f"{machine()}, torch {torch.__version__}, float32", highlight=False)
     timings: list[Timing] = []
     for count in counts:
-        table = empty_table(count)
+        table, before = empty_table(count), len(timings)
         for shape in speed.FULL if full else speed.QUICK:
             with console.status(f"{shape}, {count} threads"):
                 both = [measure(shape, training, count, repeats) for training in (False, True)]
             timings += both
             table.add_row(str(shape), *cells(both[0]), *cells(both[1]))
         console.print(table)
-    console.print(summary(timings), highlight=False)
+        console.print(summary(timings[before:]), highlight=False)
     if output:
         output.write_text(json.dumps(as_json(timings), indent=1) + "\n")
 
@@ -69,14 +67,12 @@ def thread_counts(text: str) -> list[int]:
 def empty_table(threads: int) -> Any:
     from rich.table import Table
 
-    table = Table(
-        title=f"{threads} thread{'s' * (threads > 1)}", title_justify="left", box=None, padding=(0, 1)
-    )
+    title = "1 thread" if threads == 1 else f"{threads} threads"
+    table = Table(title=title, title_justify="left", box=None, padding=(0, 1, 0, 0))
     table.add_column("N,T,C,H")
     for kind in ("inference", "training"):
-        table.add_column(kind, justify="right")
-        table.add_column("nn.LSTM", justify="right")
-        table.add_column("times as fast", justify="right")
+        for heading in (kind, "nn.LSTM", "ratio"):
+            table.add_column(heading, justify="right", no_wrap=True)
     return table
 
 
@@ -86,7 +82,7 @@ def cells(timing: "Timing") -> tuple[str, str, str]:
     return (
         duration(timing.ours[1]),
         duration(timing.theirs[1]),
-        f"[{style}]{ratio:.2f}[/] [dim]({low:.2f}-{high:.2f})[/]",
+        f"[{style}]{ratio:.2f}[/] [dim]({low:.1f}-{high:.1f})[/]",
     )
 
 
@@ -102,11 +98,9 @@ def summary(timings: list["Timing"]) -> str:
 
     def mean(training: bool) -> str:
         ratios = [t.ratio[1] for t in timings if t.training == training]
-        return f"{geometric_mean(ratios):.2f} times as fast (slowest row {min(ratios):.2f})"
+        return f"{geometric_mean(ratios):.2f} times as fast, slowest row {min(ratios):.2f}"
 
-    return (
-        f"Geometric mean: inference {mean(False)}, training {mean(True)}. Brackets: quartiles of the ratio."
-    )
+    return f"Geometric mean: inference {mean(False)}; training {mean(True)}.\nIn brackets: quartiles.\n"
 
 
 def as_json(timings: list["Timing"]) -> dict[str, Any]:

@@ -28,7 +28,7 @@ class Shape:
     bidirectional: bool = False
 
     def __str__(self) -> str:
-        extra = f", {self.num_layers} layers" * (self.num_layers > 1) + ", both ways" * self.bidirectional
+        extra = f" x{self.num_layers}" * (self.num_layers > 1) + " both ways" * self.bidirectional
         return f"{self.N},{self.T},{self.C},{self.H}{extra}"
 
     @property

@@ -4,13 +4,14 @@
 anything that speaks DLPack or the buffer protocol, NumPy arrays and torch CPU tensors alike, and raise
 TypeError for a wrong dtype and ValueError, naming the argument, for a wrong shape or stride.
 
-``isa()`` names the instruction-set level in use, ``isa_levels()`` those this processor runs; the environment
-variable UNDERTOW_ISA, read at the first call, forces one of them. ``share_openmp()`` has the kernels run on the
-OpenMP threads that the process has loaded (torch's), in place of their own; False if there are none.
+``isa()`` names the instruction-set level in use, ``isa_levels()`` those this processor runs; the
+environment variable UNDERTOW_ISA, read at the first call, forces one of them. ``share_openmp()`` has the
+kernels run on the OpenMP threads that the process has loaded (torch's), in place of their own; False if
+there are none.
 
-``pooled(count, wide)`` is a torch tensor [count], float64 if ``wide`` else float32, not initialised, whose memory
-keeps its pages when the tensor dies and serves the next of about that size; ``release_scratch()`` gives all such
-memory that is not in use, and the kernels' own, back to the system.
+``pooled(count, wide)`` is a torch tensor [count], float64 if ``wide`` else float32, not initialised, whose
+memory keeps its pages when the tensor dies and serves the next of about that size; ``release_scratch()``
+gives all such memory that is not in use, and the kernels' own, back to the system.
 """
 
 from undertow.kernels._native import (

@@ -150,7 +150,7 @@ def _forward(
     """Run the kernel, with the tape in ``gates`` and ``c`` where they are given -> y, h_n and, LSTM, c_n."""
     x, *others = args
     T, N, H = x.shape[0], x.shape[1], args[1].shape[1]
-    y = x.new_empty(T, N, H)
+    y = _pooled(x, T, N, H)
     h_n = x.new_empty(N, H)
     c_n = x.new_empty(N, H) if cell == "lstm" else None
     inputs = (_unit_stride(x), *map(_contiguous, others))
@@ -159,7 +159,7 @@ def _forward(
 
 
 def _pooled(like: Tensor, *shape: int) -> Tensor:
-    """A new tensor for the tape. A large one comes from the kernels' pool: the system's allocator would hand
+    """A new tensor. A large one comes from the kernels' pool: the system's allocator would hand
     its pages back after every training step and fault them in again, which costs more than the arithmetic.
     """
     count = math.prod(shape)
@@ -221,17 +221,13 @@ def _native_backward(
     if dy is not None:
         dy = _unit_stride(dy)
     x, *others = args[:5]
-    grads = [_dense_like(t) if want else None for t, want in zip(args[:5], wanted, strict=False)]
+    grads = [_pooled(t, *t.shape) if want else None for t, want in zip(args[:5], wanted, strict=False)]
     dbias = x.new_empty(args[3].shape[0]) if any(wanted[5:]) else None  # of both, for b_ih + b_hh is used
     inputs = (_unit_stride(x), *map(_contiguous, others))
     outs = (dy, _contiguous(dh_n), _contiguous(dc_n))
     threads = torch.get_num_threads()
     native.backward(cell, *inputs, *tape, *outs, *grads, dbias, batch_sizes, reverse, threads)
     return [*grads, *(dbias if want else None for want in wanted[5:])]
-
-
-def _dense_like(t: Tensor) -> Tensor:
-    return torch.empty_like(t, memory_format=torch.contiguous_format)
 
 
 def _plain_backward(

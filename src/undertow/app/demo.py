@@ -32,7 +32,10 @@ def demo(
 
     console, picture = Console(), folder(out) / "adding.png"
     console.print(f"\n[bold]The adding problem.[/] {lag} random numbers go by, two of them marked.")
-    console.print("Their sum is wanted at the end. Both networks see the same sequences.\n")
+    console.print(
+        "Their sum is wanted at the end. Both networks see the same sequences, each learns at the rate"
+    )
+    console.print("that suits it, and the LSTM starts with open forget gates (chrono initialisation).\n")
     # networks this small gain little from a second core, and lose much where a neighbour wants it
     torch.set_num_threads(1)
     duel = Duel(seed, lag, steps)

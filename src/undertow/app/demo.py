@@ -31,11 +31,11 @@ def demo(
     from undertow.app.duel_view import comparison, in_words, train
 
     console, picture = Console(), folder(out) / "adding.png"
-    console.print(f"\n[bold]The adding problem.[/] {lag} random numbers go by, two of them marked.")
     console.print(
-        "Their sum is wanted at the end. Both networks see the same sequences, each learns at the rate"
+        f"\n[bold]The adding problem.[/] {lag} random numbers go by, two of them marked; their sum is wanted "
+        "at the end. Both networks see the same sequences. Each learns at the rate that suits it, and the LSTM "
+        "starts with its forget gates open (chrono initialisation).\n"
     )
-    console.print("that suits it, and the LSTM starts with open forget gates (chrono initialisation).\n")
     # networks this small gain little from a second core, and lose much where a neighbour wants it
     torch.set_num_threads(1)
     duel = Duel(seed, lag, steps)

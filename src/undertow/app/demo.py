@@ -33,8 +33,8 @@ def demo(
     console, picture = Console(), folder(out) / "adding.png"
     console.print(
         f"\n[bold]The adding problem.[/] {lag} random numbers go by, two of them marked; their sum is wanted "
-        "at the end. Both networks see the same sequences. Each learns at the rate that suits it, and the LSTM "
-        "starts with its forget gates open (chrono initialisation).\n"
+        "at the end. Both networks see the same sequences. Each learns at the rate that suits it, and the "
+        "LSTM starts with its forget gates open (chrono initialisation).\n"
     )
     # networks this small gain little from a second core, and lose much where a neighbour wants it
     torch.set_num_threads(1)

@@ -245,7 +245,11 @@ class BackwardPass {
     else each_vector([](Vec<T>& sum, const T* at, idx valid) { sum = load(at, valid); });
     for (idx p = piece.begin; p < piece.end; ++p) {
       const T* rows[R];
-      for (int r = 0; r < R; ++r) rows[r] = dgates_at(p, row + r);
+      for (int r = 0; r < R; ++r) {
+        rows[r] = dgates_at(p, row + r);
+        const T* ahead = dgates_at(least(p + 1, P - 1), row + r);  // too short a run for the processor to guess
+        for (int v = 0; v < 4; ++v) __builtin_prefetch(ahead + v * W);
+      }
       tile.multiply(rows, 1, weights + (q * P + p) * width * width, P * width * width, width, width, next);
       next += width * W;
     }

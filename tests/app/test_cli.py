@@ -58,3 +58,11 @@ def test_each_option_of_train_has_help(undertow):
         assert f"─ {panel} ─" in out
     for option in ("--target", "--cell", "--patience", "--resume", "--bytes"):
         assert option in out
+
+
+def test_without_its_libraries_the_command_says_what_to_install():
+    script = "import sys; sys.modules['typer'] = None; from undertow.app import main; main()"
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert ended.returncode == 2
+    assert "undertow[app]" in ended.stderr
+    assert "Traceback" not in ended.stderr

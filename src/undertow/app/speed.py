@@ -41,6 +41,7 @@ class Shape:
 
 QUICK = [Shape(1, 1, 64, 64), Shape(1, 100, 64, 64), Shape(32, 100, 16, 64), Shape(64, 100, 32, 128)]
 FULL = [
+    Shape(1, 1, 8, 16),
     Shape(1, 100, 8, 32),
     Shape(1, 100, 64, 64),
     Shape(1, 1, 64, 64),

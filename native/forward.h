@@ -16,7 +16,7 @@ class ForwardPass {
  public:
   explicit ForwardPass(const Forward<T>& f)
       : f(f), panels{f.cell, f.hidden}, depth(f.input + f.hidden), weights(panels.count() * depth * width),
-        bias(panels.count() * width), padded(panels.count() * (f.cell == Cell::lstm ? W : width)),
+        bias(panels.count() * width), padded(odd_pages(panels.count() * (f.cell == Cell::lstm ? W : width))),
         state(3 * f.batch * padded + f.threads * apart<T>) {}
 
   void work(const Team& team) {
@@ -48,6 +48,9 @@ class ForwardPass {
   Scratch<T> bias;     // [p][4][W]
   const idx padded;    // H in whole vectors
   Scratch<T> state;    // of each thread: h before and after the step and c, [3][its sequences][padded]
+
+  // Rows a whole number of pages long would all fall into the same few lines of the first cache.
+  static idx odd_pages(idx row) { return row * idx{sizeof(T)} % 4096 ? row : row + W; }
 
   struct Running {
     idx first, size;

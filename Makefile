@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 SOURCES := $(shell find src native -type f -not -name '*.so' -not -name '*.pyc') pyproject.toml CMakeLists.txt
 
-.PHONY: demo test lint types sanitize bench wheel clean
+.PHONY: demo test lint types sanitize sanitize-threads bench wheel clean
 
 demo: $(VENV)/app
 	$(BIN)/undertow demo
@@ -23,6 +23,10 @@ types: $(VENV)/dev
 # The kernel tests with address and undefined-behaviour checks in the kernel.
 sanitize: $(VENV)/dev
 	tests/native/sanitize.sh $(BIN)/python address,undefined
+
+# Those that run several threads, with checks for races. Our own team of threads: OpenMP's locks are unknown to it.
+sanitize-threads: $(VENV)/dev
+	tests/native/sanitize.sh $(BIN)/python thread -k test_threads
 
 bench: $(VENV)/app
 	$(BIN)/python benchmarks/speed.py

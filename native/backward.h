@@ -22,35 +22,47 @@ idx block_rows(const Problem<T>& b) {
   return most(256, least(1024, (b.input + b.hidden) / 4));
 }
 
-template <class T>
+template <class S>
 class BackwardPass {
+  using T = Real<S>;
+  using F = Factor<S>;
+  using K = Kept<S>;
+
  public:
-  explicit BackwardPass(const Backward<T>& b)
+  explicit BackwardPass(const Backward<S>& b)
       : b(b), panels{b.cell, b.hidden}, P(panels.count()), wants_weights(b.dweight_ih || b.dweight_hh || b.dbias),
-        capacity(most(b.batch, least(block_rows(b), b.steps * b.batch))), fan_in(b.input + b.hidden + 1),
+        capacity(most(b.batch, least(block_rows(b), b.steps * b.batch)) / 2 * 2 + 2), fan_in(b.input + b.hidden + 1),
         groups(wants_weights ? ceil_div(fan_in, tile_rows) : 0), h_groups(ceil_div(b.hidden, width)),
         x_groups(b.dx.data ? ceil_div(b.input, width) : 0), dgates(P * capacity * width),
-        inputs(groups * capacity * tile_rows), sums(P * groups * tile_rows * width),
-        dh(b.batch * h_groups * width + b.threads * apart<T>), dc(b.batch * P * width + b.threads * apart<T>), weight_hh(h_groups * P * width * width),
-        weight_ih(x_groups * P * width * width), dh_rows(b.batch), dc_rows(b.batch), dx_rows(capacity) {}
+        dgates_paired(pairs ? P * capacity * width / parts<S> : 0),
+        inputs(groups * capacity * tile_rows / (pairs ? parts<S> : 1)), sums(P * groups * tile_rows * width),
+        dh(b.batch * h_groups * width + b.threads * apart<T>), dc(b.batch * P * width + b.threads * apart<T>),
+        weight_hh(h_groups * P * width * width / parts<S>), weight_ih(x_groups * P * width * width / parts<S>),
+        dx(std::is_same_v<S, T> ? 0 : capacity * x_groups * width), dh_rows(b.batch), dc_rows(b.batch),
+        dx_rows(capacity), dx_places(std::is_same_v<S, T> ? 0 : capacity), joined(b.threads * joined_size()) {}
 
   void work(const Team& team) {
     prepare(team);
-    const Share mine = share_sequences(b, team);
+    const Share mine = share_sequences(b, team, 0, b.steps);
     const bool by_units = split_units(b, team);
-    const Share own = by_units ? Share{0, b.batch} : mine, columns = by_units ? share(h_groups, team) : Share{0, h_groups};
+    const Share columns = by_units ? share(h_groups, team) : Share{0, h_groups};
     begin(mine, team.id * apart<T>);
+    std::memset(joined.get() + team.id * joined_size(), 0, sizeof(T) * static_cast<std::size_t>(joined_size()));
     team.barrier();
     bool first = true;
     for (idx end = b.steps; end > 0; first = false) {
       const idx start = block_start(end);
+      // Cut anew where lengths differ: all meet at the end of the block.
+      const Share own = share_sequences(b, team, start, end), taken = by_units ? Share{0, b.batch} : own;
       idx row = rows_between(start, end);
       const idx rows = row;
+      const idx lone = pairs && rows % 2 ? rows - 1 : -1;  // a row without a partner, which gets one of zeros
       for (idx s = end; s-- > start;) {
         row -= b.active(s);
-        keep(s, row, mine);
-        const Share active{own.begin, most(own.begin, least(own.end, b.active(s)))};
-        gate_gradients(s, row, active, columns);
+        keep(s, row, own, joined.get() + team.id * joined_size(), lone);
+        if (b.dx.data && !b.dx.starts) clear_idle(s, share(b.batch - b.active(s), team));
+        const Share active{taken.begin, most(taken.begin, least(taken.end, b.active(s)))};
+        gate_gradients(s, row, active, columns, lone);
         if (s == 0 && !b.dh_0) continue;
         if (by_units) team.barrier();
         times_weights(weight_hh.get(), b.hidden, columns, {row + active.begin, row + active.end},
@@ -58,7 +70,7 @@ class BackwardPass {
       }
       team.barrier();
       const Share some = share(rows, team);
-      if (x_groups) times_weights(weight_ih.get(), b.input, {0, x_groups}, some, dx_rows.get() + some.begin);
+      if (x_groups) inputs_gradients(some);
       if (wants_weights) add_to_sums(share(P * groups, team), rows, first);
       team.barrier();
       end = start;
@@ -68,8 +80,11 @@ class BackwardPass {
 
  private:
   static constexpr idx W = lanes<T>, width = Panels<T>::width;
-  static constexpr idx panels_in_cache = (idx{1} << 18) / (width * width * sizeof(T));  // 256 KiB of weights
-  const Backward<T>& b;
+  static constexpr idx panel_factors = width * width / parts<S>;
+  static constexpr idx panels_in_cache = (idx{1} << 18) / (panel_factors * sizeof(F));  // 256 KiB of weights
+  static constexpr bool pairs = parts<S> == 2;
+  static constexpr const S* none = nullptr;
+  const Backward<S>& b;
   const Panels<T> panels;
   const idx P;                // panels of hidden units
   const bool wants_weights;
@@ -77,15 +92,26 @@ class BackwardPass {
   const idx fan_in;           // C + H + 1: what feeds a gate; the 1 is the bias
   const idx groups;           // of tile_rows of them
   const idx h_groups, x_groups;  // of 4W columns of weight_hh and weight_ih
-  Scratch<T> dgates;          // [p][row][4][W]
-  Scratch<T> inputs;          // [group][row][tile_rows]: x_t, h_{t-1}, 1
+  Scratch<K> dgates;          // [p][row][4][W]
+  Scratch<F> dgates_paired;   // [p][row/2][4][W]: neighbouring rows in one factor, where factors are pairs
+  Scratch<F> inputs;          // [group][row][tile_rows]: x_t, h_{t-1}, 1; in pairs [row/2][group][tile_rows]
   Scratch<T> sums;            // [p][group][tile_rows][4][W]: transposed dW, dU, db
   Scratch<T> dh, dc;          // [N][h_groups*4W], [N][P*4W]: carried back, each thread's apart
-  Scratch<T> weight_hh, weight_ih;  // [q][p][4][W][4W]
+  Scratch<F> weight_hh, weight_ih;  // [q][p][4*W / parts][4W]
+  Scratch<T> dx;              // [row][x_groups*4W], where it is not summed in place
   Scratch<T*> dh_rows, dc_rows;  // where each sequence's are
-  Scratch<T*> dx_rows;        // where the dx of each row of the block goes
+  Scratch<T*> dx_rows;        // where the dx of each row of the block is summed
+  Scratch<S*> dx_places;      // and where it goes then
+  Scratch<T> joined;          // of each thread: what feeds the gates of one row, side by side
 
-  T* dgates_at(idx p, idx row) const { return dgates.get() + (p * capacity + row) * width; }
+  idx joined_size() const { return groups * tile_rows + apart<T>; }
+  K* dgates_at(idx p, idx row) const { return dgates.get() + (p * capacity + row) * width; }
+  const F* dgates_factors(idx p, idx row) const { return reinterpret_cast<const F*>(dgates_at(p, row)); }
+  F* pairs_at(idx p, idx row) const { return dgates_paired.get() + (p * capacity + row) / parts<S> * width; }
+  F* inputs_at(idx group, idx row) const {
+    if (pairs) return inputs.get() + (row / 2 * groups + group) * tile_rows;
+    return inputs.get() + (group * capacity + row) * tile_rows;
+  }
   T* dc_at(idx n) const { return dc_rows.get()[n]; }
 
   idx rows_between(idx start, idx end) const {
@@ -103,51 +129,67 @@ class BackwardPass {
 
   void prepare(const Team& team) {
     const Share h = share(h_groups, team), x = share(x_groups, team);
-    for (idx q = h.begin; q < h.end; ++q)
-      pack_columns(panels, q, b.weight_hh, b.hidden, weight_hh.get() + q * P * width * width);
+    for (idx q = h.begin; q < h.end && (b.steps > 1 || b.dh_0); ++q)
+      pack_columns(panels, q, b.weight_hh, b.hidden, weight_hh.get() + q * P * panel_factors);
     for (idx q = x.begin; q < x.end; ++q)
-      pack_columns(panels, q, b.weight_ih, b.input, weight_ih.get() + q * P * width * width);
+      pack_columns(panels, q, b.weight_ih, b.input, weight_ih.get() + q * P * panel_factors);
   }
 
   void begin(Share rows, idx offset) const {
     for (idx n = rows.begin; n < rows.end; ++n) {
       dh_rows.get()[n] = dh.get() + n * h_groups * width + offset;
       dc_rows.get()[n] = dc.get() + n * P * width + offset;
-      fill(dh_rows.get()[n], b.dh_n ? b.dh_n + n * b.hidden : nullptr, h_groups * width);
-      fill(dc_at(n), b.dc_n ? b.dc_n + n * b.hidden : nullptr, P * width);
+      copy(dh_rows.get()[n], none, h_groups * width);
+      copy(dh_rows.get()[n], b.dh_n ? b.dh_n + b.place(n) * b.hidden : nullptr, b.hidden);
+      copy(dc_at(n), none, P * width);
+      copy(dc_at(n), b.dc_n ? b.dc_n + b.place(n) * b.hidden : nullptr, b.hidden);
     }
-  }
-
-  void fill(T* to, const T* from, idx count) const {  // [H] or zero, padded with zeros
-    std::memset(to, 0, sizeof(T) * static_cast<std::size_t>(count));
-    if (from) std::memcpy(to, from, sizeof(T) * static_cast<std::size_t>(b.hidden));
   }
 
   // Of one step, for these sequences: what dx and the weights' gradients will need at the end of the block.
   // `row` is where the step's rows start in it.
-  void keep(idx s, idx row, Share mine) const {
-    const idx t = b.time(s), end = least(mine.end, b.active(s));
-    for (idx n = mine.begin; n < end; ++n) {
-      if (wants_weights) keep_inputs(t, n, previous_h(s, n), row + n);
-      if (x_groups) dx_rows.get()[row + n] = b.dx.at(t, n);
+  void keep(idx s, idx row, Share own, T* joined, idx lone) const {
+    const idx t = b.time(s), end = least(own.end, b.active(s));
+    for (idx n = own.begin; n < end; ++n) {
+      if (wants_weights) keep_inputs(t, n, previous_h(s, n), row + n, joined, lone);
+      if (x_groups) set_dx_row(row + n, b.dx.at(t, n));
+      if (b.x.order && x_groups) call_row(b.dx.at(t, n), b.input);
+      if (!b.x.order || s < 2 || n >= b.active(s - 2)) continue;
+      call_row(b.x.at(b.time(s - 1), n), b.input);
+      call_row(b.y.at(b.time(s - 2), n), b.hidden);
     }
-    if (b.dx.data)
-      for (idx n = most(mine.begin, end); n < mine.end; ++n)
-        std::memset(b.dx.at(t, n), 0, sizeof(T) * static_cast<std::size_t>(b.input));
   }
 
-  void gate_gradients(idx s, idx row, Share rows, Share columns) const {
+  void clear_idle(idx s, Share idle) const {  // padded, and past a sequence's end
+    for (idx n = idle.begin; n < idle.end; ++n)
+      copy(b.dx.at(b.time(s), b.active(s) + n), none, b.input);
+  }
+
+  void gate_gradients(idx s, idx row, Share rows, Share columns, idx lone) const {
     const idx t = b.time(s), panels_in_group = b.cell == Cell::lstm ? 4 : 1;
     const Share units{columns.begin * panels_in_group, least(P, columns.end * panels_in_group)};
     for (idx n = rows.begin; n < rows.end; ++n)
       for (idx p = units.begin; p < units.end; ++p)
-        if (b.cell == Cell::lstm) lstm_units(s, t, n, p, dgates_at(p, row + n));
-        else rnn_units(t, n, p, dgates_at(p, row + n));
+        if (b.cell == Cell::lstm) lstm_units(s, t, n, p, row + n, lone);
+        else rnn_units(s, t, n, p, row + n, lone);
   }
 
-  const T* previous_h(idx s, idx n) const {
-    if (s == 0 || n >= b.active(s - 1)) return b.h_0 + n * b.hidden;
-    return b.y.at(b.time(s - 1), n);
+  // The gradient of vector v of panel p, where the products look for it.
+  UNDERTOW_INLINE void keep_dgate(idx p, idx row, idx v, Vec<T> d, idx lone) const {
+    store(dgates_at(p, row) + v * W, d);
+#if defined(__AVX512BF16__)
+    if constexpr (pairs) {
+      F* at = pairs_at(p, row) + v * W;
+      store_part(at, d, row % 2);
+      if (row == lone) store_part(at, Vec<T>{}, true);
+    }
+#endif
+    (void)lone;
+  }
+
+  const S* previous_h(idx s, idx n) const {  // null: zero
+    if (!b.begins(s, n)) return b.y.at(b.time(s - 1), n);
+    return b.h_0 ? b.h_0 + b.place(n) * b.hidden : nullptr;
   }
 
   UNDERTOW_INLINE Vec<T> arriving(idx t, idx n, idx u, idx valid) const {
@@ -156,50 +198,87 @@ class BackwardPass {
     return d;
   }
 
-  UNDERTOW_INLINE void lstm_units(idx s, idx t, idx n, idx p, T* out) const {
-    const idx u = p * W, valid = panels.valid(p, 0), state = (s * b.batch + n) * b.hidden + u;
-    const T* gates = b.gates + (s * b.batch + n) * 4 * b.hidden + u;
+  UNDERTOW_INLINE void lstm_units(idx s, idx t, idx n, idx p, idx place, idx lone) const {
+    const idx u = p * W, valid = panels.valid(p, 0), row = b.tape_start(s) + n;
+    const S* gates = b.gates + row * 4 * b.hidden + u;
+    const T* c_before = b.c + b.c_before(s, n) * b.hidden + u;
+    if (s > 0) call_previous(s, n, u);
     const Vec<T> i = load(gates, valid), f = load(gates + b.hidden, valid);
     const Vec<T> g = load(gates + 2 * b.hidden, valid), o = load(gates + 3 * b.hidden, valid);
-    const Vec<T> c_before = load(b.c + state, valid), tc = tanh<T>(load(b.c + state + b.batch * b.hidden, valid));
+    const Vec<T> tc = tanh<T>(load(b.c + b.c_after(s, n) * b.hidden + u, valid));
     const Vec<T> dht = arriving(t, n, u, valid);
     const Vec<T> dct = load(dc_at(n) + u) + dht * o * (T(1) - tc * tc);
-    store(out, dct * g * i * (T(1) - i));
-    store(out + W, dct * c_before * f * (T(1) - f));
-    store(out + 2 * W, dct * i * (T(1) - g * g));
-    store(out + 3 * W, dht * tc * o * (T(1) - o));
+    const Vec<T> d[4] = {dct * g * i * (T(1) - i), dct * load(c_before, valid) * f * (T(1) - f),
+                         dct * i * (T(1) - g * g), dht * tc * o * (T(1) - o)};
+    for (int v = 0; v < 4; ++v) keep_dgate(p, place, v, d[v], lone);
     store(dc_at(n) + u, dct * f);
+    for (int v = 0; b.dgates && v < 4; ++v) store(b.dgates + (row * 4 + v) * b.hidden + u, d[v], valid);
+    if (b.dh) store(b.dh + row * b.hidden + u, dht, valid);
+    if (b.dc) store(b.dc + row * b.hidden + u, dct, valid);
   }
 
-  UNDERTOW_INLINE void rnn_units(idx t, idx n, idx p, T* out) const {
+  // Steps lie far apart in the tape and are read backwards, which no processor foresees: call for the step before.
+  UNDERTOW_INLINE void call_previous(idx s, idx n, idx u) const {
+    if (n >= b.active(s - 1)) return;
+    const S* gates = b.gates + (b.tape_start(s - 1) + n) * 4 * b.hidden + u;
+    for (int v = 0; v < 4; ++v) __builtin_prefetch(gates + v * b.hidden, 0, 2);
+    __builtin_prefetch(b.c + b.c_before(s - 1, n) * b.hidden + u, 0, 2);
+    if (b.dy.data) __builtin_prefetch(b.dy.at(b.time(s - 1), n) + u, 0, 2);
+  }
+
+  UNDERTOW_INLINE void rnn_units(idx s, idx t, idx n, idx p, idx place, idx lone) const {
     for (idx v = 0; v < 4; ++v) {
       const idx u = panels.unit(p, v), valid = panels.valid(p, v);
       Vec<T> d = {};
       if (valid) {
-        const Vec<T> h = load(b.y.at(t, n) + u, valid);
-        d = arriving(t, n, u, valid) * (T(1) - h * h);
+        const Vec<T> h = load(b.y.at(t, n) + u, valid), dht = arriving(t, n, u, valid);
+        d = dht * (T(1) - h * h);
+        const idx at = (b.tape_start(s) + n) * b.hidden + u;
+        if (b.dh) store(b.dh + at, dht, valid);
+        if (b.dgates) store(b.dgates + at, d, valid);
       }
-      store(out + v * W, d);
+      keep_dgate(p, place, v, d, lone);
     }
   }
 
-  void keep_inputs(idx t, idx n, const T* h, idx row) const {
-    const T* x = b.x.at(t, n);
-    const T one = T(1);
-    const struct { const T* from; idx count; } parts[] = {{x, b.input}, {h, b.hidden}, {&one, 1}};
-    T* to = inputs.get() + row * tile_rows;
-    idx place = 0;
-    for (const auto& part : parts)
-      for (idx k = 0; k < part.count; ++k) {
-        to[place] = part.from[k];
-        if (++place == tile_rows) place = 0, to += capacity * tile_rows;
+  // x_t, h_{t-1}, 1 and zeros, first side by side, then tile_rows at a time to where the tiles read them.
+  void keep_inputs(idx t, idx n, const S* h, idx row, T* joined, idx lone) const {
+    copy(joined, b.x.at(t, n), b.input);
+    copy(joined + b.input, h, b.hidden);
+    joined[b.input + b.hidden] = T(1);
+#if defined(__AVX512BF16__)
+    if constexpr (pairs) {
+      for (idx k = 0; k < groups * tile_rows; k += W) {
+        F* at = inputs_at(0, row) + k;
+        const idx count = groups * tile_rows - k;
+        store_part(at, load(joined + k, count), row % 2, count);
+        if (row == lone) store_part(at, Vec<T>{}, true, count);
       }
-    for (; place && place < tile_rows; ++place) to[place] = T(0);
+      return;
+    }
+#endif
+    (void)lone;
+    for (idx group = 0; group < groups; ++group)
+      std::memcpy(inputs_at(group, row), joined + group * tile_rows, sizeof(T) * tile_rows);
+  }
+
+  void set_dx_row(idx row, S* in_place) const {
+    if constexpr (std::is_same_v<S, T>) dx_rows.get()[row] = in_place;
+    else {
+      dx_rows.get()[row] = dx.get() + row * x_groups * width;
+      dx_places.get()[row] = in_place;
+    }
+  }
+
+  void inputs_gradients(Share rows) const {
+    times_weights(weight_ih.get(), b.input, {0, x_groups}, rows, dx_rows.get() + rows.begin);
+    if constexpr (!std::is_same_v<S, T>)
+      for (idx row = rows.begin; row < rows.end; ++row) copy(dx_places.get()[row], dx_rows.get()[row], b.input);
   }
 
   // out[i][0..columns) = dgates of row begin + i [4H] times the packed weights, up to row end. A piece of
   // the weights that stays in cache goes past all rows before the next one; sums under way wait in `out`.
-  void times_weights(const T* weights, idx columns, Share column_groups, Share rows, T* const* out) const {
+  void times_weights(const F* weights, idx columns, Share column_groups, Share rows, T* const* out) const {
     const int few = static_cast<int>(least(tile_rows, rows.end - rows.begin));
     for (idx q = column_groups.begin; q < column_groups.end;) {
       const bool wide = few && few == rows.end - rows.begin && q + panels_at_once(few) <= column_groups.end &&
@@ -228,10 +307,11 @@ class BackwardPass {
 
   // The part of that sum over the panels in a piece, for R rows and Q groups of V vectors of columns.
   template <int R, int Q, int V>
-  void times_piece(const T* weights, idx columns, const Place& place) const {
+  void times_piece(const F* weights, idx columns, const Place& place) const {
     const idx q = place.q, row = place.row;
     const Share piece = place.piece;
-    const T* next = weights + (q * P + piece.end) * width * width + place.quarter * (piece.end - piece.begin) * width * W;
+    constexpr idx depth = width / parts<S>;
+    const F* next = weights + (q * P + piece.end) * panel_factors + place.quarter * (piece.end - piece.begin) * depth * W;
     Tile<T, R, Q, V> tile;
     const auto each_vector = [&](auto&& f) {
       for (int r = 0; r < R; ++r)
@@ -244,14 +324,14 @@ class BackwardPass {
     if (place.piece.begin == 0) tile.clear();
     else each_vector([](Vec<T>& sum, const T* at, idx valid) { sum = load(at, valid); });
     for (idx p = piece.begin; p < piece.end; ++p) {
-      const T* rows[R];
+      const F* rows[R];
       for (int r = 0; r < R; ++r) {
-        rows[r] = dgates_at(p, row + r);
-        const T* ahead = dgates_at(least(p + 1, P - 1), row + r);  // too short a run for the processor to guess
+        rows[r] = dgates_factors(p, row + r);
+        const K* ahead = dgates_at(least(p + 1, P - 1), row + r);  // too short a run for the processor to guess
         for (int v = 0; v < 4; ++v) __builtin_prefetch(ahead + v * W);
       }
-      tile.multiply(rows, 1, weights + (q * P + p) * width * width, P * width * width, width, width, next);
-      next += width * W;
+      tile.multiply(rows, 1, weights + (q * P + p) * panel_factors, P * panel_factors, width, depth, next);
+      next += depth * W;
     }
     each_vector([](Vec<T>& sum, T* at, idx valid) { store(at, sum, valid); });
   }
@@ -266,9 +346,10 @@ class BackwardPass {
       for (idx k = 0; !first && k < tile_rows * 4; ++k) __builtin_prefetch(sum + k * W, 1);
       Tile<T, tile_rows, 1, 4> tile;
       tile.clear();
-      const T* factors[tile_rows];
-      for (int r = 0; r < tile_rows; ++r) factors[r] = inputs.get() + group * capacity * tile_rows + r;
-      tile.multiply(factors, tile_rows, dgates_at(p, 0), 0, width, rows, factors[0]);
+      const F* factors[tile_rows];
+      for (int r = 0; r < tile_rows; ++r) factors[r] = inputs_at(group, 0) + r;
+      if (pairs) tile.multiply(factors, groups * tile_rows, pairs_at(p, 0), 0, width, ceil_div(rows, 2), factors[0]);
+      else tile.multiply(factors, tile_rows, dgates_factors(p, 0), 0, width, rows, factors[0]);
       for (int r = 0; r < tile_rows; ++r)
         for (int v = 0; v < 4; ++v) {
           T* at = sum + r * width + v * W;
@@ -278,10 +359,9 @@ class BackwardPass {
   }
 
   void finish(Share rows, Share of_panels, bool empty) const {
-    const std::size_t bytes = sizeof(T) * static_cast<std::size_t>(b.hidden);
     for (idx n = rows.begin; n < rows.end; ++n) {
-      if (b.dh_0) std::memcpy(b.dh_0 + n * b.hidden, dh_rows.get()[n], bytes);
-      if (b.dc_0) std::memcpy(b.dc_0 + n * b.hidden, dc_at(n), bytes);
+      if (b.dh_0) copy(b.dh_0 + b.place(n) * b.hidden, dh_rows.get()[n], b.hidden);
+      if (b.dc_0) copy(b.dc_0 + b.place(n) * b.hidden, dc_at(n), b.hidden);
     }
     if (!wants_weights) return;
     for (idx p = of_panels.begin; p < of_panels.end; ++p) {
@@ -295,11 +375,11 @@ class BackwardPass {
   }
 };
 
-template <class T>
-void backward(const Backward<T>& b) {
-  BackwardPass<T> pass(b);
+template <class S>
+void backward(const Backward<S>& b) {
+  BackwardPass<S> pass(b);
   const int threads = useful_threads(b);
-  parallel(threads, [](void* p, const Team& team) { static_cast<BackwardPass<T>*>(p)->work(team); }, &pass);
+  parallel(threads, [](void* p, const Team& team) { static_cast<BackwardPass<S>*>(p)->work(team); }, &pass);
 }
 
 }  // namespace

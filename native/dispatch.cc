@@ -6,15 +6,15 @@
 
 namespace undertow {
 
-extern const Kernels kernels_baseline, kernels_avx2, kernels_avx512;
+extern const Kernels kernels_baseline, kernels_avx2, kernels_avx512, kernels_avx512bf16;
 
 const Kernels* kernels(const char* name) {
 #ifdef UNDERTOW_AVX512
-  if (!std::strcmp(name, "avx512"))
-    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
-                   __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl")
-               ? &kernels_avx512
-               : nullptr;
+  const bool wide = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
+                    __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl");
+  if (!std::strcmp(name, "avx512")) return wide ? &kernels_avx512 : nullptr;
+  if (!std::strcmp(name, "avx512bf16"))
+    return wide && __builtin_cpu_supports("avx512bf16") ? &kernels_avx512bf16 : nullptr;
 #endif
 #ifdef UNDERTOW_AVX2
   if (!std::strcmp(name, "avx2"))
@@ -27,7 +27,7 @@ const Kernels* kernels() {
   static const Kernels* const chosen = [] {
     const char* wanted = std::getenv("UNDERTOW_ISA");
     if (wanted && *wanted) return kernels(wanted);
-    for (const char* name : {"avx512", "avx2"})
+    for (const char* name : {"avx512bf16", "avx512", "avx2"})
       if (const Kernels* found = kernels(name)) return found;
     return kernels("baseline");
   }();

@@ -11,62 +11,96 @@
 namespace undertow {
 namespace {
 
-template <class T>
+template <class S>
 class ForwardPass {
+  using T = Real<S>;
+  using F = Factor<S>;
+  using K = Kept<S>;
+
  public:
-  explicit ForwardPass(const Forward<T>& f)
-      : f(f), panels{f.cell, f.hidden}, depth(f.input + f.hidden), weights(panels.count() * depth * width),
+  explicit ForwardPass(const Forward<S>& f)
+      : f(f), panels{f.cell, f.hidden}, once(f.steps * f.batch == 1), inputs(ceil_div(f.input, parts<S>)),
+        depth(inputs + ceil_div(f.hidden, parts<S>)), weights(once ? 0 : panels.count() * depth * width),
         bias(panels.count() * width), padded(odd_pages(panels.count() * (f.cell == Cell::lstm ? W : width))),
-        state(3 * f.batch * padded + f.threads * apart<T>) {}
+        hidden(2 * f.batch * padded + f.threads * apart<K>), cells(f.batch * padded + f.threads * apart<T>),
+        turned(turns() ? f.steps * f.batch * inputs : 0) {}
 
   void work(const Team& team) {
     const Share mine = share(panels.count(), team);
-    for (idx p = mine.begin; p < mine.end; ++p) pack(p);
+    for (idx p = mine.begin; p < mine.end; ++p) {
+      sum_biases(p);
+      if (!once) pack(p);
+    }
     team.barrier();
-    const Share rows = share_sequences(f, team);
+    const Share rows = share_sequences(f, team, 0, f.steps);
     const bool by_units = split_units(f, team);
     const Share all{0, f.batch}, own = by_units ? all : rows;
     const Share units = by_units ? mine : Share{0, panels.count()};
-    Running run{own.begin, (own.end - own.begin) * padded,
-                state.get() + 3 * own.begin * padded + (by_units ? 0 : team.id * apart<T>)};
+    const idx away = by_units ? 0 : team.id;
+    Running run{own.begin, (own.end - own.begin) * padded, hidden.get() + 2 * own.begin * padded + away * apart<K>,
+                cells.get() + own.begin * padded + away * apart<T>};
     begin(run, rows);
+    idx running = rows.end;  // up to here they have not come to their end
     for (idx s = 0; s < f.steps; ++s, run.now ^= 1) {
       if (by_units) team.barrier();
-      step(run, s, {own.begin, least(own.end, f.active(s))}, units);
-      for (idx n = most(rows.begin, f.active(s)); n < rows.end; ++n) idle(run, s, n);
+      const idx active = f.active(s);
+      run.t = f.time(s), run.next_t = s + 1 < f.steps ? f.time(s + 1) : -1, run.row = f.tape_start(s);
+      run.y = f.y.start(run.t), run.next_y = run.next_t < 0 ? run.y : f.y.start(run.next_t);
+      step(run, {own.begin, least(own.end, active)}, units);
+      if (!f.y.starts)  // padded: past a sequence's end
+        for (idx n = most(rows.begin, active); n < rows.end; ++n) copy(f.y.at(run.t, n), none, f.hidden);
+      if (!f.reverse)
+        while (running > most(rows.begin, active)) finish(run, --running);
     }
     if (by_units) team.barrier();
-    finish(run, rows);
+    for (idx n = rows.begin; n < running; ++n) finish(run, n);
   }
 
  private:
   static constexpr idx W = lanes<T>, width = Panels<T>::width;
-  const Forward<T>& f;
+  static constexpr const S* none = nullptr;
+  const Forward<S>& f;
   const Panels<T> panels;
-  const idx depth;
-  Scratch<T> weights;  // [p][C+H][4][W]
+  const bool once;     // a single step of a single sequence: packing the weights would cost more than using them
+  const idx inputs;    // factors that x_t makes
+  const idx depth;     // and h_{t-1} with it
+  Scratch<F> weights;  // [p][depth][4][W]
   Scratch<T> bias;     // [p][4][W]
   const idx padded;    // H in whole vectors
-  Scratch<T> state;    // of each thread: h before and after the step and c, [3][its sequences][padded]
+  Scratch<K> hidden;   // of each thread: h before and after the step, [2][its sequences][padded]
+  Scratch<T> cells;    // c, [its sequences][padded]
+  Scratch<F> turned;   // [T][N][inputs]: x in factors, where it does not lie in them already
 
   // Rows a whole number of pages long would all fall into the same few lines of the first cache.
-  static idx odd_pages(idx row) { return row * idx{sizeof(T)} % 4096 ? row : row + W; }
+  static idx odd_pages(idx row) { return row * idx{sizeof(K)} % 4096 ? row : row + 2 * W; }
 
   struct Running {
     idx first, size;
-    T* data;
+    K* h;
+    T* c;
     int now = 0;  // which of the two h is h_{t-1}
+    // of the step: its time, the next one's or -1, where y of both begins, the tape's first row
+    idx t = 0, next_t = -1, row = 0;
+    S *y = nullptr, *next_y = nullptr;
   };
 
-  T* panel(idx p) const { return weights.get() + p * depth * width; }
-  T* h_before(const Running& run, idx n) const { return run.data + run.now * run.size + (n - run.first) * padded; }
-  T* h_after(const Running& run, idx n) const { return run.data + (run.now ^ 1) * run.size + (n - run.first) * padded; }
-  T* c_of(const Running& run, idx n) const { return run.data + 2 * run.size + (n - run.first) * padded; }
-  std::size_t bytes() const { return sizeof(T) * static_cast<std::size_t>(f.hidden); }
+  bool turns() const { return !std::is_same_v<K, S> || f.input % parts<S>; }
+  F* panel(idx p) const { return weights.get() + p * depth * width; }
+  K* h_before(const Running& run, idx n) const { return run.h + run.now * run.size + (n - run.first) * padded; }
+  K* h_after(const Running& run, idx n) const { return run.h + (run.now ^ 1) * run.size + (n - run.first) * padded; }
+  T* c_of(const Running& run, idx n) const { return run.c + (n - run.first) * padded; }
+  const F* x_factors(idx t, idx n) const {
+    if (turns()) return turned.get() + (t * f.batch + n) * inputs;
+    return reinterpret_cast<const F*>(f.x.at(t, n));
+  }
+  const F* h_factors(const Running& run, idx n) const { return reinterpret_cast<const F*>(h_before(run, n)); }
 
   void pack(idx p) {
     pack_transposed(panels, p, f.weight_ih, f.input, panel(p));
-    pack_transposed(panels, p, f.weight_hh, f.hidden, panel(p) + f.input * width);
+    pack_transposed(panels, p, f.weight_hh, f.hidden, panel(p) + inputs * width);
+  }
+
+  void sum_biases(idx p) {
     for (idx v = 0; v < 4; ++v) {
       const idx row = panels.row(p, v), valid = panels.valid(p, v);
       Vec<T> sum = {};
@@ -78,105 +112,128 @@ class ForwardPass {
 
   void begin(const Running& run, Share rows) const {
     for (idx n = rows.begin; n < rows.end; ++n) {
-      std::memcpy(h_before(run, n), f.h_0 + n * f.hidden, bytes());
-      std::memset(c_of(run, n), 0, sizeof(T) * static_cast<std::size_t>(padded));  // lanes past H stay zero
-      if (f.c_0) std::memcpy(c_of(run, n), f.c_0 + n * f.hidden, bytes());
-      if (f.c) std::memcpy(f.c + n * f.hidden, f.c_0 + n * f.hidden, bytes());
+      const idx from = f.place(n) * f.hidden;
+      for (K* h : {h_before(run, n), h_after(run, n)}) {  // in both: it may begin late
+        copy(h, none, padded);  // lanes past H stay zero
+        copy(h, f.h_0 ? f.h_0 + from : nullptr, f.hidden);
+      }
+      copy(c_of(run, n), none, padded);
+      copy(c_of(run, n), f.c_0 ? f.c_0 + from : nullptr, f.hidden);
+      if (f.c) copy(f.c + n * f.hidden, c_of(run, n), f.hidden);
+      for (idx s = 0; turns() && s < f.steps && inputs; ++s)
+        if (n < f.active(s)) turn(f.time(s), n);
     }
   }
 
-  void step(const Running& run, idx s, Share rows, Share units) const {
-    for (idx p = units.begin; p < units.end;) p += panel_step(run, s, p, units.end, rows);
+  void turn(idx t, idx n) const {
+    K* to = reinterpret_cast<K*>(turned.get() + (t * f.batch + n) * inputs);
+    if (f.input % parts<S>) to[f.input] = K{};
+    copy(to, f.x.at(t, n), f.input);
+  }
+
+  void step(const Running& run, Share rows, Share units) const {
+    for (idx p = units.begin; p < units.end;) {
+      if (once && rows.end > rows.begin) {
+        const int vectors = panels.vectors(p);
+        with_extent<4>(vectors, [&](auto v) { unpacked<decltype(v)::value>(run, p++); });
+      } else {
+        p += panel_step(run, p, units.end, rows);
+      }
+    }
+  }
+
+  template <int V>
+  void unpacked(const Running& run, idx p) const {
+    Vec<T> sums[4];
+    for (int v = 0; v < 4; ++v) sums[v] = load(bias.get() + p * width + v * W);
+    multiply_once(panels, p, f.weight_ih, f.input, x_factors(0, 0), sums);
+    multiply_once(panels, p, f.weight_hh, f.hidden, h_factors(run, 0), sums);
+    activate<V>(run, 0, p, sums);
   }
 
   // All rows through one panel, or several where few rows leave registers free. Returns the panels done.
-  idx panel_step(const Running& run, idx s, idx p, idx end, Share rows) const {
+  idx panel_step(const Running& run, idx p, idx end, Share rows) const {
     const int left = static_cast<int>(least(tile_rows, rows.end - rows.begin));
-    const bool wide = left >= 1 && left == rows.end - rows.begin && panels.cell == Cell::lstm &&
-                      p + panels_at_once(left) <= end;
+    const bool few = left >= 1 && left == rows.end - rows.begin && panels.cell == Cell::lstm;
+    const bool wide = few && p + panels_at_once(left) <= end, pair = few && left == 1 && p + 2 <= end;
     // The panel that comes after: its four quarters are called for by the first four tiles of this one.
-    const T* next = panel(p + 1 < end ? p + 1 : p);
+    const F* next = panel(p + 1 < end ? p + 1 : p);
     each_tile(rows, [&](auto r, idx n, idx number) {
       constexpr int R = decltype(r)::value;
-      const T* quarter = next + least(3, number) * depth * W;
-      if (wide) return tile<R, panels_at_once(R), 4>(run, s, p, n, quarter);
-      with_extent<4>(panels.vectors(p), [&](auto v) { tile<R, 1, decltype(v)::value>(run, s, p, n, quarter); });
+      const F* quarter = next + least(3, number) * depth * W;
+      if (wide) return tile<R, panels_at_once(R), 4>(run, p, n, quarter);
+      if (pair) return tile<1, 2, 4>(run, p, n, quarter);
+      with_extent<4>(panels.vectors(p), [&](auto v) { tile<R, 1, decltype(v)::value>(run, p, n, quarter); });
     });
-    return wide ? panels_at_once(left) : 1;
+    return wide ? panels_at_once(left) : pair ? 2 : 1;
   }
 
   template <int R, int P, int V>
-  void tile(const Running& run, idx s, idx p, idx n, const T* next) const {
-    const idx t = f.time(s);
+  void tile(const Running& run, idx p, idx n, const F* next) const {
     Tile<T, R, P, V> tile;
     for (int q = 0; q < P; ++q)
       for (int v = 0; v < V; ++v) {
         const Vec<T> b = load(bias.get() + (p + q) * width + v * W);
         for (int r = 0; r < R; ++r) tile.acc[r][q][v] = b;
       }
-    const T* rows[R];
-    for (int r = 0; r < R; ++r) rows[r] = f.x.at(t, n + r);
-    tile.multiply(rows, 1, panel(p), depth * width, width, f.input, next);
-    for (int r = 0; r < R; ++r) rows[r] = h_before(run, n + r);
-    tile.multiply(rows, 1, panel(p) + f.input * width, depth * width, width, f.hidden,
-                  next + f.input * W);
+    const F* rows[R];
+    for (int r = 0; r < R; ++r) {
+      rows[r] = x_factors(run.t, n + r);
+      if (f.x.order && p == 0 && run.next_t >= 0) call_row(f.x.at(run.next_t, n + r), f.input);
+    }
+    tile.multiply(rows, 1, panel(p), depth * width, width, inputs, next);
+    for (int r = 0; r < R; ++r) rows[r] = h_factors(run, n + r);
+    tile.multiply(rows, 1, panel(p) + inputs * width, depth * width, width, depth - inputs, next + inputs * W);
     for (int q = 0; q < P; ++q)
-      for (int r = 0; r < R; ++r)
-        if constexpr (V == 4) {
-          if (f.cell == Cell::lstm) lstm_units(run, s, t, n + r, p + q, tile.acc[r][q]);
-          else rnn_units<V>(run, t, n + r, p + q, tile.acc[r][q]);
-        } else {
-          rnn_units<V>(run, t, n + r, p + q, tile.acc[r][q]);
-        }
+      for (int r = 0; r < R; ++r) activate<V>(run, n + r, p + q, tile.acc[r][q]);
   }
 
-  UNDERTOW_INLINE void lstm_units(const Running& run, idx s, idx t, idx n, idx p, const Vec<T> (&pre)[4]) const {
+  template <int V, int all>
+  UNDERTOW_INLINE void activate(const Running& run, idx n, idx p, const Vec<T> (&pre)[all]) const {
+    if constexpr (all == 4) {
+      if (f.cell == Cell::lstm) return lstm_units(run, n, p, pre);
+    }
+    rnn_units<V>(run, n, p, pre);
+  }
+
+  UNDERTOW_INLINE void lstm_units(const Running& run, idx n, idx p, const Vec<T> (&pre)[4]) const {
     const idx u = p * W, valid = panels.valid(p, 0);
     const Vec<T> i = sigmoid<T>(pre[0]), fg = sigmoid<T>(pre[1]), g = tanh<T>(pre[2]), o = sigmoid<T>(pre[3]);
-    const Vec<T> c = fg * load(c_of(run, n) + u) + i * g, h = o * tanh<T>(c);
+    const Vec<T> c = fg * load(c_of(run, n) + u) + i * g, h = rounded<S>(o * tanh<T>(c));
     store(c_of(run, n) + u, c);
     store(h_after(run, n) + u, h);
-    store(f.y.at(t, n) + u, h, valid);
+    const idx place = f.y.offset(n) + u;
+    store(run.y + place, h, valid);
+    if (f.y.order) __builtin_prefetch(run.next_y + place, 1);
     if (!f.gates) return;
-    store(f.c + ((s + 1) * f.batch + n) * f.hidden + u, c, valid);
-    T* gates = f.gates + (s * f.batch + n) * 4 * f.hidden + u;
+    store(f.c + (f.batch + run.row + n) * f.hidden + u, c, valid);
+    S* gates = f.gates + (run.row + n) * 4 * f.hidden + u;
     store(gates, i, valid);
     store(gates + f.hidden, fg, valid);
     store(gates + 2 * f.hidden, g, valid);
     store(gates + 3 * f.hidden, o, valid);
   }
 
-  template <int V>
-  UNDERTOW_INLINE void rnn_units(const Running& run, idx t, idx n, idx p, const Vec<T> (&pre)[V]) const {
+  template <int V, int all>
+  UNDERTOW_INLINE void rnn_units(const Running& run, idx n, idx p, const Vec<T> (&pre)[all]) const {
     for (int v = 0; v < V; ++v) {
-      const Vec<T> h = tanh<T>(pre[v]);
+      const Vec<T> h = rounded<S>(tanh<T>(pre[v]));
       store(h_after(run, n) + panels.unit(p, v), h);
-      store(f.y.at(t, n) + panels.unit(p, v), h, panels.valid(p, v));
+      store(run.y + f.y.offset(n) + panels.unit(p, v), h, panels.valid(p, v));
     }
   }
 
-  // A sequence that is not active at this step: output zero, state carried over.
-  void idle(const Running& run, idx s, idx n) const {
-    std::memcpy(h_after(run, n), h_before(run, n), bytes());
-    std::memset(f.y.at(f.time(s), n), 0, bytes());
-    if (!f.gates) return;
-    std::memcpy(f.c + ((s + 1) * f.batch + n) * f.hidden, c_of(run, n), bytes());
-    std::memset(f.gates + (s * f.batch + n) * 4 * f.hidden, 0, 4 * bytes());
-  }
-
-  void finish(const Running& run, Share rows) const {
-    for (idx n = rows.begin; n < rows.end; ++n) {
-      std::memcpy(f.h_n + n * f.hidden, h_before(run, n), bytes());
-      if (f.c_n) std::memcpy(f.c_n + n * f.hidden, c_of(run, n), bytes());
-    }
+  void finish(const Running& run, idx n) const {
+    if (f.h_n) copy(f.h_n + f.place(n) * f.hidden, h_before(run, n), f.hidden);
+    if (f.c_n) copy(f.c_n + f.place(n) * f.hidden, c_of(run, n), f.hidden);
   }
 };
 
-template <class T>
-void forward(const Forward<T>& f) {
-  ForwardPass<T> pass(f);
+template <class S>
+void forward(const Forward<S>& f) {
+  ForwardPass<S> pass(f);
   const int threads = useful_threads(f);
-  parallel(threads, [](void* p, const Team& team) { static_cast<ForwardPass<T>*>(p)->work(team); }, &pass);
+  parallel(threads, [](void* p, const Team& team) { static_cast<ForwardPass<S>*>(p)->work(team); }, &pass);
 }
 
 }  // namespace

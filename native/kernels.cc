@@ -1,6 +1,7 @@
 // Compiled once per instruction-set level, with UNDERTOW_LEVEL naming it and the compiler told of it.
 #include "backward.h"
 #include "forward.h"
+#include "peak.h"
 
 namespace undertow {
 namespace {
@@ -22,12 +23,15 @@ const Kernels UNDERTOW_NAME(UNDERTOW_LEVEL) = {
     UNDERTOW_TEXT(UNDERTOW_LEVEL),
     forward<float>,
     forward<double>,
+    forward<bf16>,
     backward<float>,
     backward<double>,
+    backward<bf16>,
     apply<float, sigmoid<float>>,
     apply<float, tanh<float>>,
     apply<double, sigmoid<double>>,
     apply<double, tanh<double>>,
+    multiply_adds,
 };
 
 }  // namespace undertow

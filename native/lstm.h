@@ -5,12 +5,14 @@
 //
 // Ownership  The caller owns every array; a kernel keeps nothing. Scratch comes from scratch.h.
 // Aliasing   Outputs overlap neither each other nor any input. Inputs are only read (the tape too).
-// Strides    x, y, dy, dx: element (t,n,k) is at p + t*step + n*row + k; strides count elements and may
-//            be negative or cover (N,T,.) layouts. All other arrays are contiguous, row-major.
-// Order      `reverse` runs t = T-1..0. gates and c are in processing order: entry s belongs to the s-th
-//            step that was run; c has T+1 entries, the first being c_0.
-// Lengths    batch_sizes[t], non-increasing: sequences 0..batch_sizes[t]-1 are active at step t. Inactive:
-//            y, gates and dx are zero and the state is carried. Null: all N at every step.
+// Strides    x, y, dy, dx: see Sequence. All other arrays are contiguous, row-major.
+// Order      `reverse` runs t = T-1..0; s counts the steps in the order they are run.
+// Lengths    Sequences of different lengths are ranked, longest first: `order` names the sequence of each rank and
+//            batch_sizes[t] says how many ranks are active at step t. That sequence ends there, and starts there
+//            in reverse: its final and initial states are those beside its own steps. Past its end y and dx are
+//            zero. Without tables all N are active at every step.
+// Tape       One row for each active (s, rank), s by s: gates [R,4,H] after the activation and c [N+R,H], the first
+//            N rows of c being c_0. Of sequences of one length that is [T,N,4,H] and [T+1,N,H].
 // Threads    Results do not depend on `threads`, bit for bit: every sum has an order fixed by the problem.
 // Errors     None. Shapes are the binding's to check; T, N, C may be 0, H may not.
 #pragma once
@@ -23,14 +25,34 @@
 namespace undertow {
 
 using idx = std::ptrdiff_t;
+
+struct bf16 {  // the upper half of a float32: arrays are kept in it, sums and the cell are not
+  std::uint16_t bits;
+};
+template <class S>
+struct RealOf {
+  using type = S;
+};
+template <>
+struct RealOf<bf16> {
+  using type = float;
+};
+template <class S>
+using Real = typename RealOf<S>::type;  // what is calculated in, and the cell's tape is kept in
+
 enum class Cell : int { lstm, rnn };
 constexpr idx gates_of(Cell cell) { return cell == Cell::lstm ? 4 : 1; }
 
+// A row of features for each step and rank, stride 1 in the last dimension; data may be null where said. Padded,
+// [T,N,.]: strides of any sign, and the table of the ranks' places. Packed, [R,.]: the table of the steps' first rows.
 template <class P>
-struct Sequence {  // a strided [T,N,.] array, last dimension contiguous; data may be null where said
+struct Sequence {
   P* data;
   idx step, row;
-  UNDERTOW_INLINE P* at(idx t, idx n) const { return data + t * step + n * row; }
+  const std::int64_t *order, *starts;  // [N], [T]; each may be null
+  UNDERTOW_INLINE P* start(idx t) const { return data + (starts ? static_cast<idx>(starts[t]) * row : t * step); }
+  UNDERTOW_INLINE idx offset(idx rank) const { return (order ? static_cast<idx>(order[rank]) : rank) * row; }
+  UNDERTOW_INLINE P* at(idx t, idx rank) const { return start(t) + offset(rank); }
 };
 
 template <class T>
@@ -39,32 +61,47 @@ struct Problem {
   idx steps, batch, input, hidden;
   bool reverse;
   int threads;
-  const std::int64_t* batch_sizes;  // [T] or null
-  Sequence<const T> x;              // [T,N,C]
-  const T *h_0, *c_0;               // [N,H]; c_0 null for the RNN
+  const std::int64_t* batch_sizes;  // [T], non-increasing, or null
+  const std::int64_t* starts;       // [T+1], how many rows come before step t, where batch_sizes is given
+  const std::int64_t* order;        // [N], the sequence of each rank, or null: all states are in that order
+  Sequence<const T> x;              // C features
+  const T *h_0, *c_0;               // [N,H], or null: zero
   const T *weight_ih, *weight_hh;   // [G*H,C], [G*H,H]
 
   UNDERTOW_INLINE idx time(idx s) const { return reverse ? steps - 1 - s : s; }
+  UNDERTOW_INLINE idx place(idx rank) const { return order ? static_cast<idx>(order[rank]) : rank; }
   UNDERTOW_INLINE idx active(idx s) const { return batch_sizes ? static_cast<idx>(batch_sizes[time(s)]) : batch; }
+  // Of the tape: the first row of step s, and the row of the cell before a step and after it.
+  UNDERTOW_INLINE idx tape_start(idx s) const {
+    if (!batch_sizes) return s * batch;
+    return static_cast<idx>(reverse ? starts[steps] - starts[time(s) + 1] : starts[s]);
+  }
+  UNDERTOW_INLINE idx c_after(idx s, idx rank) const { return batch + tape_start(s) + rank; }
+  UNDERTOW_INLINE bool begins(idx s, idx rank) const { return s == 0 || rank >= active(s - 1); }
+  UNDERTOW_INLINE idx c_before(idx s, idx rank) const { return begins(s, rank) ? rank : c_after(s - 1, rank); }
 };
 
 template <class T>
 struct Forward : Problem<T> {
   const T *bias_ih, *bias_hh;  // [G*H], each may be null
-  Sequence<T> y;               // [T,N,H] out
-  T *h_n, *c_n;                // [N,H] out; c_n null for the RNN
-  T *gates, *c;                // tape, out: [T,N,4,H] after the activation, [T+1,N,H]; both or neither
+  Sequence<T> y;               // H features, out
+  T *h_n, *c_n;                // [N,H] out, each may be null
+  T* gates;                    // tape, out; both or neither
+  Real<T>* c;
 };
 
 template <class T>
 struct Backward : Problem<T> {
-  Sequence<const T> y;               // [T,N,H] of the forward pass: the rest of the tape
-  const T *gates, *c;                // tape; null for the RNN
-  Sequence<const T> dy;              // [T,N,H] or null
+  Sequence<const T> y;               // of the forward pass: the rest of the tape
+  const T* gates;                    // tape; null for the RNN
+  const Real<T>* c;
+  Sequence<const T> dy;              // or null
   const T *dh_n, *dc_n;              // [N,H], each may be null (zero)
-  Sequence<T> dx;                    // [T,N,C] out, or null
+  Sequence<T> dx;                    // out, or null
   T *dh_0, *dc_0;                    // [N,H] out, each may be null
   T *dweight_ih, *dweight_hh, *dbias;  // [G*H,C], [G*H,H], [G*H] out, each may be null
+  T *dgates, *dh, *dc;               // [R,G,H] before the activation, [R,H], [R,H], in the tape's order, out: each may
+                                     // be null. dh and dc are whole: through y, and through all later steps
 };
 
 // One instruction-set level's kernels. Chosen once, at run time, in dispatch.cc.
@@ -72,13 +109,17 @@ struct Kernels {
   const char* name;
   void (*forward_f32)(const Forward<float>&);
   void (*forward_f64)(const Forward<double>&);
+  void (*forward_bf16)(const Forward<bf16>&);
   void (*backward_f32)(const Backward<float>&);
   void (*backward_f64)(const Backward<double>&);
+  void (*backward_bf16)(const Backward<bf16>&);
   // y[i] = sigmoid(x[i]) and tanh(x[i]), as the kernels compute them: for the tests of accuracy
   void (*sigmoid_f32)(const float* x, float* y, idx n);
   void (*tanh_f32)(const float* x, float* y, idx n);
   void (*sigmoid_f64)(const double* x, double* y, idx n);
   void (*tanh_f64)(const double* x, double* y, idx n);
+  // does float32 multiply-adds and nothing else, and returns how many flops: for measuring the machine
+  double (*multiply_adds)(idx rounds);
 };
 
 // The best level this processor runs, or the one named in UNDERTOW_ISA; null if that one cannot run here.

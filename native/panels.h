@@ -9,10 +9,6 @@
 namespace undertow {
 namespace {
 
-constexpr idx ceil_div(idx a, idx b) { return (a + b - 1) / b; }
-constexpr idx least(idx a, idx b) { return a < b ? a : b; }
-constexpr idx most(idx a, idx b) { return a > b ? a : b; }
-
 template <class T>
 struct Panels {
   static constexpr idx W = lanes<T>;
@@ -35,46 +31,76 @@ int column_vectors(idx q, idx columns) {
   return static_cast<int>(least(4, ceil_div(columns - q * Panels<T>::width, lanes<T>)));
 }
 
-// weight [G*H,K] -> out[k][v][lane], one panel: the unrolled dimension last, a few k at a time so that both the
-// rows read and the vectors written stay in the first cache.
-template <class T>
-void pack_transposed(const Panels<T>& panels, idx p, const T* weight, idx K, T* out) {
-  constexpr idx W = lanes<T>, some = 16;
-  for (idx k0 = 0; k0 < K; k0 += some)
-    for (idx v = 0; v < 4; ++v) {
-      const idx valid = panels.valid(p, v), end = least(K, k0 + some);
-      const T* from = weight + panels.row(p, v) * K;
-      for (idx lane = 0; lane < valid; ++lane)
-        for (idx k = k0; k < end; ++k) out[(k * 4 + v) * W + lane] = from[lane * K + k];
-      for (idx lane = valid; lane < W; ++lane)
-        for (idx k = k0; k < end; ++k) out[(k * 4 + v) * W + lane] = T(0);
+// Calls f(v, k, columns, square) for all of one panel's rows of weight [G*H,K], across the diagonal: square[i] holds
+// factor k + i of the rows that make up vector v, for i < columns.
+template <class S, class F>
+UNDERTOW_INLINE void each_square(const Panels<Real<S>>& panels, idx p, const S* weight, idx K, F&& f) {
+  constexpr idx W = lanes<Real<S>>;
+  for (idx v = 0; v < 4; ++v)
+    for (idx k = 0; k < K; k += W * parts<S>) {
+      const idx valid = panels.valid(p, v), left = K - k;
+      const S* from = weight + panels.row(p, v) * K + k;
+      Vec<Factor<S>> square[W];
+      for (idx lane = 0; lane < W; ++lane)
+        square[lane] = lane < valid ? load_factors<S>(from + lane * K, left) : Vec<Factor<S>>{};
+      transpose<Factor<S>>(square);
+      f(v, k / parts<S>, least(W, ceil_div(left, parts<S>)), square);
     }
 }
 
-// The inverse, for sums: in[k][v][lane] -> weight [G*H,K].
-template <class T>
-void unpack_transposed(const Panels<T>& panels, idx p, const T* in, idx K, T* weight) {
-  constexpr idx W = lanes<T>, some = 16;
-  for (idx k0 = 0; k0 < K; k0 += some)
-    for (idx v = 0; v < 4; ++v) {
-      const idx valid = panels.valid(p, v), end = least(K, k0 + some);
-      T* to = weight + panels.row(p, v) * K;
-      for (idx lane = 0; lane < valid; ++lane)
-        for (idx k = k0; k < end; ++k) to[lane * K + k] = in[(k * 4 + v) * W + lane];
+// weight [G*H,K] -> out[k][v][lane], one panel.
+template <class S>
+void pack_transposed(const Panels<Real<S>>& panels, idx p, const S* weight, idx K, Factor<S>* out) {
+  constexpr idx W = lanes<Real<S>>;
+  each_square(panels, p, weight, K, [&](idx v, idx k, idx columns, const Vec<Factor<S>>(&square)[W]) {
+    for (idx i = 0; i < columns; ++i) store(out + ((k + i) * 4 + v) * W, square[i]);
+  });
+}
+
+// sums[v] += weight [G*H,K] times a [K], one panel: what packing and multiplying would give, for one row.
+template <class S>
+void multiply_once(const Panels<Real<S>>& panels, idx p, const S* weight, idx K, const Factor<S>* a,
+                   Vec<Real<S>> (&sums)[4]) {
+  constexpr idx W = lanes<Real<S>>;
+  each_square(panels, p, weight, K, [&](idx v, idx k, idx columns, const Vec<Factor<S>>(&square)[W]) {
+    for (idx i = 0; i < columns; ++i) sums[v] = fused(sums[v], a[k + i], square[i]);
+  });
+}
+
+// The inverse of packing, for sums: in[k][v][lane] -> weight [G*H,K].
+template <class S>
+void unpack_transposed(const Panels<Real<S>>& panels, idx p, const Real<S>* in, idx K, S* weight) {
+  using T = Real<S>;
+  constexpr idx W = lanes<T>;
+  for (idx v = 0; v < 4; ++v)
+    for (idx k = 0; k < K; k += W) {
+      const idx columns = least(W, K - k);
+      Vec<T> square[W];
+      for (idx i = 0; i < W; ++i) square[i] = i < columns ? load(in + ((k + i) * 4 + v) * W) : Vec<T>{};
+      transpose<T>(square);
+      S* to = weight + panels.row(p, v) * K + k;
+      for (idx lane = 0; lane < panels.valid(p, v); ++lane) store(to + lane * K, square[lane], columns);
     }
 }
 
-// weight [G*H,columns] -> out[row'][4W], the q-th group of columns, rows in panel order.
-template <class T>
-void pack_columns(const Panels<T>& panels, idx q, const T* weight, idx columns, T* out) {
-  constexpr idx W = lanes<T>, width = 4 * W;
+// weight [G*H,columns] -> out[row'][4W], the q-th group of columns, rows in panel order, as many to a factor as it has
+// parts.
+template <class S>
+void pack_columns(const Panels<Real<S>>& panels, idx q, const S* weight, idx columns, Factor<S>* out) {
+  using K = Kept<S>;
+  constexpr idx W = lanes<Real<S>>, width = 4 * W;
   const idx wide = least(width, columns - q * width);
+  K row[width];
   for (idx p = 0; p < panels.count(); ++p)
     for (idx v = 0; v < 4; ++v)
-      for (idx lane = 0; lane < W; ++lane, out += width) {
+      for (idx lane = 0; lane < W; ++lane) {
         const bool used = lane < panels.valid(p, v);
-        const T* from = weight + (panels.row(p, v) + lane) * columns + q * width;
-        for (idx j = 0; j < width; ++j) out[j] = used && j < wide ? from[j] : T(0);
+        const S* from = weight + (panels.row(p, v) + lane) * columns + q * width;
+        copy(row, used ? from : nullptr, used ? wide : width);
+        for (idx j = wide; j < width; ++j) row[j] = K{};
+        const idx at = (p * 4 + v) * W + lane;
+        K* to = reinterpret_cast<K*>(out + at / parts<S> * width) + at % parts<S>;
+        for (idx j = 0; j < width; ++j) to[j * parts<S>] = row[j];
       }
 }
 

@@ -25,13 +25,13 @@ UNDERTOW_INLINE void each_tile(Share rows, F&& f) {
   }
 }
 
-// Sequences 0..n-1 take sum over t of min(batch_sizes[t], n) steps together: cut where that sum is equal.
+// Ranks 0..n-1 take sum over s of min(active(s), n) steps from `start` to `end`: cut where that sum is equal.
 template <class T>
-idx cut_sequences(const Problem<T>& problem, int part, int parts) {
+idx cut_sequences(const Problem<T>& problem, int part, int parts, idx start, idx end) {
   if (!problem.batch_sizes || part == 0 || part == parts) return problem.batch * part / parts;
   const auto steps_of_first = [&](idx n) {
     idx total = 0;
-    for (idx t = 0; t < problem.steps; ++t) total += least(static_cast<idx>(problem.batch_sizes[t]), n);
+    for (idx s = start; s < end; ++s) total += least(problem.active(s), n);
     return total;
   };
   const idx wanted = steps_of_first(problem.batch) * part / parts;
@@ -45,14 +45,21 @@ idx cut_sequences(const Problem<T>& problem, int part, int parts) {
 }
 
 template <class T>
-Share share_sequences(const Problem<T>& problem, const Team& team) {
-  return {cut_sequences(problem, team.id, team.size), cut_sequences(problem, team.id + 1, team.size)};
+Share share_sequences(const Problem<T>& problem, const Team& team, idx start, idx end) {
+  return {cut_sequences(problem, team.id, team.size, start, end),
+          cut_sequences(problem, team.id + 1, team.size, start, end)};
 }
 
 // What threads write step by step is kept a page apart: closer, and each core's prefetching takes lines from the
 // other, which made (32,100,8,32) on two cores no faster than on one.
 template <class T>
 constexpr idx apart = 4096 / sizeof(T);
+
+// Rows that lie in no order are called into the cache a step ahead: no processor foresees where they are.
+template <class T>
+UNDERTOW_INLINE void call_row(const T* row, idx size) {
+  for (idx k = 0; k < size; k += 64 / idx{sizeof(T)}) __builtin_prefetch(row + k);
+}
 
 // Waking a thread costs as much as a few million multiply-adds: do less than that alone.
 template <class T>

@@ -13,10 +13,9 @@
 namespace undertow {
 namespace {
 
-// Spin this often before sleeping: about 20 us, the cost of being woken. A thread that spins for longer than that
-// would lose a whole scheduler slice when a neighbour takes a core. It yields between, in case the one it waits for
-// has been put on the same core.
-constexpr int spins = 2000, spins_before_yield = 50;
+// Spin this often before sleeping: some microseconds, what the slowest of a team is behind. Longer, and a thread would
+// burn its share of a core that a neighbour has taken.
+constexpr int spins = 600;
 
 void relax() {
 #if defined(__x86_64__) || defined(__i386__)
@@ -30,8 +29,7 @@ std::uint32_t wait_while(std::atomic<std::uint32_t>& value, std::uint32_t old) {
   for (int i = 0; i < spins; ++i) {
     const std::uint32_t now = value.load(std::memory_order_acquire);
     if (now != old) return now;
-    if (i % spins_before_yield == spins_before_yield - 1) std::this_thread::yield();
-    else relax();
+    relax();
   }
   std::uint32_t now = old;
   while (now == old) {

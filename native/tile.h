@@ -37,17 +37,18 @@ struct Tile {
 
   // a[r] + k*a_k: row r's k-th factor. b + p*b_panel + k*b_k: V vectors. On the way, `next` and the K vectors from
   // there are called into the second cache, for whoever comes next.
-  UNDERTOW_INLINE void multiply(const T* const (&rows)[R], idx a_k, const T* b, idx b_panel, idx b_k, idx K,
-                                const T* next) {
-    const T* a[R];
+  template <class F>
+  UNDERTOW_INLINE void multiply(const F* const (&rows)[R], idx a_k, const F* b, idx b_panel, idx b_k, idx K,
+                                const F* next) {
+    const F* a[R];
     for (int r = 0; r < R; ++r) a[r] = rows[r];
     for (idx k = 0; k < K; ++k) {
-      __builtin_prefetch(next + k * lanes<T>, 0, 2);
+      __builtin_prefetch(next + k * lanes<F>, 0, 2);
       for (int p = 0; p < P; ++p) {
-        Vec<T> bv[V];
-        for (int v = 0; v < V; ++v) bv[v] = load(b + p * b_panel + v * lanes<T>);
+        Vec<F> bv[V];
+        for (int v = 0; v < V; ++v) bv[v] = load(b + p * b_panel + v * lanes<F>);
         for (int r = 0; r < R; ++r)
-          for (int v = 0; v < V; ++v) acc[r][p][v] += a[r][k * a_k] * bv[v];
+          for (int v = 0; v < V; ++v) acc[r][p][v] = fused(acc[r][p][v], a[r][k * a_k], bv[v]);
       }
       b += b_k;
     }

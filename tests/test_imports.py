@@ -17,8 +17,9 @@ import pytest
 import undertow
 
 PACKAGE = Path(undertow.__file__).parent
-BELOW_STAIRS = ["equations", "layout", "tape", "problems", "kernels", "kernels.native"]
-UPSTAIRS = ["nn", "ops", "kernels.plain"]
+BELOW_STAIRS = ["equations", "layout", "tape", "flow", "problems", "hardware", "kernels", "kernels.native"]
+BELOW_STAIRS += ["layer", "places", "trace_file"]
+UPSTAIRS = ["nn", "ops", "segments", "kernels.plain", "recording", "tracing", "conversion"]
 APP_MODULES = sorted((PACKAGE / "app").rglob("*.py"))
 
 

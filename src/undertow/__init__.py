@@ -1,7 +1,8 @@
 """undertow: the LSTM you can see through, at full speed.
 
 Public names are loaded on first use, so that ``import undertow`` needs neither torch nor the
-command line and stays fast. ``LSTM`` and ``RNN`` need torch; ``equations`` needs NumPy alone.
+command line and stays fast. ``LSTM``, ``RNN``, ``convert`` and ``trace`` need torch; ``equations``,
+``flow`` and ``problems`` need NumPy alone.
 """
 
 from importlib import import_module
@@ -9,9 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from undertow import equations as equations
+    from undertow import flow as flow
+    from undertow import hardware as hardware
     from undertow import problems as problems
+    from undertow.conversion import convert as convert
     from undertow.nn import LSTM as LSTM
     from undertow.nn import RNN as RNN
+    from undertow.tracing import load_trace as load_trace
+    from undertow.tracing import trace as trace
 
 __version__ = "0.1.0"
 
@@ -19,10 +25,26 @@ __version__ = "0.1.0"
 _PUBLIC = {
     "LSTM": "undertow.nn",
     "RNN": "undertow.nn",
+    "convert": "undertow.conversion",
     "equations": "undertow.equations",
+    "flow": "undertow.flow",
+    "hardware": "undertow.hardware",
+    "load_trace": "undertow.tracing",
     "problems": "undertow.problems",
+    "trace": "undertow.tracing",
 }
-__all__ = ["LSTM", "RNN", "__version__", "equations", "problems"]
+__all__ = [
+    "LSTM",
+    "RNN",
+    "__version__",
+    "convert",
+    "equations",
+    "flow",
+    "hardware",
+    "load_trace",
+    "problems",
+    "trace",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -158,7 +158,7 @@ def lstm_backward(
         # zero gates make dgates and dc_prev zero past the end; there the state was only carried
         dc[t] = dc_prev + ~alive[t] * dc[t + 1]
         dh[t] += dgates[t].reshape(N, 4 * H) @ U + ~alive[t] * dh[t + 1]
-    dx, dW, dU, db = _sum_over_steps(dgates, x, tape.h[:-1], W, tape.reverse)
+    dx, dW, dU, db = sum_over_steps(dgates, x, tape.h[:-1], W, tape.reverse)
     return Gradients(dx, dW, dU, db, dgates, dh, dc)
 
 
@@ -225,7 +225,7 @@ def rnn_backward(
         da[t] = alive[t] * dh[t + 1] * (1 - tape.h[t + 1] ** 2)
         dh[t] += da[t] @ U + ~alive[t] * dh[t + 1]
     dgates = da[:, :, None]  # [T, N, 1, H]
-    dx, dW, dU, db = _sum_over_steps(dgates, x, tape.h[:-1], W, tape.reverse)
+    dx, dW, dU, db = sum_over_steps(dgates, x, tape.h[:-1], W, tape.reverse)
     return RNNGradients(dx, dW, dU, db, dgates, dh)
 
 
@@ -345,7 +345,7 @@ def _processing_order(
     return (a[::-1], alive[::-1]) if reverse else (a, alive)
 
 
-def _sum_over_steps(
+def sum_over_steps(
     dgates: Array, x: Array, h_prev: Array, W: Array, reverse: bool
 ) -> tuple[Array, Array, Array, Array]:
     """dx = Wᵀ dgates_t in time order; dW, dU and db summed over t (and over the batch)."""

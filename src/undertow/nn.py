@@ -5,7 +5,8 @@ repr and pickling are torch's. ``forward`` alone is ours, and what it does not r
 torch's forward, to serve or to refuse in torch's words.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -14,139 +15,182 @@ from torch.nn.functional import dropout
 from torch.nn.utils.rnn import PackedSequence
 
 from undertow import ops
+from undertow.kernels import plain
+from undertow.recording import traced
 
 _States = Sequence[Tensor]  # h and, for the LSTM, c
 _Weights = list[Any]  # weight_ih, weight_hh, bias_ih, bias_hh, weight_hr; None where absent
-_Result = tuple[Any, list[Tensor]]  # y and the final states
+_Result = tuple[Any, Sequence[Tensor]]  # y and the final states
+_Layer = Callable[..., tuple[Tensor, ...]]  # ops.layer, or what stands in for it
 
 
 class _Recurrent(torch.nn.RNNBase):
-    """What LSTM and RNN share: the layout of arguments, and the walk through layers and directions."""
+    """What LSTM and RNN share: the layout of arguments, and the walk through the layers."""
 
-    def forward(self, input: Any, hx: Any = None) -> Any:
+    _checkpoint: int | None = None  # the class's, for modules whose pickled state has none
+
+    def __init__(self, *args: Any, checkpoint: int | None = None, **options: Any) -> None:
+        super().__init__(*args, **options)
+        if checkpoint is not None:
+            self.checkpoint = checkpoint
+
+    @property
+    def checkpoint(self) -> int | None:
+        """Steps a segment in training, or None: the whole tape is kept. May be set at any time.
+
+        A forward pass to be differentiated then keeps only the states at the segments' starts, and the
+        backward pass makes the tape of each segment anew: a tape of K steps in place of T, for one more
+        forward pass. Take K near √T, some hundreds: far below 64 the calls cost, far above the tape leaves
+        the cache. Results are the same, outputs bit for bit and gradients to rounding; but in bfloat16 c is
+        rounded at each segment's start. Ignored where the native kernel does not serve (``undertow.ops``):
+        projections, relu, other dtypes and devices, a graph of the backward.
+        Raises TypeError for what is no int, ValueError for less than 1.
+        """
+        return self._checkpoint
+
+    @checkpoint.setter
+    def checkpoint(self, steps: int | None) -> None:
+        if steps is not None and (not isinstance(steps, int) or isinstance(steps, bool)):
+            raise TypeError(f"checkpoint: expected an int or None, got {type(steps).__name__}")
+        if steps is not None and steps < 1:
+            raise ValueError(f"checkpoint: expected at least 1 step, got {steps}")
+        self._checkpoint = steps
+
+    def extra_repr(self) -> str:
+        shown = super().extra_repr()
+        return shown if self.checkpoint is None else f"{shown}, checkpoint={self.checkpoint}"
+
+    def forward(self, input: Any, hx: Any = None, *, lengths: Any = None, return_tape: bool = False) -> Any:
         """As in torch: x [T,N,C], [N,T,C] with batch_first, [T,C] or a PackedSequence, and initial states.
 
+        ``lengths``: integers [N], in any order, zero allowed: sequence n is its first lengths[n] steps of
+        a batched x. y is zero from there on, the final states are those at its own end, and the reverse
+        direction starts there: what packing gives, at no copy.
+
+        ``return_tape``, of the LSTM: a third result, a list with a ``kernels.plain.Steps`` for each layer,
+        whose gates and cell states at every step are tensors that a loss may be taken of. Computed in torch's
+        operations, so slowly; to look without training on it, there is ``undertow.trace``.
+
         Returns y in the layout of x with D*H features (D directions; projected D*P) and h_n [L*D,N,H],
-        for the LSTM (h_n, c_n). Raises what torch raises where the arguments do not fit the module.
+        for the LSTM (h_n, c_n). Raises what torch raises where the arguments do not fit the module, and
+        TypeError or ValueError, naming it, where lengths do not fit the input.
         """
-        result = self._run(input, hx)
+        ragged = ops.EVEN if lengths is None else ops.Ragged(_lengths(lengths, input, self.batch_first))
+        if return_tape:
+            return self._with_tape(input, hx, ragged)
+        result = self._run(input, hx, ragged)
         if result is None:
             return super().forward(input, hx)
         y, finals = result
         return y, tuple(finals) if self.mode == "LSTM" else finals[0]
 
-    def _run(self, input: Any, hx: Any) -> _Result | None:
+    def _with_tape(self, input: Any, hx: Any, ragged: ops.Ragged) -> Any:
+        if self.mode != "LSTM":
+            raise ValueError("return_tape: expected False for the RNN, whose y holds all there is")
+        tape: list[plain.Steps] = []
+        result = self._run(input, hx, ragged, partial(ops.layer_with_steps, tape))
+        if result is None:
+            super().forward(input, hx)  # refuses, in torch's words
+            raise ValueError("return_tape: expected x and states of the module's dtype")
+        y, finals = result
+        return y, tuple(finals), tape
+
+    def _run(self, input: Any, hx: Any, ragged: ops.Ragged, layer: _Layer | None = None) -> _Result | None:
         """The results, or None where the arguments are torch's to serve or to refuse."""
         packed = isinstance(input, PackedSequence)
         x = input.data if packed else input
         states = () if hx is None else hx if self.mode == "LSTM" else (hx,)
-        if not (isinstance(x, Tensor) and isinstance(states, tuple | list)) or ops.torch_serves(x):
+        if not (isinstance(x, Tensor) and isinstance(states, tuple | list)):
             return None
+        if layer is None:
+            if ops.torch_serves(x) and ragged is ops.EVEN:
+                return None
+            traces = traced.get()
+            layer = ops.layer if traces is None or self not in traces else traces[self]()
         # read once: a parametrization may cost, or draw random numbers, each time
         weights = [self._weights(names) for names in self._all_weights]
         if packed:
-            return self._run_packed(input, states, weights)
+            return self._run_packed(input, states, weights, layer)
         if x.dim() == 2:
-            return self._run_unbatched(x, states, weights)
-        return self._run_batched(x, states, weights) if x.dim() == 3 else None
+            return self._run_unbatched(x, states, weights, layer)
+        return self._run_batched(x, states, weights, ragged, layer) if x.dim() == 3 else None
 
-    def _run_batched(self, x: Tensor, states: _States, weights: list[_Weights]) -> _Result | None:
+    def _run_batched(
+        self, x: Tensor, states: _States, weights: list[_Weights], ragged: ops.Ragged, layer: _Layer
+    ) -> _Result | None:
         if self.batch_first:
             x = x.transpose(0, 1)  # [T,N,C]
-        if not self._fits(x, states, x.shape[1:2], weights[0][0].dtype):
+        if not self._fits(x, states, (x.shape[1],), weights[0][0].dtype):
             return None
-        y, finals = self._walk(x, states, weights)
+        y, finals = self._walk(x, states, weights, ragged, layer)
         return y.transpose(0, 1) if self.batch_first else y, finals
 
-    def _run_unbatched(self, x: Tensor, states: _States, weights: list[_Weights]) -> _Result | None:
+    def _run_unbatched(
+        self, x: Tensor, states: _States, weights: list[_Weights], layer: _Layer
+    ) -> _Result | None:
         if not self._fits(x, states, (), weights[0][0].dtype):
             return None
-        y, finals = self._walk(x.unsqueeze(1), [s.unsqueeze(1) for s in states], weights)
+        y, finals = self._walk(x.unsqueeze(1), [s.unsqueeze(1) for s in states], weights, ops.EVEN, layer)
         return y.squeeze(1), [s.squeeze(1) for s in finals]
 
-    def _run_packed(self, packed: PackedSequence, states: _States, weights: list[_Weights]) -> _Result | None:
+    def _run_packed(
+        self, packed: PackedSequence, states: _States, weights: list[_Weights], layer: _Layer
+    ) -> _Result | None:
         data, batch_sizes, order, inverse = packed
-        N = int(batch_sizes[0])
-        if data.dim() != 2 or not self._fits(data, states, (N,), weights[0][0].dtype):
+        if data.dim() != 2 or not self._fits(data, states, (int(batch_sizes[0]),), weights[0][0].dtype):
             return None
-        if order is not None:
-            states = [s.index_select(1, order) for s in states]
-        live = torch.arange(N) < batch_sizes.unsqueeze(1)  # [T,N]
-        rows = live.view(-1).nonzero().squeeze(1).to(data.device)  # where the packed rows lie in [T*N]
-        y, finals = self._walk(_pad(data, rows, batch_sizes, N), states, weights, batch_sizes, rows)
-        if inverse is not None:
-            finals = [s.index_select(1, inverse) for s in finals]
-        return PackedSequence(_pack(y, rows), batch_sizes, order, inverse), finals
+        y, finals = self._walk(data, states, weights, ops.Ragged(None, batch_sizes, order), layer)
+        return PackedSequence(y, batch_sizes, order, inverse), finals
 
     def _fits(self, x: Tensor, states: _States, batch: tuple[int, ...], dtype: torch.dtype) -> bool:
-        """Whether x [T,*batch,C] (packed: [rows,C]) and ``states`` [L*D,*batch,·] are sure to suit torch."""
-        autocast = x.is_cpu and torch.is_autocast_enabled("cpu")
-        if x.shape[-1] != self.input_size or x.shape[0] == 0 or not (x.dtype == dtype or autocast):
+        """Whether x [T,*batch,C] (packed: [R,C]) and ``states`` [L*D,*batch,·] are sure to suit torch."""
+        shape = x.shape
+        if shape[-1] != self.input_size or shape[0] == 0 or not (x.dtype is dtype or _autocast(x)):
             return False
         if not states:
             return True
-        blocks, sizes = len(self._all_weights), self._state_sizes()
+        autocast = _autocast(x)
+        blocks, sizes = len(self._all_weights), [self.proj_size or self.hidden_size]
+        if self.mode == "LSTM":
+            sizes.append(self.hidden_size)
         return len(states) == len(sizes) and all(
             isinstance(s, Tensor) and s.shape == (blocks, *batch, size) and (s.dtype == dtype or autocast)
             for s, size in zip(states, sizes, strict=True)
         )
 
-    def _state_sizes(self) -> list[int]:
-        """Features of h and, for the LSTM, of c."""
-        return [self.proj_size or self.hidden_size] + [self.hidden_size] * (self.mode == "LSTM")
-
     def _walk(
-        self,
-        x: Tensor,
-        states: _States,
-        weights: list[_Weights],
-        batch_sizes: Tensor | None = None,
-        rows: Tensor | None = None,
-    ) -> tuple[Tensor, list[Tensor]]:
-        """x [T,N,C] through all layers and directions -> y [T,N,D*R], finals [L*D,N,·]."""
-        D = 2 if self.bidirectional else 1
-        starts = self._starts(x, states)
-        finals = []
-        for layer in range(self.num_layers):
-            ys = []
-            for k in range(layer * D, layer * D + D):
-                y, *final = self._layer(x, starts[k], weights[k], k % D == 1, batch_sizes)
-                ys.append(y)
-                finals.append(final)
-            x = ys[0] if D == 1 else torch.cat(ys, dim=2)
-            if self.dropout and self.training and layer < self.num_layers - 1:
-                x = self._drop(x, batch_sizes, rows)
-        # also of one: a view in its place could not be detached in place, as people do with states
-        return x, [torch.stack(each) for each in zip(*finals, strict=True)]
-
-    def _starts(self, x: Tensor, states: _States) -> list[tuple[Tensor, ...]]:
-        """The initial states of each layer and direction, each [N,·]; zero if none are given."""
-        if states:
-            return list(zip(*(s.unbind(0) for s in states), strict=True))
-        sizes = self._state_sizes()
-        made = {size: x.new_zeros(x.shape[1], size) for size in set(sizes)}  # shared, for none is written to
-        zeros = tuple(made[size] for size in sizes)
-        return [zeros] * len(self._all_weights)
-
-    def _drop(self, x: Tensor, batch_sizes: Tensor | None, rows: Tensor | None) -> Tensor:
-        """Dropout between layers, drawn in torch's order: for packed input, over the packed rows."""
-        if batch_sizes is None or rows is None:
-            return dropout(x, self.dropout)
-        return _pad(dropout(_pack(x, rows), self.dropout), rows, batch_sizes, x.shape[1])
+        self, x: Tensor, states: _States, weights: list[_Weights], ragged: ops.Ragged, layer: _Layer
+    ) -> tuple[Tensor, Sequence[Tensor]]:
+        """x [T,N,C] or packed [R,C] through all layers -> y [T,N,D*R] or [R,D*R], finals [L*D,N,·]."""
+        D, L = 2 if self.bidirectional else 1, self.num_layers
+        cell, phi = ("lstm", "tanh") if self.mode == "LSTM" else ("rnn", self.mode[4:].lower())
+        if L == 1:
+            y, *finals = layer(cell, x, states, weights, ragged, phi, self._checkpoint)
+            return y, finals
+        found = []
+        for k in range(0, L * D, D):
+            own = [s[k : k + D] for s in states]
+            x, *last = layer(cell, x, own, weights[k : k + D], ragged, phi, self._checkpoint)
+            found.append(last)
+            if self.dropout and self.training and k < (L - 1) * D:
+                x = dropout(x, self.dropout)
+        return x, [torch.cat(each) for each in zip(*found, strict=True)]
 
     def _weights(self, names: list[str]) -> _Weights:
         """The parameters of one layer and direction, or what stands in their place: the tensors that
         parametrizations, pruning or functional_call have put there."""
         held = self._parameters
         found = [held[name] if name in held else getattr(self, name) for name in names]
-        biases = found[2:4] if self.bias else [None, None]
-        return [*found[:2], *biases, found[-1] if self.proj_size else None]
+        if not self.bias:
+            found[2:2] = (None, None)
+        if not self.proj_size:
+            found.append(None)
+        return found
 
-    def _layer(
-        self, x: Tensor, states: _States, weights: _Weights, reverse: bool, batch_sizes: Tensor | None
-    ) -> tuple[Tensor, ...]:
-        """y [T,N,R] and the final states of one layer and direction."""
-        raise NotImplementedError
+    def __del__(self) -> None:
+        """The memory that the kernels kept for the next call goes back to the system with the module."""
+        if ops is not None and ops.native is not None:  # both may be gone when the process ends
+            ops.native.release_scratch()
 
     def __prepare_scriptable__(self) -> torch.nn.Module:
         """torch.jit.script compiles torch's own module over the same parameters."""
@@ -160,7 +204,7 @@ class LSTM(_Recurrent, torch.nn.LSTM):
     """torch.nn.LSTM with undertow's kernels: same constructor, parameters, results and errors.
 
     ``LSTM(input_size, hidden_size, num_layers=1, bias=True, batch_first=False, dropout=0.0,
-    bidirectional=False, proj_size=0, device=None, dtype=None)``
+    bidirectional=False, proj_size=0, device=None, dtype=None, *, checkpoint=None)``
 
     Per layer and direction, with σ the sigmoid and gates stacked in the order i, f, g, o:
     i, f, o = σ(W x_t + U h_{t-1} + b), g = tanh(W x_t + U h_{t-1} + b), each with its own W, U, b;
@@ -170,38 +214,40 @@ class LSTM(_Recurrent, torch.nn.LSTM):
     [T,·] unbatched, or PackedSequence to PackedSequence. h [L*D,N,R], c [L*D,N,H]; zero if not given.
     C input_size, H hidden_size, R proj_size or H, L num_layers, D directions.
 
+    ``checkpoint=K`` trains in segments of K steps, for sequences whose tape is too long to keep: see the
+    attribute of that name.
     float32 and float64 on the CPU run in the native kernel; ``undertow.ops`` lists what runs elsewhere.
     Hochreiter & Schmidhuber 1997, Neural Computation 9(8); forget gate: Gers, Schmidhuber & Cummins 2000.
     """
-
-    def _layer(
-        self, x: Tensor, states: _States, weights: _Weights, reverse: bool, batch_sizes: Tensor | None
-    ) -> tuple[Tensor, ...]:
-        return ops.lstm(x, *states, *weights, reverse=reverse, batch_sizes=batch_sizes)
 
 
 class RNN(_Recurrent, torch.nn.RNN):
     """torch.nn.RNN with undertow's kernels: h_t = tanh(W x_t + U h_{t-1} + b), or relu in tanh's place.
 
     ``RNN(input_size, hidden_size, num_layers=1, nonlinearity="tanh", bias=True, batch_first=False,
-    dropout=0.0, bidirectional=False, device=None, dtype=None)``
+    dropout=0.0, bidirectional=False, device=None, dtype=None, *, checkpoint=None)``
 
-    ``rnn(x, h_0)`` -> ``y, h_n``, shapes as for ``LSTM``. Elman 1990, Cognitive Science 14(2).
+    ``rnn(x, h_0)`` -> ``y, h_n``, shapes and ``checkpoint`` as for ``LSTM``.
+    Elman 1990, Cognitive Science 14(2).
     """
 
-    def _layer(
-        self, x: Tensor, states: _States, weights: _Weights, reverse: bool, batch_sizes: Tensor | None
-    ) -> tuple[Tensor, ...]:
-        phi = self.nonlinearity
-        return ops.rnn(x, *states, *weights[:4], nonlinearity=phi, reverse=reverse, batch_sizes=batch_sizes)
+
+def _lengths(lengths: Any, input: Any, batch_first: bool) -> Tensor:
+    """``lengths`` as the kernels take them, int64 [N] on the CPU."""
+    if not isinstance(input, Tensor) or input.dim() != 3:
+        raise ValueError(f"lengths: expected with a batched input of 3 dimensions, got {_kind(input)}")
+    found = torch.as_tensor(lengths)
+    if found.is_floating_point() or found.is_complex() or found.dtype == torch.bool:
+        raise TypeError(f"lengths: expected integers, got {found.dtype}")
+    N = input.shape[0 if batch_first else 1]
+    if found.shape != (N,):
+        raise ValueError(f"lengths: expected shape [{N}], one for each sequence, got {list(found.shape)}")
+    return found.to("cpu", torch.int64).contiguous()
 
 
-def _pad(data: Tensor, rows: Tensor, batch_sizes: Tensor, N: int) -> Tensor:
-    """Packed rows -> [T,N,C], zero past each sequence's end."""
-    padded = data.new_zeros(len(batch_sizes) * N, data.shape[1])
-    return padded.index_copy(0, rows, data).view(len(batch_sizes), N, data.shape[1])
+def _autocast(x: Tensor) -> bool:
+    return x.is_cpu and torch.is_autocast_enabled("cpu")
 
 
-def _pack(y: Tensor, rows: Tensor) -> Tensor:
-    """The rows of y [T,N,C] that belong to a sequence, as PackedSequence holds them."""
-    return y.reshape(-1, y.shape[2]).index_select(0, rows)
+def _kind(input: Any) -> str:
+    return f"shape {list(input.shape)}" if isinstance(input, Tensor) else type(input).__name__

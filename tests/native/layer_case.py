@@ -52,7 +52,8 @@ class Layouter:
 
 @dataclass(frozen=True)
 class Case:
-    """One problem. ``ragged`` gives the sequences different lengths, the last of them zero."""
+    """One problem. ``ragged``: sequences in no order, of different lengths, one zero. ``packed``: they
+    are given to the kernel as PackedSequence holds them (none zero), and its answer is padded again."""
 
     cell: str = "lstm"
     T: int = 12
@@ -62,6 +63,7 @@ class Case:
     dtype: str = "float64"
     reverse: bool = False
     ragged: bool = False
+    packed: bool = False
     bias: bool = True
     seed: int = 0
 
@@ -71,15 +73,55 @@ class Case:
 
     @cached_property
     def lengths(self) -> np.ndarray | None:
-        """[N], non-increasing as the kernels want them."""
-        return np.linspace(self.T, 0, self.N).astype(np.int64) if self.ragged else None
+        """[N], in no order."""
+        if not self.ragged:
+            return None
+        lengths = np.linspace(self.T, 1 if self.packed else 0, self.N).astype(np.int64)
+        return np.random.default_rng(self.seed).permutation(lengths)
+
+    @cached_property
+    def order(self) -> np.ndarray:
+        """[N]: the sequence of each rank, longest first."""
+        lengths = np.full(self.N, self.T) if self.lengths is None else self.lengths
+        return np.argsort(-lengths, kind="stable")
+
+    @cached_property
+    def batch_sizes(self) -> np.ndarray:
+        """[T]: how many sequences are longer than t."""
+        lengths = np.full(self.N, self.T) if self.lengths is None else self.lengths
+        return (lengths > np.arange(self.T)[:, None]).sum(1)
 
     @property
-    def batch_sizes(self) -> np.ndarray | None:
-        """[T]: how many sequences are longer than t."""
-        if self.lengths is None:
-            return None
-        return (self.lengths > np.arange(self.T)[:, None]).sum(1)
+    def ranking(self) -> dict[str, np.ndarray | None]:
+        """What the kernels are told of the lengths."""
+        if self.packed:
+            return {"lengths": None, "batch_sizes": self.batch_sizes, "order": self.order}
+        return {"lengths": self.lengths, "batch_sizes": None, "order": None}
+
+    @cached_property
+    def tape_rows(self) -> tuple[np.ndarray, np.ndarray]:
+        """s and the sequence of each row of the tape."""
+        times = range(self.T)[::-1] if self.reverse else range(self.T)
+        pairs = [(s, n) for s, t in enumerate(times) for n in self.order[: self.batch_sizes[t]]]
+        found = np.array(pairs, np.int64).reshape(-1, 2)
+        return found[:, 0], found[:, 1]
+
+    def as_tape(self, array: np.ndarray) -> np.ndarray:
+        """[T,N,...] in processing order -> as the kernels keep it: a row for each active (s, sequence)."""
+        return array if self.lengths is None and not self.packed else array[self.tape_rows]
+
+    def pack(self, array: np.ndarray) -> np.ndarray:
+        """[T,N,K] -> [R,K]."""
+        return np.concatenate(
+            [array[:0, 0], *(array[t, self.order[:n]] for t, n in enumerate(self.batch_sizes))]
+        )
+
+    def pad(self, rows: np.ndarray) -> np.ndarray:
+        """[R,K] -> [T,N,K], zero past each sequence's end."""
+        out, ends = np.zeros((self.T, self.N, rows.shape[1]), rows.dtype), np.cumsum(self.batch_sizes)
+        for t, n in enumerate(self.batch_sizes):
+            out[t, self.order[:n]] = rows[ends[t] - n : ends[t]]
+        return out
 
     @cached_property
     def inputs(self) -> Arrays:
@@ -127,7 +169,12 @@ class Case:
     def expected_outputs(self) -> Arrays:
         y, tape = self._reference
         found = {"y": y, "h_n": tape.h[-1]}
-        return found | ({"c_n": tape.c[-1], "gates": tape.gates, "c": tape.c} if self.cell == "lstm" else {})
+        if self.cell == "rnn":
+            return found
+        c = tape.c
+        if self.lengths is not None or self.packed:
+            c = np.concatenate([tape.c[0][self.order], self.as_tape(tape.c[1:])])
+        return found | {"c_n": tape.c[-1], "gates": self.as_tape(tape.gates), "c": c}
 
     def expected_gradients(self, upstream: Arrays | None = None) -> Arrays:
         """All gradients; what ``upstream`` lacks counts as zero."""
@@ -137,7 +184,12 @@ class Case:
         run = equations.lstm_backward if self.cell == "lstm" else equations.rnn_backward
         found = run(tape, self.inputs["x"], *weights, **d)
         names = [*GRADIENTS, *(["dc_0"] if self.cell == "lstm" else [])]
-        return {name: getattr(found, name) for name in names}
+        steps = {"dgates": found.dgates, "dh": found.dh[1:]} | (
+            {"dc": found.dc[1:]} if self.cell == "lstm" else {}
+        )
+        return {name: getattr(found, name) for name in names} | {
+            name: self.as_tape(array) for name, array in steps.items()
+        }
 
     # ------------------------------------------------------------------ the kernels' answer
 
@@ -148,13 +200,25 @@ class Case:
         if self.cell == "lstm":
             shapes["c_n"] = (N, H)
         if self.cell == "lstm" and tape:
-            shapes |= {"gates": (T, N, 4, H), "c": (T + 1, N, H)}
+            c = (T + 1, N, H) if len(self.tape_shape) == 2 else (N + self.tape_shape[0], H)
+            shapes |= {"gates": (*self.tape_shape, 4, H), "c": c}
         out = {name: np.full(shape, np.nan, self.dtype) for name, shape in shapes.items()}
-        out["y"] = lay.empty(T, N, H, self.dtype)
-        given = self.inputs | {"x": lay.copy(self.padded_with_nan(self.inputs["x"]))}
+        out["y"] = self.place(lay, np.zeros((T, N, H), self.dtype), blank=True)
+        given = self.inputs | {"x": self.place(lay, self.padded_with_nan(self.inputs["x"]))}
         call("forward", FORWARD, self, given, out, threads)
         lay.check_untouched()
-        return out
+        return out | {"y": self.pad(out["y"]) if self.packed else out["y"]}
+
+    @property
+    def tape_shape(self) -> tuple[int, ...]:
+        return (self.T, self.N) if self.lengths is None and not self.packed else (len(self.tape_rows[0]),)
+
+    def place(self, lay: Layouter, array: np.ndarray, blank: bool = False) -> np.ndarray:
+        """[T,N,K] laid out as the kernel is to find it; ``blank``: only room for it."""
+        found = lay.copy(self.pack(array)[None])[0] if self.packed else lay.copy(array)
+        if blank:
+            found[...] = np.nan
+        return found
 
     def backward(
         self,
@@ -166,21 +230,26 @@ class Case:
         threads: int = 1,
     ) -> Arrays:
         """The gradients in ``wanted`` (None: all) from the tape that ``forward`` left in ``outputs``."""
-        N, C, H, lay = self.N, self.C, self.H, Layouter(layout)
+        N, C, H, lay, G = self.N, self.C, self.H, Layouter(layout), self.rows // self.H
         shapes = {"dh_0": (N, H), "dc_0": (N, H), "dweight_ih": (self.rows, C)}
         shapes |= {"dweight_hh": (self.rows, H), "dbias": (self.rows,)}
+        shapes |= {
+            "dgates": (*self.tape_shape, G, H),
+            "dh": (*self.tape_shape, H),
+            "dc": (*self.tape_shape, H),
+        }
         out = {name: np.full(shape, np.nan, self.dtype) for name, shape in shapes.items()}
-        out["dx"] = lay.empty(self.T, N, C, self.dtype)
+        out["dx"] = self.place(lay, np.zeros((self.T, N, C), self.dtype), blank=True)
         if self.cell == "rnn":
-            del out["dc_0"]
+            del out["dc_0"], out["dc"]
         given = self.inputs | {name: outputs[name] for name in ("y", "gates", "c") if name in outputs}
         given |= self.upstream if upstream is None else upstream
         for name in {"x", "y", "dy"} & given.keys():
-            given[name] = lay.copy(self.padded_with_nan(given[name]))
+            given[name] = self.place(lay, self.padded_with_nan(given[name]))
         out = {name: a for name, a in out.items() if wanted is None or name in wanted}
         call("backward", BACKWARD, self, given, out, threads)
         lay.check_untouched()
-        return out
+        return out | ({"dx": self.pad(out["dx"])} if self.packed and "dx" in out else {})
 
     def run(self, threads: int = 1) -> Arrays:
         """Everything that both passes give."""
@@ -190,7 +259,7 @@ class Case:
     def alone(self, n: int) -> "Case":
         """The n-th sequence as a problem of its own, as long as the sequence is."""
         T = self.T if self.lengths is None else int(self.lengths[n])
-        one = replace(self, T=T, N=1, ragged=False)
+        one = replace(self, T=T, N=1, ragged=False, packed=False)
         one.__dict__["inputs"] = self.inputs | {"x": self.inputs["x"][:T, n : n + 1].copy()}
         one.__dict__["upstream"] = self.upstream | {"dy": self.upstream["dy"][:T, n : n + 1].copy()}
         for arrays, name in (
@@ -204,7 +273,7 @@ class Case:
         return one
 
     def __str__(self) -> str:
-        flags = [name for name in ("reverse", "ragged") if getattr(self, name)] + ["no-bias"] * (
+        flags = [name for name in ("reverse", "ragged", "packed") if getattr(self, name)] + ["no-bias"] * (
             not self.bias
         )
         return "-".join([self.cell, self.dtype, f"{self.T},{self.N},{self.C},{self.H}", *flags])
@@ -213,14 +282,14 @@ class Case:
 GRADIENTS = ("dx", "dh_0", "dweight_ih", "dweight_hh", "dbias")
 PROBLEM = "x h_0 c_0 weight_ih weight_hh"
 FORWARD = f"{PROBLEM} bias_ih bias_hh y h_n c_n gates c".split()
-BACKWARD = f"{PROBLEM} y gates c dy dh_n dc_n dx dh_0 dc_0 dweight_ih dweight_hh dbias".split()
+BACKWARD = f"{PROBLEM} y gates c dy dh_n dc_n dx dh_0 dc_0 dweight_ih dweight_hh dbias dgates dh dc".split()
 
 
 def call(function: str, names: list[str], case: Case, given: Arrays, out: Arrays, threads: int) -> None:
     """One call of the kernel, with None for what is in neither dict; ``given`` must come back unchanged."""
     before = {name: a.copy() for name, a in given.items()}
     arrays = given | out
-    options = {"batch_sizes": case.batch_sizes, "reverse": case.reverse, "threads": threads}
+    options = {**case.ranking, "reverse": case.reverse, "threads": threads}
     getattr(native, function)(case.cell, **{name: arrays.get(name) for name in names}, **options)
     for name, a in before.items():
         np.testing.assert_array_equal(given[name], a, err_msg=f"{name} was written to")

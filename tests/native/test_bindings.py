@@ -24,8 +24,10 @@ TAKEN = ["x", "h_0", "c_0", "weight_ih", "weight_hh", "y", "gates", "c"]
 GIVEN = {"dy": (T, N, H), "dh_n": (N, H), "dc_n": (N, H)}
 ASKED = {"dx": (T, N, C), "dh_0": (N, H), "dc_0": (N, H)}
 ASKED |= {"dweight_ih": (4 * H, C), "dweight_hh": (4 * H, H), "dbias": (4 * H,)}
+ASKED |= {"dgates": (T, N, 4, H), "dh": (T, N, H), "dc": (T, N, H)}
 ARRAYS = {"forward": SHAPES, "backward": {name: SHAPES[name] for name in TAKEN} | GIVEN | ASKED}
 OUTPUTS = {"forward": ["y", "h_n", "c_n", "gates", "c"], "backward": list(ASKED)}
+STATES = {f"{d}{name}" for d in ("", "d") for name in ("h_0", "c_0", "h_n", "c_n")}
 STRIDED = {"x", "y", "dy", "dx"}
 
 ARGUMENTS = [(function, name) for function, arrays in ARRAYS.items() for name in arrays]
@@ -36,7 +38,8 @@ both = pytest.mark.parametrize("function", ARRAYS)
 def arguments(function, **changed):
     """A valid call of the LSTM, but for what is changed."""
     given = {name: np.zeros(shape, np.float32) for name, shape in ARRAYS[function].items()}
-    options = {"cell": "lstm", "batch_sizes": None, "reverse": False, "threads": 1}
+    options = {"cell": "lstm", "lengths": None, "batch_sizes": None, "order": None}
+    options |= {"reverse": False, "threads": 1}
     return given | options | changed
 
 
@@ -74,11 +77,11 @@ def test_byte_order(function, name):
 @every_argument
 def test_shape(function, name):
     shape = ARRAYS[function][name]
-    # T, N, C and H are read off x and h_0: where those are wrong another argument does not fit them
-    match = named("[a-z_0]+" if name in {"x", "h_0"} else name)
+    # T, N, C and H are read off x and weight_hh: where those are wrong another argument does not fit them
+    match = named("[a-z_0]+" if name in {"x", "weight_hh"} else name)
     for axis, length in enumerate(shape):
         for wrong in (length - 1, length + 1, 0):
-            if (name == "h_0" and axis == 0) or (axis, wrong) == (0, 0):
+            if (axis, wrong) == (0, 0):
                 continue
             changed = np.zeros((*shape[:axis], wrong, *shape[axis + 1 :]), np.float32)
             refused(function, ValueError, match, **{name: changed})
@@ -88,7 +91,7 @@ def test_shape(function, name):
 def test_number_of_dimensions(function, name):
     shape = ARRAYS[function][name]
     for wrong in [(1, *shape), shape[1:], (int(np.prod(shape)),), ()]:
-        if wrong != shape:
+        if wrong != shape and not (name in STATES and wrong == (1, *shape)):  # as a module has them
             refused(function, ValueError, named(name), **{name: np.zeros(wrong, np.float32)})
 
 
@@ -129,7 +132,7 @@ def test_not_an_array(function, name, wrong):
         getattr(native, function)(**given)
 
 
-OPTIONAL = ["bias_ih", "bias_hh", "gates", "c", "c_0", "c_n", "dy", "dh_n", "dc_n", *ASKED]
+OPTIONAL = ["h_0", "h_n", "bias_ih", "bias_hh", "gates", "c", "c_0", "c_n", "dy", "dh_n", "dc_n", *ASKED]
 
 
 @pytest.mark.parametrize(("function", "name"), [pair for pair in ARGUMENTS if pair[1] not in OPTIONAL])
@@ -139,27 +142,81 @@ def test_none_for_an_array_that_is_needed(function, name):
         getattr(native, function)(**given)
 
 
+# T = 4, N = 3: packed arguments as R = 8 rows
 SIZES = {
-    "increasing": [2, 3, 3, 3],
-    "negative": [3, 2, 1, -1],
-    "too large": [4, 3, 2, 1],
+    "increasing": [2, 3, 2, 1],
+    "negative": [3, 3, 3, -1],
+    "too large": [4, 2, 1, 1],
     "huge": [2**62, 3, 2, 1],
 }
+PACKED = np.array([3, 2, 2, 1])
+PER_STEP = {"x": C, "y": H, "dy": H, "dx": C}
+
+
+def packed(function, **changed):
+    """A valid call of the LSTM with packed sequences, but for what is changed."""
+    names = ARRAYS[function].keys()
+    given = {name: np.zeros((8, size), np.float32) for name, size in PER_STEP.items() if name in names}
+    given |= {"gates": np.zeros((8, 4, H), np.float32), "c": np.zeros((3 + 8, H), np.float32)}
+    if function == "backward":
+        given |= {"dgates": np.zeros((8, 4, H), np.float32)}
+        given |= {name: np.zeros((8, H), np.float32) for name in ("dh", "dc")}
+    return arguments(function, **(given | {"batch_sizes": PACKED, "order": np.array([2, 0, 1])} | changed))
+
+
+def packed_refused(function, error, match, **changed):
+    with pytest.raises(error, match=match):
+        getattr(native, function)(**packed(function, **changed))
+
+
+@both
+def test_the_packed_call_that_the_others_spoil_is_valid(function):
+    getattr(native, function)(**packed(function))
+    getattr(native, function)(**packed(function, order=None))
 
 
 @both
 @pytest.mark.parametrize("sizes", SIZES.values(), ids=SIZES)
 def test_batch_sizes_values(function, sizes):
-    refused(function, ValueError, named("batch_sizes"), batch_sizes=np.array(sizes))
+    # N is read off them: where that is wrong another argument does not fit them
+    packed_refused(function, ValueError, named("[a-z_]+"), batch_sizes=np.array(sizes))
 
 
 @both
-def test_batch_sizes_form(function):
+def test_packed_shapes(function):
+    for name in PER_STEP.keys() & ARRAYS[function].keys():
+        for wrong in ((7, PER_STEP[name]), (9, PER_STEP[name]), (T, N, PER_STEP[name])):
+            match = named("[a-z]+" if name == "x" else name)
+            packed_refused(function, ValueError, match, **{name: np.zeros(wrong, np.float32)})
+    for name in ("gates", "c"):
+        packed_refused(function, ValueError, named(name), **{name: np.zeros(SHAPES[name], np.float32)})
+
+
+@both
+def test_order(function):
+    for wrong in ([0, 1, 1], [0, 1, 3], [-1, 0, 1], [2**62, 0, 1], [0, 1], [0, 1, 2, 3]):
+        packed_refused(function, ValueError, named("order"), order=np.array(wrong))
+    refused(function, ValueError, named("order") + "None without batch_sizes", order=np.array([0, 1, 2]))
+    packed_refused(function, ValueError, named("lengths") + "None with", lengths=np.array([1, 2, 3]))
+
+
+@both
+def test_lengths(function):
+    for wrong in ([4, 5, 0], [-1, 4, 4], [2**62, 1, 1], [4, 4], [4, 4, 4, 4]):
+        refused(function, ValueError, named("lengths"), lengths=np.array(wrong))
+
+
+@both
+def test_form_of_what_is_said_of_lengths(function):
     good = np.array([3, 2, 1, 1])
-    for wrong in (good[:-1], good[None], np.array([*good, 1]), np.array([3, 0, 2, 0, 1, 0, 1, 0])[::2]):
-        refused(function, ValueError, named("batch_sizes"), batch_sizes=wrong)
+    for wrong in (good[None], np.array([3, 0, 2, 0, 1, 0, 1, 0])[::2]):
+        packed_refused(function, ValueError, named("batch_sizes"), batch_sizes=wrong)
     for dtype in (np.int32, np.uint64, np.float32, bool):
-        refused(function, TypeError, named("batch_sizes") + "dtype int64", batch_sizes=good.astype(dtype))
+        packed_refused(
+            function, TypeError, named("batch_sizes") + "dtype int64", batch_sizes=good.astype(dtype)
+        )
+        packed_refused(function, TypeError, named("order") + "dtype int64", order=np.arange(3).astype(dtype))
+        refused(function, TypeError, named("lengths") + "dtype int64", lengths=np.arange(3).astype(dtype))
 
 
 @both
@@ -183,30 +240,30 @@ def test_tape_in_part():
     refused("backward", ValueError, named("gates, c"), gates=None, c=None)
 
 
-@pytest.mark.parametrize(("function", "name"), [("forward", "c_0"), ("forward", "c_n"), ("backward", "c_0")])
-def test_lstm_without_its_cell(function, name):
-    refused(function, ValueError, named(name), **{name: None})
+def test_lstm_without_its_cell():
+    refused("forward", ValueError, named("c_n"), c_n=None)
 
 
 def rnn(function, **changed):
     """A valid call of the plain RNN, but for what is changed."""
     given = {name: a[:H] if name.startswith(("weight", "bias", "dweight", "dbias")) else a
              for name, a in arguments(function).items() if isinstance(a, np.ndarray)}  # fmt: skip
-    given |= {name: None for name in ("c_0", "c_n", "gates", "c", "dc_n", "dc_0") if name in given}
+    given |= {"dgates": np.zeros((T, N, 1, H), np.float32)} if function == "backward" else {}
+    given |= {name: None for name in ("c_0", "c_n", "gates", "c", "dc_n", "dc_0", "dc") if name in given}
     return {**arguments(function), **given, "cell": "rnn", **changed}
 
 
 @both
 def test_plain_rnn_with_what_only_the_lstm_has(function):
     getattr(native, function)(**rnn(function))
-    for name in {"c_0", "c_n", "gates", "c", "dc_n", "dc_0"} & ARRAYS[function].keys():
+    for name in {"c_0", "c_n", "gates", "c", "dc_n", "dc_0", "dc"} & ARRAYS[function].keys():
         changed = rnn(function, **{name: np.zeros(ARRAYS[function][name], np.float32)})
         with pytest.raises(ValueError, match=rf"^[a-z_, 0]*\b{name}\b[a-z_, 0]*: expected"):
             getattr(native, function)(**changed)
 
 
 def test_hidden_size_of_nothing():
-    refused("forward", ValueError, named("h_0"), h_0=np.zeros((N, 0), np.float32))
+    refused("forward", ValueError, named("weight_hh"), weight_hh=np.zeros((0, 0), np.float32))
 
 
 def test_strides_of_zero_and_below_are_read_right():

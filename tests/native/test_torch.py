@@ -15,7 +15,8 @@ def run(case, wrap):
     made = case.forward() | case.backward(case.forward())
     arrays = {name: np.full_like(a, np.nan) for name, a in made.items()} | case.inputs | case.upstream
     given = {name: wrap(a) for name, a in arrays.items()}
-    options = {"batch_sizes": wrap(case.batch_sizes), "reverse": case.reverse, "threads": 2}
+    ranking = {name: None if a is None else wrap(a) for name, a in case.ranking.items()}
+    options = {**ranking, "reverse": case.reverse, "threads": 2}
     for function, names in ((native.forward, FORWARD), (native.backward, BACKWARD)):
         function(case.cell, **{name: given[name] for name in names}, **options)
     return {name: arrays[name] for name in made}, made
@@ -36,7 +37,7 @@ def test_views_of_tensors():
     out = {name: torch.full(a.shape, torch.nan, dtype=torch.float64) for name, a in expected.items()}
     given = {name: torch.from_numpy(a) for name, a in case.inputs.items()} | {"x": x}
     given |= out | {"y": y[:, :, case.H : 2 * case.H]}
-    options = {"batch_sizes": None, "reverse": False, "threads": 1}
+    options = {**case.ranking, "reverse": False, "threads": 1}
     native.forward("lstm", **{name: given[name] for name in FORWARD}, **options)
     assert_same_bits({name: given[name].numpy() for name in expected}, expected)
     assert y[:, :, : case.H].isnan().all()

@@ -1,7 +1,8 @@
-"""``undertow bench``: this machine's speed against torch.nn.LSTM, a readable table."""
+"""``undertow bench``: this machine's speed against torch.nn.LSTM and others, readable tables."""
 
 import json
 import platform
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,47 +12,102 @@ from undertow import __version__
 from undertow.app.errors import UserError
 
 if TYPE_CHECKING:
-    from undertow.app.speed import Shape, Timing
+    from undertow.app.speed import Contestant, Shape, Timing
 
 
 def bench(
     full: Annotated[bool, typer.Option("--full", help="All shapes of the project's table: minutes.")] = False,
     threads: Annotated[str, typer.Option(help="Thread counts to measure with, such as 1,2.")] = "",
-    repeats: Annotated[int, typer.Option(min=1, help="Pairs of timings for each row.")] = 7,
+    repeats: Annotated[int, typer.Option(min=1, help="Rounds of timings for each row.")] = 7,
+    peers: Annotated[
+        bool,
+        typer.Option("--peers", help="Also ONNX Runtime and OpenVINO, if installed, and the onnx package."),
+    ] = False,
+    memory: Annotated[bool, typer.Option("--memory", help="Also the peak memory of training.")] = False,
     output: Annotated[Path | None, typer.Option(help="Write the figures to this JSON file too.")] = None,
 ) -> None:
     """Measure this machine's speed against torch.nn.LSTM, inference and training, one shape at a time."""
     import torch
     from rich.console import Console
 
-    from undertow.app import speed
+    from undertow.app import bench_view, speed
 
     if output and not output.parent.is_dir():
         raise UserError(f"--output: there is no folder {output.parent}")
     counts = thread_counts(threads) or [torch.get_num_threads()]
+    check_kernels()
+    if memory:
+        check_memory()
+    shapes = speed.FULL if full else speed.QUICK
     console = Console()
     console.print(f"{machine()}, torch {torch.__version__}, float32", highlight=False)
     timings: list[Timing] = []
-    for count in counts:
-        table, before = empty_table(count), len(timings)
-        for shape in speed.FULL if full else speed.QUICK:
-            with console.status(f"{shape}, {count} threads"):
-                both = [measure(shape, training, count, repeats) for training in (False, True)]
-            timings += both
-            table.add_row(str(shape), *cells(both[0]), *cells(both[1]))
-        console.print(table)
-        console.print(summary(timings[before:]), highlight=False)
+    peaks: list[dict[str, Any]] = []
+    with ExitStack() as until_done:
+        others = contestants(peers, until_done)
+        for count in counts:
+            before = len(timings)
+            for shape in shapes:
+                for training in (False, True):
+                    with console.status(f"{shape}, {count} threads"):
+                        timings.append(measure(shape, training, count, repeats, others))
+            for line in bench_view.speeds(timings[before:]):
+                console.print(line, highlight=False)
+    if memory:
+        for shape in shapes:
+            with console.status(f"{shape}, memory"):
+                peaks.append(training_memory(shape, counts[-1]))
+        console.print(bench_view.memory(peaks))
     if output:
-        output.write_text(json.dumps(as_json(timings), indent=1) + "\n")
+        output.write_text(json.dumps(as_json(timings, peaks), indent=1) + "\n")
 
 
-def measure(shape: "Shape", training: bool, threads: int, repeats: int) -> "Timing":
+def check_kernels() -> None:
+    from undertow import hardware
+
+    try:
+        hardware.fma_peak(1, 1e-6)
+    except ModuleNotFoundError:
+        raise UserError("bench: the C++ kernels were not built, so there is nothing to measure") from None
+
+
+def check_memory() -> None:
+    from undertow.app import memory
+
+    if not memory.available():
+        raise UserError("--memory: only Linux says how much memory a process took at its peak")
+
+
+def contestants(peers: bool, until_done: ExitStack) -> "list[Contestant]":
+    """Who competes beside ours and nn.LSTM; what they hold is given back with ``until_done``."""
+    from undertow.app import tuned
+
+    others: list[Contestant] = [until_done.enter_context(tuned.Tuned())] if tuned.available() else []
+    if peers:
+        from undertow.app.peers import available
+
+        found = available()
+        if not found:
+            raise UserError("--peers: pip install onnx, and onnxruntime or openvino or both")
+        others += found
+    return others
+
+
+def measure(
+    shape: "Shape", training: bool, threads: int, repeats: int, others: "list[Contestant]"
+) -> "Timing":
     from undertow.app import speed
 
     try:
-        return speed.compare(shape, training, threads, repeats)
+        return speed.compare(shape, training, threads, repeats, others=others)
     except AssertionError as wrong:
         raise UserError(f"{shape}: {wrong}") from None
+
+
+def training_memory(shape: "Shape", threads: int) -> dict[str, Any]:
+    from undertow.app.memory import training_peaks
+
+    return {"shape": str(shape), "threads": threads, "bytes": training_peaks(shape, threads)}
 
 
 def thread_counts(text: str) -> list[int]:
@@ -64,62 +120,30 @@ def thread_counts(text: str) -> list[int]:
     return counts
 
 
-def empty_table(threads: int) -> Any:
-    from rich.table import Table
-
-    title = "1 thread" if threads == 1 else f"{threads} threads"
-    table = Table(title=title, title_justify="left", box=None, padding=(0, 1, 0, 0))
-    table.add_column("N,T,C,H")
-    for kind in ("inference", "training"):
-        for heading in (kind, "nn.LSTM", "ratio"):
-            table.add_column(heading, justify="right", no_wrap=True)
-    return table
-
-
-def cells(timing: "Timing") -> tuple[str, str, str]:
-    low, ratio, high = timing.ratio
-    style = "green" if low > 1 else "red" if high < 1 else "yellow"
-    return (
-        duration(timing.ours[1]),
-        duration(timing.theirs[1]),
-        f"[{style}]{ratio:.2f}[/] [dim]({low:.1f}-{high:.1f})[/]",
-    )
-
-
-def duration(seconds: float) -> str:
-    for unit, size in (("s", 1.0), ("ms", 1e-3)):
-        if seconds >= size:
-            return f"{seconds / size:.3g} {unit}"
-    return f"{seconds * 1e6:.3g} µs"
-
-
-def summary(timings: list["Timing"]) -> str:
-    from statistics import geometric_mean
-
-    def mean(training: bool) -> str:
-        ratios = [t.ratio[1] for t in timings if t.training == training]
-        return f"{geometric_mean(ratios):.2f} times as fast, slowest row {min(ratios):.2f}"
-
-    return f"Geometric mean: inference {mean(False)}; training {mean(True)}.\nIn brackets: quartiles.\n"
-
-
-def as_json(timings: list["Timing"]) -> dict[str, Any]:
+def as_json(timings: list["Timing"], memory: list[dict[str, Any]]) -> dict[str, Any]:
     import torch
 
-    rows = [
-        {
-            "shape": str(t.shape),
-            "training": t.training,
-            "threads": t.threads,
-            "seconds": t.ours,
-            "seconds_nn": t.theirs,
-            "ratio": t.ratio,
-            "gflops": t.gflops,
-        }
-        for t in timings
-    ]
     versions = {"undertow": __version__, "torch": torch.__version__, "python": platform.python_version()}
-    return {"machine": machine(), "versions": versions, "rows": rows}
+    figures = {"machine": machine(), "versions": versions, "rows": [row(t) for t in timings]}
+    return figures | ({"training_memory": memory} if memory else {})
+
+
+def row(timing: "Timing") -> dict[str, Any]:
+    others = dict(timing.others)
+    nn = others.pop("nn.LSTM")
+    return {
+        "shape": str(timing.shape),
+        "training": timing.training,
+        "threads": timing.threads,
+        "seconds": timing.ours,
+        "seconds_nn": nn.seconds,
+        "ratio": nn.ratio,
+        "gflops": [timing.flops / seconds / 1e9 for seconds in (timing.ours[1], nn.seconds[1])],
+        "peak_gflops": timing.peak / 1e9,
+        "of_peak": timing.of_peak,
+        "handover_ns": timing.handover * 1e9,
+        "others": {name: {"seconds": other.seconds, "ratio": other.ratio} for name, other in others.items()},
+    }
 
 
 def machine() -> str:

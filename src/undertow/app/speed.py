@@ -1,19 +1,30 @@
-"""Speed of ``undertow.LSTM`` against ``torch.nn.LSTM``: validate, then time, the two by turns.
+"""Speed of ``undertow.LSTM`` against ``torch.nn.LSTM`` and others: validate, then time, all by turns.
 
 A machine that others use too is never twice the same, so the figure that counts is the ratio of two times
-taken one right after the other, its median over the repeats, and how far the repeats lie apart.
+taken one right after the other, its median over the repeats, and how far the repeats lie apart. What the
+processor gives meanwhile is measured along with them.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from statistics import median, quantiles
-from time import perf_counter
-from typing import Any
+from time import perf_counter, sleep
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 import undertow
+
+Results = dict[str, Tensor]
+Spread = tuple[float, float, float]  # lower quartile, median, upper quartile
+
+# Where a process of our own, started there with -m, finds this very package.
+HOME = Path(__file__).parents[2]
+
+# OpenMP's threads spin for some 8 ms after their last work; those of another process would fight with them.
+PAUSE = 0.015
 
 
 @dataclass(frozen=True)
@@ -62,51 +73,126 @@ FULL = [
 
 
 @dataclass(frozen=True)
-class Timing:
-    """Seconds a call, median and quartiles, and nn.LSTM's time over ours, likewise."""
+class Task:
+    """What everyone is to do: inference or training of one shape, with these parameters and this input."""
 
     shape: Shape
     training: bool
     threads: int
-    ours: tuple[float, float, float]
-    theirs: tuple[float, float, float]
-    ratio: tuple[float, float, float]
+    weights: Results  # a state_dict of nn.LSTM
+    x: Tensor  # [T,N,C]
 
     @property
-    def gflops(self) -> tuple[float, float]:
-        """GFLOP/s of ours and theirs."""
-        work = self.shape.flops * (3 if self.training else 1) / 1e9
-        return work / self.ours[1], work / self.theirs[1]
+    def flops(self) -> float:
+        return self.shape.flops * (3 if self.training else 1)
 
 
-def compare(shape: Shape, training: bool, threads: int, repeats: int = 7, at_least: float = 0.02) -> Timing:
-    """Time one shape. Raises AssertionError, and times nothing, where the results differ from nn.LSTM's.
+class Contestant(Protocol):
+    """One who can do tasks and be timed at them."""
 
-    Each repeat calls each module as often as fills ``at_least`` seconds.
+    name: str
+    trains: bool  # or does inference alone
+
+    def prepare(self, task: Task) -> Results:
+        """Get ready for this task. What comes of it: y, h_n, c_n and, training, gradients by name."""
+
+    def seconds(self, count: int) -> float:
+        """One call's share of the time that ``count`` calls take, after one that is not counted."""
+
+
+class Module:
+    """A torch module in this process."""
+
+    trains = True
+
+    def __init__(self, name: str, kind: type[torch.nn.LSTM]) -> None:
+        self.name = name
+        self._kind = kind
+        self._call: Callable[[], Any]
+
+    def prepare(self, task: Task) -> Results:
+        torch.set_num_threads(task.threads)
+        module = make(self._kind, task.shape)
+        module.load_state_dict(task.weights)
+        y, (h_n, c_n) = call(module, task.x, False)()
+        self._call = call(module, task.x, task.training)
+        return {"y": y, "h_n": h_n, "c_n": c_n} | (self._call() if task.training else {})
+
+    def seconds(self, count: int) -> float:
+        return seconds(self._call, count)
+
+
+@dataclass(frozen=True)
+class Against:
+    """Another's seconds a call, and its time over ours."""
+
+    seconds: Spread
+    ratio: Spread
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Our seconds a call, those of others, and what the machine could do meanwhile."""
+
+    shape: Shape
+    training: bool
+    threads: int
+    ours: Spread
+    others: dict[str, Against]  # by name, nn.LSTM the first
+    flops: float  # of a call
+    peak: float  # flops a second of as many threads that do multiply-adds alone
+    handover: float  # seconds for a cache line from core to core
+
+    @property
+    def of_peak(self) -> float:
+        """The part of the peak that ours reaches; 0 where there is no peak."""
+        return self.flops / self.ours[1] / self.peak if self.peak else 0.0
+
+
+def compare(
+    shape: Shape,
+    training: bool,
+    threads: int,
+    repeats: int = 7,
+    at_least: float = 0.02,
+    others: Sequence[Contestant] = (),
+) -> Timing:
+    """Time one shape. Raises AssertionError, and times nothing, where results differ from nn.LSTM's.
+
+    Each repeat calls each contestant as often as fills ``at_least`` seconds. ``others`` compete beside ours
+    and nn.LSTM.
     """
     before = torch.get_num_threads()
-    torch.set_num_threads(threads)
+    rivals = [other for other in others if other.trains or not training]
+    everyone = [Module("undertow", undertow.LSTM), Module("nn.LSTM", torch.nn.LSTM), *rivals]
+    task = make_task(shape, training, threads)
     try:
-        ours, theirs = modules(shape)
-        x = torch.randn(shape.T, shape.N, shape.C, generator=torch.Generator().manual_seed(1))
-        validate(ours, theirs, x, training)
-        calls = [call(module, x, training) for module in (ours, theirs)]
-        return timed(shape, training, threads, calls, repeats, at_least)
+        validate(everyone, task)
+        times, machine = timed(everyone, threads, repeats, at_least)
     finally:
         torch.set_num_threads(before)
+    ours, *theirs = zip(*times, strict=True)
+    others_by_name = {
+        other.name: Against(spread(them), spread([b / a for a, b in zip(ours, them, strict=True)]))
+        for other, them in zip(everyone[1:], theirs, strict=True)
+    }
+    return Timing(shape, training, threads, spread(ours), others_by_name, task.flops, *machine)
 
 
-def modules(shape: Shape) -> tuple[torch.nn.Module, torch.nn.Module]:
-    """Ours and torch's, with the same parameters."""
-    sizes = (shape.C, shape.H, shape.num_layers)
-    ours = undertow.LSTM(*sizes, bidirectional=shape.bidirectional)
-    theirs = torch.nn.LSTM(*sizes, bidirectional=shape.bidirectional)
-    theirs.load_state_dict(ours.state_dict())
-    return ours, theirs
+def make(kind: type[torch.nn.LSTM], shape: Shape) -> torch.nn.LSTM:
+    return kind(shape.C, shape.H, shape.num_layers, bidirectional=shape.bidirectional)
 
 
-def call(module: torch.nn.Module, x: Tensor, training: bool) -> Callable[[], Any]:
-    """What is timed: a forward pass, or forward and backward with gradients of parameters and input."""
+def make_task(shape: Shape, training: bool, threads: int) -> Task:
+    """The same parameters and input each time."""
+    with torch.random.fork_rng([]):
+        torch.manual_seed(1)
+        weights = make(torch.nn.LSTM, shape).state_dict()
+        return Task(shape, training, threads, weights, torch.randn(shape.T, shape.N, shape.C))
+
+
+def call(module: torch.nn.LSTM, x: Tensor, training: bool) -> Callable[[], Any]:
+    """What is timed: a forward pass, or forward and backward with all gradients there are."""
     if not training:
 
         def forward() -> Any:
@@ -114,51 +200,63 @@ def call(module: torch.nn.Module, x: Tensor, training: bool) -> Callable[[], Any
                 return module(x)
 
         return forward
-    leaf = x.clone().requires_grad_()
-    with torch.no_grad():
-        dy = torch.ones_like(module(x)[0])
+    D = 2 if module.bidirectional else 1
+    dy = torch.ones(*x.shape[:2], module.hidden_size * D)
+    states = torch.zeros(module.num_layers * D, x.shape[1], module.hidden_size)
+    leaves = {"input": x.clone(), "h_0": states, "c_0": states.clone()}
+    for leaf in leaves.values():
+        leaf.requires_grad_()
 
-    def step() -> dict[str, Tensor]:
+    def step() -> Results:
         module.zero_grad()
-        leaf.grad = None
-        y, _ = module(leaf)
+        for leaf in leaves.values():
+            leaf.grad = None
+        y, _ = module(leaves["input"], (leaves["h_0"], leaves["c_0"]))
         y.backward(dy)
-        grads = {name: p.grad for name, p in module.named_parameters() if p.grad is not None}
-        return grads | {"input": leaf.grad} if leaf.grad is not None else grads
+        inputs = dict(module.named_parameters()) | leaves
+        return {name: t.grad for name, t in inputs.items() if t.grad is not None}
 
     return step
 
 
-def validate(ours: torch.nn.Module, theirs: torch.nn.Module, x: Tensor, training: bool) -> None:
-    """Outputs within 1e-5, gradients within 1e-4 of the largest: float32 sums of up to 1e5 terms."""
-    (y, (h, c)), (y_, (h_, c_)) = call(ours, x, False)(), call(theirs, x, False)()
-    for name, a, b in (("y", y, y_), ("h_n", h, h_), ("c_n", c, c_)):
-        same(name, a, b, 1e-5)
-    if training:
-        got, expected = call(ours, x, True)(), call(theirs, x, True)()
-        for name in expected:
-            same(f"gradient of {name}", got[name], expected[name], 1e-4)
+def validate(everyone: Sequence[Contestant], task: Task) -> None:
+    """All get ready, and their results agree with those of nn.LSTM, the second.
+
+    Outputs within 1e-5, gradients within 1e-4 of the largest: float32 sums of up to 1e5 terms.
+    """
+    ours, reference, *others = everyone
+    expected = reference.prepare(task)
+    for each in (ours, *others):
+        got = each.prepare(task)
+        for name, right in expected.items():
+            output = name in ("y", "h_n", "c_n")
+            what = f"{each.name}: {name}" if output else f"{each.name}: gradient of {name}"
+            same(what, got[name], right, 1e-5 if output else 1e-4)
 
 
-def same(name: str, a: Tensor, b: Tensor, tolerance: float) -> None:
+def same(what: str, a: Tensor, b: Tensor, tolerance: float) -> None:
     difference = ((a - b).abs().max() / b.abs().max().clamp_min(1e-30)).item()
     if not difference <= tolerance:
-        raise AssertionError(f"{name} differs from nn.LSTM's by {difference:.1e} of the largest: not timed")
+        raise AssertionError(f"{what} differs from nn.LSTM's by {difference:.1e} of the largest: not timed")
 
 
 def timed(
-    shape: Shape,
-    training: bool,
-    threads: int,
-    calls: list[Callable[[], Any]],
-    repeats: int,
-    at_least: float,
-) -> Timing:
-    counts = [max(1, int(at_least / seconds(f, 1))) for f in calls]
-    pairs = [tuple(map(seconds, calls, counts)) for _ in range(repeats)]
-    ours, theirs = zip(*pairs, strict=True)
-    ratios = [b / a for a, b in pairs]
-    return Timing(shape, training, threads, spread(ours), spread(theirs), spread(ratios))
+    everyone: Sequence[Contestant], threads: int, repeats: int, at_least: float
+) -> tuple[list[tuple[float, ...]], tuple[float, float]]:
+    """Seconds a call, of everyone for each repeat; and the machine's peak and handover, medians over them."""
+    counts = [max(1, int(at_least / turn(each, 1))) for each in everyone]
+    times, machine = [], []
+    for _ in range(repeats):
+        sleep(PAUSE)
+        machine.append((undertow.hardware.fma_peak(threads) * 1e9, undertow.hardware.handover()))
+        times.append(tuple(map(turn, everyone, counts)))
+    peaks, handovers = zip(*machine, strict=True)
+    return times, (median(peaks), median(handovers))
+
+
+def turn(contestant: Contestant, count: int) -> float:
+    sleep(PAUSE)
+    return contestant.seconds(count)
 
 
 def seconds(f: Callable[[], Any], count: int) -> float:
@@ -170,7 +268,8 @@ def seconds(f: Callable[[], Any], count: int) -> float:
     return (perf_counter() - start) / count
 
 
-def spread(values: Any) -> tuple[float, float, float]:
-    """Lower quartile, median, upper quartile."""
-    low, _, high = quantiles(values, n=4) if len(values) > 1 else (values[0],) * 3
-    return low, median(values), high
+def spread(values: Any) -> Spread:
+    if len(values) < 3:  # between two, quartiles would lie outside both
+        return min(values), median(values), max(values)
+    low, middle, high = quantiles(values, n=4)
+    return low, middle, high

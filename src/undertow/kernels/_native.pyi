@@ -9,25 +9,27 @@ Cell = Literal["lstm", "rnn"]
 def forward(
     cell: Cell,
     x: Array,
-    h_0: Array,
+    h_0: Array | None,
     c_0: Array | None,
     weight_ih: Array,
     weight_hh: Array,
     bias_ih: Array | None,
     bias_hh: Array | None,
     y: Array,
-    h_n: Array,
+    h_n: Array | None,
     c_n: Array | None,
     gates: Array | None,
     c: Array | None,
+    lengths: Array | None,
     batch_sizes: Array | None,
+    order: Array | None,
     reverse: bool,
     threads: int,
 ) -> None: ...
 def backward(
     cell: Cell,
     x: Array,
-    h_0: Array,
+    h_0: Array | None,
     c_0: Array | None,
     weight_ih: Array,
     weight_hh: Array,
@@ -43,7 +45,12 @@ def backward(
     dweight_ih: Array | None,
     dweight_hh: Array | None,
     dbias: Array | None,
+    dgates: Array | None,
+    dh: Array | None,
+    dc: Array | None,
+    lengths: Array | None,
     batch_sizes: Array | None,
+    order: Array | None,
     reverse: bool,
     threads: int,
 ) -> None: ...
@@ -54,3 +61,5 @@ def pooled(count: int, wide: bool) -> Any: ...
 def release_scratch() -> None: ...
 def sigmoid(x: Array, y: Array) -> None: ...
 def tanh(x: Array, y: Array) -> None: ...
+def fma_peak(threads: int, seconds: float) -> float: ...
+def handover(rounds: int) -> float: ...

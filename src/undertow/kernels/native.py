@@ -12,11 +12,16 @@ there are none.
 ``pooled(count, wide)`` is a torch tensor [count], float64 if ``wide`` else float32, not initialised, whose
 memory keeps its pages when the tensor dies and serves the next of about that size; ``release_scratch()``
 gives all such memory that is not in use, and the kernels' own, back to the system.
+
+``fma_peak(threads, seconds)`` in flops a second, and ``handover(rounds)`` in seconds, measure the machine:
+see undertow.hardware.
 """
 
 from undertow.kernels._native import (
     backward,
+    fma_peak,
     forward,
+    handover,
     isa,
     isa_levels,
     pooled,
@@ -28,7 +33,9 @@ from undertow.kernels._native import (
 
 __all__ = [
     "backward",
+    "fma_peak",
     "forward",
+    "handover",
     "isa",
     "isa_levels",
     "pooled",

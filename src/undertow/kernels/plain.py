@@ -4,13 +4,119 @@ Slow and general: any device, dtype and transform that torch's own operations kn
 double backward. ``ops`` says when this path serves. The equations are those of ``equations``.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.functional import linear, pad
 
+from undertow.layout import N_GATES
+
 States = tuple[Tensor, ...]
+
+
+@dataclass(frozen=True)
+class Steps:
+    """An LSTM layer at every step, one direction, in torch tensors that know how they came about.
+
+    In the order of time for both directions: entry t of the gates belongs to time t, h and c have the initial
+    state at 0 and at t+1 what the step at time t made. All are zero past a sequence's own end.
+    """
+
+    gates: Tensor  # [T,N,4,H], after the activation, in the order i, f, g, o
+    h: Tensor  # [T+1,N,R]
+    c: Tensor  # [T+1,N,H]
+    mask: Tensor  # bool [T,N], where there is data
+    other: "Steps | None" = None
+
+    @property
+    def i(self) -> Tensor:
+        """Input gate, [T,N,H]; so f the forget gate, g the input modulation and o the output gate."""
+        return self.gates[..., 0, :]
+
+    @property
+    def f(self) -> Tensor:
+        return self.gates[..., 1, :]
+
+    @property
+    def g(self) -> Tensor:
+        return self.gates[..., 2, :]
+
+    @property
+    def o(self) -> Tensor:
+        return self.gates[..., 3, :]
+
+    @property
+    def reverse(self) -> "Steps":
+        """The other direction. Raises AttributeError where there is none."""
+        if self.other is None:
+            raise AttributeError("reverse: the layer has one direction")
+        return self.other
+
+
+def layer(
+    cell: str,
+    x: Tensor,
+    states: Sequence[Tensor],
+    weights: Sequence[Sequence[Any]],
+    lengths: Tensor | None = None,
+    batch_sizes: Tensor | None = None,
+    order: Tensor | None = None,
+    nonlinearity: str = "tanh",
+    steps: list[Steps] | None = None,
+) -> States:
+    """One layer, arguments and results as in ``ops.layer``; of an LSTM, ``steps`` receives its Steps.
+
+    Raises ValueError for lengths outside 0..T.
+    """
+    N, packed = x.shape[1], batch_sizes is not None
+    if batch_sizes is not None:
+        N = int(batch_sizes[0])
+        live = torch.arange(N) < batch_sizes.unsqueeze(1)  # [T,N]
+        rows = live.view(-1).nonzero().squeeze(1).to(x.device)  # where the packed rows lie in [T*N]
+        x = x.new_zeros(live.numel(), x.shape[1]).index_copy(0, rows, x).view(*live.shape, x.shape[1])
+    elif lengths is not None:
+        check_lengths(lengths, x.shape[0])
+        order = lengths.argsort(descending=True, stable=True)
+        batch_sizes = (lengths.unsqueeze(0) > torch.arange(x.shape[0]).unsqueeze(1)).sum(1)
+        x = x.index_select(1, order.to(x.device))
+    if not states:
+        H, R = weights[0][0].shape[0] // N_GATES[cell], weights[0][1].shape[1]
+        states = [x.new_zeros(len(weights), N, size) for size in (R, H)[: 2 if cell == "lstm" else 1]]
+    starts = states
+    if order is not None:
+        states = [s.index_select(1, order.to(x.device)) for s in states]
+
+    found: list[States] = []
+    inside: list[States] | None = None if steps is None else []
+    for d, each in enumerate(weights):
+        start = [s[d] for s in states]
+        if cell == "lstm":
+            found.append(lstm(x, *start, *each, reverse=d == 1, batch_sizes=batch_sizes, inside=inside))
+        else:
+            found.append(
+                rnn(x, *start, *each[:4], nonlinearity=nonlinearity, reverse=d == 1, batch_sizes=batch_sizes)
+            )
+    ys, *ends = zip(*found, strict=True)
+    y, finals = torch.cat(ys, dim=2), [torch.stack(s) for s in ends]
+
+    if order is not None:
+        inverse = order.argsort().to(x.device)
+        finals = [s.index_select(1, inverse) for s in finals]
+        y = y if packed else y.index_select(1, inverse)
+    if steps is not None and inside is not None:
+        steps.append(_steps(starts, ys, inside, batch_sizes, order))
+    if packed:
+        y = y.reshape(-1, y.shape[2]).index_select(0, rows)
+    return y, *finals
+
+
+def check_lengths(lengths: Tensor, T: int) -> None:
+    """Raises ValueError for lengths outside 0..T."""
+    if lengths.numel() and not 0 <= int(lengths.min()) <= int(lengths.max()) <= T:
+        raise ValueError(f"lengths: expected values between 0 and T = {T}, got {lengths.tolist()}")
 
 
 def lstm(
@@ -25,19 +131,28 @@ def lstm(
     *,
     reverse: bool = False,
     batch_sizes: Tensor | None = None,
+    inside: list[States] | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """One layer, one direction; arguments and results as in ``ops.lstm``.
+    """One layer, one direction: x [T,N,C], h_0 [N,R], c_0 [N,H] -> y [T,N,R], h_n, c_n.
+
+    batch_sizes int64 [T] on the CPU, non-increasing: how many sequences, counted from the first, are active
+    at step t. ``reverse`` goes from each sequence's end to its start. ``inside`` receives c_t [T,N,H] and the
+    gates [T,N,4,H], zero where a sequence is not active.
 
     c_t = i ⊙ g + f ⊙ c_{t-1};  h_t = o ⊙ tanh(c_t), with a projection h_t = W_hr (o ⊙ tanh(c_t))
     """
 
-    def step(pre_x: Tensor, h: Tensor, c: Tensor) -> States:
+    def step(pre_x: Tensor, h: Tensor, c: Tensor) -> tuple[States, States]:
         i, f, g, o = (pre_x + linear(h, weight_hh, bias_hh)).chunk(4, dim=-1)  # each [n,H]
-        c = i.sigmoid() * g.tanh() + f.sigmoid() * c
-        h = o.sigmoid() * c.tanh()
-        return h if weight_hr is None else linear(h, weight_hr), c
+        i, f, g, o = i.sigmoid(), f.sigmoid(), g.tanh(), o.sigmoid()
+        c = i * g + f * c
+        h = o * c.tanh()
+        h = h if weight_hr is None else linear(h, weight_hr)
+        return (h, c), (h,) if inside is None else (h, c, torch.stack((i, f, g, o), dim=1))
 
-    y, (h_n, c_n) = _unroll(step, linear(x, weight_ih, bias_ih), (h_0, c_0), reverse, batch_sizes)
+    (y, *seen), (h_n, c_n) = _unroll(step, linear(x, weight_ih, bias_ih), (h_0, c_0), reverse, batch_sizes)
+    if inside is not None:
+        inside.append(tuple(seen))
     return y, h_n, c_n
 
 
@@ -56,31 +171,59 @@ def rnn(
     """One layer, one direction: h_t = φ(W x_t + U h_{t-1} + b), φ tanh or relu."""
     phi = {"tanh": torch.tanh, "relu": torch.relu}[nonlinearity]
 
-    def step(pre_x: Tensor, h: Tensor) -> States:
-        return (phi(pre_x + linear(h, weight_hh, bias_hh)),)  # [n,H]
+    def step(pre_x: Tensor, h: Tensor) -> tuple[States, States]:
+        states = (phi(pre_x + linear(h, weight_hh, bias_hh)),)  # [n,H]
+        return states, states
 
-    y, (h_n,) = _unroll(step, linear(x, weight_ih, bias_ih), (h_0,), reverse, batch_sizes)
+    (y,), (h_n,) = _unroll(step, linear(x, weight_ih, bias_ih), (h_0,), reverse, batch_sizes)
     return y, h_n
 
 
 def _unroll(
-    step: Callable[..., States], pre_x: Tensor, states: States, reverse: bool, batch_sizes: Tensor | None
-) -> tuple[Tensor, States]:
-    """Apply ``step`` to pre_x [T,N,G*H] along time; ``states`` [N,·] keep their rows where n < N are active.
+    step: Callable[..., tuple[States, States]],
+    pre_x: Tensor,
+    states: States,
+    reverse: bool,
+    batch_sizes: Tensor | None,
+) -> tuple[list[Tensor], States]:
+    """Apply ``step`` to pre_x [T,N,G*H] along time -> what it gives beside the states, [T,N,...], and those.
 
-    So a sequence that has ended holds its last state, and one that has not begun (reverse) its first.
+    ``states`` [N,·] keep their rows where n < N are active. So a sequence that has ended holds its last
+    state, and one that has not begun (reverse) its first.
     """
     T, N = pre_x.shape[:2]
     active = [N] * T if batch_sizes is None else batch_sizes.tolist()
     inputs = pre_x.unbind(0)  # one node in the graph; indexing by t would cost a [T,N,·] gradient per step
-    y: list[Tensor] = [pre_x] * T
+    given: list[States] = [()] * T
     for t in reversed(range(T)) if reverse else range(T):
         n = active[t]
         if n == N:
-            states = step(inputs[t], *states)
-            y[t] = states[0]
+            states, given[t] = step(inputs[t], *states)
         else:
-            new = step(inputs[t][:n], *(s[:n] for s in states))
-            y[t] = pad(new[0], (0, 0, 0, N - n))
+            new, some = step(inputs[t][:n], *(s[:n] for s in states))
+            given[t] = tuple(pad(a, (0, 0) * (a.dim() - 1) + (0, N - n)) for a in some)
             states = tuple(torch.cat((a, b[n:])) for a, b in zip(new, states, strict=True))
-    return torch.stack(y), states
+    return [torch.stack(each) for each in zip(*given, strict=True)], states
+
+
+def _steps(
+    starts: Sequence[Tensor],
+    ys: Sequence[Tensor],
+    inside: Sequence[States],
+    batch_sizes: Tensor | None,
+    order: Tensor | None,
+) -> Steps:
+    """Of h_0 and c_0 [D,N,·] and, in the order of ranks, y, c and the gates [T,N,...] of each way."""
+    T, N = ys[0].shape[:2]
+    mask = torch.ones(T, N, dtype=torch.bool)
+    if batch_sizes is not None:
+        mask = torch.arange(N) < batch_sizes.unsqueeze(1)
+    inverse = torch.arange(N) if order is None else order.argsort()
+    mask, inverse = mask.index_select(1, inverse).to(ys[0].device), inverse.to(ys[0].device)
+    found = None
+    for d in reversed(range(len(ys))):
+        h, c, gates = (a.index_select(1, inverse) for a in (ys[d], *inside[d]))
+        h, c = (torch.cat((s[d].unsqueeze(0), a)) for s, a in zip(starts, (h, c), strict=True))
+        found = Steps(gates, h, c, mask, found)
+    assert found is not None
+    return found

@@ -1,8 +1,8 @@
 """undertow: the LSTM you can see through, at full speed.
 
 Public names are loaded on first use, so that ``import undertow`` needs neither torch nor the
-command line and stays fast. ``LSTM``, ``RNN``, ``convert`` and ``trace`` need torch; ``equations``,
-``flow`` and ``problems`` need NumPy alone.
+command line and stays fast. ``LSTM``, ``RNN``, ``convert``, ``trace`` and ``FlowMonitor`` need
+torch; ``plots`` needs matplotlib; ``equations``, ``flow`` and ``problems`` need NumPy alone.
 """
 
 from importlib import import_module
@@ -12,8 +12,10 @@ if TYPE_CHECKING:
     from undertow import equations as equations
     from undertow import flow as flow
     from undertow import hardware as hardware
+    from undertow import plots as plots
     from undertow import problems as problems
     from undertow.conversion import convert as convert
+    from undertow.monitor import FlowMonitor as FlowMonitor
     from undertow.nn import LSTM as LSTM
     from undertow.nn import RNN as RNN
     from undertow.tracing import load_trace as load_trace
@@ -23,6 +25,7 @@ __version__ = "0.1.0"
 
 # public name -> module that defines it; a module's own name stands for the module itself
 _PUBLIC = {
+    "FlowMonitor": "undertow.monitor",
     "LSTM": "undertow.nn",
     "RNN": "undertow.nn",
     "convert": "undertow.conversion",
@@ -30,10 +33,12 @@ _PUBLIC = {
     "flow": "undertow.flow",
     "hardware": "undertow.hardware",
     "load_trace": "undertow.tracing",
+    "plots": "undertow.plots",
     "problems": "undertow.problems",
     "trace": "undertow.tracing",
 }
 __all__ = [
+    "FlowMonitor",
     "LSTM",
     "RNN",
     "__version__",
@@ -42,6 +47,7 @@ __all__ = [
     "flow",
     "hardware",
     "load_trace",
+    "plots",
     "problems",
     "trace",
 ]

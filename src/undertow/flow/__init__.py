@@ -10,7 +10,7 @@ Everything here is computed from what a forward pass left behind, a ``Tape`` (or
    back-propagation and finite differences give too. ``cell_product`` is what it says about c alone.
 
 And what people ask of them: ``gradient_norms`` by step, ``gradient_by_lag``, ``memory_horizon``,
-``lyapunov`` exponents, ``gate_saturation`` and ``unit_health``.
+``lyapunov`` exponents, ``gate_saturation`` and ``unit_health``; all of it in a few numbers: ``summary``.
 
     >>> import numpy as np
     >>> from undertow import equations, flow
@@ -50,6 +50,7 @@ from undertow.flow.lags import (
     memory_horizon,
 )
 from undertow.flow.lyapunov import Lyapunov, lyapunov
+from undertow.flow.summary import Summary, last_error, summary
 from undertow.flow.units import GateSaturation, UnitHealth, gate_saturation, unit_health
 
 __all__ = [
@@ -61,6 +62,7 @@ __all__ = [
     "Lyapunov",
     "MemoryHorizon",
     "StepTerms",
+    "Summary",
     "UnitHealth",
     "carousel",
     "cell_product",
@@ -68,11 +70,13 @@ __all__ = [
     "gate_saturation",
     "gradient_by_lag",
     "gradient_norms",
+    "last_error",
     "lyapunov",
     "memory_horizon",
     "state_jacobian",
     "state_product",
     "step_terms",
+    "summary",
     "textbook_chain",
     "unit_health",
 ]

@@ -99,7 +99,8 @@ def gradient_by_lag(
         """The gradients by lag, and the logarithms of their norms."""
         with np.errstate(over="ignore", under="ignore"):
             true = np.ldexp(d, scales)
-        log_norms = _log(np.linalg.norm(d, axis=-1)) + scales[..., 0] * np.log(2)
+        mantissa, exponent = np.frexp(np.linalg.norm(d, axis=-1))  # so that a halving is one exactly
+        log_norms = _log(mantissa) + (scales[..., 0] + exponent) * np.log(2)
         return by_lag(steps, index, true), by_lag(steps, index, log_norms)
 
     dh_by_lag, log_dh_norm = scaled(dhs)
@@ -133,10 +134,10 @@ def memory_horizon(gradients: GradientByLag, fractions: Sequence[float] = (1 / n
     for fraction in given:
         if not 0 < fraction < 1:
             raise ValueError(f"fractions: expected numbers between 0 and 1, got {fraction}")
-    h, h_units = _first_lags(gradients.log_dh_norm, given), _first_lags(_log(gradients.dh), given)
+    h, h_units = first_lags(gradients.log_dh_norm, given), first_lags(_log(gradients.dh), given)
     if gradients.log_dc_norm is None or gradients.dc is None:
         return MemoryHorizon(given, h, h_units, None, None)
-    c, c_units = _first_lags(gradients.log_dc_norm, given), _first_lags(_log(gradients.dc), given)
+    c, c_units = first_lags(gradients.log_dc_norm, given), first_lags(_log(gradients.dc), given)
     return MemoryHorizon(given, h, h_units, c, c_units)
 
 
@@ -221,7 +222,7 @@ def _growth(log_norms: Array) -> Array:
         return np.diff(log_norms, axis=0)
 
 
-def _first_lags(log_size: Array, fractions: tuple[float, ...]) -> Array:
+def first_lags(log_size: Array, fractions: tuple[float, ...]) -> Array:
     """The first lag at which log_size [L+1,*] is down by log fraction: [F,*]."""
     start = log_size[0]
     with np.errstate(invalid="ignore"):

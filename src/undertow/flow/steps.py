@@ -18,6 +18,7 @@ Array = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
 Index = npt.NDArray[np.int64]
 Exponent = npt.NDArray[np.int32]  # of two
+_BLOCK = 1 << 12  # entries of an array of a block of steps, 32 KiB: larger ones leave the cache
 
 
 def check_between(t: int, s: int | None, T: int) -> tuple[int, int]:
@@ -55,6 +56,7 @@ class Recorded:
         self.last: Index = self.first + lengths  # last state, [N]
         k = np.arange(T)[:, None]
         self.alive: Mask = (self.first <= k) & (k < self.last)  # [T, N], whether a step was taken
+        self.even = bool(self.alive.all())
 
     def between(self, t: int, s: int | None) -> tuple[int, int]:
         """``check_between`` of this tape's states."""
@@ -77,6 +79,8 @@ class Recorded:
 
     def live(self, entries: npt.NDArray[Any], t: int) -> Array:
         """``entries`` [S,N,*] of the steps from state t on, in float64, zero where no step was taken."""
+        if self.even:
+            return np.asarray(entries, dtype=np.float64)
         mask = self.alive[t : t + len(entries)]
         mask = mask.reshape(*mask.shape, *[1] * (entries.ndim - 2))
         return np.asarray(np.where(mask, entries, 0), dtype=np.float64)
@@ -99,7 +103,7 @@ class Recorded:
 
     def where_alive(self, k: int, new: Array, old: Array) -> Array:
         """``new`` [N,*,*] where a sequence takes step k, else ``old``: a state only carried."""
-        return np.where(self.alive[k, :, None, None], new, old)
+        return new if self.even else np.where(self.alive[k, :, None, None], new, old)
 
     def or_identity(self, t: int, J: Array) -> Array:
         """J [S,N,D,D] of the steps from state t on, the identity where no step was taken."""
@@ -125,7 +129,19 @@ class LSTMSteps(Recorded):
         self.lstm = tape
         self.U = np.asarray(weight_hh, dtype=np.float64)
         check_shape("weight_hh", self.U, N_GATES["lstm"] * self.H, self.H)
+        self.U_pull = np.asfortranarray(self.U)  # for few rows BLAS is up to twice as fast along columns
         self.D = 2 * self.H
+        self._block = range(0)  # the steps whose partials are held
+        self._held: list[Partials] = []
+
+    def at(self, k: int) -> Partials:
+        """Those of step k alone, [N,1,H] each. Made a block of steps at a time: some 20 calls of NumPy."""
+        if k not in self._block:
+            size = max(1, _BLOCK // max(1, self.N * self.H))
+            self._block = range(k // size * size, min((k // size + 1) * size, self.T))
+            held = self.partials(self._block.start, self._block.stop)
+            self._held = list(map(Partials._make, zip(*(a[:, :, None] for a in held), strict=True)))
+        return self._held[k - self._block.start]
 
     def partials(self, t: int, s: int) -> Partials:
         """Those of the steps from t to s, all zero where no step was taken."""
@@ -150,8 +166,8 @@ class LSTMSteps(Recorded):
 
     def push(self, k: int, v: Array) -> Array:
         """J v of step k, from state k to k+1: v [N,R,2H], R vectors for each sequence. O(N R H²)."""
-        p = Partials(*(a[0, :, None] for a in self.partials(k, k + 1)))
-        v_h, v_c = np.split(v, 2, axis=-1)
+        p = self.at(k)
+        v_h, v_c = v[..., : self.H], v[..., self.H :]
         i, f, g, o = np.split(times(v_h, self.U.T), 4, axis=-1)  # [N, R, H] each, before the activation
         c = p.i * i + p.f * f + p.g * g + p.keep * v_c
         h = p.o * o + p.out * c
@@ -159,16 +175,23 @@ class LSTMSteps(Recorded):
 
     def pull(self, k: int, v: Array, through_o: bool = True) -> Array:
         """Jᵀ v of step k, from state k+1 to k; without ``through_o`` nothing flows back through o_t."""
-        p = Partials(*(a[0, :, None] for a in self.partials(k, k + 1)))
-        v_h, v_c = np.split(v, 2, axis=-1)
-        c = v_c + p.out * v_h
-        pre = np.concatenate([p.i * c, p.f * c, p.g * c, through_o * p.o * v_h], axis=-1)  # [N, R, 4H]
-        return self.where_alive(k, np.concatenate([times(pre, self.U), p.keep * c], axis=-1), v)
+        p, H = self.at(k), self.H
+        v_h = v[..., :H]
+        c = p.out * v_h
+        c += v[..., H:]
+        pre = np.empty((*v.shape[:-1], 4, H))  # before the activation; written in place: small calls cost
+        for gate_, partial in enumerate((p.i, p.f, p.g)):
+            np.multiply(partial, c, out=pre[..., gate_, :])
+        np.multiply(p.o if through_o else 0 * p.o, v_h, out=pre[..., 3, :])
+        found = np.empty(v.shape)
+        found[..., :H] = times(pre.reshape(*v.shape[:-1], 4 * H), self.U_pull)
+        np.multiply(p.keep, c, out=found[..., H:])
+        return self.where_alive(k, found, v)
 
     def fold_h_into_c(self, t: int, v: Array) -> Array:
         """Gradients v [N,R,2H] of (h_t, c_t) -> of c_t, which acts through h_t too: [N,R,H]."""
-        v_h, v_c = np.split(v, 2, axis=-1)
-        return np.asarray(v_h * self.out(t, t + 1)[0, :, None] + v_c)
+        v_h, v_c = v[..., : self.H], v[..., self.H :]
+        return np.asarray(v_h * self.at(t - 1).out + v_c if t else v_c)
 
     def jacobians(self, t: int, s: int) -> Array:
         """J of the steps from t to s as matrices, [s-t,N,2H,2H]."""
@@ -190,6 +213,7 @@ class RNNSteps(Recorded):
         super().__init__(tape)
         self.U = np.asarray(weight_hh, dtype=np.float64)
         check_shape("weight_hh", self.U, self.H, self.H)
+        self.U_pull = np.asfortranarray(self.U)
         self.D = self.H
 
     def slope(self, t: int, s: int) -> Array:
@@ -202,7 +226,7 @@ class RNNSteps(Recorded):
 
     def pull(self, k: int, v: Array, through_o: bool = True) -> Array:
         """Jᵀ v of step k, from state k+1 to k. The plain RNN has no output gate to leave out."""
-        return self.where_alive(k, times(self.slope(k, k + 1)[0, :, None] * v, self.U), v)
+        return self.where_alive(k, times(self.slope(k, k + 1)[0, :, None] * v, self.U_pull), v)
 
     def jacobians(self, t: int, s: int) -> Array:
         """J = diag(1−h_t²) U of the steps from t to s, [s-t,N,H,H]."""
@@ -227,14 +251,18 @@ def backward(
     """Gradients v [N,R,D], given at each sequence's state ``starts`` [N], pulled back to state 0.
 
     Yields, for t from the latest start down to 0, (t, u, e): at state t the gradients are u·2^e, u [N,R,D]
-    with entries of at most 1 and e [N]. Scaling by powers of two is exact, and keeps products over any
-    number of steps from under- and overflowing. A sequence is zero until its start is reached.
+    and e [N]. Every fourth step u's entries are brought to at most 1: scaling by powers of two is exact, and
+    keeps products over any number of steps from under- and overflowing. A sequence is zero until its start
+    is reached.
     """
     u, e = np.zeros(v.shape), np.zeros(len(v), dtype=np.int32)
+    begins = set(starts.tolist())
     for t in range(int(starts.max(initial=0)), -1, -1):
-        u = np.where((starts == t)[:, None, None], v, u)
-        shift = np.frexp(np.abs(u).max(axis=(1, 2), initial=0))[1]
-        u, e = np.ldexp(u, -shift[:, None, None]), e + shift
+        if t in begins:
+            u = np.where((starts == t)[:, None, None], v, u)
+        if t in begins or t % 4 == 0:
+            shift = np.frexp(np.abs(u).max(axis=(1, 2), initial=0))[1]
+            u, e = np.ldexp(u, -shift[:, None, None]), e + shift
         yield t, u, e
         if t:
             u = steps.pull(t - 1, u, through_o)

@@ -1,0 +1,213 @@
+"""How far back a layer remembers, in numbers that can be followed over training."""
+
+import statistics
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+
+import numpy as np
+import numpy.typing as npt
+
+from undertow.flow.jacobians import carousel
+from undertow.flow.lags import GradientByLag, first_lags
+from undertow.flow.steps import Array, Index, LSTMSteps, Mask, Recorded, RNNSteps, steps_of, times
+from undertow.layout import check_shape, unpack
+from undertow.tape import RNNTape, Tape
+
+
+@dataclass(frozen=True)
+class Summary:
+    """One layer in one direction. x is c for an LSTM and h for a plain RNN; None where that has no such thing.
+
+    Medians are over sequences. States are counted in the order of processing, from a sequence's initial
+    state 0; s is its last state that the error reaches directly or from later layers.
+    """
+
+    lags: float  # median of s: how far back there was to look
+
+    # 1. the carousel, along the cell alone
+    f_mean: float | None  # f over all steps, sequences and units: ∂c_t/∂c_{t−1} with the gates held fixed
+    f_low: float | None  # its 10 % quantile
+    f_median: float | None
+    f_high: float | None  # its 90 % quantile
+    carousel_log: float | None  # median of ½ log mean_units (Π f_t)², the whole sequence's product; 0: all kept
+
+    # 2. one step: ∂c_t/∂c_{t−1} by its four terms, A_t; of a plain RNN ∂h_t/∂h_{t−1}
+    step_norm: float  # √(mean_t ‖A_t‖²/H), Frobenius; 1 where a step keeps a gradient's size
+    step_from_1: float  # √(mean_t ‖A_t − I‖²/H); 0 where a step changes nothing
+
+    # 3. the whole state: the true gradient of E_s, the error at state s alone
+    horizon_e: float  # median lag k at which ‖∂E_s/∂x_{s−k}‖ is down to 1/e of lag 0's; inf: nowhere
+    horizon_1pct: float  # the same for 1 %
+    growth: float  # median of (log ‖∂E_s/∂x_{s−k}‖ − log ‖∂E_s/∂x_s‖)/k, per step back: below 0 it fades;
+    # k is s, or where less than FADED is left the last lag before
+
+    # of the whole error E, as back-propagation had it
+    gradient_first: float  # median ‖∂E/∂x_0‖
+    gradient_last: float  # median ‖∂E/∂x_s‖
+    gradient_ratio: float  # median of the first over the last
+
+    # fractions of steps and units, the thresholds those of gate_saturation
+    i_closed: float | None  # i < 0.1: nothing is written
+    f_closed: float | None  # f < 0.1: forgotten at once
+    f_open: float | None  # f > 0.9: kept
+    o_closed: float | None  # o < 0.1: nothing is shown
+
+
+LOW, HIGH = 0.1, 0.9  # as good as closed, as good as open: gate_saturation's
+FADED = 1e-30  # of a gradient's norm at lag 0
+NAMES = tuple(field.name for field in fields(Summary))
+
+
+def summary(
+    tape: Tape | RNNTape,
+    weight_hh: npt.ArrayLike,
+    by_lag: GradientByLag,
+    dh: npt.ArrayLike,
+    dc: npt.ArrayLike | None = None,
+) -> Summary:
+    """The ``Summary`` of a recorded pass and of the gradients that back-propagation gave its states.
+
+    dh and, LSTM only, dc [T+1,N,H] are ∂E/∂h_t and ∂E/∂c_t as ``Gradients`` has them; ``by_lag`` is
+    ``gradient_by_lag`` of what ``last_error`` finds in them. weight_hh [4H,H] or [H,H]. NaN where there is
+    nothing to say: no step, or no gradient that reaches the layer.
+
+    The norms of 2 are estimates by one random vector z of ±1 for each step and sequence, always the same:
+    the mean of ‖A z‖² is ‖A‖² (Hutchinson 1990). O(T N H²) in time: vector products, no matrix is formed.
+    Raises ValueError naming the argument that does not fit.
+    """
+    steps = steps_of(tape, weight_hh)
+    gradients = _of_state(steps, dh, dc)[..., -steps.H :]
+    s, each, lags = by_lag.s, np.arange(steps.N), by_lag.s - steps.first
+    log_norm = by_lag.log_dh_norm if by_lag.log_dc_norm is None else by_lag.log_dc_norm
+    with np.errstate(all="ignore"):  # a network that has diverged is full of inf and NaN
+        horizon_e, horizon_1pct = first_lags(log_norm, (1 / np.e, 0.01))
+        first, last = (np.linalg.norm(d, axis=-1) for d in (gradients[0], gradients[s, each]))
+        norm, from_1 = _step_norms(steps)
+        return Summary(
+            lags=_median(lags),
+            **_gates(steps),
+            step_norm=norm,
+            step_from_1=from_1,
+            horizon_e=_median(horizon_e),
+            horizon_1pct=_median(horizon_1pct),
+            growth=_median(_growth(log_norm)),
+            gradient_first=_median(first),
+            gradient_last=_median(last),
+            gradient_ratio=_median(first / last),
+        )
+
+
+def last_error(
+    tape: Tape | RNNTape, dh: npt.ArrayLike, dc: npt.ArrayLike | None = None
+) -> tuple[Index, Array, Array | None]:
+    """(s, ∂E_s/∂h_s, ∂E_s/∂c_s): the last state of each sequence that has a gradient; for ``gradient_by_lag``.
+
+    dh, dc [T+1,N,H] as in ``summary`` -> s [N] and [N,H] each, the last what reached c_s beside h_s, None for
+    a plain RNN. What stands at s is the error's own gradient: nothing comes from later. Where no state has a
+    gradient s is the sequence's last, and both are zero. Raises ValueError as ``summary``.
+    """
+    steps = Recorded(tape)
+    gradients = _of_state(steps, dh, dc)
+    t, each = np.arange(steps.T + 1)[:, None], np.arange(steps.N)
+    reached = (steps.first <= t) & (t <= steps.last) & (gradients != 0).any(axis=-1)
+    s = np.where(reached.any(axis=0), reached.cumsum(axis=0).argmax(axis=0), steps.last)
+    own = gradients[s, each]
+    if not isinstance(tape, Tape):
+        return s, own, None
+    return s, own[:, : steps.H], own[:, steps.H :] - _out(steps, tape, s) * own[:, : steps.H]
+
+
+def _of_state(steps: Recorded, dh: npt.ArrayLike, dc: npt.ArrayLike | None) -> Array:
+    """∂E/∂(h,c) [T+1,N,2H], of a plain RNN ∂E/∂h [T+1,N,H]; checked."""
+    lstm = isinstance(steps.tape, Tape)
+    if lstm != (dc is not None):
+        raise ValueError(f"dc: expected {'an array' if lstm else 'None for a plain RNN, which has no cell'}")
+    given = {"dh": np.asarray(dh)} | ({"dc": np.asarray(dc)} if lstm else {})
+    for name, gradient in given.items():
+        check_shape(name, gradient, *steps.tape.h.shape)
+    return np.concatenate(list(given.values()), axis=-1, dtype=np.float64)
+
+
+def _out(steps: Recorded, tape: Tape, s: Index) -> Array:
+    """∂h_s/∂c_s with o_s held fixed, of each sequence's state s: [N,H]; zero at the initial one."""
+    made, each = s > steps.first, np.arange(steps.N)
+    if not steps.T:
+        return np.zeros((steps.N, steps.H))
+    o = np.asarray(unpack(tape.gates[np.where(made, s - 1, 0), each])[3], dtype=np.float64)
+    return np.where(made[:, None], o * (1 - np.tanh(tape.c[s, each]) ** 2), 0)
+
+
+def _growth(log_norm: Array) -> Array:
+    """Per step back, down to FADED of lag 0: [N]. Further down a float32 could not follow."""
+    log_norm = log_norm - log_norm[0]
+    lags = np.arange(len(log_norm))[:, None]
+    there = log_norm >= np.log(FADED)  # not where NaN
+    k = np.where(there, lags, 0).max(axis=0)
+    return np.asarray(log_norm[k, np.arange(len(k))] / k)
+
+
+def _step_norms(steps: LSTMSteps | RNNSteps) -> tuple[float, float]:
+    """``step_norm`` and ``step_from_1``, over all steps of all sequences."""
+    squares, apart, count = 0.0, 0.0, steps.alive.sum() * steps.H
+    for t, z, Az in _probed(steps):
+        live = steps.alive[t : t + len(z), :, None]
+        squares += float((Az**2 * live).sum())
+        apart += float(((Az - z) ** 2 * live).sum())
+    return float(np.sqrt(squares / count)), float(np.sqrt(apart / count))
+
+
+def _probed(steps: LSTMSteps | RNNSteps) -> Iterator[tuple[int, Array, Array]]:
+    """(t, z, A z) for block after block of S steps from state t on: [S,N,H], A a step from x to x, z of ±1."""
+    rng = np.random.default_rng(0)
+    size = max(1, (1 << 13) // max(1, steps.N * steps.H))
+    out = np.zeros((1, steps.N, steps.H))  # of the state before: the initial one was made by no o
+    for t in range(0, steps.T, size):
+        s = min(t + size, steps.T)
+        z = rng.integers(0, 2, (s - t, steps.N, steps.H)) * 2.0 - 1
+        if isinstance(steps, RNNSteps):
+            yield t, z, steps.slope(t, s) * times(z, steps.U.T)
+            continue
+        p, H = steps.partials(t, s), steps.H
+        out = np.concatenate([out[-1:], p.out])
+        i, f, g = np.split(times(z * out[:-1], steps.U[: 3 * H].T), 3, axis=-1)
+        yield t, z, p.i * i + p.f * f + p.g * g + p.keep * z
+
+
+def _gates(steps: LSTMSteps | RNNSteps) -> dict[str, float | None]:
+    """What there is to say of an LSTM's gates; of a plain RNN None."""
+    if isinstance(steps, RNNSteps):
+        names = ("f_mean", "f_low", "f_median", "f_high", "carousel_log")
+        return dict.fromkeys((*names, "i_closed", "f_closed", "f_open", "o_closed"))
+    gates = steps.lstm.gates[steps.alive]  # [steps of all sequences, 4, H]
+    i, f, _, o = unpack(gates)
+    low, median, high = _quantiles(f.ravel(), (0.1, 0.5, 0.9))
+    kept = np.logaddexp.reduce(2 * carousel(steps.lstm).log_product(), axis=-1)  # [N], of the sum of squares
+
+    def fraction(true: Mask) -> float:
+        return float(true.mean()) if true.size else float("nan")
+
+    return {
+        "f_mean": float(f.mean(dtype=np.float64)) if f.size else float("nan"),
+        "f_low": low,
+        "f_median": median,
+        "f_high": high,
+        "carousel_log": _median((kept - np.log(steps.H)) / 2),
+        "i_closed": fraction(i < LOW),
+        "f_closed": fraction(f < LOW),
+        "f_open": fraction(f > HIGH),
+        "o_closed": fraction(o < LOW),
+    }
+
+
+def _quantiles(values: Array, at: tuple[float, ...]) -> list[float]:
+    """Those of the nearest rank: np.quantile interpolates, and takes ten times as long."""
+    if not len(values):
+        return [float("nan")] * len(at)
+    ranks = np.round(np.array(at) * (len(values) - 1)).astype(np.int64)
+    return [float(q) for q in np.partition(values, ranks)[ranks]]
+
+
+def _median(values: Array) -> float:
+    """Of those that are numbers; NaN where none is. There are few: np.median would take longer."""
+    numbers = [value for value in values.tolist() if value == value]
+    return statistics.median(numbers) if numbers else float("nan")

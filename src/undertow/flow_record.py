@@ -1,0 +1,59 @@
+"""What a FlowMonitor keeps of each sample, and how it is written to a file. No torch."""
+
+import csv
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+from undertow.flow import Summary
+
+SUMMARY = tuple(field.name for field in fields(Summary))
+
+
+@dataclass(frozen=True)
+class FlowRecord:
+    """One layer and direction at one training step; ``summary`` says what each number is."""
+
+    step: int  # training steps done before: 0 is the network as it was initialised
+    module: str  # as in model.named_modules()
+    layer: int
+    reverse: bool
+    cell: str  # "lstm" or "rnn"
+    summary: Summary
+
+    @property
+    def name(self) -> str:
+        """The layer as torch's parameters call it: lstm.l0, lstm.l0_reverse."""
+        return f"{self.module}.l{self.layer}".lstrip(".") + "_reverse" * self.reverse
+
+    def to_dict(self) -> dict[str, Any]:
+        """Flat, the summary's fields after the others: a row of a table. None where a plain RNN has nothing."""
+        row = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "summary"}
+        return row | asdict(self.summary)
+
+
+COLUMNS = (*(f.name for f in fields(FlowRecord) if f.name != "summary"), *SUMMARY)
+
+
+def save(records: Sequence[FlowRecord], path: str | PathLike[str]) -> None:
+    """A table, .csv or .json. Raises ValueError for another ending, OSError where it cannot be written."""
+    path = Path(path)
+    rows = [record.to_dict() for record in records]
+    if path.suffix == ".csv":
+        with path.open("w", newline="") as file:
+            writer = csv.DictWriter(file, COLUMNS)
+            writer.writeheader()
+            writer.writerows(rows)
+    elif path.suffix == ".json":  # which has neither inf nor NaN
+        strict = [{name: _strict(value) for name, value in row.items()} for row in rows]
+        path.write_text(json.dumps(strict, indent=1, allow_nan=False) + "\n")
+    else:
+        raise ValueError(f"path: expected one that ends in .csv or .json, got {path}")
+
+
+def _strict(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -26,13 +26,15 @@ class _Methods:
     def __init__(self, monitor: "FlowMonitor") -> None:
         super().__init__()
         self.monitor = monitor
+        self._seen = 0  # of the optimiser's steps
 
     def on_train_start(self, trainer: Any, module: Any) -> None:
-        self.monitor.steps = trainer.global_step  # not 0 where training is resumed
+        self.monitor.steps = self._seen = trainer.global_step  # not 0 where training is resumed
 
     def on_train_batch_end(self, trainer: Any, module: Any, *_: Any) -> None:
-        if trainer.global_step == self.monitor.steps:  # gradients are being accumulated
+        if trainer.global_step == self._seen:  # gradients are being accumulated
             return
+        self._seen = trainer.global_step
         from undertow.monitor import scalars
 
         numbers: dict[str, float] = {}

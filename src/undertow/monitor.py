@@ -12,7 +12,7 @@ docs/plots.md has it with Lightning and TensorBoard. ``undertow.flow.Summary`` l
 """
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from os import PathLike
 from typing import Any
 
@@ -124,22 +124,29 @@ class FlowMonitor:
 
     def _records(self, name: str, layers: list[Layer]) -> list[FlowRecord]:
         return [
-            FlowRecord(self.steps, name, k, way.tape.reverse, way.cell, self._summary(way))
+            FlowRecord(self.steps, name, k, way.tape.reverse, way.cell, summary)
             for k, layer in enumerate(layers)
-            for way in layer.directions
+            for way, summary in self._summaries(layer)
         ]
 
-    def _summary(self, way: Layer) -> flow.Summary:
-        """Of a few sequences that have a step at all."""
-        alive = np.flatnonzero(way.lengths)
+    def _summaries(self, layer: Layer) -> Iterator[tuple[Layer, flow.Summary]]:
+        """Of each direction; of a few sequences that have a step at all."""
+        assert isinstance(layer.source, recording.Direction)
+        whole = layer.source.recording
+        places = whole.places
+        alive = np.arange(places.N) if places.lengths is None else np.flatnonzero(places.lengths)
         if not len(alive):
             raise NotRecorded("every sequence was empty")
         chosen = alive[np.linspace(0, len(alive) - 1, min(self.sequences, len(alive))).round().astype(int)]
-        steps, tape = way.source.steps, _of(way.tape, chosen)
-        dh, dc = steps.dh[:, chosen], None if steps.dc is None else steps.dc[:, chosen]
-        with np.errstate(all="ignore"):
-            by_lag = lags.gradient_by_lag(tape, way.source.weights, *flow.last_error(tape, dh, dc))
-        return flow.summary(tape, way.weight_hh, by_lag, dh, dc)
+        part = whole.of(chosen.tolist())
+        if part is not whole:
+            layer, chosen = Layer.of(part.directions()), np.arange(len(chosen))
+        for way in layer.directions:
+            steps, tape = way.source.steps, _of(way.tape, chosen)
+            dh, dc = steps.dh[:, chosen], None if steps.dc is None else steps.dc[:, chosen]
+            with np.errstate(all="ignore"):
+                by_lag = lags.gradient_by_lag(tape, way.source.weights, *flow.last_error(tape, dh, dc))
+            yield way, flow.summary(tape, way.weight_hh, by_lag, dh, dc)
 
     def _miss(self, name: str, reason: str) -> None:
         self.missing[name] = reason

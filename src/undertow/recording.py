@@ -70,6 +70,24 @@ class Recording:
     def directions(self) -> "list[Direction]":
         return [Direction(self, d) for d in range(len(self.weights))]
 
+    def of(self, sequences: Sequence[int]) -> "Recording":
+        """The same of some of the sequences, to be read at their cost alone; itself where lengths differ."""
+        if self.places.lengths is not None:
+            return self
+        found, chosen = Recording(self._step_gradients), torch.as_tensor(sequences)
+
+        def pick(t: Tensor) -> Tensor:
+            return t.index_select(1, chosen)
+
+        found.missing, found.cell, found.weights, found.ragged = None, self.cell, self.weights, self.ragged
+        found.tapes = [tuple(map(pick, tape)) for tape in self.tapes]
+        found.states = [None if s is None else pick(s) for s in self.states]
+        found.x, found.y = Kept("x", pick(self.x.unchecked)), Kept("y", pick(self.y.get()))
+        found._no_gradients = self._no_gradients
+        if self._douts is not None:
+            found._douts = [None if d is None else Kept("a gradient", pick(d.get())) for d in self._douts]
+        return found
+
     @cached_property
     def places(self) -> Places:
         shape = self.x.shape

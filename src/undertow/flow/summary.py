@@ -76,7 +76,7 @@ def summary(
     Raises ValueError naming the argument that does not fit.
     """
     steps = steps_of(tape, weight_hh)
-    gradients = _of_state(steps, dh, dc)[..., -steps.H :]
+    gradients = _gradients(steps, dh, dc)[-1].astype(np.float64)
     s, each, lags = by_lag.s, np.arange(steps.N), by_lag.s - steps.first
     log_norm = by_lag.log_dh_norm if by_lag.log_dc_norm is None else by_lag.log_dc_norm
     with np.errstate(all="ignore"):  # a network that has diverged is full of inf and NaN
@@ -107,25 +107,24 @@ def last_error(
     gradient s is the sequence's last, and both are zero. Raises ValueError as ``summary``.
     """
     steps = Recorded(tape)
-    gradients = _of_state(steps, dh, dc)
+    gradients = _gradients(steps, dh, dc)
     t, each = np.arange(steps.T + 1)[:, None], np.arange(steps.N)
-    reached = (steps.first <= t) & (t <= steps.last) & (gradients != 0).any(axis=-1)
-    s = np.where(reached.any(axis=0), reached.cumsum(axis=0).argmax(axis=0), steps.last)
-    own = gradients[s, each]
-    if not isinstance(tape, Tape):
-        return s, own, None
-    return s, own[:, : steps.H], own[:, steps.H :] - _out(steps, tape, s) * own[:, : steps.H]
+    there = np.logical_or.reduce([(gradient != 0).any(axis=-1) for gradient in gradients])
+    there &= (steps.first <= t) & (t <= steps.last)
+    s = np.where(there.any(axis=0), there.cumsum(axis=0).argmax(axis=0), steps.last)
+    dh_s, *dc_s = (np.asarray(gradient[s, each], dtype=np.float64) for gradient in gradients)
+    return s, dh_s, dc_s[0] - _out(steps, tape, s) * dh_s if isinstance(tape, Tape) else None
 
 
-def _of_state(steps: Recorded, dh: npt.ArrayLike, dc: npt.ArrayLike | None) -> Array:
-    """∂E/∂(h,c) [T+1,N,2H], of a plain RNN ∂E/∂h [T+1,N,H]; checked."""
+def _gradients(steps: Recorded, dh: npt.ArrayLike, dc: npt.ArrayLike | None) -> list[Array]:
+    """dh and, where there is a cell, dc: checked."""
     lstm = isinstance(steps.tape, Tape)
     if lstm != (dc is not None):
         raise ValueError(f"dc: expected {'an array' if lstm else 'None for a plain RNN, which has no cell'}")
     given = {"dh": np.asarray(dh)} | ({"dc": np.asarray(dc)} if lstm else {})
     for name, gradient in given.items():
         check_shape(name, gradient, *steps.tape.h.shape)
-    return np.concatenate(list(given.values()), axis=-1, dtype=np.float64)
+    return list(given.values())
 
 
 def _out(steps: Recorded, tape: Tape, s: Index) -> Array:
@@ -200,11 +199,11 @@ def _gates(steps: LSTMSteps | RNNSteps) -> dict[str, float | None]:
 
 
 def _quantiles(values: Array, at: tuple[float, ...]) -> list[float]:
-    """Those of the nearest rank: np.quantile interpolates, and takes ten times as long."""
+    """Those of the nearest rank: np.quantile interpolates, and takes much longer."""
     if not len(values):
         return [float("nan")] * len(at)
     ranks = np.round(np.array(at) * (len(values) - 1)).astype(np.int64)
-    return [float(q) for q in np.partition(values, ranks)[ranks]]
+    return [float(q) for q in np.sort(values)[ranks]]
 
 
 def _median(values: Array) -> float:

@@ -1,0 +1,146 @@
+"""Gradients by lag: how far an error reaches back, and where the textbook chain leaves the truth."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from undertow import flow
+from undertow.plots.style import (
+    BLUE,
+    COLORS,
+    GREEN,
+    ORANGE,
+    Array,
+    band,
+    check_named,
+    end_labels,
+    guide,
+    last,
+    panel,
+    powers_of_ten,
+    title,
+)
+
+Colors = Mapping[str, str]
+
+
+def gradient_by_lag(
+    gradients: flow.GradientByLag | Mapping[str, flow.GradientByLag],
+    *,
+    ax: Axes | None = None,
+    colors: Colors | None = None,
+) -> tuple[Any, Axes]:
+    """How much of an error's gradient is left k steps back, of its size at lag 0: one network or several by name.
+
+    The true gradient, along every path of the whole state: ‖∂E_s/∂c_{s−k}‖ of an LSTM, ‖∂E_s/∂h_{s−k}‖ of a plain
+    RNN, of ``flow.gradient_by_lag``. Median over sequences, quartiles shaded; dotted 1/e and 1 %. The axis is
+    drawn in powers of ten, so 10⁻⁵⁰⁰ has its place too. ``colors``: by name.
+    """
+    named = check_named("gradients", gradients, flow.GradientByLag)
+    figure, ax = panel(ax)
+    drawn = {}
+    for k, (name, by_lag) in enumerate(named.items()):
+        log_norm = by_lag.log_dh_norm if by_lag.log_dc_norm is None else by_lag.log_dc_norm
+        with np.errstate(invalid="ignore"):  # a gradient that is zero at lag 0
+            relative = (log_norm - log_norm[0]) / np.log(10)
+        drawn[name] = relative, _color(colors, name, k)
+    ends = _lines(ax, drawn)
+    states = {"c" if by_lag.log_dc_norm is not None else "h" for by_lag in named.values()}
+    what = "∂E/∂c" if states == {"c"} else "∂E/∂h" if states == {"h"} else "∂E/∂c, plain RNN ∂E/∂h"
+    title(ax, f"True gradient by lag: ‖{what}‖ of lag 0's".replace("c, plain RNN ∂E/∂h‖", "c‖, plain RNN ‖∂E/∂h‖,"))
+    guide(ax, -np.log10(np.e), "1/e")
+    guide(ax, -2, "1 %")
+    powers_of_ten(ax)
+    end_labels(ax, ends)
+    return figure, ax
+
+
+def three_gradients(
+    departure: flow.Departure, carousel: flow.Carousel, *, ax: Axes | None = None, log: bool = False
+) -> tuple[Any, Axes]:
+    """The three that are called ∂c_s/∂c_{s−k}, by lag k: their Frobenius norms relative to lag 0, the identity's.
+
+    The truth, along every path (``flow.cell_product``); the textbook chain, which is not the derivative; and the
+    carousel, along the cell alone. Of ``flow.departure`` and ``flow.carousel`` of one tape; medians over
+    sequences, quartiles shaded. ``log``: the axis in powers of ten.
+    Raises ValueError where the two are not of one tape.
+    """
+    check_named("departure", departure, flow.Departure)
+    check_named("carousel", carousel, flow.Carousel)
+    if carousel.f.shape[1] != len(departure.s):
+        raise ValueError(f"carousel: expected of {len(departure.s)} sequences, got {carousel.f.shape[1]}")
+    norms = {
+        "truth": (departure.log_true_norm, BLUE),
+        "textbook chain:\nnot the derivative": (departure.log_chain_norm, ORANGE),
+        "carousel": (_carousel_by_lag(departure, carousel), GREEN),
+    }
+    figure, ax = panel(ax)
+    relative = {
+        name: ((norm - norm[0]) / np.log(10) if log else np.exp(norm - norm[0]), color)
+        for name, (norm, color) in norms.items()
+    }
+    ends = _lines(ax, relative)
+    if log:
+        powers_of_ten(ax)
+    else:
+        ax.set_ylim(bottom=0)
+    title(ax, "‖∂c$_s$/∂c$_{s−k}$‖ of lag 0's, by three formulas")
+    end_labels(ax, ends)
+    return figure, ax
+
+
+def departure(
+    departures: flow.Departure | Mapping[str, flow.Departure],
+    *,
+    ax: Axes | None = None,
+    colors: Colors | None = None,
+) -> tuple[Any, Axes]:
+    """By how much the textbook chain, which is not the derivative, departs from the truth, by lag.
+
+    ‖chain − truth‖/‖truth‖ of ``flow.departure``, one network or several by name, from lag 2 on: at 1 the two are
+    equal. Median over sequences, quartiles shaded; dotted 1, where the error is as large as the truth.
+    """
+    named = check_named("departures", departures, flow.Departure)
+    figure, ax = panel(ax)
+    drawn = {}
+    for k, (name, found) in enumerate(named.items()):
+        error = np.where(found.relative_error > 0, found.relative_error, np.nan)
+        error[:2] = np.nan
+        drawn[name] = error, _color(colors, name, k)
+    ax.set_yscale("log")
+    ends = _lines(ax, drawn)
+    guide(ax, 1)
+    title(ax, "Textbook chain, not the derivative: ‖chain − truth‖/‖truth‖")
+    end_labels(ax, ends)
+    return figure, ax
+
+
+def _lines(ax: Axes, named: Mapping[str, tuple[Array, str]]) -> list[tuple[float, float, str, str]]:
+    """A band for each [lag, N], over the lag; where to write their names."""
+    ends = []
+    for name, (values, color) in named.items():
+        lags = np.arange(len(values))
+        end = last(lags, band(ax, lags, values, color))
+        if end is not None and name:
+            ends.append((*end, name, color))
+    ax.set_xlim(0, max(len(values) - 1 for values, _ in named.values()))
+    ax.set_xlabel("lag k: steps back")
+    ax.grid(axis="y", alpha=0.2, lw=0.5)
+    return ends
+
+
+def _carousel_by_lag(departure: flow.Departure, carousel: flow.Carousel) -> Array:
+    """log of the Frobenius norm of Π diag(f) by lag back from each sequence's s, [L+1,N]; NaN as the truth's."""
+    found = np.full_like(departure.log_true_norm, np.nan)
+    for n, s in enumerate(departure.s):
+        logs = carousel.log_products_to(int(s))[::-1, n]  # [s+1,H], by lag
+        norm = np.logaddexp.reduce(2 * logs, axis=-1) / 2
+        there = np.isfinite(departure.log_true_norm[: len(norm), n])
+        found[: len(there), n] = np.where(there, norm[: len(there)], np.nan)
+    return found
+
+
+def _color(colors: Colors | None, name: str, k: int) -> str:
+    return (colors or {}).get(name, COLORS[k % len(COLORS)])

@@ -2,10 +2,10 @@
 
 python benchmarks/monitor.py [--repeats 200] [--every 50] [--threads 2]
 
-An LSTM with a linear head that answers after the last step, trained by Adam. A turn is two training steps: with
-the monitor, one that is sampled and the one after it, which finds the caches as the sample left them; and
-two without. What the sample adds, over ``every`` steps without, is the cost: on a machine that others use, 50
-steps with and 50 without differ by more than it. Both must train to the same bits.
+An LSTM with a linear head that answers after the last step, trained by Adam. A turn is two training steps:
+with the monitor, one that is sampled and the one after it, which finds the caches as the sample left them;
+and two without. What the sample adds, over ``every`` steps without, is the cost: on a machine that others
+use, 50 steps with and 50 without differ by more than it. Both must train to the same bits.
 """
 
 import argparse
@@ -25,7 +25,7 @@ SHAPES = [Shape(32, 100, 16, 64), Shape(64, 100, 32, 128)]
 
 
 class Network(torch.nn.Module):
-    """An LSTM and a linear layer that answers after its last step, to be trained on one batch over and over."""
+    """An LSTM and a linear layer that answers after its last step, trained on one batch over and over."""
 
     def __init__(self, shape: Shape) -> None:
         super().__init__()

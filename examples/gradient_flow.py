@@ -12,25 +12,19 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 import undertow
-from undertow import equations, flow, problems
+from undertow import equations, flow, plots, problems
 
 LAG, HIDDEN_SIZE, BATCH_SIZE, TRAINING_STEPS, WATCHED = 100, 64, 64, 1500, 16
 ADDING = problems.get("adding")
-BLUE, ORANGE, GREEN, PURPLE, INK = "#0072B2", "#D55E00", "#009E73", "#A9579A", "#30343B"
 COLORS = {
-    "plain RNN": ORANGE, "LSTM, torch's start": PURPLE, "LSTM, 4 U": INK, "LSTM, chrono start": GREEN,
-    "LSTM, trained": BLUE,
-}  # fmt: skip
-NUDGES = {
-    "LSTM, trained": 7,
-    "LSTM, chrono start": 1,
-    "LSTM, 4 U": -1,
-    "plain RNN": -4,
-}  # labels that are close
+    "plain RNN": "#D55E00",
+    "LSTM, torch's start": "#B5609A",
+    "LSTM, 4 U": "#30343B",
+    "LSTM, chrono start": "#009E73",
+    "LSTM, trained": "#0072B2",
+}
 
 
 class Network(torch.nn.Module):
@@ -51,7 +45,7 @@ class Flow:
     by_lag: flow.GradientByLag
     horizon: flow.MemoryHorizon
     exponent: float  # the leading Lyapunov exponent, mean over sequences
-    carousel: np.ndarray | None = None  # [lag, N], log of its Frobenius norm; LSTM only
+    carousel: flow.Carousel | None = None  # LSTM only
     departure: flow.Departure | None = None
 
     @property
@@ -73,8 +67,7 @@ def measure(network: Network, x: np.ndarray) -> Flow:
     exponent = flow.lyapunov(tape, U, skip=20).exponents.mean()
     result = Flow(by_lag, flow.memory_horizon(by_lag), float(exponent))
     if is_lstm:
-        log_products = flow.carousel(tape).log_products_to()[::-1]  # [lag, N, H]
-        result.carousel = 0.5 * np.logaddexp.reduce(2 * log_products, axis=-1)
+        result.carousel = flow.carousel(tape)
         result.departure = flow.departure(tape, U)
     return result
 
@@ -113,56 +106,20 @@ def train(network: Network, rng: np.random.Generator) -> float:
         return float((network(x) - target).square().mean())
 
 
-def label(axes: Axes, y: float, text: str, color: str, dy: float = 0) -> None:
-    """A name at the right end of a line, in the line's colour."""
-    axes.annotate(text, (LAG, y), xytext=(6, dy), textcoords="offset points", color=color, va="center")
+def draw(flows: dict[str, Flow], folder: Path) -> None:
+    """How far an error reaches back in each; the three gradients of the trained one; each departure."""
+    folder.mkdir(parents=True, exist_ok=True)
+    figure, ((ax,),) = plots.panels(size=(5, 3.3))
+    plots.gradient_by_lag({name: f.by_lag for name, f in flows.items()}, ax=ax, colors=COLORS)
+    figure.savefig(folder / "gradient-by-lag.png")
 
-
-def figure(panels: int) -> tuple[Figure, list[Axes]]:
-    """A figure and its panels, each over the lag on a logarithmic axis."""
-    made = Figure(figsize=(5.2 * panels + 0.6, 3.7), dpi=120, layout="constrained")
-    all_axes = list(made.subplots(1, panels, squeeze=False)[0])
-    for axes in all_axes:
-        axes.set(yscale="log", xlim=(0, LAG), xlabel="lag: steps back")
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.grid(axis="y", alpha=0.2)
-    return made, all_axes
-
-
-def draw_by_lag(flows: dict[str, Flow], path: Path) -> None:
-    """How far an error reaches back in each network."""
-    made, (axes,) = figure(1)
-    for name, measured in flows.items():
-        axes.plot(measured.size, color=COLORS[name], lw=2)
-        label(axes, measured.size[-1], name, COLORS[name], dy=NUDGES.get(name, 0))
-    axes.set_title("Gradient of the last step's error, relative to lag 0", loc="left", fontsize=10)
-    axes.axhline(0.01, color=INK, lw=0.8, ls=":")
-    made.savefig(path)
-
-
-def draw_three(flows: dict[str, Flow], path: Path) -> None:
-    """Left: the three gradients of the trained network by lag. Right: each textbook chain's departure."""
-    made, (norms, departure) = figure(2)
+    figure, ((norms, departure),) = plots.panels(1, 2, (8.4, 3.1))
     trained = flows["LSTM, trained"]
-    for name, log_norm, color in [
-        ("truth", trained.departure.log_true_norm, BLUE),
-        ("textbook chain", trained.departure.log_chain_norm, ORANGE),
-        ("carousel", trained.carousel, GREEN),
-    ]:
-        size = np.exp(np.median(log_norm - log_norm[0], axis=1))
-        norms.plot(size, color=color, lw=2)
-        label(norms, size[-1], name, color)
-    norms.set(yscale="linear", ylim=(0, 1.02))
-    norms.set_title("LSTM, trained: norm of ∂c_T/∂c_t relative to lag 0", loc="left", fontsize=10)
-    lags = range(2, LAG + 1)  # at lag 1 there is no departure
-    for name, measured in flows.items():
-        if measured.departure is not None:
-            error = np.median(measured.departure.relative_error[2:], axis=1)
-            departure.plot(lags, error, color=COLORS[name], lw=2)
-            label(departure, error[-1], name, COLORS[name])
-    departure.set_title("Textbook chain: ‖chain − truth‖ / ‖truth‖", loc="left", fontsize=10)
-    departure.axhline(1, color=INK, lw=0.8, ls=":")
-    made.savefig(path)
+    plots.three_gradients(trained.departure, trained.carousel, ax=norms)
+    norms.set_title(f"LSTM, trained: {norms.get_title('left')}", loc="left", fontsize=8)
+    departures = {name: f.departure for name, f in flows.items() if f.departure is not None}
+    plots.departure(departures, ax=departure, colors=COLORS)
+    figure.savefig(folder / "three-gradients.png")
 
 
 def report(flows: dict[str, Flow]) -> None:
@@ -171,11 +128,13 @@ def report(flows: dict[str, Flow]) -> None:
         horizon = np.median(f.horizon.h if f.horizon.c is None else f.horizon.c, axis=1)
         print(f"{name}: lag 100 {f.size[-1]:.3g}, horizons {horizon}, Lyapunov {f.exponent:.4f} a step")
         if f.departure is not None:
+            log_products = f.carousel.log_products_to()[::-1]  # [lag, N, H]
+            log_carousel = np.logaddexp.reduce(2 * log_products, axis=-1) / 2
             for lag in (1, 2, 5, 10, 20, 50, 100):
                 d = f.departure
                 error, cosine = np.median(d.relative_error[lag]), np.median(d.cosine[lag])
                 ratio = np.exp(np.median(d.log_chain_norm[lag] - d.log_true_norm[lag]))
-                carousel = np.exp(np.median(f.carousel[lag] - d.log_true_norm[lag]))
+                carousel = np.exp(np.median(log_carousel[lag] - d.log_true_norm[lag]))
                 print(
                     f"  lag {lag}: off by {error:.3g}, cosine {cosine:.3f}, norm {ratio:.3f} of the truth's, "
                     f"the carousel's {carousel:.3f}"
@@ -196,9 +155,7 @@ def main(folder: Path) -> None:
     print(f"mean square error after training: {train(patient, rng):.4f}")
     flows["LSTM, trained"] = measure(patient, x)
     report(flows)
-    folder.mkdir(parents=True, exist_ok=True)
-    draw_by_lag(flows, folder / "gradient-by-lag.png")
-    draw_three(flows, folder / "three-gradients.png")
+    draw(flows, folder)
 
 
 if __name__ == "__main__":

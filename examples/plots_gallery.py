@@ -1,4 +1,4 @@
-"""The figures of docs/plots.md, each by undertow.plots: an LSTM trained on the adding problem, and a plain RNN.
+"""The figures of docs/plots.md, by undertow.plots: an LSTM trained on the adding problem, and others.
 
     python examples/plots_gallery.py [folder for the figures]
 
@@ -78,7 +78,6 @@ def patient(layer: torch.nn.LSTM) -> torch.nn.LSTM:
     return layer
 
 
-
 def figures(network: Network, monitor: undertow.FlowMonitor) -> dict[str, Figure]:
     trained = watch(network)
     start = watch(Network(undertow.LSTM(2, HIDDEN_SIZE)))
@@ -86,7 +85,8 @@ def figures(network: Network, monitor: undertow.FlowMonitor) -> dict[str, Figure
     strong = watch(Network(forgetful(undertow.LSTM(2, HIDDEN_SIZE))))
     layers = {"LSTM, trained": trained, "LSTM, at start": start, "plain RNN": plain}
 
-    keeping = np.argsort(trained.f.mean(axis=(0, 1)))[[-1, 3]]  # one of the units that remember, one that forgets
+    by_f = np.argsort(trained.f.mean(axis=(0, 1)))
+    keeping = by_f[[-1, 3]]  # a unit that remembers, and one that forgets
     found = {
         "gate-maps": plots.gate_maps(trained)[0],
         "gate-lines": plots.gate_lines(trained, keeping)[0],

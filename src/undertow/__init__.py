@@ -38,9 +38,9 @@ _PUBLIC = {
     "trace": "undertow.tracing",
 }
 __all__ = [
-    "FlowMonitor",
     "LSTM",
     "RNN",
+    "FlowMonitor",
     "__version__",
     "convert",
     "equations",

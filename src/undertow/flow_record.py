@@ -31,7 +31,7 @@ class FlowRecord:
         return f"{self.module}.l{self.layer}".lstrip(".") + "_reverse" * self.reverse
 
     def to_dict(self) -> dict[str, Any]:
-        """Flat, the summary's fields after the others: a row of a table. None where a plain RNN has nothing."""
+        """Flat, the summary's fields after the others: a row of a table. None where a plain RNN has none."""
         row = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "summary"}
         return row | asdict(self.summary)
 

@@ -23,16 +23,17 @@ def gradient_by_lag(
     largest become zero in float32, their logarithms −inf.
     """
     first = _first(tape)
-    L, (N, H) = max(1, int((s - first).max(initial=0))), dh.shape
+    L, N = max(1, int((s - first).max(initial=0))), len(dh)
     lag = np.arange(L, -1, -1)[:, None]  # of the states [L+1,1]
     there, state = lag <= s - first, np.maximum(s - lag, 0)  # [L+1,N]
     each = np.arange(N)
 
     def states(array: Array) -> Array:
-        """[T+1,N,H] -> [L+1,N,H], entry L that of s; entry 0 of the tape is every sequence's initial state."""
-        return np.where(there[..., None], array[np.where(lag == s - first, 0, state), each], 0).astype(array.dtype)
+        """[T+1,N,H] -> [L+1,N,H], entry L that of s; the tape's entry 0 is every initial state."""
+        found = array[np.where(lag == s - first, 0, state), each]
+        return np.where(there[..., None], found, 0).astype(array.dtype)
 
-    size = np.abs(dh).max(axis=-1) if dc is None else np.maximum(np.abs(dh).max(axis=-1), np.abs(dc).max(axis=-1))
+    size = np.maximum(np.abs(dh), 0 if dc is None else np.abs(dc)).max(axis=-1)
     exponent = np.frexp(size)[1]  # [N]: lag 0 brought to 1, exactly
     ends = [None if d is None else np.ldexp(d, -exponent[:, None]).astype(tape.h.dtype) for d in (dh, dc)]
     kept: list[Array] = []
@@ -56,7 +57,6 @@ def _run(
     inputs = (x, *starts, *[None] * (2 - len(starts)), W, U)
     cell = "lstm" if isinstance(tape, Tape) else "rnn"
     _, *found = ops.step_gradients(cell, ops.EVEN, inputs, y, tapes, (None, *douts), False)
-    # The kernel writes what each step led to and, first, the initial state's: the last state's is what was given.
     return [None if d is None else d.numpy() for d in found]
 
 

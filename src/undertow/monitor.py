@@ -23,7 +23,7 @@ from undertow import flow, flow_record, lags, recording
 from undertow.flow_record import FlowRecord
 from undertow.layer import Layer, NotRecorded
 from undertow.nn import LSTM, RNN
-from undertow.tape import Array, Lengths, RNNTape, Tape
+from undertow.tape import Lengths, RNNTape, Tape
 from undertow.tracing import Trace, trace
 
 
@@ -88,7 +88,7 @@ class FlowMonitor:
         flow_record.save(self.records, path)
 
     def callback(self) -> Any:
-        """A Callback for Lightning's Trainer, which calls ``step`` and logs each number to the Trainer's loggers.
+        """A Callback for Lightning's Trainer: calls ``step``, logs each number to the Trainer's loggers.
 
         Of the package that has been imported, lightning.pytorch or pytorch_lightning; RuntimeError where
         neither has.

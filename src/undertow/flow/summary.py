@@ -16,7 +16,7 @@ from undertow.tape import RNNTape, Tape
 
 @dataclass(frozen=True)
 class Summary:
-    """One layer in one direction. x is c for an LSTM and h for a plain RNN; None where that has no such thing.
+    """One layer in one direction. x is c for an LSTM, h for a plain RNN; None where that has no such thing.
 
     Medians are over sequences. States are counted in the order of processing, from a sequence's initial
     state 0; s is its last state that the error reaches directly or from later layers.
@@ -29,7 +29,7 @@ class Summary:
     f_low: float | None  # its 10 % quantile
     f_median: float | None
     f_high: float | None  # its 90 % quantile
-    carousel_log: float | None  # median of ½ log mean_units (Π f_t)², the whole sequence's product; 0: all kept
+    carousel_log: float | None  # median of ½ log mean_units (Π f_t)², over all steps; 0: all is kept
 
     # 2. one step: ∂c_t/∂c_{t−1} by its four terms, A_t; of a plain RNN ∂h_t/∂h_{t−1}
     step_norm: float  # √(mean_t ‖A_t‖²/H), Frobenius; 1 where a step keeps a gradient's size
@@ -84,7 +84,7 @@ def summary(
         first, last = (np.linalg.norm(d, axis=-1) for d in (gradients[0], gradients[s, each]))
         norm, from_1 = _step_norms(steps)
         return Summary(
-            lags=_median(lags),
+            lags=_median(lags.astype(np.float64)),
             **_gates(steps),
             step_norm=norm,
             step_from_1=from_1,
@@ -100,7 +100,7 @@ def summary(
 def last_error(
     tape: Tape | RNNTape, dh: npt.ArrayLike, dc: npt.ArrayLike | None = None
 ) -> tuple[Index, Array, Array | None]:
-    """(s, ∂E_s/∂h_s, ∂E_s/∂c_s): the last state of each sequence that has a gradient; for ``gradient_by_lag``.
+    """(s, ∂E_s/∂h_s, ∂E_s/∂c_s) of each sequence's last state that has a gradient, for ``gradient_by_lag``.
 
     dh, dc [T+1,N,H] as in ``summary`` -> s [N] and [N,H] each, the last what reached c_s beside h_s, None for
     a plain RNN. What stands at s is the error's own gradient: nothing comes from later. Where no state has a
@@ -156,13 +156,13 @@ def _step_norms(steps: LSTMSteps | RNNSteps) -> tuple[float, float]:
 
 
 def _probed(steps: LSTMSteps | RNNSteps) -> Iterator[tuple[int, Array, Array]]:
-    """(t, z, A z) for block after block of S steps from state t on: [S,N,H], A a step from x to x, z of ±1."""
+    """(t, z, A z) for block after block of S steps from state t on: [S,N,H]; A a step from x to x, z ±1."""
     rng = np.random.default_rng(0)
     size = max(1, (1 << 13) // max(1, steps.N * steps.H))
     out = np.zeros((1, steps.N, steps.H))  # of the state before: the initial one was made by no o
     for t in range(0, steps.T, size):
         s = min(t + size, steps.T)
-        z = rng.integers(0, 2, (s - t, steps.N, steps.H)) * 2.0 - 1
+        z: Array = rng.choice(np.array([-1.0, 1.0]), (s - t, steps.N, steps.H))
         if isinstance(steps, RNNSteps):
             yield t, z, steps.slope(t, s) * times(z, steps.U.T)
             continue

@@ -1,9 +1,9 @@
 """Figures for papers, of traced layers and of what ``undertow.flow`` says of them. Matplotlib; no torch.
 
-Each function returns (figure, axes); those of one panel draw into ``ax`` where one is given, and ``panels`` makes
-several of them at once. Figures are a column of a paper wide, legible at that size, in Okabe & Ito's colours, which
-colour-blind readers tell apart. Nothing goes through pyplot: no figure stays open and no setting is changed. In a
-notebook, the figure is what a cell shows; anywhere, ``figure.savefig("f.pdf")``.
+Each function returns (figure, axes); those of one panel draw into ``ax`` where one is given, and ``panels``
+makes several of them at once. Figures are a column of a paper wide, legible at that size, in Okabe & Ito's
+colours, which colour-blind readers tell apart. Nothing goes through pyplot: no figure stays open and no
+setting is changed. In a notebook, the figure is what a cell shows; anywhere, ``figure.savefig("f.pdf")``.
 
 Of the three gradients that share a name (docs/gradient-flow.md) each picture says which it shows.
 
@@ -12,8 +12,9 @@ Of the three gradients that share a name (docs/gradient-flow.md) each picture sa
     >>> figure, axes = undertow.plots.gate_maps(trace["lstm"].layers[0])
 
 What a layer did: ``gate_maps``, ``gate_lines``, ``saturation``, ``saturation_bars``. Where gradients go:
-``gradient_by_lag``, ``three_gradients``, ``four_terms``, ``departure``, ``eigenvalues``, ``lyapunov``; and over
-training, ``flow_over_training``. Padding is never drawn. A bad argument raises ValueError or TypeError naming it.
+``gradient_by_lag``, ``three_gradients``, ``four_terms``, ``departure``, ``eigenvalues``, ``lyapunov``; and
+over training, ``flow_over_training``. Padding is never drawn. A bad argument raises ValueError or TypeError
+naming it.
 
 docs/plots.md is the gallery.
 """

@@ -35,17 +35,16 @@ NAMES = {
     "c": "cell c",
     "h": "hidden state h",
 }
+PALE = "#E3E6EA"
 HUES = {"i": GREEN, "f": BLUE, "g": ORANGE, "o": PURPLE, "c": INK, "h": SKY}
 
 
-def gate_maps(
-    layer: Layer, sequence: int = 0, *, units: Sequence[int] | None = None
-) -> tuple[Any, Array]:
+def gate_maps(layer: Layer, sequence: int = 0, *, units: Sequence[int] | None = None) -> tuple[Any, Array]:
     """Gates and cell of one sequence as heat maps, units × time: i, f, g, o and c below each other.
 
-    Of a plain RNN h alone. ``units``: which rows, in this order; None: all. Gates i, f, o are coloured from 0 to
-    1, g from −1 to 1, c and h symmetrically about 0. Padding is left out. Returns the figure and an array of
-    Axes, a panel each. Raises ValueError where there is no such sequence or unit.
+    Of a plain RNN h alone. ``units``: which rows, in this order; None: all. Gates i, f, o are coloured from 0
+    to 1, g from −1 to 1, c and h symmetrically about 0. Padding is left out. Returns the figure and an array
+    of Axes, a panel each. Raises ValueError where there is no such sequence or unit.
     """
     steps, chosen = _of(layer, sequence, units)
     names = [*"ifgoc"] if layer.cell == "lstm" else ["h"]
@@ -58,7 +57,9 @@ def gate_maps(
         image = ax.imshow(values.T, aspect="auto", interpolation="nearest", vmax=reach, **scale)
         ax.spines[:].set_visible(False)
         title(ax, NAMES[name])
-        bar = figure.colorbar(image, ax=ax, pad=0.015, aspect=max(6, 22 * height), ticks=[image.norm.vmin, reach])
+        bar = figure.colorbar(
+            image, ax=ax, pad=0.015, aspect=max(6, 22 * height), ticks=[image.norm.vmin, reach]
+        )
         bar.ax.tick_params(labelsize=points(ax) - 1.5, length=0, colors=INK)
         bar.ax.set_yticklabels([f"{v:.2g}".replace("-", "−") for v in (image.norm.vmin, reach)])
         bar.outline.set_visible(False)
@@ -71,10 +72,10 @@ def gate_maps(
 
 
 def gate_lines(layer: Layer, units: Sequence[int], sequence: int = 0) -> tuple[Any, Array]:
-    """Gates, and below them cell and hidden state, of chosen units over one sequence: a column for each unit.
+    """Gates, and below them cell and hidden state, of chosen units over one sequence: a column each.
 
-    Of a plain RNN h alone. Padding is left out. Returns the figure and an array [2, units] of Axes, of a plain RNN
-    [1, units]. Raises ValueError where there is no such sequence or unit.
+    Of a plain RNN h alone. Padding is left out. Returns the figure and an array [2, units] of Axes, of a plain
+    RNN [1, units]. Raises ValueError where there is no such sequence or unit.
     """
     steps, chosen = _of(layer, sequence, units)
     rows = ["ifgo", "ch"] if layer.cell == "lstm" else ["h"]
@@ -102,18 +103,28 @@ def gate_lines(layer: Layer, units: Sequence[int], sequence: int = 0) -> tuple[A
 
 
 def saturation(saturated: GateSaturation) -> tuple[Any, Array]:
-    """Each unit by how often its gates are shut and open: Karpathy, Johnson & Fei-Fei 2015 (arXiv:1506.02078).
+    """Each unit by how often its gates are shut and open (Karpathy, Johnson & Fei-Fei 2015, arXiv:1506.02078).
 
-    A circle for each unit; across, the fraction of steps at which the gate was below ``low`` (left-saturated),
-    up, that above ``high`` (right-saturated). In the corners gates are switches; at the origin they never
-    saturate. Of ``flow.gate_saturation``. Returns the figure and an array of three Axes: i, f, o.
+    A circle for each unit; across, the fraction of steps at which the gate was below ``low``
+    (left-saturated), up, that above ``high`` (right-saturated). In the corners gates are switches; at the
+    origin they never saturate. Of ``flow.gate_saturation``. Returns the figure and an array of three Axes: i,
+    f, o.
     """
     check_named("saturated", saturated, GateSaturation)
     figure, axes = panels(1, 3, (2 * COLUMN, 2.5))
     for name, ax in zip("ifo", axes[0], strict=True):
         closed, opened = getattr(saturated, f"{name}_closed"), getattr(saturated, f"{name}_open")
         ax.plot([0, 1], [1, 0], color=GREY, lw=0.6, zorder=1)
-        ax.scatter(closed, opened, s=16, facecolor=HUES[name], alpha=0.45, edgecolor=HUES[name], lw=0.6, clip_on=False)
+        ax.scatter(
+            closed,
+            opened,
+            s=16,
+            facecolor=HUES[name],
+            alpha=0.45,
+            edgecolor=HUES[name],
+            lw=0.6,
+            clip_on=False,
+        )
         ax.set(xlim=(0, 1), ylim=(0, 1), aspect="equal", xticks=(0, 0.5, 1), yticks=(0, 0.5, 1))
         ax.set_xlabel(f"fraction of steps {name} < {saturated.low:g}")
         title(ax, NAMES[name].split(":")[0])
@@ -124,7 +135,7 @@ def saturation(saturated: GateSaturation) -> tuple[Any, Array]:
 def saturation_bars(
     saturated: GateSaturation | Mapping[str, GateSaturation], *, ax: Axes | None = None
 ) -> tuple[Any, Axes]:
-    """How much of the time gates i, f and o are shut, between, and open: means over units, a bar for each gate.
+    """How much of the time gates i, f and o are shut, between, and open: means over units, a bar each.
 
     Of ``flow.gate_saturation``, of one layer or of several by name.
     """
@@ -133,16 +144,15 @@ def saturation_bars(
     figure, ax = panel(ax, 0.75 + 0.2 * len(rows))
     for y, (_, gate, found) in enumerate(rows):
         closed, opened = (float(np.mean(getattr(found, f"{gate}_{state}"))) for state in ("closed", "open"))
-        for start, width, color in (
-            (0.0, closed, HUES[gate]), (closed, 1 - closed - opened, "#E3E6EA"), (1 - opened, opened, HUES[gate])
-        ):  # fmt: skip
-            ax.barh(y, width, left=start, color=color, height=0.72, alpha=0.45 if start == 0.0 and color != "#E3E6EA" else 1)
+        ax.barh(y, closed, color=HUES[gate], height=0.72, alpha=0.45)
+        ax.barh(y, 1 - closed - opened, left=closed, color=PALE, height=0.72)
+        ax.barh(y, opened, left=1 - opened, color=HUES[gate], height=0.72)
         _percent(ax, y, closed, 0.0, INK)
         _percent(ax, y, opened, 1 - opened, "white")
     low, high = rows[0][2].low, rows[0][2].high
     ax.set(xlim=(0, 1), ylim=(len(rows) - 0.5, -0.5), xticks=(0, 0.5, 1))
     ax.set_yticks(range(len(rows)), [f"{name}  {gate}".strip() for name, gate, _ in rows])
-    ax.set_xlabel(f"fraction of steps and units: shut (< {low:g}), between, open (> {high:g})")
+    ax.set_xlabel(f"fraction: shut, < {low:g} (pale); open, > {high:g}")
     ax.spines["left"].set_visible(False)
     ax.tick_params(axis="y", length=0)
     return figure, ax
@@ -157,7 +167,9 @@ def _percent(ax: Axes, y: float, part: float, left: float, color: str) -> None:
 def _of(layer: Layer, sequence: int, units: Iterable[int] | None) -> tuple[int, list[int]]:
     """How many steps the sequence has, and the units; checked."""
     if not isinstance(layer, Layer):
-        raise TypeError(f"layer: expected a Layer of a trace, as in trace[name].layers[0], got {type(layer).__name__}")
+        raise TypeError(
+            f"layer: expected a Layer of a trace, as in trace[name].layers[0], got {type(layer).__name__}"
+        )
     _, N, H = layer.h.shape
     check_index("sequence", sequence, N)
     chosen = list(range(H)) if units is None else [int(unit) for unit in units]
@@ -165,7 +177,10 @@ def _of(layer: Layer, sequence: int, units: Iterable[int] | None) -> tuple[int, 
         raise ValueError("units: expected at least one, got none")
     for unit in chosen:
         check_index("units", unit, H)
-    return int(layer.lengths[sequence]), chosen
+    steps = int(layer.lengths[sequence])
+    if not steps:
+        raise ValueError(f"sequence: expected one with a step, got {sequence}, which is empty")
+    return steps, chosen
 
 
 def _values(layer: Layer, name: str, sequence: int) -> Array:

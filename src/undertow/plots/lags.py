@@ -32,10 +32,10 @@ def gradient_by_lag(
     ax: Axes | None = None,
     colors: Colors | None = None,
 ) -> tuple[Any, Axes]:
-    """How much of an error's gradient is left k steps back, of its size at lag 0: one network or several by name.
+    """How much of an error's gradient is left k steps back, of its size at lag 0: one network or several.
 
-    The true gradient, along every path of the whole state: ‖∂E_s/∂c_{s−k}‖ of an LSTM, ‖∂E_s/∂h_{s−k}‖ of a plain
-    RNN, of ``flow.gradient_by_lag``. Median over sequences, quartiles shaded; dotted 1/e and 1 %. The axis is
+    The true gradient, along every path of the whole state: ‖∂E_s/∂c_{s−k}‖ of an LSTM, ‖∂E_s/∂h_{s−k}‖ of a
+    plain RNN, of ``flow.gradient_by_lag``. Median over sequences, quartiles shaded; dotted 1/e and 1 %. The axis is
     drawn in powers of ten, so 10⁻⁵⁰⁰ has its place too. ``colors``: by name.
     """
     named = check_named("gradients", gradients, flow.GradientByLag)
@@ -47,11 +47,12 @@ def gradient_by_lag(
             relative = (log_norm - log_norm[0]) / np.log(10)
         drawn[name] = relative, _color(colors, name, k)
     ends = _lines(ax, drawn)
-    states = {"c" if by_lag.log_dc_norm is not None else "h" for by_lag in named.values()}
-    what = "∂E/∂c" if states == {"c"} else "∂E/∂h" if states == {"h"} else "∂E/∂c, plain RNN ∂E/∂h"
-    title(ax, f"True gradient by lag: ‖{what}‖ of lag 0's".replace("c, plain RNN ∂E/∂h‖", "c‖, plain RNN ‖∂E/∂h‖,"))
-    guide(ax, -np.log10(np.e), "1/e")
-    guide(ax, -2, "1 %")
+    states = {"∂E/∂h" if by_lag.log_dc_norm is None else "∂E/∂c" for by_lag in named.values()}
+    title(ax, f"True gradient ‖{'‖ or ‖'.join(sorted(states))}‖ by lag")
+    ax.set_ylabel("of lag 0's")
+    low, high = ax.get_ylim()
+    for fraction, text in ((1 / np.e, "1/e"), (0.01, "1 %")):
+        guide(ax, np.log10(fraction), text if high - low < 12 or fraction == 0.01 else "")
     powers_of_ten(ax)
     end_labels(ax, ends)
     return figure, ax
@@ -60,12 +61,12 @@ def gradient_by_lag(
 def three_gradients(
     departure: flow.Departure, carousel: flow.Carousel, *, ax: Axes | None = None, log: bool = False
 ) -> tuple[Any, Axes]:
-    """The three that are called ∂c_s/∂c_{s−k}, by lag k: their Frobenius norms relative to lag 0, the identity's.
+    """The three that are called ∂c_s/∂c_{s−k}, by lag k: their Frobenius norms over the identity's.
 
-    The truth, along every path (``flow.cell_product``); the textbook chain, which is not the derivative; and the
-    carousel, along the cell alone. Of ``flow.departure`` and ``flow.carousel`` of one tape; medians over
-    sequences, quartiles shaded. ``log``: the axis in powers of ten.
-    Raises ValueError where the two are not of one tape.
+    The truth, along every path (``flow.cell_product``); the textbook chain, which is not the derivative; and
+    the carousel, along the cell alone. Of ``flow.departure`` and ``flow.carousel`` of one tape; medians over
+    sequences, quartiles shaded. ``log``: the axis in powers of ten. Raises ValueError where the two are not
+    of one tape.
     """
     check_named("departure", departure, flow.Departure)
     check_named("carousel", carousel, flow.Carousel)
@@ -73,7 +74,7 @@ def three_gradients(
         raise ValueError(f"carousel: expected of {len(departure.s)} sequences, got {carousel.f.shape[1]}")
     norms = {
         "truth": (departure.log_true_norm, BLUE),
-        "textbook chain:\nnot the derivative": (departure.log_chain_norm, ORANGE),
+        "textbook chain,\nnot the derivative": (departure.log_chain_norm, ORANGE),
         "carousel": (_carousel_by_lag(departure, carousel), GREEN),
     }
     figure, ax = panel(ax)
@@ -86,7 +87,8 @@ def three_gradients(
         powers_of_ten(ax)
     else:
         ax.set_ylim(bottom=0)
-    title(ax, "‖∂c$_s$/∂c$_{s−k}$‖ of lag 0's, by three formulas")
+    title(ax, "‖∂c$_s$/∂c$_{s−k}$‖ by three formulas")
+    ax.set_ylabel("of lag 0's")
     end_labels(ax, ends)
     return figure, ax
 
@@ -99,8 +101,8 @@ def departure(
 ) -> tuple[Any, Axes]:
     """By how much the textbook chain, which is not the derivative, departs from the truth, by lag.
 
-    ‖chain − truth‖/‖truth‖ of ``flow.departure``, one network or several by name, from lag 2 on: at 1 the two are
-    equal. Median over sequences, quartiles shaded; dotted 1, where the error is as large as the truth.
+    ‖chain − truth‖/‖truth‖ of ``flow.departure``, one network or several by name, from lag 2 on: at 1 the two
+    are equal. Median over sequences, quartiles shaded; dotted 1, where the error is as large as the truth.
     """
     named = check_named("departures", departures, flow.Departure)
     figure, ax = panel(ax)
@@ -112,7 +114,8 @@ def departure(
     ax.set_yscale("log")
     ends = _lines(ax, drawn)
     guide(ax, 1)
-    title(ax, "Textbook chain, not the derivative: ‖chain − truth‖/‖truth‖")
+    title(ax, "Textbook chain, not the derivative")
+    ax.set_ylabel("‖chain − truth‖ / ‖truth‖")
     end_labels(ax, ends)
     return figure, ax
 
@@ -132,7 +135,7 @@ def _lines(ax: Axes, named: Mapping[str, tuple[Array, str]]) -> list[tuple[float
 
 
 def _carousel_by_lag(departure: flow.Departure, carousel: flow.Carousel) -> Array:
-    """log of the Frobenius norm of Π diag(f) by lag back from each sequence's s, [L+1,N]; NaN as the truth's."""
+    """log of the Frobenius norm of Π diag(f) by lag from each sequence's s, [L+1,N]; NaN as in the truth."""
     found = np.full_like(departure.log_true_norm, np.nan)
     for n, s in enumerate(departure.s):
         logs = carousel.log_products_to(int(s))[::-1, n]  # [s+1,H], by lag

@@ -1,4 +1,4 @@
-"""Single steps and the long run: the four terms, the eigenvalues of the state's Jacobian, Lyapunov exponents."""
+"""Single steps and the long run: four terms, eigenvalues of the state's Jacobian, Lyapunov exponents."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -35,11 +35,11 @@ TERMS = {"direct: f": BLUE, "through f": ORANGE, "through i": GREEN, "through g"
 def four_terms(
     tape: Tape, weight_hh: npt.ArrayLike, sequence: int = 0, *, ax: Axes | None = None
 ) -> tuple[Any, Axes]:
-    """∂c_t/∂c_{t−1} with o_{t−1} held fixed, by its four terms: the norm of each at every step of one sequence.
+    """∂c_t/∂c_{t−1} with o_{t−1} held fixed, by its four terms: their norms at every step of one sequence.
 
-    Frobenius norms over √H, so that the identity has 1, of ``flow.step_terms``: direct is diag(f); the others are
-    through h_{t−1} and one of the gates. Exact for a step. Their product over steps, the textbook chain, is not the
-    derivative: ``departure`` draws by how much. Steps are counted in the order of processing.
+    Frobenius norms over √H, so that the identity has 1, of ``flow.step_terms``: direct is diag(f); the others
+    are through h_{t−1} and one of the gates. Exact for a step. Their product over steps, the textbook chain,
+    is not the derivative: ``departure`` draws by how much. Steps are counted in the order of processing.
     """
     only = _only(tape, sequence)
     found: dict[str, list[Array]] = {name: [] for name in TERMS}
@@ -53,16 +53,23 @@ def four_terms(
     figure, ax = panel(ax)
     ends = []
     for name, color in TERMS.items():
-        norm = np.concatenate(found[name] or [np.zeros(0)]) / np.sqrt(only.h.shape[2])
+        norm = np.concatenate(found[name]) / np.sqrt(only.h.shape[2])
         steps = np.arange(1, len(norm) + 1)
-        ax.plot(steps, norm, color=color, lw=1.0 if name == "all four" else 1.4, ls=":" if name == "all four" else "-")
+        ax.plot(
+            steps,
+            norm,
+            color=color,
+            lw=1.0 if name == "all four" else 1.4,
+            ls=":" if name == "all four" else "-",
+        )
         end = last(steps, norm)
         ends += [] if end is None else [(*end, name, color)]
     ax.set_xlim(1, max(2, len(only.h) - 1))
     ax.set_ylim(bottom=0)
     ax.set_xlabel("step t")
     ax.grid(axis="y", alpha=0.2, lw=0.5)
-    title(ax, "One step, four terms of ∂c$_t$/∂c$_{t−1}$: ‖·‖/√H")
+    ax.set_ylabel("norm / √H")
+    title(ax, "∂c$_t$/∂c$_{t−1}$ of one step by its four terms")
     end_labels(ax, ends)
     return figure, ax
 
@@ -77,26 +84,32 @@ def eigenvalues(
 ) -> tuple[Any, Axes]:
     """Eigenvalues of the full state Jacobian ∂(h_t,c_t)/∂(h_{t−1},c_{t−1}) against the unit circle.
 
-    Of a plain RNN ∂h_t/∂h_{t−1}. ``steps``: which, from 0, in the order of processing; None: eight, spread over the
-    sequence, the last among them. Inside the circle a direction fades if the step were repeated, outside it grows;
-    what products of different steps do, ``lyapunov`` says. O(H³) for each step.
+    Of a plain RNN ∂h_t/∂h_{t−1}. ``steps``: which, from 0, in the order of processing; None: eight, spread
+    over the sequence, the last among them. Inside the circle a direction fades if the step were repeated,
+    outside it grows; what products of different steps do, ``lyapunov`` says. O(H³) for each step.
     """
     only = _only(tape, sequence)
     T = len(only.h) - 1
-    if not T:
-        raise ValueError(f"sequence: expected one with a step, got {sequence}, which is empty")
-    chosen = sorted(set(np.linspace(0, T - 1, 8).round().astype(int))) if steps is None else [int(k) for k in steps]
+    chosen = (
+        sorted(set(np.linspace(0, T - 1, 8).round().astype(int)))
+        if steps is None
+        else [int(k) for k in steps]
+    )
     for k in chosen:
         if not 0 <= k < T:
             raise ValueError(f"steps: expected 0 to {T - 1}, got {k}")
-    found = np.stack([np.linalg.eigvals(flow.state_jacobian(only, weight_hh, k, k + 1)[0, 0]) for k in chosen])
+    found = np.stack(
+        [np.linalg.eigvals(flow.state_jacobian(only, weight_hh, k, k + 1)[0, 0]) for k in chosen]
+    )
     figure, ax = panel(ax, 2.9)
     turn = np.linspace(0, 2 * np.pi, 400)
     ax.plot(np.cos(turn), np.sin(turn), color=INK, lw=0.8)
     ax.axhline(0, color=GREY, lw=0.4)
     ax.axvline(0, color=GREY, lw=0.4)
     hue = np.repeat(chosen, found.shape[1])
-    dots = ax.scatter(found.real, found.imag, c=hue, cmap="cividis", s=7, alpha=0.75, lw=0, vmin=0, vmax=max(T - 1, 1))
+    dots = ax.scatter(
+        found.real, found.imag, c=hue, cmap="cividis", s=7, alpha=0.75, lw=0, vmin=0, vmax=max(T - 1, 1)
+    )
     reach = 1.08 * max(1.0, float(np.abs(found).max()))
     ax.set(xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal", xlabel="real", ylabel="imaginary")
     bar = figure.colorbar(dots, ax=ax, pad=0.02, aspect=30)
@@ -104,21 +117,30 @@ def eigenvalues(
     bar.outline.set_visible(False)
     bar.ax.tick_params(labelsize=points(ax) - 1, length=0, colors=INK)
     bar.set_label("step", fontsize=points(ax), color=INK)
-    title(ax, "Eigenvalues of ∂h$_t$/∂h$_{t−1}$" if isinstance(tape, RNNTape) else "Eigenvalues of the full state Jacobian")
+    title(
+        ax,
+        "Eigenvalues of ∂h$_t$/∂h$_{t−1}$"
+        if isinstance(tape, RNNTape)
+        else "Eigenvalues of the full state Jacobian",
+    )
     return figure, ax
 
 
-def lyapunov(exponents: flow.Lyapunov | Mapping[str, flow.Lyapunov], *, ax: Axes | None = None) -> tuple[Any, Axes]:
+def lyapunov(
+    exponents: flow.Lyapunov | Mapping[str, flow.Lyapunov], *, ax: Axes | None = None
+) -> tuple[Any, Axes]:
     """The spectrum of Lyapunov exponents, per step, leading first: one network or several by name.
 
-    Of ``flow.lyapunov``, so of the full state Jacobian's products. Means over sequences, bars from the least to the
-    largest of them. Below 0 small changes fade in the long run, above they grow.
+    Of ``flow.lyapunov``, so of the full state Jacobian's products. Means over sequences, bars from the least
+    to the largest of them. Below 0 small changes fade in the long run, above they grow.
     """
     named = check_named("exponents", exponents, flow.Lyapunov)
     figure, ax = panel(ax)
     ends, most = [], max(found.exponents.shape[1] for found in named.values())
     for k, (name, found) in enumerate(named.items()):
-        values = found.exponents[np.isfinite(found.exponents).all(axis=1)]  # a sequence without steps has none
+        values = found.exponents[
+            np.isfinite(found.exponents).all(axis=1)
+        ]  # a sequence without steps has none
         if not len(values):
             continue
         mean, at = values.mean(axis=0), np.arange(1, values.shape[1] + 1)
@@ -126,6 +148,7 @@ def lyapunov(exponents: flow.Lyapunov | Mapping[str, flow.Lyapunov], *, ax: Axes
         color, marker = COLORS[k % len(COLORS)], "o" if most <= 40 else None
         ax.errorbar(at, mean, yerr=spread, color=color, lw=1.2, elinewidth=0.6, marker=marker, ms=3)
         ends += [(float(at[-1]), float(mean[-1]), name, color)] if name else []
+    ax.margins(y=0.1)
     guide(ax, 0, "neither fades nor grows")
     ax.set_xlim(0.5, most + 0.5)
     ax.set_xlabel("exponent, leading first")
@@ -141,6 +164,8 @@ def _only(tape: Tape | RNNTape, sequence: int) -> Any:
     T, N = len(tape.h) - 1, tape.h.shape[1]
     check_index("sequence", sequence, N)
     n = T if tape.lengths is None else int(tape.lengths[sequence])
+    if not n:
+        raise ValueError(f"sequence: expected one with a step, got {sequence}, which is empty")
     first = T - n if tape.reverse else 0
     own, each = slice(first, first + n), slice(sequence, sequence + 1 or None)
 

@@ -48,7 +48,7 @@ def panel(ax: Axes | None, height: float = 2.3, width: float = COLUMN) -> tuple[
 
 def points(ax: Axes) -> float:
     """The size of the axes' labels, which texts follow: that of POINTS, or of the reader's own style."""
-    return float(ax.xaxis.label.get_size())
+    return float(ax.xaxis.label.get_fontsize())
 
 
 def title(ax: Axes, text: str) -> None:
@@ -58,19 +58,20 @@ def title(ax: Axes, text: str) -> None:
 
 def note(ax: Axes, x: float, y: float, text: str, color: str = INK, **options: Any) -> None:
     """A small text in the data's coordinates."""
-    ax.annotate(text, (x, y), **({"fontsize": points(ax) - 1, "color": color} | options))
+    style: dict[str, Any] = {"fontsize": points(ax) - 1, "color": color}
+    ax.annotate(text, (x, y), **(style | options))
 
 
 def guide(ax: Axes, y: float, text: str = "") -> None:
-    """A dotted horizontal line, named at its left end."""
+    """A dotted horizontal line, named above its right end."""
     ax.axhline(y, color=GREY, lw=0.7, ls=(0, (1, 2)), zorder=1)
     if text:
-        place = {"xycoords": ax.get_yaxis_transform(), "xytext": (2, 1.5), "textcoords": "offset points"}
-        note(ax, 0, y, text, GREY, **place)
+        place = {"xycoords": ax.get_yaxis_transform(), "xytext": (-1, 1.5), "textcoords": "offset points"}
+        note(ax, 1, y, text, GREY, ha="right", **place)
 
 
 def end_labels(ax: Axes, ends: Iterable[tuple[float, float, str, str]]) -> None:
-    """A name right of the end of each line, (x, y, name, colour), moved up or down as far as they would overlap.
+    """A name right of each line's end, (x, y, name, colour), moved up or down as far as they would overlap.
 
     Call it when the limits of y are final.
     """
@@ -81,7 +82,8 @@ def end_labels(ax: Axes, ends: Iterable[tuple[float, float, str, str]]) -> None:
     to_points = ax.transScale.transform([(1, y) for _, y, *_ in found])[:, 1]
     low, high = ax.transScale.transform([(1, y) for y in ax.get_ylim()])[:, 1]
     wanted = (to_points - low) / (high - low) * height
-    gap = 1.25 * points(ax)
+    lines = np.array([1 + name.count("\n") for *_, name, _ in found])
+    gap = 1.25 * points(ax) * (lines[:-1] + lines[1:]) / 2
     placed = wanted.copy()
     for _ in range(100):
         overlap = gap - np.diff(placed)
@@ -110,7 +112,8 @@ def band(ax: Axes, x: Array, values: Array, color: str, lw: float = 1.4) -> Arra
     finite = np.where(np.isfinite(values), values, np.nan)
     some = np.isfinite(finite).any(axis=1)
     low, middle, high = np.full((3, len(finite)), np.nan)
-    low[some], middle[some], high[some] = np.nanquantile(finite[some], (0.25, 0.5, 0.75), axis=1)
+    if some.any():
+        low[some], middle[some], high[some] = np.nanquantile(finite[some], (0.25, 0.5, 0.75), axis=1)
     if values.shape[1] > 1:
         ax.fill_between(x, low, high, color=color, alpha=0.15, lw=0)
     ax.plot(x, middle, color=color, lw=lw, solid_capstyle="round")

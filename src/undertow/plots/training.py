@@ -4,25 +4,36 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from matplotlib.ticker import FuncFormatter
 
 from undertow.flow_record import FlowRecord
-from undertow.plots.style import COLORS, COLUMN, GREY, INK, Array, end_labels, guide, last, note, panels, title
+from undertow.plots.style import (
+    COLORS,
+    COLUMN,
+    GREY,
+    INK,
+    Array,
+    end_labels,
+    guide,
+    last,
+    note,
+    panels,
+    title,
+)
 
 Row = Mapping[str, Any]
 
 
-def flow_over_training(
-    records: Sequence[FlowRecord | Row], *, lag: int | None = None
-) -> tuple[Any, Array]:
+def flow_over_training(records: Sequence[FlowRecord | Row], *, lag: int | None = None) -> tuple[Any, Array]:
     """Does memory reach back far enough, and is it getting better? Four panels over the training steps.
 
-    ``records`` are ``FlowMonitor.records``, or rows of a table saved from them (``polars.read_csv(path).to_dicts()``).
-    A colour for each layer. From the top:
+    ``records`` are ``FlowMonitor.records``, or rows of a table saved from them
+    (``polars.read_csv(path).to_dicts()``). A colour for each layer. From the top:
 
     1. memory horizon: the lag at which the true gradient, along every path, is down to 1 % (to 1/e: thin); a
        triangle at the longest lag there was where it is not. ``lag``, dashed: how far back the task needs it.
-    2. forget gate f, ∂c_t/∂c_{t−1} along the cell alone (carousel): median, and from the 10 % to the 90 % quantile.
-    3. one step by its four terms: ‖∂c_t/∂c_{t−1} − 1‖/√H, of a plain RNN ‖∂h_t/∂h_{t−1} − 1‖/√H. 0: all is kept.
+    2. forget gate f, ∂c_t/∂c_{t−1} along the cell alone (carousel): median, 10 % to 90 % shaded.
+    3. one step by its four terms: ‖∂c_t/∂c_{t−1} − 1‖/√H, of a plain RNN ‖∂h_t/∂h_{t−1} − 1‖/√H; 0: all kept.
     4. growth of the true gradient per step back, natural logarithm. 0: neither fades nor grows.
 
     Returns the figure and an array of the four Axes. Raises ValueError where there is no record.
@@ -35,7 +46,7 @@ def flow_over_training(
         named.setdefault(_name(row), []).append(row)
     figure, axes = panels(4, 1, (COLUMN + 0.5, 6.6))
     horizon, gate, step, growth = axes[:, 0]
-    for k, (name, rows) in enumerate(named.items()):
+    for k, rows in enumerate(named.values()):
         color = COLORS[k % len(COLORS)]
         at = _column(rows, "step")
         _horizon(horizon, at, rows, color)
@@ -53,23 +64,29 @@ def _horizon(ax: Any, at: Array, rows: Sequence[Row], color: str) -> None:
         seen = np.where(np.isinf(lags), _column(rows, "lags"), lags)
         ax.plot(at, seen, color=color, lw=lw)
         beyond = np.isinf(lags)
-        ax.plot(at[beyond], seen[beyond], "^", color=color, ms=3.5 if lw > 1 else 2.5, mew=0, clip_on=False)
+        if (
+            beyond.any()
+        ):  # of a line without points the layout would think that it lies in the figure's corner
+            ax.plot(
+                at[beyond], seen[beyond], "^", color=color, ms=3.5 if lw > 1 else 2.5, mew=0, clip_on=False
+            )
 
 
 def _finish(axes: Array, named: Mapping[str, Sequence[Row]], lag: int | None) -> None:
     """Scales, titles, and the names of the layers in the last panel."""
     horizon, gate, step, growth = axes
     horizon.set_yscale("log")
+    horizon.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}"))
     if lag is not None:
         horizon.axhline(lag, color=INK, lw=0.8, ls="--")
-        place = {"xycoords": horizon.get_yaxis_transform(), "xytext": (-2, 2), "textcoords": "offset points"}
-        note(horizon, 1, lag, "the task's lag", INK, ha="right", **place)
+        place = {"xycoords": horizon.get_yaxis_transform(), "xytext": (4, 0), "textcoords": "offset points"}
+        note(horizon, 1, lag, "the task's\nlag", INK, va="center", **place)
     gate.set_ylim(0, 1.02)
     step.set_ylim(bottom=0)
     guide(growth, 0)
     cells = {row["cell"] for rows in named.values() for row in rows}
     short = "x" if len(cells) > 1 else "h" if cells == {"rnn"} else "c"
-    title(horizon, "Memory horizon, lags to 1 % (thin: 1/e) of the true gradient; ▲ beyond")
+    title(horizon, "True gradient's horizon: lag to 1 % (thin: 1/e), ▲ beyond")
     title(gate, "Forget gate f = ∂c$_t$/∂c$_{t−1}$ along the cell alone (carousel)")
     title(step, f"One step: ‖∂{short}$_t$/∂{short}$_{{t−1}}$ − 1‖/√H" + ", four terms" * ("lstm" in cells))
     title(growth, "True gradient's growth per step back, log")

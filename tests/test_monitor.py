@@ -612,8 +612,8 @@ def test_lightning(package, tmp_path):
         loader = torch.utils.data.DataLoader(sequences, N)
         trainer = lightning.Trainer(
             default_root_dir=tmp_path, max_epochs=1, accumulate_grad_batches=2, val_check_interval=4,
-            callbacks=list(callbacks), logger=loggers.CSVLogger(tmp_path), log_every_n_steps=1,
-            accelerator="cpu", enable_progress_bar=False, enable_model_summary=False, enable_checkpointing=False,
+            logger=loggers.CSVLogger(tmp_path), log_every_n_steps=1,
+            accelerator="cpu", callbacks=list(callbacks), enable_progress_bar=False, enable_model_summary=False, enable_checkpointing=False,
         )  # fmt: skip
         trainer.fit(module, loader, loader)
         return [p.detach() for p in module.parameters()], trainer, callbacks and monitor

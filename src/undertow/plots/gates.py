@@ -74,8 +74,8 @@ def gate_maps(layer: Layer, sequence: int = 0, *, units: Sequence[int] | None = 
 def gate_lines(layer: Layer, units: Sequence[int], sequence: int = 0) -> tuple[Any, Array]:
     """Gates, and below them cell and hidden state, of chosen units over one sequence: a column each.
 
-    Of a plain RNN h alone. Padding is left out. Returns the figure and an array [2, units] of Axes, of a plain
-    RNN [1, units]. Raises ValueError where there is no such sequence or unit.
+    Of a plain RNN h alone. Padding is left out. Returns the figure and an array [2, units] of Axes, of a
+    plain RNN [1, units]. Raises ValueError where there is no such sequence or unit.
     """
     steps, chosen = _of(layer, sequence, units)
     rows = ["ifgo", "ch"] if layer.cell == "lstm" else ["h"]
@@ -103,7 +103,7 @@ def gate_lines(layer: Layer, units: Sequence[int], sequence: int = 0) -> tuple[A
 
 
 def saturation(saturated: GateSaturation) -> tuple[Any, Array]:
-    """Each unit by how often its gates are shut and open (Karpathy, Johnson & Fei-Fei 2015, arXiv:1506.02078).
+    """Each unit by how often its gates are shut and open, as Karpathy, Johnson & Fei-Fei 2015 draw it.
 
     A circle for each unit; across, the fraction of steps at which the gate was below ``low``
     (left-saturated), up, that above ``high`` (right-saturated). In the corners gates are switches; at the

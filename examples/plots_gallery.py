@@ -40,14 +40,18 @@ def train(network: Network) -> undertow.FlowMonitor:
     optimizer = torch.optim.Adam(network.parameters(), 1e-2)
     schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.05, STEPS)
     monitor = undertow.FlowMonitor(network, every=25)
-    for _ in range(STEPS):
+    for step in range(STEPS):
         x, target = batch(rng)
         optimizer.zero_grad()
-        (network(x) - target).square().mean().backward()
+        loss = (network(x) - target).square().mean()
+        loss.backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         optimizer.step()
         schedule.step()
-        monitor.step()
+        for record in monitor.step():
+            if step % 100 == 0:
+                f, lags, growth = (getattr(record.summary, k) for k in ("f_median", "horizon_1pct", "growth"))
+                print(f"step {step}: error {loss:.4f}, f {f:.2f}, lags to 1 % {lags:g}, growth {growth:.4f}")
     return monitor
 
 
@@ -94,13 +98,12 @@ def figures(network: Network, monitor: undertow.FlowMonitor) -> dict[str, Figure
         "saturation": plots.saturation(flow.gate_saturation(trained.tape))[0],
         "flow-over-training": plots.flow_over_training(monitor.records, lag=LAG)[0],
     }
-    found["saturation-bars"], _ = plots.saturation_bars(
-        {name: flow.gate_saturation(layer.tape) for name, layer in layers.items() if layer.cell == "lstm"}
-    )
+    two = {"LSTM, trained": trained, "LSTM, U × 4": strong}
+    saturated = {name: flow.gate_saturation(layer.tape) for name, layer in two.items()}
+    found["saturation-bars"] = plots.saturation_bars(saturated)[0]
     found["four-terms"], ((one, many),) = plots.panels(1, 2)
     plots.four_terms(strong.tape, strong.weight_hh, ax=one)
-    departures = {"LSTM, trained": trained, "LSTM, U × 4": strong}
-    plots.departure({name: flow.departure(x.tape, x.weight_hh) for name, x in departures.items()}, ax=many)
+    plots.departure({name: flow.departure(x.tape, x.weight_hh) for name, x in two.items()}, ax=many)
     found["spectrum"], ((circle, spectrum),) = plots.panels(1, 2, (7.2, 2.9))
     plots.eigenvalues(trained.tape, trained.weight_hh, ax=circle)
     exponents = {name: flow.lyapunov(x.tape, x.weight_hh, k=16, skip=20) for name, x in layers.items()}

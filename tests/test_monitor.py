@@ -469,6 +469,13 @@ def test_training_in_segments():
     assert torch.equal(network.layer.weight_hh_l0.grad, plain.layer.weight_hh_l0.grad)
 
 
+def test_a_compiled_model_is_torchs_to_run():
+    network = Network()
+    monitor = undertow.FlowMonitor(network)
+    torch.compile(network, backend="eager")(batch()).sum().backward()
+    missing(monitor, "torch.compile")
+
+
 def test_empty_sequences():
     network = Network()
     monitor = undertow.FlowMonitor(network)
@@ -612,8 +619,9 @@ def test_lightning(package, tmp_path):
         loader = torch.utils.data.DataLoader(sequences, N)
         trainer = lightning.Trainer(
             default_root_dir=tmp_path, max_epochs=1, accumulate_grad_batches=2, val_check_interval=4,
-            logger=loggers.CSVLogger(tmp_path), log_every_n_steps=1,
-            accelerator="cpu", callbacks=list(callbacks), enable_progress_bar=False, enable_model_summary=False, enable_checkpointing=False,
+            logger=loggers.CSVLogger(tmp_path), log_every_n_steps=1, accelerator="cpu",
+            callbacks=list(callbacks), enable_progress_bar=False, enable_model_summary=False,
+            enable_checkpointing=False,
         )  # fmt: skip
         trainer.fit(module, loader, loader)
         return [p.detach() for p in module.parameters()], trainer, callbacks and monitor

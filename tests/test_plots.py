@@ -442,6 +442,12 @@ print([name in sys.modules for name in ("matplotlib.pyplot", "torch")])
     assert run.stdout.strip() == "[False, False]"
 
 
+def test_without_matplotlib_it_says_what_to_install():
+    code = "import sys; sys.modules['matplotlib'] = None; import undertow; undertow.plots"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert run.stderr.endswith("undertow.plots needs matplotlib: pip install 'undertow[plots]'\n")
+
+
 @pytest.mark.parametrize(
     ("draw", "error", "message"),
     [

@@ -19,6 +19,11 @@ naming it.
 docs/plots.md is the gallery.
 """
 
+try:
+    import matplotlib as _matplotlib  # noqa: F401
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError("undertow.plots needs matplotlib: pip install 'undertow[plots]'") from error
+
 from undertow.plots.gates import gate_lines, gate_maps, saturation, saturation_bars
 from undertow.plots.lags import departure, gradient_by_lag, three_gradients
 from undertow.plots.steps import eigenvalues, four_terms, lyapunov

@@ -35,8 +35,8 @@ def gradient_by_lag(
     """How much of an error's gradient is left k steps back, of its size at lag 0: one network or several.
 
     The true gradient, along every path of the whole state: ‖∂E_s/∂c_{s−k}‖ of an LSTM, ‖∂E_s/∂h_{s−k}‖ of a
-    plain RNN, of ``flow.gradient_by_lag``. Median over sequences, quartiles shaded; dotted 1/e and 1 %. The axis
-    is drawn in powers of ten, so 10⁻⁵⁰⁰ has its place too. ``colors``: by name.
+    plain RNN, of ``flow.gradient_by_lag``. Median over sequences, quartiles shaded; dotted 1/e and 1 %. The
+    axis is drawn in powers of ten, so 10⁻⁵⁰⁰ has its place too. ``colors``: by name.
     """
     named = check_named("gradients", gradients, flow.GradientByLag)
     figure, ax = panel(ax)

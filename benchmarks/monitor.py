@@ -53,24 +53,18 @@ def trained(shape: Shape, steps: int, every: int) -> list[torch.Tensor]:
 
 def turns(network: Network) -> dict[str, Callable[[], None]]:
     """Two training steps each."""
-    monitor = undertow.FlowMonitor(network, every=2)
 
     def monitored() -> None:
-        network.train_step()
-        monitor.step()  # the sample
-        network.train_step()
-        monitor.step()  # watches the next turn's first
+        monitor = undertow.FlowMonitor(network)  # to be made is part of its cost
+        for _ in range(2):
+            network.train_step()
+            monitor.step()  # the first time it samples
 
     def alone() -> None:
-        network.train_step()
-        network.train_step()
+        for _ in range(2):
+            network.train_step()
 
-    def unwatched() -> None:
-        monitor.close()
-        alone()
-        monitor._watch()
-
-    return {"alone": unwatched, "monitored": monitored}
+    return {"alone": alone, "monitored": monitored}
 
 
 def measure(shape: Shape, repeats: int, every: int) -> tuple[dict[str, Spread], Spread]:

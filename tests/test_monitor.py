@@ -20,7 +20,7 @@ import pytest
 import torch
 
 import undertow
-from undertow import flow
+from undertow import flow, recording
 from undertow.flow.steps import steps_of
 
 T, N, C, H = 30, 6, 3, 5
@@ -411,6 +411,32 @@ def test_an_error_in_the_model_leaves_nothing_behind():
         network(torch.zeros(T, N, C + 1))
     network(batch()).sum().backward()
     assert len(monitor.step()) == 1
+
+
+def test_a_call_that_ctrl_c_ended():
+    network = Network()
+    monitor = undertow.FlowMonitor(network)
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    hook = network.layer.register_forward_pre_hook(interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        network(batch())
+    hook.remove()
+    assert recording.traced.get()  # torch ran no hook
+    network(batch()).sum().backward()
+    assert not recording.traced.get()
+    assert len(monitor.step()) == 1
+
+
+def test_bfloat16():
+    network = Network().bfloat16()
+    monitor = undertow.FlowMonitor(network)
+    network(batch().bfloat16()).sum().backward()
+    (record,) = monitor.step()
+    assert record.summary.growth < 0
+    assert 0 < record.summary.f_mean < 1
 
 
 def test_it_can_be_closed_and_go_on():

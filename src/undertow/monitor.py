@@ -13,6 +13,7 @@ docs/plots.md has it with Lightning and TensorBoard. ``undertow.flow.Summary`` l
 
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from os import PathLike
 from typing import Any
 
@@ -202,8 +203,10 @@ class _Watch:
     def remove(self) -> None:
         for hook in self._hooks:
             hook.remove()
+        self._after(self._module)
 
     def _before(self, module: torch.nn.Module) -> None:
+        self._after(module)  # of a call that Ctrl-C ended: torch runs no hook then
         reason = self._why_not(module)
         if reason is not None:
             self._why = reason
@@ -212,8 +215,11 @@ class _Watch:
         self._open.append(self._trace.__enter__())
 
     def _after(self, module: torch.nn.Module) -> None:
-        if self._open:
-            self._open.pop().__exit__(None, None, None)
+        with suppress(
+            ValueError
+        ):  # Ctrl-C, and since then another context: what was set is gone with its own
+            while self._open:
+                self._open.pop().__exit__(None, None, None)
 
     def _why_not(self, module: torch.nn.Module) -> str | None:
         if not torch.is_grad_enabled() or not module.training:

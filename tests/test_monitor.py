@@ -168,13 +168,16 @@ def test_sequences_of_unequal_lengths(cell):
 
 
 @both_cells
-def test_the_norm_of_one_step(cell):
-    """By its random vectors, exactly; and those estimate the matrices' own norms."""
+@pytest.mark.parametrize(
+    ("T", "some"), [(200, [*range(32), *range(168, 200)]), (40, range(40)), (5, range(5))]
+)
+def test_the_norm_of_one_step(cell, T, some):
+    """By its random vectors, exactly, of the first and last steps; and those estimate the matrices' norms."""
     layer = CELLS[cell](C, 24, dtype=torch.float64)
     with torch.no_grad():
         layer.weight_hh_l0.mul_(2)
     with undertow.trace(layer) as trace:
-        layer(torch.randn(200, 2, C, dtype=torch.float64))[0].sum().backward()
+        layer(torch.randn(T, 2, C, dtype=torch.float64))[0].sum().backward()
     way = trace.layers[0]
     steps, g = way.source.steps, flow.last_error(way.tape, way.source.steps.dh, way.source.steps.dc)
     found = flow.summary(
@@ -193,12 +196,13 @@ def test_the_norm_of_one_step(cell):
 
     blocks = list(_probed(steps_of(way.tape, way.weight_hh)))
     z, Az = (np.concatenate([block[k] for block in blocks]) for k in (1, 2))
+    A = A[list(some)]
     np.testing.assert_allclose(Az, np.einsum("tnij,tnj->tni", A, z), atol=1e-12)
     assert set(np.unique(z)) == {-1, 1}
     exact = np.sqrt((A**2).sum() / A[..., 0].size)
     from_1 = np.sqrt(((A - np.eye(24)) ** 2).sum() / A[..., 0].size)
-    assert found.step_norm == pytest.approx(exact, rel=0.02)
-    assert found.step_from_1 == pytest.approx(from_1, rel=0.02)
+    assert found.step_norm == pytest.approx(exact, rel=0.02 if T > 5 else 0.1)
+    assert found.step_from_1 == pytest.approx(from_1, rel=0.02 if T > 5 else 0.1)
 
 
 def test_a_cell_that_keeps_everything():

@@ -32,7 +32,7 @@ class Summary:
     carousel_log: float | None  # median of ½ log mean_units (Π f_t)², over all steps; 0: all is kept
 
     # 2. one step: ∂c_t/∂c_{t−1} by its four terms, A_t; of a plain RNN ∂h_t/∂h_{t−1}
-    step_norm: float  # √(mean_t ‖A_t‖²/H), Frobenius; 1 where a step keeps a gradient's size
+    step_norm: float  # √(mean_t ‖A_t‖²/H), Frobenius, of some steps; 1 where a step keeps a gradient's size
     step_from_1: float  # √(mean_t ‖A_t − I‖²/H); 0 where a step changes nothing
 
     # 3. the whole state: the true gradient of E_s, the error at state s alone
@@ -54,6 +54,7 @@ class Summary:
 
 
 LOW, HIGH = 0.1, 0.9  # as good as closed, as good as open: gate_saturation's
+PROBED = 64  # steps of which the norm is estimated: the first and the last 32
 FADED = 1e-30  # of a gradient's norm at lag 0
 NAMES = tuple(field.name for field in fields(Summary))
 
@@ -71,8 +72,9 @@ def summary(
     ``gradient_by_lag`` of what ``last_error`` finds in them. weight_hh [4H,H] or [H,H]. NaN where there is
     nothing to say: no step, or no gradient that reaches the layer.
 
-    The norms of 2 are estimates by one random vector z of ±1 for each step and sequence, always the same:
-    the mean of ‖A z‖² is ‖A‖² (Hutchinson 1990). O(T N H²) in time: vector products, no matrix is formed.
+    The norms of 2 are estimates from the first and the last 32 steps, by one random vector z of ±1 for each
+    step and sequence, always the same: the mean of ‖A z‖² is ‖A‖² (Hutchinson 1990). O(T N H + N H²) in time:
+    vector products, no matrix is formed.
     Raises ValueError naming the argument that does not fit.
     """
     steps = steps_of(tape, weight_hh)
@@ -146,29 +148,29 @@ def _growth(log_norm: Array) -> Array:
 
 
 def _step_norms(steps: LSTMSteps | RNNSteps) -> tuple[float, float]:
-    """``step_norm`` and ``step_from_1``, over all steps of all sequences."""
-    squares, apart, count = 0.0, 0.0, steps.alive.sum() * steps.H
+    """``step_norm`` and ``step_from_1``, over some steps of all sequences."""
+    squares, apart, count = 0.0, 0.0, np.int64(0)
     for t, z, Az in _probed(steps):
         live = steps.alive[t : t + len(z), :, None]
         squares += float((Az**2 * live).sum())
         apart += float(((Az - z) ** 2 * live).sum())
+        count += live.sum() * steps.H
     return float(np.sqrt(squares / count)), float(np.sqrt(apart / count))
 
 
 def _probed(steps: LSTMSteps | RNNSteps) -> Iterator[tuple[int, Array, Array]]:
-    """(t, z, A z) for block after block of S steps from state t on: [S,N,H]; A a step from x to x, z ±1."""
-    rng = np.random.default_rng(0)
-    size = max(1, (1 << 13) // max(1, steps.N * steps.H))
-    out = np.zeros((1, steps.N, steps.H))  # of the state before: the initial one was made by no o
-    for t in range(0, steps.T, size):
-        s = min(t + size, steps.T)
+    """(t, z, A z) for the S steps from state t on, in two blocks: [S,N,H]; A a step from x to x, z of ±1."""
+    rng, T, size = np.random.default_rng(0), steps.T, min(PROBED // 2, steps.T)
+    for t, s in (0, size), (max(size, T - size), T):
+        if t == s:
+            continue
         z: Array = rng.choice(np.array([-1.0, 1.0]), (s - t, steps.N, steps.H))
         if isinstance(steps, RNNSteps):
             yield t, z, steps.slope(t, s) * times(z, steps.U.T)
             continue
         p, H = steps.partials(t, s), steps.H
-        out = np.concatenate([out[-1:], p.out])
-        i, f, g = np.split(times(z * out[:-1], steps.U[: 3 * H].T), 3, axis=-1)
+        out = np.concatenate([steps.out(t, t + 1), p.out[:-1]])
+        i, f, g = np.split(times(z * out, steps.U[: 3 * H].T), 3, axis=-1)
         yield t, z, p.i * i + p.f * f + p.g * g + p.keep * z
 
 

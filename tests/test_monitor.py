@@ -582,6 +582,24 @@ def test_csv(trained, tmp_path):
         assert float(row["horizon_1pct"]) == expected["horizon_1pct"]
 
 
+def test_a_table_read_by_polars_draws_the_same(tmp_path):
+    polars = pytest.importorskip("polars")
+    network = Network("rnn", bidirectional=True)
+    monitor = undertow.FlowMonitor(network, every=1)
+    for _ in range(3):
+        network(batch()).sum().backward()
+        monitor.step()
+    monitor.save(tmp_path / "flow.csv")
+    rows = polars.read_csv(tmp_path / "flow.csv").to_dicts()
+    assert [(row["step"], row["reverse"]) for row in rows] == [
+        (k, way) for k in range(3) for way in (False, True)
+    ]
+    figures = [undertow.plots.flow_over_training(records)[1] for records in (monitor.records, rows)]
+    for a, b in zip(*figures, strict=True):
+        for line, same in zip(a.lines, b.lines, strict=True):
+            np.testing.assert_array_equal(line.get_xydata(), same.get_xydata())
+
+
 def test_json_is_strict(trained, tmp_path):
     def refuse(name):
         raise AssertionError(name)

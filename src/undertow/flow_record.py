@@ -47,7 +47,7 @@ def save(records: Sequence[FlowRecord], path: str | PathLike[str]) -> None:
         with path.open("w", newline="") as file:
             writer = csv.DictWriter(file, COLUMNS)
             writer.writeheader()
-            writer.writerows(rows)
+            writer.writerows([row | {"reverse": str(row["reverse"]).lower()} for row in rows])
     elif path.suffix == ".json":  # which has neither inf nor NaN
         strict = [{name: _strict(value) for name, value in row.items()} for row in rows]
         path.write_text(json.dumps(strict, indent=1, allow_nan=False) + "\n")

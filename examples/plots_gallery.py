@@ -96,11 +96,10 @@ def figures(network: Network, monitor: undertow.FlowMonitor) -> dict[str, Figure
         "gate-lines": plots.gate_lines(trained, keeping)[0],
         "by-lag": plots.gradient_by_lag({name: reach(layer) for name, layer in layers.items()})[0],
         "saturation": plots.saturation(flow.gate_saturation(trained.tape))[0],
+        "saturation-bars": plots.saturation_bars(flow.gate_saturation(trained.tape))[0],
         "flow-over-training": plots.flow_over_training(monitor.records, lag=LAG)[0],
     }
     two = {"LSTM, trained": trained, "LSTM, U × 4": strong}
-    saturated = {name: flow.gate_saturation(layer.tape) for name, layer in two.items()}
-    found["saturation-bars"] = plots.saturation_bars(saturated)[0]
     found["four-terms"], ((one, many),) = plots.panels(1, 2)
     plots.four_terms(strong.tape, strong.weight_hh, ax=one)
     plots.departure({name: flow.departure(x.tape, x.weight_hh) for name, x in two.items()}, ax=many)

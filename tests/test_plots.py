@@ -76,7 +76,7 @@ def assert_printable(figure):
             assert box.y0 >= -1, text
             assert box.x1 <= width + 1, text
             assert box.y1 <= height + 1, text
-            assert text.get_fontsize() >= 6, text
+            assert 6 <= text.get_fontsize() <= 8, text
     assert figure.get_figwidth() <= 7.3  # two columns of a paper
     assert "matplotlib.pyplot" not in sys.modules or not matplotlib.pyplot.get_fignums()
 

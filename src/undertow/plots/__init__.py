@@ -3,7 +3,8 @@
 Each function returns (figure, axes); those of one panel draw into ``ax`` where one is given, and ``panels``
 makes several of them at once. Figures are a column of a paper wide, legible at that size, in Okabe & Ito's
 colours, which colour-blind readers tell apart. Nothing goes through pyplot: no figure stays open and no
-setting is changed. In a notebook, the figure is what a cell shows; anywhere, ``figure.savefig("f.pdf")``.
+setting is changed. ``figure.savefig("f.pdf")`` saves one; under ``%matplotlib inline`` a notebook shows it by
+``display(figure)``.
 
 Of the three gradients that share a name (docs/gradient-flow.md) each picture says which it shows.
 

@@ -18,6 +18,7 @@ from undertow.plots.style import (
     end_labels,
     guide,
     last,
+    logarithmic,
     panel,
     powers_of_ten,
     title,
@@ -114,6 +115,7 @@ def departure(
     ax.set_yscale("log")
     ends = _lines(ax, drawn)
     guide(ax, 1)
+    logarithmic(ax)
     title(ax, "Textbook chain, not the derivative")
     ax.set_ylabel("‖chain − truth‖ / ‖truth‖")
     end_labels(ax, ends)

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 Array = npt.NDArray[Any]
 Result = TypeVar("Result")
@@ -29,7 +29,8 @@ def panels(rows: int = 1, columns: int = 1, size: tuple[float, float] | None = N
     figure = Figure(figsize=size, dpi=200, layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False)
     for ax in axes.flat:
-        ax.tick_params(labelsize=POINTS - 1, colors=INK, width=0.6, length=2.5)
+        ax.tick_params(which="both", labelsize=POINTS - 1, colors=INK, width=0.6, length=2.5)
+        ax.tick_params(which="minor", length=1.5)
         ax.spines[:].set(color=GREY, linewidth=0.6)
         ax.spines[["top", "right"]].set_visible(False)
         for axis in (ax.xaxis, ax.yaxis):
@@ -102,6 +103,16 @@ def powers_of_ten(ax: Axes) -> None:
     """Of an axis that holds log10: ticks at whole powers, written so. Reaches further than floats do."""
     ax.yaxis.set_major_locator(MaxNLocator(6, integer=True))
     ax.yaxis.set_major_formatter(FuncFormatter(lambda y, _: "1" if y == 0 else rf"$10^{{{y:.0f}}}$"))
+
+
+def logarithmic(ax: Axes) -> None:
+    """The axis of y: powers of ten; where there are few 2 and 5 too, in plain numbers. Once limits are final."""
+    low, high = ax.get_ylim()
+    few = high / low < 1000
+    ax.yaxis.set_major_locator(LogLocator(10, subs=(1.0, 2.0, 5.0) if few else (1.0,), numticks=12))
+    ax.yaxis.set_minor_formatter(NullFormatter())
+    if few:
+        ax.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}"))
 
 
 def band(ax: Axes, x: Array, values: Array, color: str, lw: float = 1.4) -> Array:

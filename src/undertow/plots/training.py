@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from matplotlib.ticker import FuncFormatter
 
 from undertow.flow_record import FlowRecord
 from undertow.plots.style import (
@@ -16,6 +15,7 @@ from undertow.plots.style import (
     end_labels,
     guide,
     last,
+    logarithmic,
     note,
     panels,
     title,
@@ -76,11 +76,11 @@ def _finish(axes: Array, named: Mapping[str, Sequence[Row]], lag: int | None) ->
     """Scales, titles, and the names of the layers in the last panel."""
     horizon, gate, step, growth = axes
     horizon.set_yscale("log")
-    horizon.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}"))
     if lag is not None:
         horizon.axhline(lag, color=INK, lw=0.8, ls="--")
         place = {"xycoords": horizon.get_yaxis_transform(), "xytext": (4, 0), "textcoords": "offset points"}
         note(horizon, 1, lag, "the task's\nlag", INK, va="center", **place)
+    logarithmic(horizon)
     gate.set_ylim(0, 1.02)
     step.set_ylim(bottom=0)
     guide(growth, 0)

@@ -18,7 +18,7 @@ import undertow
 
 PACKAGE = Path(undertow.__file__).parent
 BELOW_STAIRS = ["equations", "layout", "tape", "flow", "problems", "hardware", "kernels", "kernels.native"]
-BELOW_STAIRS += ["layer", "places", "trace_file", "flow_record", "plots"]
+BELOW_STAIRS += ["layer", "places", "trace_file", "flow_record", "plots", "lightning_callback"]
 UPSTAIRS = ["nn", "ops", "segments", "kernels.plain", "recording", "tracing", "conversion", "lags", "monitor"]
 APP_MODULES = sorted((PACKAGE / "app").rglob("*.py"))
 

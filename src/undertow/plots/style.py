@@ -106,7 +106,7 @@ def powers_of_ten(ax: Axes) -> None:
 
 
 def logarithmic(ax: Axes) -> None:
-    """The axis of y: powers of ten; where there are few 2 and 5 too, in plain numbers. Once limits are final."""
+    """The axis of y: powers of ten, where there are few 2 and 5 too, in figures. Once limits are set."""
     low, high = ax.get_ylim()
     few = high / low < 1000
     ax.yaxis.set_major_locator(LogLocator(10, subs=(1.0, 2.0, 5.0) if few else (1.0,), numticks=12))

@@ -1,4 +1,4 @@
-"""Watching a trained network: the sequences are the right ones, results are the model's own, gradients exact."""
+"""Watching a trained network: the right sequences, the model's own results, exact gradients."""
 
 from pathlib import Path
 
@@ -6,11 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from conftest import CLASSIFY, FORECAST, TEXT
 from undertow.app.errors import UserError
 from undertow.app.run import open_run
 from undertow.app.watch import observe, read, watch
-
-from conftest import CLASSIFY, FORECAST, TEXT
 
 SHORT = ("--epochs", 1, "-q", "--run", "run")
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from undertow.conversion import convert as convert
     from undertow.nn import LSTM as LSTM
     from undertow.nn import RNN as RNN
+    from undertow.tracing import Trace as Trace
     from undertow.tracing import load_trace as load_trace
     from undertow.tracing import trace as trace
 
@@ -25,6 +26,7 @@ __version__ = "0.1.0"
 _PUBLIC = {
     "LSTM": "undertow.nn",
     "RNN": "undertow.nn",
+    "Trace": "undertow.tracing",
     "convert": "undertow.conversion",
     "equations": "undertow.equations",
     "flow": "undertow.flow",
@@ -36,6 +38,7 @@ _PUBLIC = {
 __all__ = [
     "LSTM",
     "RNN",
+    "Trace",
     "__version__",
     "convert",
     "equations",

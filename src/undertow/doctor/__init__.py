@@ -8,13 +8,13 @@
     >>> [finding.name for finding in undertow.diagnose(trace, model, lag=80).findings]
     ['forget-bias', 'memory-horizon']
 
-A check is a function of a ``Case`` that ends in a ``Finding``, ``InOrder`` or ``NotJudged``; its docstring has
-what it measures, its threshold and why. Where the evidence does not decide, it says nothing: a false alarm is
-a mistake. docs/doctor.md lists the checks.
+A check is a function of a ``Case`` that ends in a ``Finding``, ``InOrder`` or ``NotJudged``; its docstring
+has what it measures, its threshold and why. Where the evidence does not decide, it says nothing: a false
+alarm is a mistake. docs/doctor.md lists the checks.
 """
 
 from undertow.doctor.diagnosis import CHECKS, Diagnosis, diagnose
-from undertow.doctor.finding import Chart, Evidence, Finding, InOrder, NotJudged, Outcome, Remedy
+from undertow.doctor.finding import Chart, Evidence, Finding, InOrder, NotJudged, Outcome, Remedy, number
 from undertow.doctor.patient import Case, Patient, Training
 
 __all__ = [
@@ -31,4 +31,5 @@ __all__ = [
     "Remedy",
     "Training",
     "diagnose",
+    "number",
 ]

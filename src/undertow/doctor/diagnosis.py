@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from undertow.doctor import gates, growth, memory, training
+from undertow.doctor import forget, gates, growth, memory, training
 from undertow.doctor.finding import Finding, InOrder, NotJudged, Outcome
 from undertow.doctor.patient import Case, Training, admit
 
@@ -13,15 +13,15 @@ CHECKS: tuple[Callable[[Case], Outcome], ...] = (
     growth.not_finite,
     training.learning_rate_low,
     training.learning_rate_high,
-    training.clip,
     gates.saturated_gates,
     growth.exploding,
+    training.clip,
     gates.dead_units,
     gates.runaway_cells,
-    memory.forget_bias,
+    forget.forget_bias,
     memory.memory_horizon,
-    memory.biases_twice,
-    memory.biases_uneven,
+    forget.forget_bias_twice,
+    forget.forget_bias_uneven,
     training.over_fitting,
     training.not_learning,
 )
@@ -85,7 +85,7 @@ def diagnose(
 
 
 def explained(outcomes: list[Outcome]) -> tuple[Outcome, ...]:
-    """The same with ``because`` filled in: a cause may explain what comes after it in CHECKS or before."""
+    """The same with ``because`` filled in."""
     found = [outcome for outcome in outcomes if isinstance(outcome, Finding)]
     done: list[Outcome] = []
     for outcome in outcomes:

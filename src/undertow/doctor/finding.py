@@ -83,9 +83,14 @@ Outcome = Finding | InOrder | NotJudged
 
 
 def number(value: float) -> str:
-    """A number as a person reads it: whole ones whole, others to three figures."""
+    """A number as a person reads it: whole ones whole, others to three figures, 7.73 × 10⁻³⁰."""
     if not np.isfinite(value):
         return "not a number" if np.isnan(value) else "infinite"
-    if abs(value) < 1e5 and float(value).is_integer():
-        return f"{int(value):,}"
-    return f"{value:.3g}"
+    if abs(value) < 1e7 and float(value).is_integer():
+        return f"{int(value):,}".replace("-", "−")
+    digits, _, power = f"{value:.3g}".partition("e")
+    tens = f" × 10{str(int(power)).translate(_RAISED)}" if power else ""
+    return f"{digits}{tens}".replace("-", "−")
+
+
+_RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")

@@ -6,7 +6,8 @@ import numpy as np
 
 from undertow import flow
 from undertow.doctor.finding import Chart, Evidence, Finding, InOrder, NotJudged, Outcome, Remedy
-from undertow.doctor.patient import Array, Case, Patient
+from undertow.doctor.patient import NO_LSTM, Array, Case, Patient
+from undertow.layer import Mask
 
 LOW, HIGH = 0.01, 0.99  # σ' is below 4 % of its largest value outside of these
 BAND = 1e-3  # h that stays within it says the same whatever the input
@@ -20,11 +21,11 @@ def saturated_gates(case: Case) -> Outcome:
     derivative σ(1-σ) is then below 4 % of its largest value, so the gate's weights hardly learn any more.
     One or two saturated gates are no illness: a chrono start, and every cell that holds for long, has
     f near 1 and i near 0 for good. Karpathy, Johnson & Fei-Fei 2015 (arXiv:1506.02078) find many such units
-    in networks that work. Our thresholds.
+    in networks that work, so it is a warning where the loss is below half of a guess's. Our thresholds.
     """
     name = "saturated-gates"
     if not case.lstms:
-        return NotJudged(name, "there is no LSTM")
+        return NotJudged(name, NO_LSTM)
     found = [(patient, by_gate(patient)) for patient in case.lstms]
     evidence = tuple(
         Evidence(f"{gate} saturated, of all steps and units", 100 * float(part.mean()), "%", patient.where)
@@ -38,9 +39,9 @@ def saturated_gates(case: Case) -> Outcome:
     stuck = np.mean([part >= 0.99 for part in parts.values()])
     return Finding(
         name,
-        "problem",
-        "The gates are shut or wide open nearly all the time, and no longer move with the input. "
-        "A saturated gate passes on hardly any gradient, so it stays where it is.",
+        "warning" if case.training.skill >= 0.5 else "problem",
+        "The gates are shut or wide open most of the time. At either end a gate passes on hardly any "
+        "gradient, so training can hardly move it any more.",
         (
             *evidence,
             Evidence("gates that are saturated in 99 % of steps", 100 * float(stuck), "%", patient.where),
@@ -53,7 +54,14 @@ def saturated_gates(case: Case) -> Outcome:
             Remedy("Bring the inputs to a size of about 1; `undertow train` does."),
         ),
         saturation_chart(patient, parts),
-        explains=("dead-units", "memory-horizon", "forget-bias", "not-learning"),
+        explains=(
+            "exploding",
+            "dead-units",
+            "runaway-cells",
+            "forget-bias",
+            "memory-horizon",
+            "not-learning",
+        ),
     )
 
 
@@ -82,9 +90,9 @@ def saturation_chart(patient: Patient, parts: dict[str, Array]) -> Chart:
 class Dead:
     """The dead units of one layer, [H] each."""
 
-    constant: Array
-    by_i: Array  # ... whose input gate stays shut
-    by_o: Array  # ... whose output gate stays shut
+    constant: Mask
+    by_i: Mask  # ... whose input gate stays shut
+    by_o: Mask  # ... whose output gate stays shut
 
     @staticmethod
     def of(patient: Patient) -> "Dead":
@@ -191,7 +199,7 @@ def runaway_cells(case: Case) -> Outcome:
     """
     name = "runaway-cells"
     if not case.lstms:
-        return NotJudged(name, "there is no LSTM")
+        return NotJudged(name, NO_LSTM)
     parts = [(p, p.health.never_forgets & (p.saturation.c_saturated > 0.9)) for p in case.lstms]
     evidence = tuple(
         line

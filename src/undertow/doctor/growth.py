@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from undertow.doctor.finding import Chart, Evidence, Finding, InOrder, NotJudged, Outcome, Remedy
+from undertow.doctor.finding import Chart, Evidence, Finding, InOrder, NotJudged, Outcome, Remedy, number
 from undertow.doctor.memory import state_of
 from undertow.doctor.patient import Case, Patient, middle
 
@@ -81,12 +81,11 @@ def exploding(case: Case) -> Outcome:
         return InOrder(name, evidence)
     worst = max(sick, key=lambda patient: grown(patient)[0])
     factor, lag = grown(worst)
-    doubled = f" at a factor of e every {1 / worst.exponent:.0f} steps" if worst.exponent > 0 else ""
     return Finding(
         name,
         "problem",
         f"Gradients explode in {worst.where}: on its way back over {lag} steps an error grows "
-        f"{factor:.2g}-fold{doubled}. Small changes of the past then swamp everything else.",
+        f"{number(factor)}-fold. The distant past then drowns everything else.",
         (*evidence, *largest_step(worst)),
         (
             Remedy(
@@ -101,12 +100,12 @@ def exploding(case: Case) -> Outcome:
             Remedy("If training led there, a smaller learning rate:", "undertow train ... --lr LR/3"),
         ),
         growth_chart(worst),
-        explains=("clip", "learning-rate-high", "not-learning"),
+        explains=("clip", "not-learning"),
     )
 
 
 def grown(patient: Patient) -> tuple[float, int]:
-    """The largest factor by which the gradient grows on its way back, and at which lag: median over sequences."""
+    """By what factor the gradient grows most on its way back, and at which lag: medians over sequences."""
     size = middle(patient.log_size - patient.log_size[0])  # [lag]
     lag = int(np.nanargmax(size))
     with np.errstate(over="ignore"):

@@ -1,4 +1,4 @@
-"""Who is examined: every traced layer in each direction, what ``undertow.flow`` says of it, and the training."""
+"""Who is examined: every traced layer in each direction, what ``undertow.flow`` says, and the training."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +14,7 @@ from undertow.layout import gate
 from undertow.tape import Tape
 
 Array = npt.NDArray[np.float64]
+NO_LSTM = "there is no LSTM"
 SKIP = 20  # steps that a Lyapunov vector gets to turn towards the leading direction
 
 
@@ -115,7 +116,7 @@ class Training:
 
     rows: Sequence[Mapping[str, Any]] = ()
     """One for each evaluation, as in a run's metrics.jsonl: step, train_loss, validation_loss, lr,
-    grad_norm (mean since the row before), clipped (fraction of steps since then). Missing keys are not judged."""
+    grad_norm (mean since the row before), clipped (fraction of steps since). Missing keys are not judged."""
     clip: float = 0.0  # largest gradient norm; 0: not clipped
     baseline: float | None = None  # loss of the best guess that needs no learning, in the unit of the losses
     baseline_name: str = "the best constant guess"
@@ -126,7 +127,7 @@ class Training:
 
     @property
     def skill(self) -> float:
-        """1 - loss / baseline of the best evaluation: 0 no better than guessing, 1 without error; else NaN."""
+        """1 - loss / baseline of the best evaluation: 0 no better than guessing, 1 without error, or NaN."""
         losses = self.column("validation_loss")
         if self.baseline is None or not self.baseline > 0 or not np.isfinite(losses).any():
             return np.nan

@@ -1,8 +1,8 @@
-"""What the course of a training says: too little, too much, clipped, over-fitted, or no better than a guess."""
+"""What the course of a training says: too little, too much, clipped, learnt by heart, nothing learnt."""
 
 import numpy as np
 
-from undertow.doctor.finding import Chart, Evidence, Finding, InOrder, NotJudged, Outcome, Remedy
+from undertow.doctor.finding import Chart, Evidence, Finding, InOrder, NotJudged, Outcome, Remedy, number
 from undertow.doctor.patient import Array, Case, Training
 
 ENOUGH = 4  # evaluations that a course must have to be judged
@@ -43,7 +43,7 @@ def learning_rate_low(case: Case) -> Outcome:
         if short
         else (Remedy("A larger learning rate:", "undertow train ... --lr 0.003"),),
         loss_chart(training),
-        explains=("not-learning", "memory-horizon", "forget-bias"),
+        explains=("memory-horizon", "not-learning"),
     )
 
 
@@ -128,7 +128,7 @@ def clip(case: Case) -> Outcome:
     return Finding(
         name,
         "problem" if ratio > 1000 else "warning",
-        f"{100 * part:.0f} % of the steps are clipped, and to {ratio:,.0f} times below the gradient's own "
+        f"{100 * part:.0f} % of the steps are clipped, and to {number(float(f'{ratio:.2g}'))} times below the gradient's own "
         "norm: its size no longer counts.",
         evidence,
         (Remedy("Clip just above the usual norm:", f"undertow train ... --clip {_round(norm)}"),),
@@ -158,7 +158,7 @@ def not_learning(case: Case) -> Outcome:
     return Finding(
         name,
         "problem" if training.skill <= 0 else "warning",
-        f"The network is {hardly} better than {training.baseline_name}, which needs no learning.",
+        f"The network is {hardly} better than {training.baseline_name}, which takes no learning.",
         evidence,
         (
             Remedy("See what else is found; if nothing is, train longer, or with more units.", ""),

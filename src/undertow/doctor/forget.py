@@ -168,8 +168,9 @@ def f_biases(patient: Patient) -> tuple[Array, Array] | None:
 def forget_bias_uneven(case: Case) -> Outcome:
     """A forget bias that was given to some layers or directions of a module, and not to the others.
 
-    Code that sets ``bias_hh_l0`` by its name misses ``bias_hh_l1`` and ``bias_hh_l0_reverse``, as
-    google-research/flood-forecasting did until its pull request 289. Found where a layer's forget bias is 0.8 or more in nine of ten units, and below 0.2 on average in another.
+    Code that sets ``bias_hh_l0`` by its name misses ``bias_hh_l1`` and ``bias_hh_l0_reverse``, as that of
+    google-research/flood-forecasting did until its pull request 289. Found where a layer's forget bias is 0.8
+    or more in nine of ten units, and below 0.2 on average in another.
     """
     name = "forget-bias-uneven"
     means = [(patient, bias) for patient in case.lstms if (bias := patient.bias("f")) is not None]

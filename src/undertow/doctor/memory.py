@@ -3,7 +3,7 @@
 import numpy as np
 
 from undertow.doctor.finding import Chart, Evidence, Finding, InOrder, NotJudged, Outcome, Remedy, Severity
-from undertow.doctor.patient import Array, Case, Patient, middle
+from undertow.doctor.patient import Case, Patient, middle
 
 LEARNT = 0.9  # of the guess's loss is gone: whatever the gradients look like, the task is learnt
 EACH = 6  # layers named one by one in the evidence
@@ -99,7 +99,7 @@ def remember(patient: Patient, lag: int) -> tuple[Remedy, ...]:
     return (
         Remedy("A plain RNN has no cell to carry it; take an LSTM:", "undertow train ... --cell lstm"),
         Remedy(
-            "Or start with orthogonal recurrent weights, which keep lengths (Saxe, McClelland & Ganguli 2014):",
+            "Or start with orthogonal recurrent weights: they keep lengths (Saxe, McClelland & Ganguli 2014).",
             'undertow.RNN(..., init="orthogonal")',
         ),
     )

@@ -128,8 +128,8 @@ def clip(case: Case) -> Outcome:
     return Finding(
         name,
         "problem" if ratio > 1000 else "warning",
-        f"{100 * part:.0f} % of the steps are clipped, and to {number(float(f'{ratio:.2g}'))} times below the gradient's own "
-        "norm: its size no longer counts.",
+        f"{100 * part:.0f} % of the steps are clipped, to {number(float(f'{ratio:.2g}'))} times below the "
+        "gradient's own norm: its size no longer counts.",
         evidence,
         (Remedy("Clip just above the usual norm:", f"undertow train ... --clip {_round(norm)}"),),
         explains=("not-learning",),

@@ -16,7 +16,7 @@ from undertow import __version__
 from undertow.app import doctor_view
 from undertow.app.run import atomically
 from undertow.app.watch import Watched
-from undertow.doctor import Chart, Diagnosis, Finding, number
+from undertow.doctor import Chart, Diagnosis, Finding
 
 # Stand-ins that the page's style replaces, so that pictures follow its light or dark colours.
 INK, CURVES = "#010101", ["#020202", "#030303", "#040404", "#050505", "#060606", "#070707"]
@@ -35,7 +35,7 @@ def page(watched: Watched, diagnosis: Diagnosis) -> str:
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters |= {"title": doctor_view.title, "number": number}
+    environment.filters["title"] = doctor_view.title
     template = environment.from_string((here / "doctor.html").read_text(encoding="utf-8"))
     return template.render(
         style=Markup((here / "doctor.css").read_text(encoding="utf-8")),

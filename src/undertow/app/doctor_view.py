@@ -8,7 +8,7 @@ from rich.text import Text
 
 from undertow.app.summary import describe
 from undertow.app.watch import Watched
-from undertow.doctor import Diagnosis, Finding, number
+from undertow.doctor import Diagnosis, Finding
 
 STYLES = {"problem": "bold red", "warning": "bold yellow"}
 IN_ORDER = {  # what it means that a check found nothing
@@ -20,7 +20,7 @@ IN_ORDER = {  # what it means that a check found nothing
     "clip": "Clipping leaves the gradient its size",
     "dead-units": "Units are alive",
     "runaway-cells": "Cells stay in range",
-    "forget-bias": "Forget gates hold",
+    "forget-bias": "Forget gates are not in the way",
     "memory-horizon": "Errors reach as far back as the task asks for",
     "forget-bias-twice": "The forget bias is set once",
     "forget-bias-uneven": "The forget bias is alike in all layers",
@@ -61,7 +61,7 @@ def show_finding(console: Console, finding: Finding) -> None:
     table.add_column(justify="right", no_wrap=True)
     table.add_column(overflow="fold")
     for line in finding.evidence:
-        table.add_row(Text(line.what), number(line.value), Text(f"{line.unit}  {line.where}".strip()))
+        table.add_row(Text(line.what), Text(line.amount), Text(line.where))
     console.print(Padding(table, (0, 0, 0, 4)))
     for remedy in () if because else finding.remedies:
         console.print(Padding(Text(f"→ {remedy.text}"), (0, 0, 0, 2)))

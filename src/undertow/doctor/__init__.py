@@ -14,7 +14,7 @@ alarm is a mistake. docs/doctor.md lists the checks.
 """
 
 from undertow.doctor.diagnosis import CHECKS, Diagnosis, diagnose
-from undertow.doctor.finding import Chart, Evidence, Finding, InOrder, NotJudged, Outcome, Remedy, number
+from undertow.doctor.finding import Chart, Evidence, Finding, InOrder, NotJudged, Outcome, Remedy
 from undertow.doctor.patient import Case, Patient, Training
 
 __all__ = [
@@ -31,5 +31,4 @@ __all__ = [
     "Remedy",
     "Training",
     "diagnose",
-    "number",
 ]

@@ -68,7 +68,8 @@ def diagnose(
     training the course of the training, see ``Training``.
 
     What is left out is not judged, and said to be. O(T N H²) for each layer: sixteen sequences do.
-    Raises TypeError where ``lag`` is no int, ValueError where it is below 1 or ``trace`` recorded nothing.
+    Raises TypeError where ``lag`` is no int; ValueError where it is below 1, where ``trace`` recorded no step
+    and where ``model`` is not what was traced.
     """
     if lag is not None and (not isinstance(lag, int) or isinstance(lag, bool)):
         raise TypeError(f"lag: expected an int or None, got {type(lag).__name__}")
@@ -76,10 +77,10 @@ def diagnose(
         raise ValueError(f"lag: expected at least 1 step, got {lag}")
     patients, missing = admit(trace, model)
     if not patients:
-        raise ValueError(f"trace: expected a recorded call, got none: {'; '.join(missing)}")
+        raise ValueError(f"trace: expected a recorded call with steps in it, got none: {'; '.join(missing)}")
     case = Case(patients, missing, lag, training or Training())
     first = growth.not_finite(case)
-    if isinstance(first, Finding):  # nothing that is computed from NaN means anything
+    if not all(patient.finite for patient in patients):
         return Diagnosis((first,))
     return Diagnosis(explained([first, *(check(case) for check in CHECKS[1:])]))
 

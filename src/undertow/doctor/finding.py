@@ -19,10 +19,15 @@ class Evidence:
     unit: str = ""  # "steps", "%", "per step"; empty for a pure number
     where: str = ""  # "rnn, layer 0"; empty where it is of the whole run
 
+    @property
+    def amount(self) -> str:
+        """The number with its unit: "9 steps", "74 %"."""
+        unit = "step" if self.unit == "steps" and self.value == 1 else self.unit
+        return f"{number(self.value)} {unit}".strip()
+
     def __str__(self) -> str:
-        unit = "" if not self.unit else self.unit if self.unit == "%" else f" {self.unit}"
         where = f" ({self.where})" if self.where else ""
-        return f"{self.what}: {number(self.value)}{unit}{where}"
+        return f"{self.what}: {self.amount}{where}"
 
 
 @dataclass(frozen=True)

@@ -115,9 +115,7 @@ def dead_units(case: Case) -> Outcome:
     problem. Our thresholds.
     """
     name = "dead-units"
-    judged = [(p, Dead.of(p)) for p in case.patients if p.steps and p.layer.lengths.any()]
-    if not judged:
-        return NotJudged(name, "no steps were recorded")
+    judged = [(p, Dead.of(p)) for p in case.patients]
     evidence = tuple(line for patient, dead in judged for line in about_units(patient, dead))
     worst, dead = max(judged, key=lambda pair: float(pair[1].constant.mean()))
     part = float(dead.constant.mean())

@@ -11,7 +11,10 @@ GROWN = 100.0  # of the gradient over all lags
 
 
 def not_finite(case: Case) -> Outcome:
-    """NaN or infinity in a state, a gate or a loss: everything after it is meaningless."""
+    """NaN or infinity in any h, or in the training loss of any evaluation.
+
+    Nothing that is computed from it means anything, so where h has one no other check is made.
+    """
     name = "not-finite"
     found: list[Evidence] = []
     for patient in case.patients:
@@ -100,13 +103,13 @@ def exploding(case: Case) -> Outcome:
             Remedy("If training led there, a smaller learning rate:", "undertow train ... --lr LR/3"),
         ),
         growth_chart(worst),
-        explains=("clip", "not-learning"),
+        explains=("clip", "forget-bias", "memory-horizon", "not-learning"),
     )
 
 
 def grown(patient: Patient) -> tuple[float, int]:
     """By what factor the gradient grows most on its way back, and at which lag: medians over sequences."""
-    size = middle(patient.log_size - patient.log_size[0])  # [lag]
+    size = middle(patient.faded)  # [lag]
     lag = int(np.nanargmax(size))
     with np.errstate(over="ignore"):
         return float(np.exp(size[lag])), lag
@@ -128,7 +131,8 @@ def about_growth(patient: Patient) -> list[Evidence]:
 
 def largest_step(patient: Patient) -> list[Evidence]:
     """At which step of which sequence the gradient grows most."""
-    steps = np.diff(patient.log_size, axis=0)  # [lag, N]
+    with np.errstate(invalid="ignore"):  # zero after zero
+        steps = np.diff(patient.faded, axis=0)  # [lag, N]
     steps = np.where(np.isfinite(steps), steps, -np.inf)
     lag, n = np.unravel_index(int(np.argmax(steps)), steps.shape)
     assert patient.by_lag is not None
@@ -141,7 +145,7 @@ def largest_step(patient: Patient) -> list[Evidence]:
 
 
 def growth_chart(patient: Patient) -> Chart:
-    size = middle(patient.log_size - patient.log_size[0])
+    size = middle(patient.faded)
     return Chart(
         f"The last error on its way back ({patient.where})",
         "lag, steps",

@@ -26,6 +26,10 @@ def memory_horizon(case: Case) -> Outcome:
         return NotJudged(name, "no gradient of the last step's error was recorded")
     best = max(reaching, key=lambda patient: patient.horizons[1])
     evidence = horizons(reaching)
+    if np.isinf(best.horizons[1]) and best.steps < case.lag:
+        return NotJudged(
+            name, f"only {steps(best.steps)} were recorded, and the gradient was not gone by then"
+        )
     if best.horizons[1] >= case.lag:
         return InOrder(name, evidence)
     if case.training.skill >= LEARNT:
@@ -70,7 +74,7 @@ def horizons(patients: list[Patient]) -> tuple[Evidence, ...]:
 
 def at_lag(patient: Patient, lag: int) -> Evidence:
     """What is left of the gradient at the task's lag, or at the longest that was recorded."""
-    size = middle(patient.log_size - patient.log_size[0])  # [lag]
+    size = middle(patient.faded)  # [lag]
     lag = min(lag, len(size) - 1)
     return Evidence(
         f"{state_of(patient)} at lag {lag}, of its size at lag 0", float(np.exp(size[lag])), "", patient.where
@@ -99,14 +103,14 @@ def remember(patient: Patient, lag: int) -> tuple[Remedy, ...]:
     return (
         Remedy("A plain RNN has no cell to carry it; take an LSTM:", "undertow train ... --cell lstm"),
         Remedy(
-            "Or start with orthogonal recurrent weights: they keep lengths (Saxe, McClelland & Ganguli 2014).",
+            "Or start with orthogonal recurrent weights (Saxe, McClelland & Ganguli 2014):",
             'undertow.RNN(..., init="orthogonal")',
         ),
     )
 
 
 def reach_chart(patients: list[Patient], lag: int) -> Chart:
-    sizes = {p.where: np.exp(np.asarray(middle(p.log_size - p.log_size[0]))) for p in patients[:EACH]}
+    sizes = {p.where: np.exp(middle(p.faded)) for p in patients[:EACH]}
     longest = max(map(len, sizes.values()))
     curves = {
         where: np.pad(size, (0, longest - len(size)), constant_values=np.nan) for where, size in sizes.items()

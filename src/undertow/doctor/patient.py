@@ -42,6 +42,11 @@ class Patient:
         """T, of the longest sequence."""
         return len(self.layer.h) - 1
 
+    @property
+    def finite(self) -> bool:
+        """Whether every h is a number."""
+        return bool(np.isfinite(self.layer.h[1:][self.layer.mask]).all())
+
     @cached_property
     def by_lag(self) -> flow.GradientByLag | None:
         """How the error after each sequence's last step reaches back; None where no backward was recorded."""
@@ -57,6 +62,12 @@ class Patient:
         assert self.by_lag is not None
         of_c = self.by_lag.log_dc_norm
         return self.by_lag.log_dh_norm if of_c is None else of_c
+
+    @cached_property
+    def faded(self) -> Array:
+        """The same relative to lag 0: the logarithm of what is left, [lag,N]. NaN where there was nothing."""
+        with np.errstate(invalid="ignore"):  # -inf - (-inf): zero from the start
+            return np.asarray(self.log_size - self.log_size[0])
 
     @cached_property
     def horizons(self) -> tuple[float, float]:
@@ -164,6 +175,9 @@ def admit(trace: Mapping[str, Any], model: Any) -> tuple[list[Patient], list[str
                 where = ", ".join(
                     [*([name] if name else []), f"layer {k}", *(["reverse"] if reverse else [])]
                 )
+                if not way.lengths.any():
+                    missing.append(f"{where}: it took no step")
+                    continue
                 patients.append(Patient(where, way, *biases(model, name, k, reverse)))
     return patients, missing
 
@@ -171,9 +185,13 @@ def admit(trace: Mapping[str, Any], model: Any) -> tuple[list[Patient], list[str
 def biases(model: Any, name: str, k: int, reverse: bool) -> Iterator[Array | None]:
     """bias_ih and bias_hh of one layer as float64, None each where there is none or no model is given.
 
-    The model is a torch module, but nothing of torch is needed to read it.
+    The model is a torch module, but nothing of torch is needed to read it. Raises ValueError where it has no
+    module of this name.
     """
-    module = None if model is None else model.get_submodule(name)
+    try:
+        module = None if model is None else model.get_submodule(name)
+    except AttributeError:
+        raise ValueError(f"model: expected the module that was traced, got one without {name!r}") from None
     for kind in ("ih", "hh"):
         value = getattr(module, f"bias_{kind}_l{k}{'_reverse' * reverse}", None)
         yield None if value is None else np.asarray(value.detach().cpu().double().numpy())

@@ -1,4 +1,4 @@
-"""``undertow inspect``: a page that shows what a trained network did at every step, and where the error went."""
+"""``undertow inspect``: a page on what a trained network did at every step, and where the error went."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -142,20 +142,20 @@ def names_of(seen: "list[Watched]") -> list[str]:
 
 
 def title(seen: "list[Watched]", names: list[str]) -> str:
-    return (
-        " beside ".join(
-            f"{name} of {each.run.model.hidden_size} units" for name, each in zip(names, seen, strict=True)
-        )
-        + f" reading {WHAT[seen[0].run.data.task].format(data=seen[0].run.data)}"
-    )
-
-
-WHAT = {
-    "text": "a text",
-    "forecast": "a series, to forecast {data.target}",
-    "classify": "a sequence, to name its {data.label}",
-    "problem": "the {data.source} problem",
-}
+    """Which networks, on what: ``LSTM beside plain RNN, 64 units each, solving the adding problem``."""
+    data, sizes = seen[0].run.data, [each.run.model.hidden_size for each in seen]
+    units = [f"{size} units" for size in sizes]
+    who = " beside ".join(f"{name} of {unit}" for name, unit in zip(names, units, strict=True))
+    if len(seen) > 1 and len(set(sizes)) == 1:
+        who = f"{' beside '.join(names)}, {units[0]} each,"
+    source = Path(data.source).name
+    doing = {
+        "text": f"reading {source}",
+        "forecast": f"forecasting {data.target} of {source}",
+        "classify": f"telling the {data.label} of a sequence of {source}",
+        "problem": f"on the {data.source} problem",
+    }
+    return f"{who} {doing[data.task]}"
 
 
 def subject(run: "Run") -> str:

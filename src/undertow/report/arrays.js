@@ -37,7 +37,13 @@ function number(x, digits = 4) {
   if (x === undefined || Number.isNaN(x)) return "–";
   const size = Math.abs(x);
   const text = size && (size < 1e-3 || size >= 1e5) ? x.toExponential(digits - 1) : x.toPrecision(digits);
-  return text.replace("-", "−").replace("e−", "e−").replace("e+", "e");
+  return text.replaceAll("-", "−").replace("e+", "e");
+}
+
+// Two decimals.
+function short(x) {
+  const text = x.toFixed(2);
+  return text === "-0.00" ? "0.00" : text.replace("-", "−");
 }
 
 function seen(symbol) {

@@ -12,6 +12,7 @@ from bokeh.models import (
     BoxZoomTool,
     ColumnDataSource,
     CustomJS,
+    CustomJSTickFormatter,
     FixedTicker,
     LinearColorMapper,
     Range1d,
@@ -22,7 +23,7 @@ from bokeh.plotting import figure
 
 from undertow.report.networks import Network, Sequence
 
-LEFT, RIGHT = 92, 10  # borders in pixels, for the names of rows; page.js knows them too
+LEFT, RIGHT, BELOW = 92, 10, 40  # borders in pixels, for names of rows and steps; page.js knows them too
 MOST_INPUTS = 16  # rows of the sequence's own picture
 PANELS = {"lstm": ["c", "h", "f", "i", "o", "g"], "rnn": ["h"]}
 FONT = "system-ui, sans-serif"
@@ -46,7 +47,7 @@ def figures(networks: list[Network], sequence: Sequence) -> dict[str, Any]:
         found[f"{k}-flow"] = _heat_map(time, units, f"{k}-flow", 110)
         for name in PANELS[network.layers[0].cell]:
             found[f"{k}-{name}"] = _heat_map(time, units, f"{k}-{name}", 96 if name in "ch" else 72)
-    _with_steps_below(list(found.values())[-1])
+    _with_steps_below(list(found.values())[-1], sequence)
     for name, plot in found.items():
         _report_pointer(name, plot)
     return found
@@ -143,10 +144,10 @@ def _inputs(time: Range1d, sequence: Sequence) -> Any:
     height = max(20, 40 if len(names) < 4 else 0)
     plot = _plot(time, "sequence", height * len(names) + 4, y_range=Range1d(start=len(names) - 0.5, end=-0.5))
     _name_rows(plot, names)
-    t = np.arange(sequence.T)
+    t = np.arange(-1, sequence.T + 1)  # a step more at both ends, out of view: each step's line is 1 wide
     for row, x in enumerate(np.asarray(sequence.inputs, np.float64).T[:MOST_INPUTS]):
-        low, span = x.min(), np.ptp(x) or 1.0
-        plot.step(t, row + 0.4 - 0.8 * (x - low) / span, mode="center", line_width=1.3, name=f"input-{row}")
+        level = np.pad((x - x.min()) / (np.ptp(x) or 1.0), 1, mode="edge")
+        plot.step(t, row + 0.4 - 0.8 * level, mode="center", line_width=1.3, name=f"input-{row}")
     return plot
 
 
@@ -163,13 +164,17 @@ def visible(symbol: str) -> str:
     return {" ": "␣", "\n": "↵", "\t": "⇥", "\r": "␍"}.get(symbol, symbol)
 
 
-def _with_steps_below(plot: Any) -> None:
+def _with_steps_below(plot: Any, sequence: Sequence) -> None:
     plot.xaxis.visible = True
-    plot.xaxis.axis_label = "step t"
-    plot.height += 40
+    plot.height += BELOW
+    if sequence.steps[0] != "0":  # they have names
+        code = "return steps[tick] ?? ''"
+        plot.xaxis.formatter = CustomJSTickFormatter(args={"steps": sequence.steps}, code=code)
+    else:
+        plot.xaxis.axis_label = "step t"
 
 
 def _report_pointer(name: str, plot: Any) -> None:
-    for event, way in (("mousemove", "point"), ("tap", "click"), ("doubletap", "all")):
+    for event, way in (("mousemove", "point"), ("tap", "click"), ("doubletap", "again")):
         code = f"window.undertow && window.undertow.{way}({name!r}, cb_obj.x, cb_obj.y)"
         plot.js_on_event(event, CustomJS(code=code))

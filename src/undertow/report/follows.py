@@ -1,7 +1,7 @@
 """What each unit follows: the characters or inputs whose course over the sequence is most like its own.
 
-Plain correlation over one sequence of T steps. It says what a unit goes with, not what it is for, and a short
-sequence makes high values by chance: ``by_chance`` says how high.
+Plain correlation over one sequence. It says what a unit goes with, not what it is for; short sequences, and
+slow units beside slow inputs, match well by chance.
 """
 
 import re
@@ -42,14 +42,6 @@ def follow(state: Array, features: dict[str, Array]) -> Followed:
     r = _standard(np.asarray(state, np.float64)).T @ _standard(np.stack(list(features.values()), axis=1))
     best = np.argsort(-np.abs(r), axis=1, kind="stable")[:, :BEST]
     return Followed(names, best, np.take_along_axis(r, best, axis=1))
-
-
-def by_chance(T: int, features: int) -> float:
-    """|r| that the best of so many features reaches by chance at independent steps, one time in twenty."""
-    if T < 4 or not features:
-        return 1.0
-    z = np.sqrt(2 * np.log(20 * max(features, 1)))  # of the largest of F normal values
-    return float(np.tanh(z / np.sqrt(T - 3)))  # Fisher's transform
 
 
 def features_of(
@@ -94,8 +86,15 @@ def _of_inputs(inputs: Array, names: list[str]) -> dict[str, Array]:
         if len(inputs) > steps:
             for name, x in zip(names, inputs.T, strict=True):
                 found[f"{name}, mean of {steps} steps"] = _smooth(x, steps)
-    sums = np.cumsum(inputs, axis=0).T
-    return found | {f"{name}, sum so far": total for name, total in zip(names, sums, strict=True)}
+    for name, total in zip(names, np.cumsum(inputs, axis=0).T, strict=True):
+        if not _is_straight(total):  # else it is the step's number under another name
+            found[f"{name}, sum so far"] = total
+    return found
+
+
+def _is_straight(x: Array) -> bool:
+    both = _standard(np.stack([x, np.arange(len(x))], axis=1))
+    return bool(abs(both[:, 0] @ both[:, 1]) > 0.95)
 
 
 def _smooth(x: Array, steps: int) -> Array:

@@ -1,12 +1,12 @@
 // What the reader does, and what follows from it. State in `at`; every change ends in one of the draw functions.
 "use strict";
 
-const LEFT = 92, RIGHT = 10, ROW = 36, DECADES = 6, BUDGET = 40; // pixels; decades of colour; ms at a time
+const LEFT = 92, RIGHT = 10, BELOW = 40, ROW = 36, DECADES = 6, BUDGET = 24; // pixels; decades of colour; ms at a time
 const THEMES = {
   light: { gate: ["#f3f4f3", "#a9cbd9", "#2f7ea6", "#0b2f4a"], both: ["#0b4f8a", "#6fa8d6", "#f3f4f3", "#f0a36b", "#b34700"],
-    error: ["#fdfcfa", "#ffd78a", "#ee6c4d"], lines: ["#0072b2", "#c2570c", "#0a7d5f"], ink: "#1f2933", quiet: "#66717c", rule: "#dcd9d2" },
+    error: ["#fdfcfa", "#ffd78a", "#ee6c4d"], lines: ["#0072b2", "#c2570c", "#0a7d5f"], ink: "#1f2933", quiet: "#66717c", card: "#f5f3ee", rule: "#dcd9d2" },
   dark: { gate: ["#171f27", "#1f5674", "#57b0cf", "#eaf8fc"], both: ["#8fd0ff", "#2a76b0", "#171f27", "#b3602a", "#ffc48a"],
-    error: ["#11171d", "#7d5316", "#d9482b"], lines: ["#5cb8ee", "#f0a04b", "#4cc9a4"], ink: "#e6eaee", quiet: "#97a3af", rule: "#2d3843" },
+    error: ["#11171d", "#7d5316", "#d9482b"], lines: ["#5cb8ee", "#f0a04b", "#4cc9a4"], ink: "#e6eaee", quiet: "#97a3af", card: "#1a222b", rule: "#2d3843" },
 };
 const ORDERS = {
   number: "number", alike: "like beside like", follows: "what they follow", memory: "longest memory first",
@@ -18,7 +18,7 @@ const networks = data.networks.map(unpackNetwork), T = data.T, inputs = unpack(d
 const at = { t: 0, network: 0, layer: 0, units: networks.map(() => 0), from: { kind: "loss", t: T - 1 }, order: "alike", query: "" };
 const rows = [], flows = [];  // of each network: the units shown, from top to bottom; what flows back
 const $ = (id) => document.getElementById(id);
-let doc, theme, running = 0;
+let doc, theme, clicked, running = 0;
 
 const layerOf = (k) => networks[k].layers[Math.min(at.layer, networks[k].layers.length - 1)];
 const model = (name) => doc.get_model_by_name(name);
@@ -47,6 +47,7 @@ function setTheme(name) {
     }
     for (const grid of plot.center.filter((m) => m.grid_line_color !== undefined)) grid.grid_line_color = theme.rule;
     const mapper = model(`${plot.name}-mapper`);
+    if (mapper) plot.setv({ background_fill_color: theme.card, background_fill_alpha: 1 });
     if (mapper) mapper.palette = blend("ifo".includes(plot.name.split("-")[1]) ? theme.gate : theme.both);
   }
   networks.forEach((_, k) => {
@@ -136,8 +137,7 @@ function drawMap(k, name) {
     low = -high;
   }
   image(`${k}-${name}`, k, values, low, high, (x) => x);
-  $(`${k}-${name}-low`).textContent = name === "c" ? number(low, 2) : String(low).replace("-", "−");
-  $(`${k}-${name}-high`).textContent = name === "c" ? number(high, 2) : high;
+  $(`${k}-${name}-ends`).textContent = low ? `± ${number(high, name === "c" ? 2 : 1)}` : "0 to 1";
 }
 
 // What 99 % of values stay within, of a sample: a few far-off ones would leave the others without colour.
@@ -152,8 +152,7 @@ function drawFlowMap(k) {
   const flow = flows[k];
   const top = flow?.top || 0, scale = 1 / (Math.LN10 * DECADES);
   image(`${k}-flow`, k, flow?.values, -1, 1, (x) => (x ? Math.sign(x) * Math.max(0, 1 + Math.log(Math.abs(x) / top) * scale) : x));
-  $(`${k}-flow-low`).textContent = top ? number(-top, 2) : "";
-  $(`${k}-flow-high`).textContent = top ? number(top, 2) : "";
+  $(`${k}-flow-ends`).textContent = top ? `± ${number(top, 2)}` : "";
 }
 
 function image(name, k, values, low, high, colored) {
@@ -174,7 +173,7 @@ function beginning(k) {
   const network = networks[k], layer = layerOf(k), { H } = layer, { kind, t } = at.from;
   const above = network.layers.slice(network.layers.indexOf(layer));
   if (kind === "unit") {
-    if (layer.why && layer.name.includes("reverse")) return { why: layer.why };
+    if (layer.name.endsWith("reverse")) return { why: layer.whyNot };
     const one = new Float64Array(H);
     one[at.units[k]] = 1;
     return layer.state === "c" ? { t, layers: [layer], dc: one } : { t, layers: [layer], dh: one };
@@ -276,6 +275,8 @@ function drawCaption() {
   $("norm-name").innerHTML = `‖∂${kind === "unit" ? `${s}<sub>t</sub>` : kind === "error" && !only ? E : "E"}/∂${all}<sub>s</sub>‖`;
   $("norm-scale").textContent = kind === "loss" ? "of the largest" : `of that at ${only && kind === "error" ? "the end" : "t"}`;
   networks.forEach((_, k) => ($(`${k}-flow-name`).innerHTML = `∂${kind === "unit" ? `${layerOf(k).state}<sub>t</sub>` : "E"}/∂${layerOf(k).state}<sub>s</sub>`));
+  $("from-error").textContent = only ? "error at the end" : "error at step";
+  $("cell-alone").hidden = kind === "loss" || layerOf(0).state === "h";
   for (const which of ["loss", "error", "unit"]) $(`from-${which}`).setAttribute("aria-pressed", which === kind);
 }
 
@@ -358,13 +359,13 @@ function value(k, name, t, j) {
 
 function drawUnit() {
   const k = at.network, j = at.units[k], layer = layerOf(k), digits = data.half ? 4 : 7, { match, r, names } = layer.followed;
-  const best = match[j].map((f, rank) => `<tr><th scope="row">${escaped(names[f])}</th><td class="number">r = ${r[j][rank].toFixed(2).replace("-", "−")}</td></tr>`);
+  const best = match[j].map((f, rank) => `<tr><th scope="row">${escaped(names[f])}</th><td class="number">r = ${short(r[j][rank])}</td></tr>`);
   const names_ = ["i", "f", "g", "o", "c", "h"].filter((name) => layer.values[name]);
   const numbers = names_.map((name) => [`${name}<sub>t</sub>`, number(value(k, name, at.t, j), digits)]);
   numbers.push([`gradient by ${layer.state}<sub>t</sub>`, number(value(k, "flow", at.t, j), digits)]);
   $("unit-card").innerHTML = `<h2 class="n${k}">Unit ${j} <span class="value">${escaped(networks[k].name)}${networks[k].layers.length > 1 ? ", " + escaped(layer.name) : ""}</span></h2>
     <table>${table(numbers)}</table>
-    <p class="caption small">its ${layer.state} goes with (correlation over this sequence; chance reaches ${networks[k].chance.toFixed(2)})</p><table>${best.join("")}</table>`;
+    <p class="caption small">its ${layer.state} follows (correlation over this one sequence: a hint, no proof)</p><table>${best.join("")}</table>`;
 }
 
 // Only the rows in view: there may be thousands.
@@ -377,8 +378,8 @@ function drawUnits() {
   const lines = [];
   for (let row = first; row < last; row++) {
     const j = rows[k][row], name = follows(layer, j);
-    const numbers = columns.map((c) => `<span>${value(k, c, at.t, j).toFixed(2).replace("-", "−")}</span>`).join("");
-    lines.push(`<div class="row${j === at.units[k] ? " chosen" : ""}${columns.length === 1 ? " plain" : ""}" role="option" aria-selected="${j === at.units[k]}" data-unit="${j}" style="top:${row * ROW}px"><span>${j}</span>${numbers}<em>${name ? `${escaped(name)} (r = ${layer.followed.r[j][0].toFixed(2).replace("-", "−")})` : ""}</em></div>`);
+    const numbers = columns.map((c) => `<span>${short(value(k, c, at.t, j))}</span>`).join("");
+    lines.push(`<div class="row${j === at.units[k] ? " chosen" : ""}${columns.length === 1 ? " plain" : ""}" role="option" aria-selected="${j === at.units[k]}" data-unit="${j}" style="top:${row * ROW}px"><span>${j}</span>${numbers}<em>${name ? `${escaped(name)} (r = ${short(layer.followed.r[j][0])})` : ""}</em></div>`);
   }
   $("units-space").innerHTML = lines.join("");
 }
@@ -411,11 +412,15 @@ window.undertow = {
   },
   click(name, x, y) {
     const k = parseInt(name);
+    clicked = [name, Math.round(x), Math.round(y)].join();
     moveTo(x, false);
     if (!Number.isNaN(k) && unitAt(k, y) !== undefined) choose(unitAt(k, y), k);
     from(at.from.kind === "unit" ? "unit" : "error", at.t);
   },
-  all: showAll,
+  again(name, x, y) {  // a second click soon after: at another place it is just a click
+    if (clicked === [name, Math.round(x), Math.round(y)].join()) showAll();
+    else this.click(name, x, y);
+  },
   at, networks, flows, rows, value,
 };
 
@@ -466,7 +471,7 @@ const KEYS = {
 
 function listen() {
   document.addEventListener("keydown", (event) => {
-    const typing = event.target.matches("input, select"), pressing = event.target.matches("button") && ["Enter", " "].includes(event.key);
+    const typing = event.target.matches?.("input, select"), pressing = event.target.matches?.("button") && ["Enter", " "].includes(event.key);
     if (event.key === "Escape" && typing) event.target.blur();
     if (typing || pressing || $("keys").open || event.ctrlKey || event.metaKey || event.altKey || !KEYS[event.key]) return;
     event.preventDefault();
@@ -502,8 +507,16 @@ function legible() {
 function fillText() {
   if (!data.symbols) return;
   const follow = data.targets ?? data.symbols, spans = follow.map((s, t) => `<span data-t="${t}">${s === "\n" ? "↵ " : escaped(s)}</span>`);
-  $("text").innerHTML = (data.targets ? `<span>${escaped(data.symbols[0])}</span>` : "") + spans.join("");
+  $("text").innerHTML = (data.targets ? `<span>${data.symbols[0] === "\n" ? "↵ " : escaped(data.symbols[0])}</span>` : "") + spans.join("");
   if (errors()) { $("error-low").textContent = 0; $("error-high").textContent = `${number(topError(), 2)} ${data.errorUnit}`; }
+}
+
+// One stop for the Tab key, #stack, where Bokeh would have one for each picture.
+function passOver(root) {
+  for (const element of root.querySelectorAll("*")) {
+    if (element.hasAttribute("tabindex")) element.tabIndex = -1;
+    if (element.shadowRoot) passOver(element.shadowRoot);
+  }
 }
 
 // The unit that follows something most clearly.
@@ -513,7 +526,8 @@ function clearest(r) {
 
 function begin() {
   for (const panel of document.querySelectorAll(".panel")) {
-    const map = /^\d+-/.test(panel.dataset.figure), below = panel === [...document.querySelectorAll(".panel")].at(-1) ? 40 : 0;
+    passOver(panel);
+    const map = /^\d+-/.test(panel.dataset.figure), below = panel === [...document.querySelectorAll(".panel")].at(-1) ? BELOW : 0;
     panel.insertAdjacentHTML("beforeend", `<div class="mark cursor" data-below="${below}"></div><div class="mark start"></div>${map ? '<div class="mark unit"></div>' : ""}`);
   }
   $("order").innerHTML = Object.entries(ORDERS).map(([key, name]) => `<option value="${key}">${name}</option>`).join("");

@@ -13,7 +13,7 @@ from bokeh.resources import INLINE
 from jinja2 import Template
 
 from undertow.report.figures import MOST_INPUTS, PANELS, figures
-from undertow.report.follows import by_chance, features_of, follow
+from undertow.report.follows import features_of, follow
 from undertow.report.networks import Network, Sequence, Shown
 from undertow.tape import Array
 
@@ -69,7 +69,6 @@ def _json(data: Any) -> str:
 
 def _network(network: Network, sequence: Sequence, half: bool) -> dict[str, Any]:
     features = features_of(sequence.T, sequence.symbols, sequence.inputs, sequence.input_names)
-    chance = by_chance(sequence.T, len(features))
     weight = network.weight if network.error is not None else 1.0
     return {
         "name": network.name,
@@ -79,7 +78,6 @@ def _network(network: Network, sequence: Sequence, half: bool) -> dict[str, Any]
         "enteringC": None if network.entering_c is None else _packed(network.entering_c / weight, False),
         "error": None if network.error is None else _packed(network.error, False),
         "weight": weight,
-        "chance": chance,
         "layers": [_layer(layer, features, half) for layer in network.layers],
     }
 

@@ -1,4 +1,4 @@
-"""The page of a trace: its numbers are the trace's own, its gradients are the true ones, its controls work."""
+"""The page of a trace: its numbers are the trace's own, its gradients the true ones, its controls work."""
 
 import re
 import sys
@@ -6,11 +6,11 @@ import sys
 import numpy as np
 import pytest
 import torch
-from browser import chromium, opened
 from torch import nn
 from torch.nn import functional
 
 import undertow
+from browser import chromium, opened
 from undertow import equations, flow, report
 from undertow.report import follows, page
 

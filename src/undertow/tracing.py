@@ -205,14 +205,18 @@ class Trace(Mapping[str, Traced]):
     ) -> None:
         """Write a page that shows one sequence of the last call, to be opened from disk by any browser.
 
-        Every gate, state and gradient at every step; the gradient flowing back from any step; what each unit
-        follows. docs/report.md says how to read it. Only the trace is needed. What makes it speak: ``symbols``
-        [T], a string for each step, and ``targets`` [T], what E_t is the error of; or ``inputs`` [T,C] with
-        ``input_names`` [C]; ``steps`` [T], names such as dates. ``module`` is needed where several are watched.
+        Every gate, state and gradient at every step, the gradient flowing back from any step, what each unit
+        follows: docs/report.md says how to read it. Nothing but ``path`` is needed; the rest makes it speak.
 
-        Where ``loss_per_step`` is assigned, symbols are coloured by it. Then the loss that backward was called
-        on is taken for ``loss_weight`` · ΣE_t, None standing for their mean, so that the page can say ∂E_t/∂c_s.
-        ``compare`` holds other networks' traces of the same sequence by their names, ``answers`` what they said.
+        module       name of the module to show, where several are watched
+        symbols      [T] strings that were read, and ``targets`` [T], those that E_t is the error of; or
+        inputs       [T,C] numbers that were read, and their ``input_names`` [C]
+        steps        [T] names of the steps, such as dates
+        loss_weight  the loss that backward was called on is loss_weight · ΣE_t with E_t the ``loss_per_step``
+                     assigned, so that the page can say ∂E_t/∂c_s. None: it is their mean
+        loss_unit    of E_t: nats, bits
+        title, about, name, answer   words: the heading, the line below it, this network, what it said
+        compare      other networks by name: their traces of the same sequence. ``answers``: what they said
 
         Needs Bokeh and Jinja2, of undertow[app]. Raises ValueError naming the argument that does not fit,
         IndexError for a sequence that is not there, NotRecorded where nothing was recorded.

@@ -24,7 +24,7 @@ def write(duel: Duel, path: Path) -> None:
             beside,
             inputs=x[:, 0].numpy(),
             input_names=["value", "marker"],
-            title=f"The adding problem over {duel.lag} steps: LSTM beside plain RNN, {HIDDEN_SIZE} units each",
+            title=f"LSTM beside plain RNN, {HIDDEN_SIZE} units each, adding over {duel.lag} steps",
             about=f"Wanted after the last step: the sum of the two marked values, {wanted}, is "
             f"{float(target):.3f}. The loss is the squared error.",
             name=first[0],

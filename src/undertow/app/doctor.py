@@ -21,20 +21,28 @@ def doctor(
             help="Steps between what must be remembered and the answer. (default: known of a problem only)",
         ),
     ] = None,
-    given: Annotated[
+    input: Annotated[
         str | None,
-        typer.Option("--input", "-i", help="Read this file or text, not the run's validation part."),
+        typer.Option(
+            "--input",
+            "-i",
+            metavar="FILE|TEXT",
+            help="What to read: a file, or for a language model a text. "
+            "(default: what it was trained on, of that the part held back)",
+        ),
     ] = None,
     sequences: Annotated[int, typer.Option(min=1, help="Sequences that the network reads.")] = SEQUENCES,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="The page. (default: RUN/doctor.html)")
     ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file in --output.")] = False,
 ) -> None:
     """Say what is wrong with a trained network, and what to try.
 
     The network reads some sequences, forward and backward; every check is made on
     what its gates, cells and gradients did, and on how the training went. Each
     finding comes with its evidence, on the terminal and on a page of its own.
+    RUN/doctor.html is written anew each time; another file only with --overwrite.
 
     The exit code is 0 whatever is found.
     """
@@ -42,19 +50,16 @@ def doctor(
 
     from undertow import diagnose
     from undertow.app import doctor_page, doctor_view
-    from undertow.app.errors import UserError
+    from undertow.app.inspect import check_output
     from undertow.app.run import open_run
     from undertow.app.watch import watch
 
+    path = run / "doctor.html" if output is None else output
     opened = open_run(run)
-    path = output or run / "doctor.html"
-    if not path.parent.is_dir():
-        raise UserError(f"--output {path}: there is no folder {path.parent}")
-    if path.is_dir():
-        raise UserError(f"--output {path}: is a folder, expected a file")
+    check_output(path, overwrite or output is None)
     console = Console()
     with console.status("reading, forward and backward"):
-        watched = watch(opened, given, sequences=sequences)
+        watched = watch(opened, input, sequences=sequences)
         diagnosis = diagnose(
             watched.trace, watched.model, lag=lag or known_lag(watched), training=training_of(watched)
         )

@@ -45,9 +45,20 @@ def page(watched: Watched, diagnosis: Diagnosis) -> str:
         diagnosis=diagnosis,
         unjudged=doctor_view.unjudged(diagnosis),
         in_order=doctor_view.IN_ORDER,
-        pictures={f.name: picture(f) for f in diagnosis.findings if f.chart is not None},
+        pictures=pictures(diagnosis),
         version=__version__,
     )
+
+
+def pictures(diagnosis: Diagnosis) -> dict[str, Markup]:
+    """One for each finding that has a chart, but for a chart that stood higher up already."""
+    shown: dict[str, Markup] = {}
+    titles: set[str] = set()
+    for finding in diagnosis.findings:
+        if finding.chart is not None and finding.chart.title not in titles:
+            titles.add(finding.chart.title)
+            shown[finding.name] = picture(finding)
+    return shown
 
 
 def picture(finding: Finding) -> Markup:

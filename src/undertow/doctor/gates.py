@@ -7,6 +7,7 @@ import numpy as np
 from undertow import flow
 from undertow.doctor.finding import Chart, Evidence, Finding, InOrder, NotJudged, Outcome, Remedy
 from undertow.doctor.patient import NO_LSTM, Array, Case, Patient
+from undertow.doctor.training import clipping, smaller_rate
 from undertow.layer import Mask
 
 LOW, HIGH = 0.01, 0.99  # σ' is below 4 % of its largest value outside of these
@@ -47,10 +48,8 @@ def saturated_gates(case: Case) -> Outcome:
             Evidence("gates that are saturated in 99 % of steps", 100 * float(stuck), "%", patient.where),
         ),
         (
-            Remedy(
-                "Start again with a learning rate ten times smaller, and clip:",
-                "undertow train ... --lr LR/10 --clip 1",
-            ),
+            smaller_rate(case.training, 10),
+            *clipping(case.training),
             Remedy("Bring the inputs to a size of about 1; `undertow train` does."),
         ),
         saturation_chart(patient, parts),

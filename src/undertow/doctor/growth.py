@@ -5,6 +5,7 @@ import numpy as np
 from undertow.doctor.finding import Chart, Evidence, Finding, InOrder, NotJudged, Outcome, Remedy, number
 from undertow.doctor.memory import state_of
 from undertow.doctor.patient import Case, Patient, middle
+from undertow.doctor.training import clipping, smaller_rate
 
 EXPONENT = 0.02  # per step: a factor of e every 50 steps
 GROWN = 100.0  # of the gradient over all lags
@@ -46,9 +47,8 @@ def not_finite(case: Case) -> Outcome:
         tuple(found),
         (
             Remedy("Look for NaN and infinity in the data first."),
-            Remedy(
-                "Then clip, and a learning rate ten times smaller:", "undertow train ... --clip 1 --lr LR/10"
-            ),
+            smaller_rate(case.training, 10),
+            *clipping(case.training),
         ),
         explains=ALL_OTHERS,
     )
@@ -97,10 +97,8 @@ def exploding(case: Case) -> Outcome:
                 if worst.is_lstm
                 else 'undertow.RNN(..., init="orthogonal")',
             ),
-            Remedy(
-                "Clip the gradient's norm (Pascanu, Mikolov & Bengio 2013):", "undertow train ... --clip 1"
-            ),
-            Remedy("If training led there, a smaller learning rate:", "undertow train ... --lr LR/3"),
+            *clipping(case.training),
+            smaller_rate(case.training, 3),
         ),
         growth_chart(worst),
         explains=("clip", "forget-bias", "memory-horizon", "not-learning"),

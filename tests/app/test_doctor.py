@@ -24,7 +24,7 @@ LAG, H = 60, 16
 SPEEDY = ("--lr", 0.02, "-q")
 WAYS = {
     "text": (*TEXT, "--epochs", 3),
-    "forecast": (*FORECAST, "--epochs", 5),
+    "forecast": (*FORECAST, "--epochs", 40, "--patience", 40),
     "classify": (*CLASSIFY, "--epochs", 5),
 }
 

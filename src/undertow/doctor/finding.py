@@ -32,7 +32,7 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Remedy:
-    """One thing to try: a sentence, and what to type."""
+    """One thing to try: a sentence, and what to type, a line each for Python and for the shell."""
 
     text: str
     code: str = ""

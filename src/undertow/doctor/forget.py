@@ -15,6 +15,7 @@ from undertow.doctor.finding import (
 from undertow.doctor.memory import EACH, LEARNT, chrono, memory_horizon
 from undertow.doctor.patient import NO_LSTM, Array, Case, Patient
 
+ONE = "undertow.LSTM(..., forget_bias=1.0)\nundertow train ... --forget-bias 1"
 GONE = 0.01  # what is left of a cell is as good as gone
 NO_BIASES = "no biases were given: diagnose(trace, model) reads them"
 
@@ -51,7 +52,7 @@ def forget_bias(case: Case) -> Outcome:
             "The forget gates are shut nearly all the time: the cells remember nothing, "
             "and the LSTM works as a network without memory.",
             evidence,
-            (Remedy("Start with a forget bias of 1:", "undertow.LSTM(..., forget_bias=1.0)"),),
+            (Remedy("Start with a forget bias of 1:", ONE),),
             bias_chart(shut[0]),
             explains=("not-learning",),
         )
@@ -72,8 +73,8 @@ def too_short(
         (
             chrono(lag),
             Remedy(
-                "By hand, with u drawn uniformly from 1 to the lag: b_f = log u and b_i = -log u in one of "
-                "the two biases, zero in the other."
+                "By hand, with u drawn uniformly from 1 to the lag less one: b_f = log u and b_i = -log u in "
+                "one of the two biases, zero in the other."
             ),
         ),
         bias_chart(best),
@@ -147,7 +148,7 @@ def forget_bias_twice(case: Case) -> Outcome:
         (
             Remedy(
                 "Set it in one of the two and zero in the other; undertow.LSTM does:",
-                "undertow.LSTM(..., forget_bias=1.0)",
+                ONE,
             ),
         ),
     )
@@ -191,7 +192,7 @@ def forget_bias_uneven(case: Case) -> Outcome:
         (
             Remedy(
                 "Set it in every layer and direction; undertow.LSTM does:",
-                "undertow.LSTM(..., forget_bias=1.0)",
+                ONE,
             ),
         ),
     )

@@ -6,6 +6,7 @@ import numpy as np
 
 from undertow import flow
 from undertow.doctor.finding import Chart, Evidence, Finding, InOrder, NotJudged, Outcome, Remedy
+from undertow.doctor.forget import ONE
 from undertow.doctor.patient import NO_LSTM, Array, Case, Patient
 from undertow.doctor.training import clipping, smaller_rate
 from undertow.layer import Mask
@@ -218,7 +219,7 @@ def runaway_cells(case: Case) -> Outcome:
         "range: tanh(c) is stuck near ±1 there.",
         evidence,
         (
-            Remedy("Let them forget: a smaller forget bias,", "undertow.LSTM(..., forget_bias=1.0)"),
+            Remedy("Let them forget: a smaller forget bias,", ONE),
             Remedy("Reset the state where a new sequence begins, if it is carried from one to the next."),
         ),
     )

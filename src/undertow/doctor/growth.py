@@ -3,7 +3,7 @@
 import numpy as np
 
 from undertow.doctor.finding import Chart, Evidence, Finding, InOrder, NotJudged, Outcome, Remedy, number
-from undertow.doctor.memory import state_of
+from undertow.doctor.memory import ORTHOGONAL, state_of
 from undertow.doctor.patient import Case, Patient, middle
 from undertow.doctor.training import clipping, smaller_rate
 
@@ -93,9 +93,7 @@ def exploding(case: Case) -> Outcome:
         (
             Remedy(
                 "Start with smaller recurrent weights; orthogonal ones keep lengths as they are:",
-                'undertow.LSTM(..., init="orthogonal")'
-                if worst.is_lstm
-                else 'undertow.RNN(..., init="orthogonal")',
+                ORTHOGONAL.format("LSTM" if worst.is_lstm else "RNN"),
             ),
             *clipping(case.training),
             smaller_rate(case.training, 3),

@@ -7,6 +7,7 @@ from undertow.doctor.patient import Case, Patient, middle
 
 LEARNT = 0.9  # of the guess's loss is gone: whatever the gradients look like, the task is learnt
 EACH = 6  # layers named one by one in the evidence
+ORTHOGONAL = 'undertow.{}(..., init="orthogonal")\nundertow train ... --init orthogonal'
 
 
 def memory_horizon(case: Case) -> Outcome:
@@ -93,7 +94,7 @@ def chrono(lag: int) -> Remedy:
     lag = max(3, lag)  # u is drawn from 1 to max_lag - 1
     return Remedy(
         f"Start with forget gates that hold for 1 to {lag} steps (chrono: Tallec & Ollivier 2018):",
-        f'undertow.LSTM(..., init="chrono", max_lag={lag})',
+        f'undertow.LSTM(..., init="chrono", max_lag={lag})\nundertow train ... --init chrono',
     )
 
 
@@ -104,7 +105,7 @@ def remember(patient: Patient, lag: int) -> tuple[Remedy, ...]:
         Remedy("A plain RNN has no cell to carry it; take an LSTM:", "undertow train ... --cell lstm"),
         Remedy(
             "Or start with orthogonal recurrent weights (Saxe, McClelland & Ganguli 2014):",
-            'undertow.RNN(..., init="orthogonal")',
+            ORTHOGONAL.format("RNN"),
         ),
     )
 

@@ -5,6 +5,7 @@ are held against undertow.flow, called by hand.
 """
 
 import inspect
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -511,3 +512,9 @@ def test_a_line_of_evidence():
     )
     assert str(Evidence("clipped", 97.5, "%")) == "clipped: 97.5 %"
     assert explained([NotJudged("clip", "why")]) == (NotJudged("clip", "why"),)
+
+
+def test_the_docs_name_every_check():
+    table = (Path(__file__).parents[1] / "docs" / "doctor.md").read_text(encoding="utf-8")
+    for check in CHECKS:
+        assert f"\n| {check.__name__.replace('_', ' ')} |" in table

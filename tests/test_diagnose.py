@@ -414,7 +414,28 @@ def test_what_is_not_known_is_not_judged():
 
 
 def test_fewer_steps_than_the_lag_prove_nothing():
-    assert "only 20 steps" in the(examined(chrono(), lag=1000, steps=20), "memory-horizon").reason
+    found = the(examined(chrono(), lag=1000, steps=20), "memory-horizon")
+    assert found.reason == "the 20 steps recorded are fewer than 1000, and reached across"
+
+
+def test_what_falls_a_little_and_stays_is_in_order():
+    """The head reads units that forget soon twenty times as loudly as one that keeps what it saw."""
+    network = Network()
+    for name, others, keeper in (("f", 0.0, 10.0), ("i", 0.0, -6.0)):
+        set_gate(network, name, torch.tensor([keeper] + [others] * (H - 1)))
+    with torch.no_grad():
+        network.head.weight[:] = 1.0
+        network.head.weight[0, 0] = 0.05
+    found = examined(network)
+    assert isinstance(the(found, "memory-horizon"), InOrder)
+    assert value(the(found, "memory-horizon"), "falls to 1 %") < 20
+    assert 1e-3 < value(the(found, "memory-horizon"), "at lag 100") < 1e-2
+    assert isinstance(the(found, "forget-bias"), InOrder)
+
+
+def test_short_sequences_explode_too():
+    found = examined(scaled(Network(undertow.RNN), 8), lag=None, steps=30)
+    assert names(found.findings) == ["exploding"]
 
 
 def test_a_short_sequence_is_judged_by_its_own_end():

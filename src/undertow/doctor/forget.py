@@ -54,7 +54,7 @@ def forget_bias(case: Case) -> Outcome:
             evidence,
             (Remedy("Start with a forget bias of 1:", ONE),),
             bias_chart(shut[0]),
-            explains=("not-learning",),
+            explains=("memory-horizon", "not-learning"),
         )
     return InOrder(name, evidence)
 

@@ -63,12 +63,12 @@ ALL_OTHERS = (
 def exploding(case: Case) -> Outcome:
     """A gradient that grows on its way back, and would go on growing.
 
-    Both must hold: the leading Lyapunov exponent of the state's full Jacobians (``flow.lyapunov``, first 20
-    steps left out) is above 0.02 per step, and the gradient of the last error (``flow.gradient_by_lag``,
-    full back-propagation, median over sequences) grows to more than 100 times its size at lag 0. A network
-    that works may let it grow for a while, and a saturated one has a positive exponent but no gradient to
-    grow. Of sequences under 40 steps, too short for an exponent, the growth alone counts. (Pascanu, Mikolov &
-    Bengio 2013; Vogt et al. 2022.) Our thresholds.
+    Both must hold: the leading Lyapunov exponent of the state's full Jacobians (``flow.lyapunov``, without
+    the first 20 steps, or the first half of fewer than 40) is above 0.02 per step, and the gradient of the
+    last error (``flow.gradient_by_lag``, full back-propagation, median over sequences) grows to more than 100
+    times its size at lag 0. A network that works may let it grow for a while, and a saturated one has a
+    positive exponent but no gradient to grow. (Pascanu, Mikolov & Bengio 2013; Vogt et al. 2022.) Our
+    thresholds.
     """
     name = "exploding"
     judged = [
@@ -79,7 +79,7 @@ def exploding(case: Case) -> Outcome:
     if not judged:
         return NotJudged(name, "no gradient of the last step's error was recorded")
     evidence = tuple(line for patient in judged for line in about_growth(patient))
-    sick = [p for p in judged if grown(p)[0] > GROWN and not p.exponent <= EXPONENT]
+    sick = [p for p in judged if grown(p)[0] > GROWN and p.exponent > EXPONENT]
     if not sick:
         return InOrder(name, evidence)
     worst = max(sick, key=lambda patient: grown(patient)[0])

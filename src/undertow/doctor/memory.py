@@ -6,6 +6,7 @@ from undertow.doctor.finding import Chart, Evidence, Finding, InOrder, NotJudged
 from undertow.doctor.patient import Case, Patient, middle
 
 LEARNT = 0.9  # of the guess's loss is gone: whatever the gradients look like, the task is learnt
+LEFT = 1e-3  # of a gradient: less at the task's lag is as good as nothing
 EACH = 6  # layers named one by one in the evidence
 ORTHOGONAL = 'undertow.{}(..., init="orthogonal")\nundertow train ... --init orthogonal'
 
@@ -14,41 +15,46 @@ def memory_horizon(case: Case) -> Outcome:
     """The lag at which the gradient of the last error is down to 1 %, against the lag of the task.
 
     ``flow.memory_horizon`` of ``flow.gradient_by_lag``, full back-propagation, ∂E/∂c of an LSTM and ∂E/∂h
-    of a plain RNN; the median over sequences, of the layer that reaches furthest. A warning below the lag, a
-    problem below half of it: what is 1 % at half the lag is 0.01 % at all of it (Hochreiter 1991; Bengio,
-    Simard & Frasconi 1994). A task that is learnt all the same is not judged: a cell that latches onto what
-    it saw has no gradient either, and needs none.
+    of a plain RNN; medians over sequences, of the layer that keeps most. Found where 1 % is reached before
+    the task's lag and less than 0.1 % is left at the lag itself: a gradient that falls a little and then
+    stays can be learnt from. A problem where 1 % is reached before half the lag, else a warning (Hochreiter
+    1991; Bengio, Simard & Frasconi 1994). A task that is learnt all the same is not judged: a cell that
+    latches onto what it saw has no gradient either, and needs none.
     """
-    name = "memory-horizon"
-    if case.lag is None:
+    name, lag = "memory-horizon", case.lag
+    if lag is None:
         return NotJudged(name, "how far back the answer lies is not known")
     reaching = [patient for patient in case.patients if not np.isnan(patient.horizons[1])]
     if not reaching:
         return NotJudged(name, "no gradient of the last step's error was recorded")
-    best = max(reaching, key=lambda patient: patient.horizons[1])
-    evidence = horizons(reaching)
-    if np.isinf(best.horizons[1]) and best.steps < case.lag:
-        return NotJudged(
-            name, f"only {steps(best.steps)} were recorded, and the gradient was not gone by then"
-        )
-    if best.horizons[1] >= case.lag:
+    best = max(reaching, key=lambda patient: (left(patient, lag), patient.horizons[1]))
+    horizon, evidence = best.horizons[1], (*horizons(reaching), at_lag(best, lag))
+    if horizon >= lag or left(best, lag) >= LEFT:
+        if best.steps < lag:
+            return NotJudged(
+                name, f"the {steps(best.steps)} recorded are fewer than {lag}, and reached across"
+            )
         return InOrder(name, evidence)
     if case.training.skill >= LEARNT:
-        return NotJudged(
-            name, f"the gradient is down to 1 % after {best.horizons[1]:.0f} steps, but the task is learnt"
-        )
-    evidence += (at_lag(best, case.lag),)
-    severity: Severity = "problem" if best.horizons[1] < case.lag / 2 else "warning"
+        return NotJudged(name, f"the gradient is down to 1 % after {steps(horizon)}, but the task is learnt")
+    severity: Severity = "problem" if horizon < lag / 2 else "warning"
     return Finding(
         name,
         severity,
-        f"The network forgets too soon: an error is felt {steps(best.horizons[1])} back, "
-        f"and the task asks for {case.lag}. What happened before that cannot be learnt.",
+        f"The network forgets too soon: an error is felt {steps(horizon)} back, and the task asks for {lag}. "
+        "What happened before that can hardly be learnt.",
         evidence,
-        remember(best, case.lag),
-        reach_chart(reaching, case.lag),
+        remember(best, lag),
+        reach_chart(reaching, lag),
         explains=("not-learning",),
     )
+
+
+def left(patient: Patient, lag: int) -> float:
+    """What is left of the gradient at a lag, or at the longest that was recorded: of its size at lag 0."""
+    size = middle(patient.faded)  # [lag]
+    with np.errstate(over="ignore"):
+        return float(np.exp(size[min(lag, len(size) - 1)]))
 
 
 def horizons(patients: list[Patient]) -> tuple[Evidence, ...]:
@@ -74,12 +80,9 @@ def horizons(patients: list[Patient]) -> tuple[Evidence, ...]:
 
 
 def at_lag(patient: Patient, lag: int) -> Evidence:
-    """What is left of the gradient at the task's lag, or at the longest that was recorded."""
-    size = middle(patient.faded)  # [lag]
-    lag = min(lag, len(size) - 1)
-    return Evidence(
-        f"{state_of(patient)} at lag {lag}, of its size at lag 0", float(np.exp(size[lag])), "", patient.where
-    )
+    lag = min(lag, patient.steps)
+    what = f"{state_of(patient)} at lag {lag}, of its size at lag 0"
+    return Evidence(what, left(patient, lag), "", patient.where)
 
 
 def steps(lag: float) -> str:

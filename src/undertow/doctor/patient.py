@@ -80,10 +80,12 @@ class Patient:
 
     @cached_property
     def exponent(self) -> float:
-        """The leading Lyapunov exponent per step, mean over sequences; NaN where they are too short."""
-        if self.steps < 2 * SKIP:
-            return np.nan
-        found = flow.lyapunov(self.layer.tape, self.layer.weight_hh, skip=SKIP).exponents[:, 0]
+        """The leading Lyapunov exponent per step, mean over sequences; NaN where there is no step for it.
+
+        The first 20 steps are left out, of fewer than 40 the first half.
+        """
+        skip = min(SKIP, self.steps // 2)
+        found = flow.lyapunov(self.layer.tape, self.layer.weight_hh, skip=skip).exponents[:, 0]
         found = found[~np.isnan(found)]
         return float(found.mean()) if len(found) else np.nan
 

@@ -1,21 +1,24 @@
 """undertow: the LSTM you can see through, at full speed.
 
 Public names are loaded on first use, so that ``import undertow`` needs neither torch nor the
-command line and stays fast. ``LSTM``, ``RNN``, ``convert`` and ``trace`` need torch; ``equations``,
-``flow`` and ``problems`` need NumPy alone.
+command line and stays fast. ``LSTM``, ``RNN``, ``convert`` and ``trace`` need torch; ``diagnose``,
+``doctor``, ``equations``, ``flow`` and ``problems`` need NumPy alone.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from undertow import doctor as doctor
     from undertow import equations as equations
     from undertow import flow as flow
     from undertow import hardware as hardware
     from undertow import problems as problems
     from undertow.conversion import convert as convert
+    from undertow.doctor import diagnose as diagnose
     from undertow.nn import LSTM as LSTM
     from undertow.nn import RNN as RNN
+    from undertow.tracing import Trace as Trace
     from undertow.tracing import load_trace as load_trace
     from undertow.tracing import trace as trace
 
@@ -25,7 +28,10 @@ __version__ = "0.1.0"
 _PUBLIC = {
     "LSTM": "undertow.nn",
     "RNN": "undertow.nn",
+    "Trace": "undertow.tracing",
     "convert": "undertow.conversion",
+    "diagnose": "undertow.doctor",
+    "doctor": "undertow.doctor",
     "equations": "undertow.equations",
     "flow": "undertow.flow",
     "hardware": "undertow.hardware",
@@ -36,8 +42,11 @@ _PUBLIC = {
 __all__ = [
     "LSTM",
     "RNN",
+    "Trace",
     "__version__",
     "convert",
+    "diagnose",
+    "doctor",
     "equations",
     "flow",
     "hardware",

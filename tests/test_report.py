@@ -13,8 +13,9 @@ import undertow
 from browser import chromium, opened
 from undertow import equations, flow, report
 from undertow.report import follows, page
+from undertow.report.figures import LEFT, RIGHT
 
-T, H, LEFT, RIGHT = 60, 12, 92, 10
+T, H = 60, 12
 TEXT = ("</script><b>To be,\nor NOT to be: " * 4)[: T + 1]
 
 
@@ -291,6 +292,15 @@ def test_every_control_has_a_name(browser, text_page):
             assert control.evaluate("e => (e.ariaLabel || e.labels?.[0]?.innerText || e.textContent).trim()")
         assert p.locator('[role="img"]').count() == p.locator(".panel").count()
         assert all(e.get_attribute("aria-label") for e in p.locator('[role="img"]').all())
+
+
+def test_all_pictures_stand_on_one_axis_whatever_their_rows_are_called(browser, tmp_path):
+    trace, x = answer_at_the_end()
+    trace.report(tmp_path / "page.html", sequence=1, inputs=x * 1e-9, input_names=["W" * 40, "x"])
+    with opened(browser, tmp_path / "page.html") as p:
+        borders = p.evaluate("plots().map((plot) => plot.outer_width - plot.inner_width)")
+        assert borders == [LEFT + RIGHT] * len(borders)
+        assert len(borders) == 9
 
 
 @pytest.mark.parametrize("width", [700, 1280, 1920])

@@ -1,7 +1,7 @@
 // What the reader does, and what follows from it. State in `at`; every change ends in one of the draw functions.
 "use strict";
 
-const LEFT = 92, RIGHT = 10, BELOW = 40, ROW = 36, DECADES = 6, BUDGET = 24; // pixels; decades of colour; ms at a time
+const ROW = 36, DECADES = 6, BUDGET = 24; // pixels; decades of colour; ms at a time
 const THEMES = {
   light: { gate: ["#f3f4f3", "#a9cbd9", "#2f7ea6", "#0b2f4a"], both: ["#0b4f8a", "#6fa8d6", "#f3f4f3", "#f0a36b", "#b34700"],
     error: ["#fdfcfa", "#ffd78a", "#ee6c4d"], lines: ["#0072b2", "#c2570c", "#0a7d5f"], ink: "#1f2933", quiet: "#66717c", card: "#f5f3ee", rule: "#dcd9d2" },
@@ -14,6 +14,7 @@ const ORDERS = {
 };
 
 const data = JSON.parse(document.getElementById("undertow-data").textContent);
+const [LEFT, RIGHT, BELOW] = data.borders;
 const networks = data.networks.map(unpackNetwork), T = data.T, inputs = unpack(data.inputs);
 const at = { t: 0, network: 0, layer: 0, units: networks.map(() => 0), from: { kind: "loss", t: T - 1 }, order: "alike", query: "" };
 const rows = [], flows = [];  // of each network: the units shown, from top to bottom; what flows back
@@ -110,13 +111,18 @@ function sortKeys(k) {
   return Array.from({ length: H }, (_, j) => j);
 }
 
-function arrange(only) {
+// Which of the things it follows is the one searched for: 0 the best match, -1 none.
+function found(layer, j) {
+  const query = at.query.trim().toLowerCase();
+  return layer.followed.match[j].findIndex((f) => layer.followed.names[f].toLowerCase().includes(query));
+}
+
+function arrange() {
   const query = at.query.trim().toLowerCase();
   networks.forEach((_, k) => {
-    if (only !== undefined && only !== k) return;
     const layer = layerOf(k), keys = sortKeys(k);
-    const found = (j) => !query || String(j) === query || [0, 1, 2].some((rank) => follows(layer, j, rank)?.toLowerCase().includes(query));
-    rows[k] = Array.from({ length: layer.H }, (_, j) => j).filter(found).sort((a, b) => keys[a] - keys[b] || a - b);
+    const wanted = (j) => !query || String(j) === query || found(layer, j) >= 0;
+    rows[k] = Array.from({ length: layer.H }, (_, j) => j).filter(wanted).sort((a, b) => keys[a] - keys[b] || a - b);
     const units = model(`${k}-units`), n = Math.max(1, rows[k].length);
     units.setv({ start: -0.5, end: n - 0.5 });
     $(`${k}-shown`).textContent = `${rows[k].length === layer.H ? "all" : rows[k].length + " of"} ${layer.H} units, ${ORDERS[at.order]}`;
@@ -137,7 +143,7 @@ function drawMap(k, name) {
     low = -high;
   }
   image(`${k}-${name}`, k, values, low, high, (x) => x);
-  $(`${k}-${name}-ends`).textContent = low ? `± ${number(high, name === "c" ? 2 : 1)}` : "0 to 1";
+  $(`${k}-${name}-ends`).textContent = low ? (name === "c" ? `± ${number(high, 2)} (99 %)` : "± 1") : "0 to 1";
 }
 
 // What 99 % of values stay within, of a sample: a few far-off ones would leave the others without colour.
@@ -256,7 +262,7 @@ function shown(k) {
     return [...f.norms].filter((x) => x > 0).map((x) => x / top);
   });
   const low = Math.max(1e-12, all.reduce((a, b) => Math.min(a, b), 1)), high = all.reduce((a, b) => Math.max(a, b), 1);
-  model("norm").y_range.setv({ start: Math.min(low, 0.1) / 1.5, end: high * 2 });
+  model("norm").y_range.setv({ start: Math.min(low, 0.1) / 4, end: high * 3 });
 }
 
 function drawCaption() {
@@ -274,7 +280,7 @@ function drawCaption() {
   $("flow-caption").innerHTML = [text, ...not].join(" ");
   $("norm-name").innerHTML = `‖∂${kind === "unit" ? `${s}<sub>t</sub>` : kind === "error" && !only ? E : "E"}/∂${all}<sub>s</sub>‖`;
   $("norm-scale").textContent = kind === "loss" ? "of the largest" : `of that at ${only && kind === "error" ? "the end" : "t"}`;
-  networks.forEach((_, k) => ($(`${k}-flow-name`).innerHTML = `∂${kind === "unit" ? `${layerOf(k).state}<sub>t</sub>` : "E"}/∂${layerOf(k).state}<sub>s</sub>`));
+  networks.forEach((_, k) => ($(`${k}-flow-name`).innerHTML = `∂${kind === "unit" ? `${layerOf(k).state}<sub>t</sub>` : kind === "error" && !only ? E : "E"}/∂${layerOf(k).state}<sub>s</sub>`));
   $("from-error").textContent = only ? "error at the end" : "error at step";
   $("cell-alone").hidden = kind === "loss" || layerOf(0).state === "h";
   for (const which of ["loss", "error", "unit"]) $(`from-${which}`).setAttribute("aria-pressed", which === kind);
@@ -360,12 +366,11 @@ function value(k, name, t, j) {
 function drawUnit() {
   const k = at.network, j = at.units[k], layer = layerOf(k), digits = data.half ? 4 : 7, { match, r, names } = layer.followed;
   const best = match[j].map((f, rank) => `<tr><th scope="row">${escaped(names[f])}</th><td class="number">r = ${short(r[j][rank])}</td></tr>`);
-  const names_ = ["i", "f", "g", "o", "c", "h"].filter((name) => layer.values[name]);
-  const numbers = names_.map((name) => [`${name}<sub>t</sub>`, number(value(k, name, at.t, j), digits)]);
-  numbers.push([`gradient by ${layer.state}<sub>t</sub>`, number(value(k, "flow", at.t, j), digits)]);
+  const numbers = ["c", "h", "f", "i", "o", "g"].filter((name) => layer.values[name]).map((name) => [`${name}<sub>t</sub>`, number(value(k, name, at.t, j), digits)]);
+  const gradient = [[`gradient by ${layer.state}<sub>t</sub>`, number(value(k, "flow", at.t, j), digits)]];
   $("unit-card").innerHTML = `<h2 class="n${k}">Unit ${j} <span class="value">${escaped(networks[k].name)}${networks[k].layers.length > 1 ? ", " + escaped(layer.name) : ""}</span></h2>
-    <table>${table(numbers)}</table>
-    <p class="caption small">its ${layer.state} follows (correlation over this one sequence: a hint, no proof)</p><table>${best.join("")}</table>`;
+    <div class="pairs"><table>${table(numbers.slice(0, numbers.length / 2))}</table><table>${table(numbers.slice(numbers.length / 2))}</table></div>
+    <table>${table(gradient)}</table><p class="caption small">its ${layer.state} follows (correlation over this one sequence: a hint, no proof)</p><table>${best.join("")}</table>`;
 }
 
 // Only the rows in view: there may be thousands.
@@ -377,9 +382,9 @@ function drawUnits() {
   const first = Math.floor(list.scrollTop / ROW), last = Math.min(rows[k].length, first + Math.ceil(list.clientHeight / ROW) + 1);
   const lines = [];
   for (let row = first; row < last; row++) {
-    const j = rows[k][row], name = follows(layer, j);
+    const j = rows[k][row], rank = Math.max(0, found(layer, j)), name = follows(layer, j, rank);
     const numbers = columns.map((c) => `<span>${short(value(k, c, at.t, j))}</span>`).join("");
-    lines.push(`<div class="row${j === at.units[k] ? " chosen" : ""}${columns.length === 1 ? " plain" : ""}" role="option" aria-selected="${j === at.units[k]}" data-unit="${j}" style="top:${row * ROW}px"><span>${j}</span>${numbers}<em>${name ? `${escaped(name)} (r = ${short(layer.followed.r[j][0])})` : ""}</em></div>`);
+    lines.push(`<div class="row${j === at.units[k] ? " chosen" : ""}${columns.length === 1 ? " plain" : ""}" role="option" aria-selected="${j === at.units[k]}" data-unit="${j}" style="top:${row * ROW}px"><span>${j}</span>${numbers}<em>${name ? `${escaped(name)} (r = ${short(layer.followed.r[j][rank])})` : ""}</em></div>`);
   }
   $("units-space").innerHTML = lines.join("");
 }
@@ -398,6 +403,7 @@ function choose(j, k = at.network) {
 }
 
 function drawNetworks() {
+  $("networks").hidden = networks.length < 2;
   $("networks").innerHTML = networks.map((n, k) => `<button data-network="${k}" aria-pressed="${k === at.network}">${escaped(n.name)}</button>`).join("");
 }
 
@@ -543,7 +549,7 @@ function begin() {
   if (error) {
     at.t = sure + error.slice(sure).indexOf(Math.max(...error.slice(sure)));
     at.from = { kind: "error", t: at.t };
-    model("error").y_range.setv({ start: 0, end: topError() * 1.05 });
+    model("error").y_range.setv({ start: -0.07 * topError(), end: topError() * 1.07 });
     networks.forEach((n, k) => n.error && (model(`${k}-error-source`).data = { x: [...n.error.keys()], y: [...n.error] }));
   } else at.t = T - 1;
   fillText();

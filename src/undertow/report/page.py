@@ -12,7 +12,7 @@ from bokeh.embed import components
 from bokeh.resources import INLINE
 from jinja2 import Template
 
-from undertow.report.figures import MOST_INPUTS, PANELS, figures
+from undertow.report.figures import BELOW, LEFT, MOST_INPUTS, PANELS, RIGHT, figures, row_names
 from undertow.report.follows import features_of, follow
 from undertow.report.networks import Network, Sequence, Shown
 from undertow.tape import Array
@@ -38,6 +38,7 @@ def write(path: str | PathLike[str], networks: list[Network], sequence: Sequence
     script, divs = components(plots)
     size = sum(4 * a.size for network in networks for layer in network.layers for a in layer.values.values())
     data = {
+        "borders": [LEFT, RIGHT, BELOW],
         "T": sequence.T,
         "steps": sequence.steps,
         "symbols": sequence.symbols,
@@ -50,7 +51,7 @@ def write(path: str | PathLike[str], networks: list[Network], sequence: Sequence
     }
     html = Template(_read("page.html"), autoescape=True).render(
         sequence=sequence, networks=networks, divs=divs, panels=PANELS, labels=LABELS, script=script,
-        more_inputs=max(0, len(sequence.input_names) - MOST_INPUTS) if not sequence.symbols else 0,
+        rows=row_names(sequence), more_inputs=max(0, len(sequence.input_names) - MOST_INPUTS) if not sequence.symbols else 0,
         bokeh=INLINE.clone(components=["bokeh"]).render_js(), style=_read("page.css"),
         scripts=[_read(name) for name in ("arrays.js", "flow.js", "page.js")], data=_json(data),
         errors=any(network.error is not None for network in networks),

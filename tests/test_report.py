@@ -215,7 +215,7 @@ def test_a_loss_at_the_end_flows_from_there_wherever_one_clicks(browser, series_
     layer = answer_at_the_end()[0].layers[0]
     with opened(browser, series_page) as p:
         p.mouse.click(*point_at(p, "0-c", 20))
-        assert "sees only the last step" in p.locator("#flow-caption").inner_text()
+        assert "loss sees only the last step" in p.locator("#flow-caption").inner_text()
         assert flowing(p) == pytest.approx(layer.dc[1:, 1], rel=1e-3, abs=1e-6)
         assert numbers(p, "step-card")["value"] == pytest.approx(answer_at_the_end()[1][20, 0], rel=1e-5)
 

@@ -18,6 +18,7 @@ const [LEFT, RIGHT, BELOW] = data.borders;
 const networks = data.networks.map(unpackNetwork), T = data.T, inputs = unpack(data.inputs);
 const at = { t: 0, network: 0, layer: 0, units: networks.map(() => 0), from: { kind: "loss", t: T - 1 }, order: "alike", query: "" };
 const rows = [], flows = [];  // of each network: the units shown, from top to bottom; what flows back
+const onlyAtTheEnd = networks.every((network) => network.onlyAtTheEnd);
 const $ = (id) => document.getElementById(id);
 let doc, theme, clicked, running = 0;
 
@@ -267,12 +268,12 @@ function shown(k) {
 
 function drawCaption() {
   const { kind, t } = at.from, main = layerOf(0), s = main.state, all = [...new Set(networks.map((_, k) => layerOf(k).state))].join(" or ");
-  const only = networks[0].onlyAtTheEnd, E = networks[0].error ? "E<sub>t</sub>" : "E", d = (a, b) => `∂${a}/∂${b}`;
+  const only = onlyAtTheEnd, E = networks[0].error ? "E<sub>t</sub>" : "E", d = (a, b) => `∂${a}/∂${b}`;
   const way = `back-propagation through the whole state${s === "c" ? " (h, c)" : ""}, the true derivative`;
   const text = {
     loss: `${d("E", `${s}<sub>s</sub>`)} at every step s: how the whole loss depends on the ${s === "c" ? "cell" : "hidden state"} there, by ${way}. Click on any step, or press Enter, to follow one error back.`,
     error: only
-      ? `${d("E", `${s}<sub>s</sub>`)} for every s: this loss sees only the last step, so the flow begins there, wherever you click; <b>chosen unit</b> begins at any step. ${capital(way)}.`
+      ? `${d("E", `${s}<sub>s</sub>`)} for every step s: how the error at the end depends on the ${s === "c" ? "cell" : "hidden state"} there, by ${way}. This loss sees only the last step; from any other, follow a <b>chosen unit</b>.`
       : `${d(E, `${s}<sub>s</sub>`)} for every s ≤ t = <b>${t}</b>: how ${networks[0].error ? "the error made at" : "the part of the loss that enters at"} ${escaped(stepName(t))} depends on the ${s === "c" ? "cell" : "hidden state"} before, by ${way}.`,
     unit: `${d(`${s}<sub>t</sub>[${at.units[0]}]`, `${s}<sub>s</sub>`)} for every s ≤ t = <b>${t}</b>: how unit ${at.units[0]}${networks.length > 1 ? ` (${networks.slice(1).map((n, k) => `${escaped(n.name)}: ${at.units[k + 1]}`).join(", ")})` : ""} at ${escaped(stepName(t))} depends on every unit before, by ${way}.`,
   }[kind];
@@ -285,8 +286,6 @@ function drawCaption() {
   $("cell-alone").hidden = kind === "loss" || layerOf(0).state === "h";
   for (const which of ["loss", "error", "unit"]) $(`from-${which}`).setAttribute("aria-pressed", which === kind);
 }
-
-const capital = (text) => text[0].toUpperCase() + text.slice(1);
 
 // ---------------------------------------------------------------- cursor and marks
 
@@ -431,6 +430,7 @@ window.undertow = {
 };
 
 function from(kind, t = at.t) {
+  if (kind === "loss" && onlyAtTheEnd) kind = "error";  // the same, but for the dotted line
   at.from = { kind, t };
   follow();
   drawCursor();
@@ -552,6 +552,8 @@ function begin() {
     model("error").y_range.setv({ start: -0.07 * topError(), end: topError() * 1.07 });
     networks.forEach((n, k) => n.error && (model(`${k}-error-source`).data = { x: [...n.error.keys()], y: [...n.error] }));
   } else at.t = T - 1;
+  if (onlyAtTheEnd) at.from = { kind: "error", t: T - 1 };
+  $("from-loss").hidden = onlyAtTheEnd;
   fillText();
   drawNetworks();
   networks.forEach((_, k) => (rows[k] = [...layerOf(k).alike]));

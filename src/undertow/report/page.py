@@ -51,7 +51,7 @@ def write(path: str | PathLike[str], networks: list[Network], sequence: Sequence
     }
     html = Template(_read("page.html"), autoescape=True).render(
         sequence=sequence, networks=networks, divs=divs, panels=PANELS, labels=LABELS, script=script,
-        rows=row_names(sequence), more_inputs=max(0, len(sequence.input_names) - MOST_INPUTS) if not sequence.symbols else 0,
+        rows=row_names(sequence), more_inputs=max(0, len(sequence.input_names) - MOST_INPUTS),
         bokeh=INLINE.clone(components=["bokeh"]).render_js(), style=_read("page.css"),
         scripts=[_read(name) for name in ("arrays.js", "flow.js", "page.js")], data=_json(data),
         errors=any(network.error is not None for network in networks),

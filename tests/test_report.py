@@ -376,6 +376,15 @@ def test_a_layer_that_feeds_the_loss_beside_the_top_is_not_followed_from_one_ste
     assert top.why_not == ""
 
 
+def test_a_gradient_that_vanishes_in_float32_enters_at_the_end_alone():
+    torch.manual_seed(0)
+    model = undertow.RNN(2, 64)
+    with undertow.trace(model) as trace:
+        model(torch.rand(300, 1, 2))[0][-1].sum().backward()
+    assert not trace.layers[0].dh[1].any()  # it has vanished
+    assert report.network("RNN", trace.layers).only_at_the_end
+
+
 def test_a_saved_trace_makes_the_same_page(tmp_path):
     trace, x = answer_at_the_end()
     trace.save(tmp_path / "trace.safetensors")

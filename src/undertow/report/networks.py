@@ -185,10 +185,13 @@ def _entering(top: Layer, n: int, T: int) -> tuple[Array | None, Array | None]:
 
 
 def _without_rounding(difference: Array, of: Array) -> Array:
-    """A difference of two nearly equal vectors is float32's rounding and nothing else: zero then."""
+    """A difference of two nearly equal vectors is float32's rounding and nothing else: zero then.
+
+    So is one near the smallest numbers that float32 has, where a vanishing gradient ends.
+    """
     size = np.linalg.norm(difference, axis=-1, keepdims=True)
-    whole: Array = np.where(size > 1e-5 * np.linalg.norm(of, axis=-1, keepdims=True), difference, 0.0)
-    return whole
+    rounding = 1e-5 * np.linalg.norm(of, axis=-1, keepdims=True) + 1e3 * np.finfo(np.float32).tiny
+    return np.asarray(np.where(size > rounding, difference, 0.0))
 
 
 def _checked(shown: list[Shown], entering: Array, entering_c: Array | None) -> list[Shown]:

@@ -44,7 +44,9 @@ def main() -> None:
     given = parser.parse_args()
     width, height = map(int, given.size.split("x"))
     taken = picture(given.page, given.keys.split(), given.dark, width, height)
-    Image.open(io.BytesIO(taken)).convert("RGB").quantize(256).save(given.picture, optimize=True)
+    Image.open(io.BytesIO(taken)).convert("RGB").quantize(256, Image.Quantize.MAXCOVERAGE).save(
+        given.picture, optimize=True
+    )
 
 
 if __name__ == "__main__":

@@ -158,16 +158,17 @@ function most(values) {
 function drawFlowMap(k) {
   const flow = flows[k];
   const top = flow?.top || 0, scale = 1 / (Math.LN10 * DECADES);
-  image(`${k}-flow`, k, flow?.values, -1, 1, (x) => (x ? Math.sign(x) * Math.max(0, 1 + Math.log(Math.abs(x) / top) * scale) : x));
+  image(`${k}-flow`, k, flow?.values, -1, 1, (x) => (x ? Math.sign(x) * Math.max(0, 1 + Math.log(Math.abs(x) / top) * scale) : x), flow?.from, flow?.to);
   $(`${k}-flow-ends`).textContent = top ? `± ${number(top, 2)}` : "";
 }
 
-function image(name, k, values, low, high, colored) {
+// The steps from..to of ``values`` [T,H] as a picture, a row for each unit shown; nothing at the other steps.
+function image(name, k, values, low, high, colored, from = 0, to = T - 1) {
   const source = model(`${name}-source`), { H } = layerOf(k), n = rows[k].length;
   const array = plain(source).image[0].constructor, pixels = new array(n && values ? n * T : 1, n && values ? [n, T] : [1, 1]);
-  if (!n || !values) pixels.fill(NaN);
-  else rows[k].forEach((j, row) => {
-    for (let t = 0, to = (n - 1 - row) * T, a = j; t < T; t++, to++, a += H) pixels[to] = colored(values[a]);
+  if (!n || !values || to - from < T - 1) pixels.fill(NaN);
+  if (n && values) rows[k].forEach((j, row) => {
+    for (let t = from, p = (n - 1 - row) * T + from, a = from * H + j; t <= to; t++, p++, a += H) pixels[p] = colored(values[a]);
   });
   model(`${name}-mapper`).setv({ low, high });
   source.data = { image: [pixels], x: [-0.5], y: [-0.5], dw: [T], dh: [Math.max(1, n)] };

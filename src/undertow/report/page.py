@@ -17,6 +17,18 @@ from undertow.report.follows import features_of, follow
 from undertow.report.networks import Network, Sequence, Shown
 from undertow.tape import Array
 
+SCRIPTS = (
+    "arrays",
+    "flow",
+    "state",
+    "colours",
+    "maps",
+    "units",
+    "gradient",
+    "captions",
+    "cursor",
+    "controls",
+)
 LARGE = 16 * 2**20  # bytes of float32 from which on arrays are kept in float16
 LABELS = {
     "c": "cell state c_t",
@@ -53,7 +65,7 @@ def write(path: str | PathLike[str], networks: list[Network], sequence: Sequence
         sequence=sequence, networks=networks, divs=divs, panels=PANELS, labels=LABELS, script=script,
         rows=row_names(sequence), more_inputs=max(0, len(sequence.input_names) - MOST_INPUTS),
         bokeh=INLINE.clone(components=["bokeh"]).render_js(), style=_read("page.css"),
-        scripts=[_read(name) for name in ("arrays.js", "flow.js", "page.js")], data=_json(data),
+        scripts=[_read(f"{name}.js") for name in SCRIPTS], data=_json(data),
         errors=any(network.error is not None for network in networks),
     )  # fmt: skip
     Path(path).write_text(html, encoding="utf-8")

@@ -269,6 +269,23 @@ def test_everything_can_be_done_from_the_keyboard(browser, text_page):
         assert not p.locator("#keys").is_visible()
 
 
+def test_dragging_zooms_in_steps_and_units_and_a_double_click_shows_all(browser, text_page):
+    view = "[time().start, time().end, model('0-units').start, model('0-units').end]"
+    with opened(browser, text_page) as p:
+        whole = p.evaluate(view)
+        p.mouse.move(*point_at(p, "0-c", 9.5, 0.25))
+        p.mouse.down()
+        p.mouse.move(*point_at(p, "0-c", 29.5, 0.75), steps=5)
+        p.mouse.up()
+        start, end, bottom, top = p.evaluate(view)
+        assert (start, end) == pytest.approx((9.5, 29.5), abs=0.2)
+        assert (bottom, top) == pytest.approx((H / 4 - 0.5, 3 * H / 4 - 0.5), abs=0.5)
+        p.keyboard.press("PageDown")
+        assert p.evaluate(view)[0] == pytest.approx(19.5, abs=0.3)
+        p.mouse.dblclick(*point_at(p, "0-c", 30))
+        assert p.evaluate(view) == whole
+
+
 def test_units_are_found_and_ordered_by_what_they_do(browser, text_page, texts):
     layer = texts["LSTM"][0].layers[1]
     with opened(browser, text_page) as p:

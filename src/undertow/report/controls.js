@@ -35,6 +35,12 @@ function zoom(factor) {
   time().setv({ start: left, end: left + span });
 }
 
+// Another part of the sequence, so many windows further on.
+function shift(windows) {
+  const { start, end } = time(), span = end - start, left = Math.max(-0.5, Math.min(T - 0.5 - span, start + windows * span));
+  time().setv({ start: left, end: left + span });
+}
+
 function showAll() {
   time().setv({ start: -0.5, end: T - 0.5 });
   networks.forEach((_, k) => model(`${k}-units`).setv({ start: -0.5, end: Math.max(1, rows[k].length) - 0.5 }));
@@ -62,7 +68,7 @@ function next(select) {
 const KEYS = {
   ArrowLeft: (e) => moveTo(at.t - (e.shiftKey ? 10 : 1)), ArrowRight: (e) => moveTo(at.t + (e.shiftKey ? 10 : 1)),
   ArrowUp: () => move(-1), ArrowDown: () => move(1), Enter: () => from(at.from.kind === "unit" ? "unit" : "error"),
-  Home: () => moveTo(0), End: () => moveTo(T - 1), Escape: () => from("loss"), u: () => from("unit"),
+  PageUp: () => shift(-0.5), PageDown: () => shift(0.5), Home: () => moveTo(0), End: () => moveTo(T - 1), Escape: () => from("loss"), u: () => from("unit"),
   "+": () => zoom(0.5), "=": () => zoom(0.5), "-": () => zoom(2), "−": () => zoom(2), 0: showAll,
   "/": () => $("search").focus(), s: () => next($("order")), l: () => next($("layer")), d: () => $("theme").click(),
   n: () => choose(at.units[(at.network + 1) % networks.length], (at.network + 1) % networks.length), "?": () => $("keys").showModal(),

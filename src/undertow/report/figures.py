@@ -16,7 +16,6 @@ from bokeh.models import (
     FixedTicker,
     LinearColorMapper,
     Range1d,
-    WheelPanTool,
     WheelZoomTool,
 )
 from bokeh.plotting import figure
@@ -54,12 +53,11 @@ def figures(networks: list[Network], sequence: Sequence) -> dict[str, Any]:
 
 
 def _plot(time: Range1d, name: str, height: int, zoom: Any = "width", **options: Any) -> Any:
-    """A bare figure on the common axis: drag zooms, Shift and the wheel move, Ctrl and the wheel zoom."""
+    """A bare figure on the common axis: drag zooms, and so do Ctrl and the wheel."""
     plot = figure(
         name=name, x_range=time, height=height, sizing_mode="stretch_width", toolbar_location=None,
         min_border_left=LEFT, min_border_right=RIGHT, min_border_top=2, min_border_bottom=2,
-        tools=[BoxZoomTool(dimensions=zoom), WheelPanTool(dimension="width", modifiers="shift"),
-               WheelZoomTool(dimensions="width", modifiers="ctrl")],
+        tools=[BoxZoomTool(dimensions=zoom), WheelZoomTool(dimensions="width", modifiers="ctrl")],
         background_fill_alpha=0, border_fill_alpha=0, outline_line_color=None, **options,
     )  # fmt: skip
     plot.xaxis.visible = False

@@ -283,6 +283,7 @@ def test_dragging_zooms_in_steps_and_units_and_a_double_click_shows_all(browser,
         p.keyboard.press("PageDown")
         assert p.evaluate(view)[0] == pytest.approx(19.5, abs=0.3)
         p.mouse.dblclick(*point_at(p, "0-c", 30))
+        p.wait_for_function("time().end - time().start === T")
         assert p.evaluate(view) == whole
 
 

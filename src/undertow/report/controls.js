@@ -16,7 +16,7 @@ window.undertow = {
     from(at.from.kind === "unit" ? "unit" : "error", at.t);
   },
   again(name, x, y) {  // a second click soon after: at another place it is just a click
-    if (clicked === [name, Math.round(x), Math.round(y)].join()) showAll();
+    if (clicked === [name, Math.round(x), Math.round(y)].join()) setTimeout(showAll);  // after Bokeh has undone its last zoom
     else this.click(name, x, y);
   },
   at, networks, flows, rows, value,

@@ -42,7 +42,8 @@ def figures(networks: list[Network], sequence: Sequence) -> dict[str, Any]:
     if any(network.layers for network in networks):
         found["norm"] = _lines(time, "norm", 150, networks, log=True)
     for k, network in enumerate(networks):
-        units = Range1d(start=-0.5, end=9.5, name=f"{k}-units")
+        H = network.layers[-1].values["h"].shape[1]
+        units = Range1d(start=-0.5, end=H - 0.5, name=f"{k}-units")
         found[f"{k}-flow"] = _heat_map(time, units, f"{k}-flow", 110)
         for name in PANELS[network.layers[0].cell]:
             found[f"{k}-{name}"] = _heat_map(time, units, f"{k}-{name}", 96 if name in "ch" else 72)

@@ -43,7 +43,7 @@ function arrange() {
     const wanted = (j) => !query || String(j) === query || found(layer, j) >= 0;
     rows[k] = Array.from({ length: layer.H }, (_, j) => j).filter(wanted).sort((a, b) => keys[a] - keys[b] || a - b);
     const units = model(`${k}-units`), n = Math.max(1, rows[k].length);
-    units.setv({ start: -0.5, end: n - 0.5, reset_start: -0.5, reset_end: n - 0.5 });  // Bokeh's own double click too
+    units.setv({ start: -0.5, end: n - 0.5 });
     $(`${k}-shown`).textContent = `${rows[k].length === layer.H ? "all" : rows[k].length + " of"} ${layer.H} units, ${ORDERS[at.order]}`;
     for (const name of ["c", "h", "f", "i", "o", "g"]) if (layer.values[name]) drawMap(k, name);
     drawFlowMap(k);

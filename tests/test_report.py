@@ -346,6 +346,16 @@ def test_arguments_that_do_not_fit_are_named(tmp_path, options, error, message):
     assert not (tmp_path / "page.html").exists()
 
 
+def test_a_loss_per_step_that_does_not_fit_is_named():
+    trace, _ = answer_at_the_end()
+    for shape in [(T - 1,), (T, 2), (T - 1, 3)]:
+        with pytest.raises(ValueError, match=r"loss_per_step: expected \[60\] or \[60, 3\]"):
+            report.network("LSTM", trace.layers, 1, np.zeros(shape))
+    found = report.network("LSTM", trace.layers, 1, np.arange(3.0 * T).reshape(T, 3))
+    assert found.error.tolist() == list(range(1, 3 * T, 3))
+    assert found.weight == pytest.approx(1 / (3 * T))
+
+
 def test_bokeh_that_is_missing_is_said_to_be(tmp_path, monkeypatch):
     for name in [name for name in sys.modules if name.startswith(("bokeh", "undertow.report"))]:
         monkeypatch.delitem(sys.modules, name)

@@ -439,3 +439,20 @@ def test_inputs_are_followed_now_of_late_and_summed():
     kept = np.cumsum(x[:, 1])
     found = follows.follow(np.stack([x[:, 0], kept], axis=1), features)
     assert [found.names[m] for m in found.match[:, 0]] == ["a", "b, sum so far"]
+
+
+@pytest.mark.parametrize(("T", "H"), [(1, 1), (2, 3), (7, 1)])
+def test_the_smallest_networks_and_sequences_have_a_page_too(browser, tmp_path, T, H):
+    for cell in (undertow.LSTM, undertow.RNN):
+        model = cell(20, H)
+        x = torch.rand(T, 1, 20)
+        with undertow.trace(model) as trace:
+            model(x)[0].sum().backward()
+        trace.report(tmp_path / "small.html", inputs=x[:, 0], symbols=["a word"] * T)
+        with opened(browser, tmp_path / "small.html") as p:
+            for key in ("ArrowLeft", "Enter", "u", "+", "-", "s", "n", "ArrowDown", "Escape"):
+                p.keyboard.press(key)
+            trace.report(tmp_path / "small.html", inputs=x[:, 0])
+            p.reload()
+            p.wait_for_selector("html[data-ready]", state="attached")
+            assert p.locator("#step-card h2").inner_text() == f"step {T - 1} of {T}"

@@ -46,10 +46,10 @@ def inspect(
     from rich.console import Console
 
     from undertow.app.errors import UserError
-    from undertow.app.run import open_run
+    from undertow.app.run import REPORT, open_run
     from undertow.app.watch import observe, read
 
-    page = run / "report.html" if output is None else output
+    page = run / REPORT if output is None else output
     opened = open_run(run)
     check_output(page, overwrite or output is None)
     others = [] if compare is None else [open_run(compare)]

@@ -61,7 +61,7 @@ def test_nothing_upstairs_imports_the_app(name):
     loaded = loaded_by(f"import undertow.{name}")
     assert "torch" in loaded
     assert not [module for module in loaded if module.startswith("undertow.app")]
-    assert not loaded & {"typer", "rich", "polars", "lightning_fabric", "matplotlib"}
+    assert not loaded & {"typer", "rich", "polars", "lightning_fabric", "matplotlib", "bokeh"}
 
 
 def test_public_names():

@@ -13,8 +13,9 @@ import undertow
 from browser import chromium, opened
 from undertow import equations, flow, report
 from undertow.report import follows, page
+from undertow.report.figures import LEFT, RIGHT
 
-T, H, LEFT, RIGHT = 60, 12, 92, 10
+T, H = 60, 12
 TEXT = ("</script><b>To be,\nor NOT to be: " * 4)[: T + 1]
 
 
@@ -214,7 +215,7 @@ def test_a_loss_at_the_end_flows_from_there_wherever_one_clicks(browser, series_
     layer = answer_at_the_end()[0].layers[0]
     with opened(browser, series_page) as p:
         p.mouse.click(*point_at(p, "0-c", 20))
-        assert "sees only the last step" in p.locator("#flow-caption").inner_text()
+        assert "loss sees only the last step" in p.locator("#flow-caption").inner_text()
         assert flowing(p) == pytest.approx(layer.dc[1:, 1], rel=1e-3, abs=1e-6)
         assert numbers(p, "step-card")["value"] == pytest.approx(answer_at_the_end()[1][20, 0], rel=1e-5)
 
@@ -268,6 +269,24 @@ def test_everything_can_be_done_from_the_keyboard(browser, text_page):
         assert not p.locator("#keys").is_visible()
 
 
+def test_dragging_zooms_in_steps_and_units_and_a_double_click_shows_all(browser, text_page):
+    view = "[time().start, time().end, model('0-units').start, model('0-units').end]"
+    with opened(browser, text_page) as p:
+        whole = p.evaluate(view)
+        p.mouse.move(*point_at(p, "0-c", 9.5, 0.25))
+        p.mouse.down()
+        p.mouse.move(*point_at(p, "0-c", 29.5, 0.75), steps=5)
+        p.mouse.up()
+        start, end, bottom, top = p.evaluate(view)
+        assert (start, end) == pytest.approx((9.5, 29.5), abs=0.2)
+        assert (bottom, top) == pytest.approx((H / 4 - 0.5, 3 * H / 4 - 0.5), abs=0.5)
+        p.keyboard.press("PageDown")
+        assert p.evaluate(view)[0] == pytest.approx(19.5, abs=0.3)
+        p.mouse.dblclick(*point_at(p, "0-c", 30))
+        p.wait_for_function("time().end - time().start === T")
+        assert p.evaluate(view) == whole
+
+
 def test_units_are_found_and_ordered_by_what_they_do(browser, text_page, texts):
     layer = texts["LSTM"][0].layers[1]
     with opened(browser, text_page) as p:
@@ -293,6 +312,15 @@ def test_every_control_has_a_name(browser, text_page):
         assert all(e.get_attribute("aria-label") for e in p.locator('[role="img"]').all())
 
 
+def test_all_pictures_stand_on_one_axis_whatever_their_rows_are_called(browser, tmp_path):
+    trace, x = answer_at_the_end()
+    trace.report(tmp_path / "page.html", sequence=1, inputs=x * 1e-9, input_names=["W" * 40, "x"])
+    with opened(browser, tmp_path / "page.html") as p:
+        borders = p.evaluate("plots().map((plot) => plot.outer_width - plot.inner_width)")
+        assert borders == [LEFT + RIGHT] * len(borders)
+        assert len(borders) == 9
+
+
 @pytest.mark.parametrize("width", [700, 1280, 1920])
 def test_nothing_sticks_out(browser, text_page, width):
     with opened(browser, text_page, width=width) as p:
@@ -316,6 +344,16 @@ def test_arguments_that_do_not_fit_are_named(tmp_path, options, error, message):
     with pytest.raises(error, match=message):
         answer_at_the_end()[0].report(tmp_path / "page.html", **options)
     assert not (tmp_path / "page.html").exists()
+
+
+def test_a_loss_per_step_that_does_not_fit_is_named():
+    trace, _ = answer_at_the_end()
+    for shape in [(T - 1,), (T, 2), (T - 1, 3)]:
+        with pytest.raises(ValueError, match=r"loss_per_step: expected \[60\] or \[60, 3\]"):
+            report.network("LSTM", trace.layers, 1, np.zeros(shape))
+    found = report.network("LSTM", trace.layers, 1, np.arange(3.0 * T).reshape(T, 3))
+    assert found.error.tolist() == list(range(1, 3 * T, 3))
+    assert found.weight == pytest.approx(1 / (3 * T))
 
 
 def test_bokeh_that_is_missing_is_said_to_be(tmp_path, monkeypatch):
@@ -366,6 +404,15 @@ def test_a_layer_that_feeds_the_loss_beside_the_top_is_not_followed_from_one_ste
     assert top.why_not == ""
 
 
+def test_a_gradient_that_vanishes_in_float32_enters_at_the_end_alone():
+    torch.manual_seed(0)
+    model = undertow.RNN(2, 64)
+    with undertow.trace(model) as trace:
+        model(torch.rand(300, 1, 2))[0][-1].sum().backward()
+    assert not trace.layers[0].dh[1].any()  # it has vanished
+    assert report.network("RNN", trace.layers).only_at_the_end
+
+
 def test_a_saved_trace_makes_the_same_page(tmp_path):
     trace, x = answer_at_the_end()
     trace.save(tmp_path / "trace.safetensors")
@@ -392,3 +439,20 @@ def test_inputs_are_followed_now_of_late_and_summed():
     kept = np.cumsum(x[:, 1])
     found = follows.follow(np.stack([x[:, 0], kept], axis=1), features)
     assert [found.names[m] for m in found.match[:, 0]] == ["a", "b, sum so far"]
+
+
+@pytest.mark.parametrize(("T", "H"), [(1, 1), (2, 3), (7, 1)])
+def test_the_smallest_networks_and_sequences_have_a_page_too(browser, tmp_path, T, H):
+    for cell in (undertow.LSTM, undertow.RNN):
+        model = cell(20, H)
+        x = torch.rand(T, 1, 20)
+        with undertow.trace(model) as trace:
+            model(x)[0].sum().backward()
+        trace.report(tmp_path / "small.html", inputs=x[:, 0], symbols=["a word"] * T)
+        with opened(browser, tmp_path / "small.html") as p:
+            for key in ("ArrowLeft", "Enter", "u", "+", "-", "s", "n", "ArrowDown", "Escape"):
+                p.keyboard.press(key)
+            trace.report(tmp_path / "small.html", inputs=x[:, 0])
+            p.reload()
+            p.wait_for_selector("html[data-ready]", state="attached")
+            assert p.locator("#step-card h2").inner_text() == f"step {T - 1} of {T}"

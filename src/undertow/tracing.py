@@ -235,11 +235,7 @@ class Trace(Mapping[str, Traced]):
         traces, said = [self, *others.values()], [answer, *answers, *[""] * len(others)]
         networks = [
             report.network(
-                each,
-                trace._chosen(module).layers,
-                sequence,
-                *trace._errors(sequence, loss_weight, module),
-                words,
+                each, trace._chosen(module).layers, sequence, trace._loss_per_step, loss_weight, words
             )
             for each, trace, words in zip([own, *others], traces, said, strict=False)
         ]
@@ -258,14 +254,6 @@ class Trace(Mapping[str, Traced]):
 
     def _chosen(self, module: str | None) -> Traced:
         return self._only() if module is None else self[module]
-
-    def _errors(self, n: int, weight: float | None, module: str | None) -> tuple[Array | None, float]:
-        """E_t of sequence n [T_n], and what each weighs in the loss."""
-        E = self._loss_per_step
-        if E is None:
-            return None, 1.0
-        T = int(self._chosen(module).layers[0].lengths[n])
-        return (E if E.ndim == 1 else E[:T, n]), (1 / np.isfinite(E).sum() if weight is None else weight)
 
 
 def load_trace(path: str | PathLike[str]) -> Trace:

@@ -73,6 +73,13 @@ def test_the_report_is_written_anew_and_another_file_only_when_told(undertow, tr
     assert data_of(tmp_path / "mine.html")["T"] == 20
 
 
+def test_a_new_training_takes_the_old_report_away(undertow, train):
+    run = train("problem")
+    assert undertow("inspect", run).code == 0
+    train("problem", "lstm", "--overwrite")
+    assert not (run / "report.html").exists()
+
+
 def test_a_text_of_one_s_own(undertow, train):
     run = train("text")
     assert undertow("inspect", run, "--input", "the lazy fox").code == 0

@@ -72,6 +72,7 @@ def test_a_text_may_be_given_as_a_file_or_as_it_is(trained, tmp_path):
         reading = read(run, given)
         assert "".join(reading.steps[0]) == "the lazy fo"  # the last character is only a target
         assert reading.inputs[reading.batch.y[-1, 0]] == "x"
+    assert read(run, "the lazy fox " * 100, steps=2000).batch.x.shape == (1299, 1)  # no file has such a name
 
 
 def test_forecast_windows_end_with_the_last_known_target(trained, waves):

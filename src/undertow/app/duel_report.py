@@ -16,7 +16,8 @@ def write(duel: Duel, path: Path) -> None:
     """Write the page to ``path``, replacing what is there."""
     x, target = duel.one_sequence()  # [T, 1, 2], [1, 1]
     traces, answers = zip(*(traced(network, x, target) for network in duel.networks.values()), strict=True)
-    wanted = ", ".join(f"{float(x[t, 0, 0]):.3f} (step {t})" for t in x[:, 0, 1].nonzero().flatten().tolist())
+    marked = x[:, 0, 1].nonzero().flatten().tolist()  # the two steps
+    wanted = " + ".join(f"{float(x[t, 0, 0]):.3f} (step {t})" for t in marked)
     first, *others = zip((NAMES[kind] for kind in duel.networks), traces, strict=True)
 
     def report(beside: Path) -> None:
@@ -25,8 +26,7 @@ def write(duel: Duel, path: Path) -> None:
             inputs=x[:, 0].numpy(),
             input_names=["value", "marker"],
             title=f"LSTM beside plain RNN, {HIDDEN_SIZE} units each, adding over {duel.lag} steps",
-            about=f"Wanted after the last step: the sum of the two marked values, {wanted}, is "
-            f"{float(target):.3f}. The loss is the squared error.",
+            about=f"Wanted at the end, the sum of the two marked values: {wanted} = {float(target):.3f}.",
             name=first[0],
             answer=answers[0],
             compare=dict(others),

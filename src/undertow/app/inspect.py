@@ -46,10 +46,10 @@ def inspect(
     from rich.console import Console
 
     from undertow.app.errors import UserError
-    from undertow.app.run import open_run
+    from undertow.app.run import REPORT, open_run
     from undertow.app.watch import observe, read
 
-    page = run / "report.html" if output is None else output
+    page = run / REPORT if output is None else output
     opened = open_run(run)
     check_output(page, overwrite or output is None)
     others = [] if compare is None else [open_run(compare)]
@@ -148,11 +148,10 @@ def title(seen: "list[Watched]", names: list[str]) -> str:
     who = " beside ".join(f"{name} of {unit}" for name, unit in zip(names, units, strict=True))
     if len(seen) > 1 and len(set(sizes)) == 1:
         who = f"{' beside '.join(names)}, {units[0]} each,"
-    source = Path(data.source).name
     doing = {
-        "text": f"reading {source}",
-        "forecast": f"forecasting {data.target} of {source}",
-        "classify": f"telling the {data.label} of a sequence of {source}",
+        "text": f"reading {Path(data.source).name}",
+        "forecast": f"forecasting {data.target}",
+        "classify": f"classifying by {data.label}",
         "problem": f"on the {data.source} problem",
     }
     return f"{who} {doing[data.task]}"

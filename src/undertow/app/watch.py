@@ -123,8 +123,7 @@ def source(run: Run, given: str | None) -> Path:
 def read_symbols(run: Run, given: str | None, sequences: int) -> Reading:
     """Lanes of a text, one beside the other; a TEXT, or a short file, may make fewer or shorter ones."""
     alphabet = alphabet_of(run.facts)
-    is_file = given is not None and len(given) < 1000 and Path(given).is_file()
-    if given is None or is_file:
+    if given is None or names_a_file(given):
         path = source(run, given)
         theirs, symbols = read_text(path, as_bytes=alphabet.characters is None)
         if theirs.characters is not None and theirs != alphabet:
@@ -143,6 +142,13 @@ def read_symbols(run: Run, given: str | None, sequences: int) -> Reading:
     names = [*alphabet.characters] if alphabet.characters is not None else [byte_name(k) for k in range(256)]
     steps = [[names[k] for k in lane] for lane in batch.x.T.tolist()]
     return Reading(batch, steps, names, about, [])
+
+
+def names_a_file(text: str) -> bool:
+    try:
+        return Path(text).is_file()
+    except (OSError, ValueError):  # longer than any name, or with a character that none may have
+        return False
 
 
 def byte_name(byte: int) -> str:

@@ -7,8 +7,11 @@ stands alone: it opens from disk, asks the network for nothing, and holds the ar
     follows.py     what each unit follows: the best-matching characters or inputs
     figures.py     the pictures, in Bokeh
     page.py        figures, arrays, style and script put together
-    page.html, .css, .js   the page itself; arrays.js unpacks, and flow.js goes back through time from any
-                           step, in the reader's browser
+    page.html, page.css   the page itself, and its scripts, which share one scope in the order of page.py:
+      arrays.js           unpacks; state.js holds what is shown and where the reader is
+      flow.js             goes back through time from any step, in the reader's browser
+      gradient.js         where to begin and how to show it; captions.js says what it is
+      maps, units, cursor, colours, controls
 """
 
 from undertow.report.networks import Network, Sequence, Shown, network, sequence_of

@@ -16,14 +16,13 @@ from bokeh.models import (
     FixedTicker,
     LinearColorMapper,
     Range1d,
-    WheelPanTool,
     WheelZoomTool,
 )
 from bokeh.plotting import figure
 
 from undertow.report.networks import Network, Sequence
 
-LEFT, RIGHT, BELOW = 92, 10, 40  # borders in pixels, for names of rows and steps; page.js knows them too
+LEFT, RIGHT, BELOW = 112, 10, 40  # borders in pixels: names of rows to the left, steps below the last
 MOST_INPUTS = 16  # rows of the sequence's own picture
 PANELS = {"lstm": ["c", "h", "f", "i", "o", "g"], "rnn": ["h"]}
 FONT = "system-ui, sans-serif"
@@ -43,7 +42,8 @@ def figures(networks: list[Network], sequence: Sequence) -> dict[str, Any]:
     if any(network.layers for network in networks):
         found["norm"] = _lines(time, "norm", 150, networks, log=True)
     for k, network in enumerate(networks):
-        units = Range1d(start=-0.5, end=9.5, name=f"{k}-units")
+        H = network.layers[-1].values["h"].shape[1]
+        units = Range1d(start=-0.5, end=H - 0.5, name=f"{k}-units")
         found[f"{k}-flow"] = _heat_map(time, units, f"{k}-flow", 110)
         for name in PANELS[network.layers[0].cell]:
             found[f"{k}-{name}"] = _heat_map(time, units, f"{k}-{name}", 96 if name in "ch" else 72)
@@ -54,12 +54,11 @@ def figures(networks: list[Network], sequence: Sequence) -> dict[str, Any]:
 
 
 def _plot(time: Range1d, name: str, height: int, zoom: Any = "width", **options: Any) -> Any:
-    """A bare figure on the common axis: drag zooms, Shift and the wheel move, Ctrl and the wheel zoom."""
+    """A bare figure on the common axis: drag zooms, and so do Ctrl and the wheel."""
     plot = figure(
         name=name, x_range=time, height=height, sizing_mode="stretch_width", toolbar_location=None,
         min_border_left=LEFT, min_border_right=RIGHT, min_border_top=2, min_border_bottom=2,
-        tools=[BoxZoomTool(dimensions=zoom), WheelPanTool(dimension="width", modifiers="shift"),
-               WheelZoomTool(dimensions="width", modifiers="ctrl")],
+        tools=[BoxZoomTool(dimensions=zoom), WheelZoomTool(dimensions="width", modifiers="ctrl")],
         background_fill_alpha=0, border_fill_alpha=0, outline_line_color=None, **options,
     )  # fmt: skip
     plot.xaxis.visible = False
@@ -119,9 +118,9 @@ def _lines(time: Range1d, name: str, height: int, networks: list[Network], log: 
 
 def _symbols(time: Range1d, sequence: Sequence) -> Any:
     """Symbols as they are read; below them, where there are any, those to be foretold, coloured by E_t."""
-    rows = ["reads", "next"] if sequence.targets is not None else ["reads"]
+    rows = row_names(sequence)
     plot = _plot(time, "sequence", 26 * len(rows) + 4, y_range=Range1d(start=len(rows) - 0.5, end=-0.5))
-    _name_rows(plot, rows)
+    plot.yaxis.visible = False
     t = np.arange(sequence.T)
     for row, symbols in enumerate([sequence.symbols, sequence.targets][: len(rows)]):
         source = ColumnDataSource(
@@ -140,10 +139,10 @@ def _symbols(time: Range1d, sequence: Sequence) -> Any:
 def _inputs(time: Range1d, sequence: Sequence) -> Any:
     """The series themselves, a row each, from its own lowest to its own highest value."""
     assert sequence.inputs is not None
-    names = sequence.input_names[:MOST_INPUTS]
+    names = row_names(sequence)
     height = max(20, 40 if len(names) < 4 else 0)
     plot = _plot(time, "sequence", height * len(names) + 4, y_range=Range1d(start=len(names) - 0.5, end=-0.5))
-    _name_rows(plot, names)
+    plot.yaxis.visible = False
     t = np.arange(-1, sequence.T + 1)  # a step more at both ends, out of view: each step's line is 1 wide
     for row, x in enumerate(np.asarray(sequence.inputs, np.float64).T[:MOST_INPUTS]):
         level = np.pad((x - x.min()) / (np.ptp(x) or 1.0), 1, mode="edge")
@@ -151,13 +150,11 @@ def _inputs(time: Range1d, sequence: Sequence) -> Any:
     return plot
 
 
-def _name_rows(plot: Any, names: list[str]) -> None:
-    plot.yaxis.ticker = FixedTicker(ticks=list(range(len(names))))
-    plot.yaxis.major_label_overrides = {row: _short(name) for row, name in enumerate(names)}
-
-
-def _short(name: str) -> str:
-    return name if len(name) <= 15 else name[:14] + "…"
+def row_names(sequence: Sequence) -> list[str]:
+    """The rows of the sequence's own picture, from the top. The page writes them, cut to the border."""
+    if sequence.symbols is None:
+        return sequence.input_names[:MOST_INPUTS]
+    return ["reads"] if sequence.targets is None else ["reads", "next"]
 
 
 def visible(symbol: str) -> str:

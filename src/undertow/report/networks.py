@@ -111,13 +111,14 @@ def network(
     name: str,
     layers: Several[Layer],
     n: int = 0,
-    error: npt.ArrayLike | None = None,
-    weight: float = 1.0,
+    loss_per_step: npt.ArrayLike | None = None,
+    weight: float | None = None,
     answer: str = "",
 ) -> Network:
-    """Sequence ``n`` of a traced module's layers; ``weight`` and ``error`` [T] as in Network.
+    """Sequence ``n`` of a traced module's layers.
 
-    Raises IndexError where there is no such sequence, ValueError where error has another length.
+    loss_per_step [T] or [T,N] is E_t, and weight·ΣE_t the loss that was differentiated; None: their mean.
+    Raises IndexError where there is no such sequence, ValueError where it is empty or E_t does not fit it.
     """
     N = len(layers[0].lengths)
     if not 0 <= n < N:
@@ -125,8 +126,13 @@ def network(
     T = int(layers[0].lengths[n])
     if T < 1:
         raise ValueError(f"sequence: expected one with at least 1 step, and {n} has none")
-    if error is not None and np.shape(error) != (T,):
-        raise ValueError(f"loss_per_step: expected {T} steps for sequence {n}, got {list(np.shape(error))}")
+    error = None
+    if loss_per_step is not None:
+        E = np.asarray(loss_per_step, dtype=np.float64)
+        weight = 1 / np.isfinite(E).sum() if weight is None else weight
+        error = E if E.ndim == 1 else E[:T, n] if E.shape[1:] == (N,) else E.ravel()
+        if error.shape != (T,):
+            raise ValueError(f"loss_per_step: expected [{T}] or [{T}, {N}], got {list(E.shape)}")
     shown = [
         _shown(direction, n, T, _name(k, len(layers), direction))
         for k, layer in enumerate(layers)
@@ -138,8 +144,7 @@ def network(
         shown = [_without(each, reason) for each in shown]
     elif entering is not None:
         shown = _checked(shown, entering, entering_c)
-    values = None if error is None else np.asarray(error, dtype=np.float64)
-    return Network(name, shown, entering, entering_c, values, weight, answer)
+    return Network(name, shown, entering, entering_c, error, 1.0 if weight is None else weight, answer)
 
 
 def _name(k: int, layers: int, layer: Layer) -> str:
@@ -185,10 +190,13 @@ def _entering(top: Layer, n: int, T: int) -> tuple[Array | None, Array | None]:
 
 
 def _without_rounding(difference: Array, of: Array) -> Array:
-    """A difference of two nearly equal vectors is float32's rounding and nothing else: zero then."""
+    """A difference of two nearly equal vectors is float32's rounding and nothing else: zero then.
+
+    So is one near the smallest numbers that float32 has, where a vanishing gradient ends.
+    """
     size = np.linalg.norm(difference, axis=-1, keepdims=True)
-    whole: Array = np.where(size > 1e-5 * np.linalg.norm(of, axis=-1, keepdims=True), difference, 0.0)
-    return whole
+    rounding = 1e-5 * np.linalg.norm(of, axis=-1, keepdims=True) + 1e3 * np.finfo(np.float32).tiny
+    return np.asarray(np.where(size > rounding, difference, 0.0))
 
 
 def _checked(shown: list[Shown], entering: Array, entering_c: Array | None) -> list[Shown]:

@@ -12,11 +12,23 @@ from bokeh.embed import components
 from bokeh.resources import INLINE
 from jinja2 import Template
 
-from undertow.report.figures import MOST_INPUTS, PANELS, figures
+from undertow.report.figures import BELOW, LEFT, MOST_INPUTS, PANELS, RIGHT, figures, row_names
 from undertow.report.follows import features_of, follow
 from undertow.report.networks import Network, Sequence, Shown
 from undertow.tape import Array
 
+SCRIPTS = (
+    "arrays",
+    "flow",
+    "state",
+    "colours",
+    "maps",
+    "units",
+    "gradient",
+    "captions",
+    "cursor",
+    "controls",
+)
 LARGE = 16 * 2**20  # bytes of float32 from which on arrays are kept in float16
 LABELS = {
     "c": "cell state c_t",
@@ -38,6 +50,7 @@ def write(path: str | PathLike[str], networks: list[Network], sequence: Sequence
     script, divs = components(plots)
     size = sum(4 * a.size for network in networks for layer in network.layers for a in layer.values.values())
     data = {
+        "borders": [LEFT, RIGHT, BELOW],
         "T": sequence.T,
         "steps": sequence.steps,
         "symbols": sequence.symbols,
@@ -50,9 +63,9 @@ def write(path: str | PathLike[str], networks: list[Network], sequence: Sequence
     }
     html = Template(_read("page.html"), autoescape=True).render(
         sequence=sequence, networks=networks, divs=divs, panels=PANELS, labels=LABELS, script=script,
-        more_inputs=max(0, len(sequence.input_names) - MOST_INPUTS) if not sequence.symbols else 0,
+        rows=row_names(sequence), more_inputs=max(0, len(sequence.input_names) - MOST_INPUTS),
         bokeh=INLINE.clone(components=["bokeh"]).render_js(), style=_read("page.css"),
-        scripts=[_read(name) for name in ("arrays.js", "flow.js", "page.js")], data=_json(data),
+        scripts=[_read(f"{name}.js") for name in SCRIPTS], data=_json(data),
         errors=any(network.error is not None for network in networks),
     )  # fmt: skip
     Path(path).write_text(html, encoding="utf-8")

@@ -44,7 +44,7 @@ class BackwardPass {
   void work(const Team& team) {
     prepare(team);
     const Share mine = share_sequences(b, team, 0, b.steps);
-    const bool by_units = split_units(b, team);
+    const bool by_units = split_units(b, team, b.hidden);
     const Share columns = by_units ? share(h_groups, team) : Share{0, h_groups};
     begin(mine, team.id * apart<T>);
     std::memset(joined.get() + team.id * joined_size(), 0, sizeof(T) * static_cast<std::size_t>(joined_size()));

@@ -33,7 +33,7 @@ class ForwardPass {
     }
     team.barrier();
     const Share rows = share_sequences(f, team, 0, f.steps);
-    const bool by_units = split_units(f, team);
+    const bool by_units = split_units(f, team, f.input + f.hidden);
     const Share all{0, f.batch}, own = by_units ? all : rows;
     const Share units = by_units ? mine : Share{0, panels.count()};
     const idx away = by_units ? 0 : team.id;

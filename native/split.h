@@ -70,13 +70,13 @@ int useful_threads(const Problem<T>& problem) {
 }
 
 // Who owns what through time: some sequences with all their units, which needs no meeting between steps; or, where
-// there are fewer sequences than threads or the weights are too large to stream past each thread's few
-// sequences, some units of all sequences, with a meeting at every step.
+// there are fewer sequences than threads or the weights of a step (`fan_in` a gate) are too large to stream past each
+// thread's few sequences, some units of all sequences, with a meeting at every step.
 template <class T>
-bool split_units(const Problem<T>& problem, const Team& team) {
-  const idx weights = gates_of(problem.cell) * problem.hidden * (problem.input + problem.hidden);
-  return team.size > 1 && (weights * idx{sizeof(T)} > idx{1} << 20 ||
-                           (problem.batch < team.size && weights * problem.batch > idx{1} << 16));
+bool split_units(const Problem<T>& problem, const Team& team, idx fan_in) {
+  const idx weights = gates_of(problem.cell) * problem.hidden * fan_in;
+  const bool large = weights * idx{sizeof(T)} > idx{1} << 20 && problem.batch < 64 * team.size;
+  return team.size > 1 && (large || (problem.batch < team.size && weights * problem.batch > idx{1} << 16));
 }
 
 }  // namespace

@@ -18,7 +18,8 @@ import undertow
 
 PACKAGE = Path(undertow.__file__).parent
 BELOW_STAIRS = ["equations", "layout", "tape", "flow", "problems", "hardware", "kernels", "kernels.native"]
-BELOW_STAIRS += ["layer", "places", "trace_file", "flow_record", "plots", "lightning_callback"]
+BELOW_STAIRS += ["layer", "places", "trace_file", "report", "doctor", "flow_record", "plots"]
+BELOW_STAIRS += ["lightning_callback"]
 UPSTAIRS = ["nn", "ops", "segments", "kernels.plain", "recording", "tracing", "conversion", "lags", "monitor"]
 APP_MODULES = sorted((PACKAGE / "app").rglob("*.py"))
 
@@ -61,7 +62,7 @@ def test_nothing_upstairs_imports_the_app(name):
     loaded = loaded_by(f"import undertow.{name}")
     assert "torch" in loaded
     assert not [module for module in loaded if module.startswith("undertow.app")]
-    assert not loaded & {"typer", "rich", "polars", "lightning_fabric", "matplotlib"}
+    assert not loaded & {"typer", "rich", "polars", "lightning_fabric", "matplotlib", "bokeh"}
     assert not loaded & {"lightning", "pytorch_lightning", "tensorboard"}
 
 

@@ -2,22 +2,26 @@
 
 Public names are loaded on first use, so that ``import undertow`` needs neither torch nor the
 command line and stays fast. ``LSTM``, ``RNN``, ``convert``, ``trace`` and ``FlowMonitor`` need
-torch; ``plots`` needs matplotlib; ``equations``, ``flow`` and ``problems`` need NumPy alone.
+torch; ``plots`` needs matplotlib; ``diagnose``, ``doctor``, ``equations``, ``flow`` and ``problems``
+need NumPy alone.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from undertow import doctor as doctor
     from undertow import equations as equations
     from undertow import flow as flow
     from undertow import hardware as hardware
     from undertow import plots as plots
     from undertow import problems as problems
     from undertow.conversion import convert as convert
+    from undertow.doctor import diagnose as diagnose
     from undertow.monitor import FlowMonitor as FlowMonitor
     from undertow.nn import LSTM as LSTM
     from undertow.nn import RNN as RNN
+    from undertow.tracing import Trace as Trace
     from undertow.tracing import load_trace as load_trace
     from undertow.tracing import trace as trace
 
@@ -28,7 +32,10 @@ _PUBLIC = {
     "FlowMonitor": "undertow.monitor",
     "LSTM": "undertow.nn",
     "RNN": "undertow.nn",
+    "Trace": "undertow.tracing",
     "convert": "undertow.conversion",
+    "diagnose": "undertow.doctor",
+    "doctor": "undertow.doctor",
     "equations": "undertow.equations",
     "flow": "undertow.flow",
     "hardware": "undertow.hardware",
@@ -41,8 +48,11 @@ __all__ = [
     "LSTM",
     "RNN",
     "FlowMonitor",
+    "Trace",
     "__version__",
     "convert",
+    "diagnose",
+    "doctor",
     "equations",
     "flow",
     "hardware",

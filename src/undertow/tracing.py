@@ -20,6 +20,7 @@ from types import TracebackType
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from undertow import ops, trace_file
@@ -179,6 +180,80 @@ class Trace(Mapping[str, Traced]):
         """
         modules = {name: [call.layers_or_reasons() for call in found.calls] for name, found in self.items()}
         trace_file.write(path, modules, self._loss_per_step)
+
+    # ------------------------------------------------------------------ to a page
+
+    def report(
+        self,
+        path: str | PathLike[str],
+        *,
+        sequence: int = 0,
+        module: str | None = None,
+        symbols: Sequence[str] | None = None,
+        targets: Sequence[str] | None = None,
+        inputs: npt.ArrayLike | None = None,
+        input_names: Sequence[str] | None = None,
+        steps: Sequence[str] | None = None,
+        loss_weight: float | None = None,
+        loss_unit: str = "",
+        title: str | None = None,
+        about: str = "",
+        name: str | None = None,
+        answer: str = "",
+        compare: "Mapping[str, Trace] | None" = None,
+        answers: Sequence[str] = (),
+    ) -> None:
+        """Write a page that shows one sequence of the last call, to be opened from disk by any browser.
+
+        Every gate, state and gradient at every step, the gradient flowing back from any step, what each unit
+        follows: docs/report.md says how to read it. Nothing but ``path`` is needed; the rest makes it speak.
+
+        module       name of the module to show, where several are watched
+        symbols      [T] strings that were read, and ``targets`` [T], those that E_t is the error of; or
+        inputs       [T,C] numbers that were read, and their ``input_names`` [C]
+        steps        [T] names of the steps, such as dates
+        loss_weight  the loss that backward was called on is loss_weight · ΣE_t with E_t the ``loss_per_step``
+                     assigned, so that the page can say ∂E_t/∂c_s. None: it is their mean
+        loss_unit    of E_t: nats, bits
+        title, about, name, answer   words: the heading, the line below it, this network, what it said
+        compare      other networks by name: their traces of the same sequence. ``answers``: what they said
+
+        Needs Bokeh and Jinja2, of undertow[app]. Raises ValueError naming the argument that does not fit,
+        IndexError for a sequence that is not there, NotRecorded where nothing was recorded.
+        """
+        try:
+            from undertow import report
+        except ModuleNotFoundError as missing:
+            if (missing.name or "").startswith("undertow"):
+                raise
+            raise ModuleNotFoundError(
+                f"trace.report needs {missing.name}: pip install 'undertow[app]'", name=missing.name
+            ) from None
+
+        others = dict(compare or {})
+        own = name or self._chosen(module).layers[0].cell.upper().replace("RNN", "plain RNN")
+        traces, said = [self, *others.values()], [answer, *answers, *[""] * len(others)]
+        networks = [
+            report.network(
+                each, trace._chosen(module).layers, sequence, trace._loss_per_step, loss_weight, words
+            )
+            for each, trace, words in zip([own, *others], traces, said, strict=False)
+        ]
+        shown = report.sequence_of(
+            networks[0].T,
+            symbols,
+            targets,
+            inputs,
+            input_names,
+            steps,
+            loss_unit,
+            title or f"{own}, traced",
+            about,
+        )
+        report.write(path, networks, shown)
+
+    def _chosen(self, module: str | None) -> Traced:
+        return self._only() if module is None else self[module]
 
 
 def load_trace(path: str | PathLike[str]) -> Trace:

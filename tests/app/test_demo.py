@@ -109,6 +109,16 @@ def test_the_command_shows_both_and_draws_the_picture(undertow, tmp_path):
     pixels = matplotlib.image.imread(picture)
     assert pixels.shape[1] > 1500
     assert pixels.std() > 0.05  # not an empty sheet
+    report = (tmp_path / "pictures" / "report.html").read_text(encoding="utf-8")
+    assert "The report: pictures/report.html" in result.out
+    assert "LSTM beside plain RNN, 64 units each, adding over 12 steps" in report
+
+
+def test_the_report_s_sequence_is_one_that_trained_nobody():
+    duel = Duel(seed=0, lag=20, steps=1)
+    x, target = duel.one_sequence()
+    assert x.shape == (20, 1, 2)
+    assert (x[..., 0] * x[..., 1]).sum() == pytest.approx(target.item())
 
 
 def test_ctrl_c_ends_with_the_result_so_far(undertow, tmp_path, monkeypatch):

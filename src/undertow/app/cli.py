@@ -21,6 +21,8 @@ VERBS = {
     "generate": "Write text with a trained language model.",
     "predict": "Forecast or label a table with a trained model.",
     "info": "Say what is in a run folder.",
+    "inspect": "Show what a trained network does, on a page.",
+    "doctor": "Say what is wrong with a trained network, and what to try.",
     "demo": "Watch an LSTM learn what a plain RNN cannot.",
     "bench": "Measure this machine's speed against torch.nn.LSTM.",
 }

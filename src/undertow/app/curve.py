@@ -46,11 +46,12 @@ def learning_curve(run: Run, rows: list[dict[str, Any]]) -> Figure:
     axes.set(
         xlabel="epoch",
         ylabel=f"{run.unit} of {run.data.target}" if run.data.target else run.unit,
-        title=title(run),
     )
+    axes.set_title(title(run), loc="left", fontsize=11)
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(alpha=0.25)
-    axes.legend(frameon=False)
+    # above the curves: to look for the best place among them is slow, of which matplotlib warns
+    axes.legend(frameon=False, ncols=2, loc="lower right", bbox_to_anchor=(1, 1), borderpad=0)
     return figure
 
 

@@ -16,9 +16,10 @@ def demo(
     ] = 0,
     lag: Annotated[int, typer.Option(min=10, help="Length of the sequences, in steps.")] = 100,
     steps: Annotated[int, typer.Option(min=1, help="Training steps of 64 sequences.")] = 1500,
-    out: Annotated[Path, typer.Option(help="Folder for the picture.")] = Path("demo"),
+    out: Annotated[Path, typer.Option(help="Folder for the picture and the report.")] = Path("demo"),
 ) -> None:
-    """Train an LSTM and a plain RNN side by side on the adding problem, and draw what happened.
+    """Train an LSTM and a plain RNN side by side on the adding problem, draw what happened, and
+    write a page on what each unit did.
 
     Each sequence holds random numbers, two of them marked; the answer is the sum of those two.
     Ctrl-C stops early and shows what there is.
@@ -26,11 +27,12 @@ def demo(
     # here, so that `undertow demo --help` need not wait for torch
     import torch
 
+    from undertow.app import duel_report
     from undertow.app.duel import Duel
     from undertow.app.duel_picture import draw
     from undertow.app.duel_view import comparison, in_words, train
 
-    console, picture = Console(), folder(out) / "adding.png"
+    console, picture, report = Console(), folder(out) / "adding.png", out / "report.html"
     console.print(
         f"\n[bold]The adding problem.[/] {lag} random numbers go by, two of them marked; their sum is wanted "
         "at the end. Both networks see the same sequences. Each learns at the rate that suits it, and the "
@@ -44,7 +46,12 @@ def demo(
     draw(duel, after, picture)
     console.print(comparison(duel, verdicts, after))
     console.print(in_words(duel, verdicts, after))
-    console.print(f"\nThe picture: [bold]{picture}[/]\n", soft_wrap=True)
+    duel_report.write(duel, report)
+    console.print(f"\nThe picture: [bold]{picture}[/]", soft_wrap=True)
+    console.print(
+        f"The report: [bold]{report}[/], both networks on one sequence, step by step: open it in a browser\n",
+        soft_wrap=True,
+    )
 
 
 def folder(out: Path) -> Path:

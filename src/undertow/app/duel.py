@@ -117,6 +117,11 @@ class Duel:
         x = self._watched[0][:, :REACH_SIZE]
         return {**reach(self.networks["LSTM"], x), **reach(self.networks["RNN"], x)}
 
+    def one_sequence(self) -> tuple[Tensor, Tensor]:
+        """The first of those watched during training, x [T,1,2] and target [1,1]; it trained nobody."""
+        x, target = self._watched
+        return x[:, :1], target[:1]
+
     def _draw(self, rng: np.random.Generator, n: int) -> tuple[Tensor, Tensor]:
         x, target = ADDING.sample(rng, n, self.lag)
         return torch.from_numpy(x), torch.from_numpy(target)

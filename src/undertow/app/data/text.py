@@ -38,7 +38,7 @@ class Alphabet:
     def unit(self) -> str:
         return "byte" if self.characters is None else "char"
 
-    def encode(self, text: str) -> NDArray[np.int64]:
+    def encode(self, text: str, given_as: str = "--prompt") -> NDArray[np.int64]:
         """Numbers of the symbols of ``text``; raises UserError for a character never seen in training."""
         if self.characters is None:
             return np.frombuffer(text.encode(), np.uint8).astype(np.int64)
@@ -46,7 +46,7 @@ class Alphabet:
         for place, character in enumerate(text):
             if character not in number:
                 raise UserError(
-                    f"--prompt: character {character!r} at position {place + 1} is not in the text "
+                    f"{given_as}: character {character!r} at position {place + 1} is not in the text "
                     f"that the model learnt"
                 )
         return np.array([number[character] for character in text], np.int64)

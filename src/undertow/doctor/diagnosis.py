@@ -1,0 +1,97 @@
+"""All checks on one case, and which finding explains which."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from undertow.doctor import forget, gates, growth, memory, training
+from undertow.doctor.finding import Finding, InOrder, NotJudged, Outcome
+from undertow.doctor.patient import Case, Training, admit
+
+# Causes before what may follow from them: of several findings the first is the one to put right first.
+CHECKS: tuple[Callable[[Case], Outcome], ...] = (
+    growth.not_finite,
+    training.learning_rate_low,
+    training.learning_rate_high,
+    gates.saturated_gates,
+    growth.exploding,
+    training.clip,
+    gates.dead_units,
+    gates.runaway_cells,
+    forget.forget_bias,
+    memory.memory_horizon,
+    forget.forget_bias_twice,
+    forget.forget_bias_uneven,
+    training.over_fitting,
+    training.not_learning,
+)
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """What the checks came to, in the order of CHECKS."""
+
+    outcomes: tuple[Outcome, ...]
+
+    @property
+    def findings(self) -> list[Finding]:
+        """Everything wrong: first what no other finding explains, problems before warnings, then the rest."""
+        found = [outcome for outcome in self.outcomes if isinstance(outcome, Finding)]
+        return sorted(found, key=lambda finding: (bool(finding.because), finding.severity != "problem"))
+
+    @property
+    def causes(self) -> list[Finding]:
+        """Of the findings those that no other explains."""
+        return [finding for finding in self.findings if not finding.because]
+
+    @property
+    def in_order(self) -> list[InOrder]:
+        """What was looked at and is healthy."""
+        return [outcome for outcome in self.outcomes if isinstance(outcome, InOrder)]
+
+    @property
+    def not_judged(self) -> list[NotJudged]:
+        """What was not looked at, and why."""
+        return [outcome for outcome in self.outcomes if isinstance(outcome, NotJudged)]
+
+
+def diagnose(
+    trace: Mapping[str, Any], model: Any = None, *, lag: int | None = None, training: Training | None = None
+) -> Diagnosis:
+    """What is wrong with the network that ``trace`` has watched, as ``undertow.diagnose``.
+
+    trace    of ``undertow.trace`` or ``load_trace``: each module's last call is judged. What is said of
+             gradients needs a backward; let the error stand at the last step, or at every step, of several
+             sequences that are like those to come.
+    model    the torch module that was traced: for biases, which a trace does not hold.
+    lag      how many steps lie between what the network must remember and where it answers.
+    training the course of the training, see ``Training``.
+
+    What is left out is not judged, and said to be. O(T N H²) for each layer: sixteen sequences do.
+    Raises TypeError where ``lag`` is no int; ValueError where it is below 1, where ``trace`` recorded no step
+    and where ``model`` is not what was traced.
+    """
+    if lag is not None and (not isinstance(lag, int) or isinstance(lag, bool)):
+        raise TypeError(f"lag: expected an int or None, got {type(lag).__name__}")
+    if lag is not None and lag < 1:
+        raise ValueError(f"lag: expected at least 1 step, got {lag}")
+    patients, missing = admit(trace, model)
+    if not patients:
+        raise ValueError(f"trace: expected a recorded call with steps in it, got none: {'; '.join(missing)}")
+    case = Case(patients, missing, lag, training or Training())
+    first = growth.not_finite(case)
+    if not all(patient.finite for patient in patients):
+        return Diagnosis((first,))
+    return Diagnosis(explained([first, *(check(case) for check in CHECKS[1:])]))
+
+
+def explained(outcomes: list[Outcome]) -> tuple[Outcome, ...]:
+    """The same with ``because`` filled in."""
+    found = [outcome for outcome in outcomes if isinstance(outcome, Finding)]
+    done: list[Outcome] = []
+    for outcome in outcomes:
+        if isinstance(outcome, Finding):
+            causes = [cause.name for cause in found if outcome.name in cause.explains]
+            outcome = replace(outcome, because=tuple(causes))
+        done.append(outcome)
+    return tuple(done)

@@ -1,0 +1,225 @@
+"""Gates that do not move, and units that carry nothing."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from undertow import flow
+from undertow.doctor.finding import Chart, Evidence, Finding, InOrder, NotJudged, Outcome, Remedy
+from undertow.doctor.forget import ONE
+from undertow.doctor.patient import NO_LSTM, Array, Case, Patient
+from undertow.doctor.training import clipping, smaller_rate
+from undertow.layer import Mask
+
+LOW, HIGH = 0.01, 0.99  # σ' is below 4 % of its largest value outside of these
+BAND = 1e-3  # h that stays within it says the same whatever the input
+FEW = 0.1  # dead units that a healthy layer may have
+
+
+def saturated_gates(case: Case) -> Outcome:
+    """At least three of i, f, g and o saturated in more than half of all steps of all units.
+
+    Saturated: below 0.01 or above 0.99, of g beyond ±0.99 (``flow.gate_saturation``). A sigmoid's
+    derivative σ(1-σ) is then below 4 % of its largest value, so the gate's weights hardly learn any more.
+    One or two saturated gates are no illness: a chrono start, and every cell that holds for long, has
+    f near 1 and i near 0 for good. Karpathy, Johnson & Fei-Fei 2015 (arXiv:1506.02078) find many such units
+    in networks that work, so it is a warning where the loss is below half of a guess's. Our thresholds.
+    """
+    name = "saturated-gates"
+    if not case.lstms:
+        return NotJudged(name, NO_LSTM)
+    found = [(patient, by_gate(patient)) for patient in case.lstms]
+    evidence = tuple(
+        Evidence(f"{gate} saturated, of all steps and units", 100 * float(part.mean()), "%", patient.where)
+        for patient, parts in found
+        for gate, part in parts.items()
+    )
+    sick = [(p, parts) for p, parts in found if sum(part.mean() > 0.5 for part in parts.values()) >= 3]
+    if not sick:
+        return InOrder(name, evidence)
+    patient, parts = sick[0]
+    stuck = np.mean([part >= 0.99 for part in parts.values()])
+    return Finding(
+        name,
+        "warning" if case.training.skill >= 0.5 else "problem",
+        "The gates are shut or wide open most of the time. At either end a gate passes on hardly any "
+        "gradient, so training can hardly move it any more.",
+        (
+            *evidence,
+            Evidence("gates that are saturated in 99 % of steps", 100 * float(stuck), "%", patient.where),
+        ),
+        (
+            smaller_rate(case.training, 10),
+            *clipping(case.training),
+            Remedy("Bring the inputs to a size of about 1; `undertow train` does."),
+        ),
+        saturation_chart(patient, parts),
+        explains=(
+            "exploding",
+            "dead-units",
+            "runaway-cells",
+            "forget-bias",
+            "memory-horizon",
+            "not-learning",
+        ),
+    )
+
+
+def by_gate(patient: Patient) -> dict[str, Array]:
+    """Fraction of steps in which each gate of each unit is saturated, i, f, g, o -> [H]."""
+    s = flow.gate_saturation(patient.tape, LOW, HIGH)
+    return {
+        "i": s.i_closed + s.i_open,
+        "f": s.f_closed + s.f_open,
+        "g": s.g_saturated,
+        "o": s.o_closed + s.o_open,
+    }
+
+
+def saturation_chart(patient: Patient, parts: dict[str, Array]) -> Chart:
+    return Chart(
+        f"Saturated steps by unit ({patient.where})",
+        "units, each gate sorted for itself",
+        "of all steps",
+        np.arange(patient.layer.h.shape[-1], dtype=np.float64),
+        {gate: np.sort(part) for gate, part in parts.items()},
+    )
+
+
+@dataclass(frozen=True)
+class Dead:
+    """The dead units of one layer, [H] each."""
+
+    constant: Mask
+    by_i: Mask  # ... whose input gate stays shut
+    by_o: Mask  # ... whose output gate stays shut
+
+    @staticmethod
+    def of(patient: Patient) -> "Dead":
+        if not patient.is_lstm:
+            h = patient.layer.h[1:][patient.layer.mask]  # [steps of all sequences, H]
+            constant = np.ptp(h, axis=0) <= BAND
+            return Dead(constant, np.zeros_like(constant), np.zeros_like(constant))
+        health = flow.unit_health(patient.tape, band=BAND)
+        return Dead(
+            health.constant_h, health.constant_h & health.i_closed, health.constant_h & health.o_closed
+        )
+
+
+def dead_units(case: Case) -> Outcome:
+    """Units whose h never leaves a band of 0.001, at every step of every sequence.
+
+    ``flow.unit_health`` with ``band`` = 0.001, and as the reason its closed input or output gates. An input
+    gate that stays below 0.01 alone is no illness: a unit that is to hold for hundreds of steps starts
+    there, and adds up what little it lets in. More than 10 % of a layer are a warning, more than half a
+    problem. Our thresholds.
+    """
+    name = "dead-units"
+    judged = [(p, Dead.of(p)) for p in case.patients]
+    evidence = tuple(line for patient, dead in judged for line in about_units(patient, dead))
+    worst, dead = max(judged, key=lambda pair: float(pair[1].constant.mean()))
+    part = float(dead.constant.mean())
+    if part <= FEW:
+        return InOrder(name, evidence)
+    return Finding(
+        name,
+        "problem" if part > 0.5 else "warning",
+        f"{int(dead.constant.sum())} of {len(dead.constant)} units of {worst.where} say the same whatever "
+        f"the input: {reason(dead)}.",
+        evidence,
+        revive(dead),
+        range_chart(worst),
+        explains=("memory-horizon", "forget-bias", "not-learning") if part > 0.5 else (),
+    )
+
+
+def about_units(patient: Patient, dead: Dead) -> list[Evidence]:
+    found = [
+        Evidence(
+            "units with a constant h", int(dead.constant.sum()), f"of {len(dead.constant)}", patient.where
+        )
+    ]
+    for part, text in (
+        (dead.by_i, "input gate never above 0.01"),
+        (dead.by_o, "output gate never above 0.01"),
+    ):
+        if part.any():
+            found.append(Evidence(f"... {text}", int(part.sum()), f"of {len(part)}", patient.where))
+    return found
+
+
+def reason(dead: Dead) -> str:
+    n = dead.constant.sum()
+    if dead.by_i.sum() > n / 2:
+        return "their input gates are shut, so nothing gets into the cell"
+    if dead.by_o.sum() > n / 2:
+        return "their output gates are shut, so nothing of the cell is seen"
+    return "nothing that reaches them moves them"
+
+
+def revive(dead: Dead) -> tuple[Remedy, ...]:
+    n = dead.constant.sum()
+    for part, gate, rows in ((dead.by_i, "input", ":H"), (dead.by_o, "output", "3 * H :")):
+        if part.sum() > n / 2:
+            return (
+                Remedy(
+                    f"Look at the {gate} gate's bias, and set it back to 0:",
+                    f"lstm.bias_ih_l0.data[{rows}] = lstm.bias_hh_l0.data[{rows}] = 0",
+                ),
+                Remedy("If training drove it there, start again with a smaller learning rate."),
+            )
+    return (
+        Remedy("Start again with a smaller learning rate, or bring the inputs to a size of about 1."),
+        Remedy("If the others solve the task, fewer units will do:", "undertow train ... --hidden-size H/2"),
+    )
+
+
+def range_chart(patient: Patient) -> Chart:
+    """How far h of each unit moves."""
+    h = patient.layer.h[1:][patient.layer.mask]
+    moves = np.sort(np.ptp(h, axis=0).astype(np.float64))
+    return Chart(
+        f"How far h moves, by unit ({patient.where})",
+        "units, sorted",
+        "largest h - smallest h",
+        np.arange(len(moves), dtype=np.float64),
+        {"h": np.maximum(moves, 1e-12)},
+        log=True,
+    )
+
+
+def runaway_cells(case: Case) -> Outcome:
+    """Cells that never forget and have run into the ends of tanh, where they neither move h nor learn.
+
+    f > 0.99 throughout (``flow.unit_health``), and |tanh(c)| > 0.9 in nine of ten steps
+    (``flow.gate_saturation``), in more than a tenth of the units. Either alone is what memory looks like;
+    both together is the cell that Gers, Schmidhuber & Cummins (2000) gave a forget gate to.
+    """
+    name = "runaway-cells"
+    if not case.lstms:
+        return NotJudged(name, NO_LSTM)
+    parts = [(p, p.health.never_forgets & (p.saturation.c_saturated > 0.9)) for p in case.lstms]
+    evidence = tuple(
+        line
+        for p, gone in parts
+        for line in (
+            Evidence(
+                "units that never forget and are saturated", int(gone.sum()), f"of {len(gone)}", p.where
+            ),
+            Evidence("largest |c|", float(np.nanmax(np.abs(p.layer.c), initial=0)), "", p.where),
+        )
+    )
+    patient, gone = max(parts, key=lambda pair: float(pair[1].mean()))
+    if gone.mean() <= FEW:
+        return InOrder(name, evidence)
+    return Finding(
+        name,
+        "warning",
+        f"{int(gone.sum())} of {len(gone)} cells of {patient.where} only ever add up and have run out of "
+        "range: tanh(c) is stuck near ±1 there.",
+        evidence,
+        (
+            Remedy("Let them forget: a smaller forget bias,", ONE),
+            Remedy("Reset the state where a new sequence begins, if it is carried from one to the next."),
+        ),
+    )

@@ -1,0 +1,210 @@
+"""Who is examined: every traced layer in each direction, what ``undertow.flow`` says, and the training."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from undertow import flow
+from undertow.layer import Layer, NotRecorded
+from undertow.layout import gate
+from undertow.tape import Tape
+
+Array = npt.NDArray[np.float64]
+NO_LSTM = "there is no LSTM"
+SKIP = 20  # steps that a Lyapunov vector gets to turn towards the leading direction
+
+
+@dataclass(frozen=True)
+class Patient:
+    """One layer in one direction. Each measure is taken when first asked for, once."""
+
+    where: str  # "rnn, layer 0, reverse"
+    layer: Layer
+    bias_ih: Array | None = None  # [G*H]; None without biases or without the model
+    bias_hh: Array | None = None
+
+    @property
+    def tape(self) -> Tape:
+        """Of an LSTM."""
+        assert isinstance(self.layer.tape, Tape)
+        return self.layer.tape
+
+    @property
+    def is_lstm(self) -> bool:
+        return self.layer.cell == "lstm"
+
+    @property
+    def steps(self) -> int:
+        """T, of the longest sequence."""
+        return len(self.layer.h) - 1
+
+    @property
+    def finite(self) -> bool:
+        """Whether every h is a number."""
+        return bool(np.isfinite(self.layer.h[1:][self.layer.mask]).all())
+
+    @cached_property
+    def by_lag(self) -> flow.GradientByLag | None:
+        """How the error after each sequence's last step reaches back; None where no backward was recorded."""
+        try:
+            dh, dc = self._last_gradient()
+        except NotRecorded:
+            return None
+        return flow.gradient_by_lag(self.layer.tape, self.layer.weight_hh, dh, dc=dc)
+
+    @cached_property
+    def log_size(self) -> Array:
+        """log ‖∂E_s/∂c‖ by lag, of a plain RNN log ‖∂E_s/∂h‖, [lag,N]. Only where there is a ``by_lag``."""
+        assert self.by_lag is not None
+        of_c = self.by_lag.log_dc_norm
+        return self.by_lag.log_dh_norm if of_c is None else of_c
+
+    @cached_property
+    def faded(self) -> Array:
+        """The same relative to lag 0: the logarithm of what is left, [lag,N]. NaN where there was nothing."""
+        with np.errstate(invalid="ignore"):  # -inf - (-inf): zero from the start
+            return np.asarray(self.log_size - self.log_size[0])
+
+    @cached_property
+    def horizons(self) -> tuple[float, float]:
+        """Lags at which the gradient is down to 1/e and to 1 %: medians over sequences. NaN: it is zero."""
+        if self.by_lag is None:
+            return np.nan, np.nan
+        found = flow.memory_horizon(self.by_lag)
+        e, percent = middle(found.h if found.c is None else found.c)
+        return float(e), float(percent)
+
+    @cached_property
+    def exponent(self) -> float:
+        """The leading Lyapunov exponent per step, mean over sequences; NaN where there is no step for it.
+
+        The first 20 steps are left out, of fewer than 40 the first half.
+        """
+        skip = min(SKIP, self.steps // 2)
+        found = flow.lyapunov(self.layer.tape, self.layer.weight_hh, skip=skip).exponents[:, 0]
+        found = found[~np.isnan(found)]
+        return float(found.mean()) if len(found) else np.nan
+
+    @cached_property
+    def saturation(self) -> flow.GateSaturation:
+        return flow.gate_saturation(self.tape)
+
+    @cached_property
+    def health(self) -> flow.UnitHealth:
+        return flow.unit_health(self.tape)
+
+    @cached_property
+    def log_carousel(self) -> Array:
+        """Mean of log f over the steps of all sequences, by unit, [H]: what a step leaves along the cell."""
+        logs = flow.carousel(self.tape).log_product()  # [N, H], summed over each sequence's own steps
+        return np.asarray(logs.sum(axis=0) / max(1, int(self.layer.lengths.sum())))
+
+    def bias(self, name: str) -> Array | None:
+        """What is added before a gate's sigmoid, b_ih + b_hh, [H]."""
+        if self.bias_ih is None or self.bias_hh is None:
+            return None
+        return np.asarray(gate(self.bias_ih + self.bias_hh, name, self.layer.h.shape[-1]))
+
+    def _last_gradient(self) -> tuple[Array, Array | None]:
+        """∂E/∂h [N,H] at the last state in the order of processing, and what ∂E/∂c has there beside."""
+        lengths = self.layer.lengths
+        # In time the state after the step at t is entry t+1; a reverse layer's last step is that at t = 0.
+        last = np.minimum(lengths, 1) if self.layer.tape.reverse else lengths
+        at = (last, np.arange(len(lengths)))
+        dh = np.asarray(self.layer.dh[at], dtype=np.float64)
+        if not self.is_lstm or not self.steps:
+            return dh, None
+        o, tanh_c = self.layer.o[np.maximum(last - 1, 0), at[1]], np.tanh(self.layer.c[at])
+        through_h = np.where((last > 0)[:, None], o * (1 - tanh_c**2) * dh, 0)
+        return dh, np.asarray(self.layer.dc[at] - through_h, dtype=np.float64)
+
+
+@dataclass(frozen=True)
+class Training:
+    """What is known of a training beside the network itself. All of it may be left out."""
+
+    rows: Sequence[Mapping[str, Any]] = ()
+    """One for each evaluation, as in a run's metrics.jsonl: step, train_loss, validation_loss, lr,
+    grad_norm (mean since the row before), clipped (fraction of steps since). Missing keys are not judged."""
+    clip: float = 0.0  # largest gradient norm; 0: not clipped
+    baseline: float | None = None  # loss of the best guess that needs no learning, in the unit of the losses
+    baseline_name: str = "the best constant guess"
+
+    def column(self, name: str) -> Array:
+        """One number of every row, NaN where it is missing, [rows]."""
+        return np.array([row.get(name, np.nan) for row in self.rows], dtype=np.float64)
+
+    @property
+    def skill(self) -> float:
+        """1 - loss / baseline of the best evaluation: 0 no better than guessing, 1 without error, or NaN."""
+        losses = self.column("validation_loss")
+        if self.baseline is None or not self.baseline > 0 or not np.isfinite(losses).any():
+            return np.nan
+        return float(1 - np.nanmin(losses) / self.baseline)
+
+
+@dataclass(frozen=True)
+class Case:
+    """All that the checks look at."""
+
+    patients: Sequence[Patient]
+    missing: Sequence[str]  # why layers are not among them
+    lag: int | None
+    training: Training
+
+    @property
+    def lstms(self) -> list[Patient]:
+        return [patient for patient in self.patients if patient.is_lstm]
+
+
+def admit(trace: Mapping[str, Any], model: Any) -> tuple[list[Patient], list[str]]:
+    """Every layer that ``trace`` recorded, of each module's last call, and why others are missing."""
+    patients: list[Patient] = []
+    missing: list[str] = []
+    for name, traced in trace.items():
+        try:
+            layers = traced.layers
+        except NotRecorded as reason:
+            missing.append(f"{name or 'the module'}: {reason}")
+            continue
+        for k, layer in enumerate(layers):
+            for way in layer.directions:
+                reverse = bool(way.tape.reverse)
+                where = ", ".join(
+                    [*([name] if name else []), f"layer {k}", *(["reverse"] if reverse else [])]
+                )
+                if not way.lengths.any():
+                    missing.append(f"{where}: it took no step")
+                    continue
+                patients.append(Patient(where, way, *biases(model, name, k, reverse)))
+    return patients, missing
+
+
+def biases(model: Any, name: str, k: int, reverse: bool) -> Iterator[Array | None]:
+    """bias_ih and bias_hh of one layer as float64, None each where there is none or no model is given.
+
+    The model is a torch module, but nothing of torch is needed to read it. Raises ValueError where it has no
+    module of this name.
+    """
+    try:
+        module = None if model is None else model.get_submodule(name)
+    except AttributeError:
+        raise ValueError(f"model: expected the module that was traced, got one without {name!r}") from None
+    for kind in ("ih", "hh"):
+        value = getattr(module, f"bias_{kind}_l{k}{'_reverse' * reverse}", None)
+        yield None if value is None else np.asarray(value.detach().cpu().double().numpy())
+
+
+def middle(values: Array) -> Array:
+    """Medians over the last axis of numbers that may be infinite; NaN only where all are."""
+    values = np.asarray(values, dtype=np.float64)
+    picked = np.full(values.shape[:-1], np.nan)
+    for index in np.ndindex(picked.shape):
+        there = np.sort(values[index][~np.isnan(values[index])])
+        if len(there):
+            picked[index] = there[(len(there) - 1) // 2]  # the lower one: a mean with infinity says nothing
+    return picked

@@ -1,0 +1,177 @@
+// What the reader does: pointer, keys and buttons; and the beginning.
+"use strict";
+
+const unitAt = (k, y) => rows[k][rows[k].length - 1 - Math.round(y)];
+
+// Called by the figures, with the pointer in their own units.
+window.undertow = {
+  point(name, x) {
+    if (x > -0.5 && x < T - 0.5 && Math.round(x) !== at.t) moveTo(x, false);
+  },
+  click(name, x, y) {
+    const k = parseInt(name);
+    clicked = [name, Math.round(x), Math.round(y)].join();
+    moveTo(x, false);
+    if (!Number.isNaN(k) && unitAt(k, y) !== undefined) choose(unitAt(k, y), k);
+    from(at.from.kind === "unit" ? "unit" : "error", at.t);
+  },
+  again(name, x, y) {  // a second click soon after: at another place it is just a click
+    if (clicked === [name, Math.round(x), Math.round(y)].join()) setTimeout(showAll);  // after Bokeh has undone its last zoom
+    else this.click(name, x, y);
+  },
+  at, networks, flows, rows, value,
+};
+
+function from(kind, t = at.t) {
+  if (kind === "loss" && onlyAtTheEnd) kind = "error";  // the same, but for the dotted line
+  at.from = { kind, t };
+  follow();
+  drawCursor();
+}
+
+function zoom(factor) {
+  const { start, end } = time(), span = Math.min(T, Math.max(Math.min(T, 6), (end - start) * factor));
+  const left = Math.max(-0.5, Math.min(T - 0.5 - span, at.t - (at.t - start) * (span / (end - start))));
+  time().setv({ start: left, end: left + span });
+}
+
+// Another part of the sequence, so many windows further on.
+function shift(windows) {
+  const { start, end } = time(), span = end - start, left = Math.max(-0.5, Math.min(T - 0.5 - span, start + windows * span));
+  time().setv({ start: left, end: left + span });
+}
+
+function showAll() {
+  time().setv({ start: -0.5, end: T - 0.5 });
+  networks.forEach((_, k) => model(`${k}-units`).setv({ start: -0.5, end: Math.max(1, rows[k].length) - 0.5 }));
+}
+
+function setLayer(k) {
+  at.layer = k;
+  $("layer").value = k;
+  at.units = at.units.map((j, n) => Math.min(j, layerOf(n).H - 1));
+  follow();
+  arrange();
+  drawCursor();
+}
+
+function move(rowsDown) {
+  const k = at.network, row = rows[k].indexOf(at.units[k]) + rowsDown;
+  if (rows[k][row] !== undefined) choose(rows[k][row]);
+}
+
+function next(select) {
+  select.selectedIndex = (select.selectedIndex + 1) % select.options.length;
+  select.dispatchEvent(new Event("change"));
+}
+
+const KEYS = {
+  ArrowLeft: (e) => moveTo(at.t - (e.shiftKey ? 10 : 1)), ArrowRight: (e) => moveTo(at.t + (e.shiftKey ? 10 : 1)),
+  ArrowUp: () => move(-1), ArrowDown: () => move(1), Enter: () => from(at.from.kind === "unit" ? "unit" : "error"),
+  PageUp: () => shift(-0.5), PageDown: () => shift(0.5), Home: () => moveTo(0), End: () => moveTo(T - 1), Escape: () => from("loss"), u: () => from("unit"),
+  "+": () => zoom(0.5), "=": () => zoom(0.5), "-": () => zoom(2), "−": () => zoom(2), 0: showAll,
+  "/": () => $("search").focus(), s: () => next($("order")), l: () => next($("layer")), d: () => $("theme").click(),
+  n: () => choose(at.units[(at.network + 1) % networks.length], (at.network + 1) % networks.length), "?": () => $("keys").showModal(),
+};
+
+function listen() {
+  document.addEventListener("keydown", (event) => {
+    const typing = event.target.matches?.("input, select"), pressing = event.target.matches?.("button") && ["Enter", " "].includes(event.key);
+    if (event.key === "Escape" && typing) event.target.blur();
+    if (typing || pressing || $("keys").open || event.ctrlKey || event.metaKey || event.altKey || !KEYS[event.key]) return;
+    event.preventDefault();
+    KEYS[event.key](event);
+  });
+  $("theme").onclick = () => setTheme(document.documentElement.dataset.theme === "dark" ? "light" : "dark");
+  $("help").onclick = () => $("keys").showModal();
+  $("in").onclick = () => zoom(0.5);
+  $("out").onclick = () => zoom(2);
+  $("all").onclick = showAll;
+  for (const which of ["loss", "error", "unit"]) $(`from-${which}`).onclick = () => from(which);
+  $("layer").onchange = (event) => setLayer(+event.target.value);
+  $("order").onchange = (event) => { at.order = event.target.value; arrange(); };
+  $("search").oninput = (event) => { at.query = event.target.value; arrange(); };
+  $("units").onscroll = drawUnits;
+  $("units").onclick = (event) => { const row = event.target.closest("[data-unit]"); if (row) choose(+row.dataset.unit); };
+  $("networks").onclick = (event) => { const k = event.target.dataset.network; if (k !== undefined) choose(at.units[k], +k); };
+  $("text")?.addEventListener("click", (event) => {
+    const t = event.target.dataset.t;
+    if (t !== undefined && t >= 0) { moveTo(+t); from(at.from.kind === "unit" ? "unit" : "error"); }
+  });
+  new ResizeObserver(drawMarks).observe($("stack"));
+  time().change.connect(() => { drawMarks(); legible(); });
+  networks.forEach((_, k) => model(`${k}-units`).change.connect(drawMarks));
+}
+
+// Symbols are drawn only where each has room.
+function legible() {
+  const { start, end } = time(), room = ($("stack").clientWidth - LEFT - RIGHT) / (end - start);
+  for (const row of [0, 1]) { const text = model(`symbols-${row}-text`); if (text) text.visible = room > 7; }
+}
+
+function fillText() {
+  if (!data.symbols) return;
+  const follow = data.targets ?? data.symbols, spans = follow.map((s, t) => `<span data-t="${t}">${s === "\n" ? "↵ " : escaped(s)}</span>`);
+  $("text").innerHTML = (data.targets ? `<span>${data.symbols[0] === "\n" ? "↵ " : escaped(data.symbols[0])}</span>` : "") + spans.join("");
+  if (errors()) { $("error-low").textContent = 0; $("error-high").textContent = `${number(topError(), 2)} ${data.errorUnit}`; }
+}
+
+// One stop for the Tab key, #stack, where Bokeh would have one for each picture.
+function passOver(root) {
+  for (const element of root.querySelectorAll("*")) {
+    if (element.hasAttribute("tabindex")) element.tabIndex = -1;
+    if (element.shadowRoot) passOver(element.shadowRoot);
+  }
+}
+
+// The unit that follows something most clearly.
+function clearest(r) {
+  return r.reduce((best, each, j) => (Math.abs(each[0]) > Math.abs(r[best][0]) ? j : best), 0);
+}
+
+function begin() {
+  for (const panel of document.querySelectorAll(".panel")) {
+    passOver(panel);
+    const last = panel === [...document.querySelectorAll(".panel")].at(-1), marks = ["cursor", "start"];
+    if (/^\d+-/.test(panel.dataset.figure)) marks.push("unit");
+    for (const mark of marks) panel.insertAdjacentHTML("beforeend", `<div class="mark ${mark}"></div>`);
+    panel.querySelector(".mark").dataset.below = last ? BELOW : 0;
+  }
+  $("order").innerHTML = Object.entries(ORDERS).map(([key, name]) => `<option value="${key}">${name}</option>`).join("");
+  $("order").value = at.order;
+  const most = networks.reduce((a, b) => (b.layers.length > a.layers.length ? b : a)).layers;
+  $("layer").innerHTML = most.map((layer, k) => `<option value="${k}">${escaped(layer.name)}</option>`).join("");
+  $("layer-choice").hidden = most.length < 2;
+  at.layer = most.length - 1;
+  at.units = networks.map((_, k) => clearest(layerOf(k).followed.r));
+  $("layer").value = at.layer;
+  $("precision").textContent = data.half
+    ? "Values are kept in float16, 3 significant digits; gradients followed back are made from those."
+    : "Values in float32, as they were.";
+  const error = networks[0].error, sure = Math.floor(T * 0.6);
+  if (error) {
+    at.t = sure + error.slice(sure).indexOf(Math.max(...error.slice(sure)));
+    at.from = { kind: "error", t: at.t };
+    model("error").y_range.setv({ start: -0.07 * topError(), end: topError() * 1.07 });
+    networks.forEach((n, k) => n.error && (model(`${k}-error-source`).data = { x: [...n.error.keys()], y: [...n.error] }));
+  } else at.t = T - 1;
+  if (onlyAtTheEnd) at.from = { kind: "error", t: T - 1 };
+  $("from-loss").hidden = onlyAtTheEnd;
+  fillText();
+  drawNetworks();
+  networks.forEach((_, k) => (rows[k] = [...layerOf(k).alike]));
+  setTheme(matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light");
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", (e) => setTheme(e.matches ? "dark" : "light"));
+  follow();
+  arrange();
+  drawCursor();
+  listen();
+  legible();
+  document.documentElement.dataset.ready = "yes";
+}
+
+(function whenDrawn() {
+  doc = window.Bokeh?.documents[0];
+  if (doc && plots().every((plot) => plot.outer_width)) begin();  // Bokeh has laid them all out
+  else requestAnimationFrame(whenDrawn);
+})();

@@ -1,0 +1,71 @@
+// The cursor and its marks, and what is read at its step.
+"use strict";
+
+function drawMarks() {
+  const { start, end } = time(), panels = document.querySelectorAll(".panel");
+  for (const panel of panels) {
+    const width = panel.clientWidth - LEFT - RIGHT, x = (t) => LEFT + ((t - 0.5 - start) / (end - start)) * width;
+    const step = width / (end - start), height = panel.clientHeight - 4 - (panel.querySelector(".mark").dataset.below | 0);
+    const [cursor, from, unit] = panel.querySelectorAll(".mark");
+    place(cursor, x(at.t), Math.max(1, step), height, at.t + 0.5 > start && at.t - 0.5 < end);
+    const flowing = at.from.kind !== "loss" && (panel.dataset.figure === "norm" || panel.dataset.figure.endsWith("flow"));
+    const origin = Math.max(...flows.map((f) => f?.to ?? 0));
+    place(from, x(origin) + step / 2, 0, height, flowing && origin > start && origin < end);
+    if (!unit) continue;
+    const k = parseInt(panel.dataset.figure), row = rows[k].indexOf(at.units[k]), units = model(`${k}-units`);
+    const down = (units.end - (rows[k].length - 1 - row)) / (units.end - units.start);
+    unit.style.display = row >= 0 && down > 0 && down < 1 ? "block" : "none";
+    unit.style.top = `${2 + down * height}px`;
+  }
+}
+
+function place(mark, x, width, height, visible) {
+  mark.style.display = visible ? "block" : "none";
+  mark.style.transform = `translateX(${x}px)`;
+  mark.style.width = `${width}px`;
+  mark.style.height = `${height}px`;
+}
+
+function moveTo(t, follow = true) {
+  at.t = Math.max(0, Math.min(T - 1, Math.round(t)));
+  const { start, end } = time(), span = end - start;
+  if (follow && (at.t < start || at.t > end)) {
+    const from = Math.max(-0.5, Math.min(T - 0.5 - span, at.t - span / 2));
+    time().setv({ start: from, end: from + span });
+  }
+  if (at.order === "cursor") arrange();
+  drawCursor();
+}
+
+function drawCursor() {
+  drawMarks();
+  drawStep();
+  drawUnit();
+  drawUnits();
+  for (const span of document.querySelectorAll("#text .here, #text .from")) span.className = "";
+  $("text")?.querySelector(`[data-t="${at.t}"]`)?.classList.add("here");
+  if (at.from.kind === "error") $("text")?.querySelector(`[data-t="${at.from.t}"]`)?.classList.add("from");
+}
+
+function drawStep() {
+  const { t } = at, lines = [], plainly = data.steps[t] === String(t);
+  const name = plainly ? `step ${t}` : `step ${t} · ${data.steps[t]}`;
+  if (data.symbols) lines.push(["reads", escaped(seen(data.symbols[t]))]);
+  if (data.targets) lines.push(["next", escaped(seen(data.targets[t]))]);
+  networks.forEach((network) => {
+    if (network.error) lines.push([`error, ${escaped(network.name)}`, `${number(network.error[t])} ${escaped(data.errorUnit)}`]);
+  });
+  networks.forEach((network, k) => {
+    const norms = flows[k]?.norms;
+    if (norms) lines.push([`‖gradient‖, ${escaped(network.name)}`, number(norms[t], 3)]);
+  });
+  let html = `<h2>${escaped(name)} <span class="value">of ${T}</span></h2><table>${table(lines)}</table>`;
+  if (inputs) {
+    const C = data.inputNames.length;
+    const values = data.inputNames.map((input, c) => [escaped(input), number(inputs[t * C + c], 6)]);
+    html += `<div class="inputs"><table>${table(values)}</table></div>`;
+  }
+  $("step-card").innerHTML = html;
+}
+
+const table = (lines) => lines.map(([name, value]) => `<tr><th scope="row">${name}</th><td class="number">${value}</td></tr>`).join("");

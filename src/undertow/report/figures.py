@@ -1,0 +1,177 @@
+"""The pictures, in Bokeh: empty ones that the page's script fills, on one axis of time.
+
+Bokeh draws, zooms and says where the pointer is. What is drawn depends on the layer, the order of units and
+the step chosen, so the arrays come from page.js. All figures have the same borders: their steps stand above
+each other.
+"""
+
+from typing import Any
+
+import numpy as np
+from bokeh.models import (
+    BoxZoomTool,
+    ColumnDataSource,
+    CustomJS,
+    CustomJSTickFormatter,
+    FixedTicker,
+    LinearColorMapper,
+    Range1d,
+    WheelZoomTool,
+)
+from bokeh.plotting import figure
+
+from undertow.report.networks import Network, Sequence
+
+LEFT, RIGHT, BELOW = 112, 10, 40  # borders in pixels: names of rows to the left, steps below the last
+MOST_INPUTS = 16  # rows of the sequence's own picture
+PANELS = {"lstm": ["c", "h", "f", "i", "o", "g"], "rnn": ["h"]}
+FONT = "system-ui, sans-serif"
+
+
+def figures(networks: list[Network], sequence: Sequence) -> dict[str, Any]:
+    """Name -> figure: ``sequence``, ``error``, ``norm``, and for each network k ``k-flow``, ``k-c`` ..."""
+    T = sequence.T
+    time = Range1d(start=-0.5, end=T - 0.5, bounds=(-0.5, T - 0.5), min_interval=min(T, 6), name="time")
+    found: dict[str, Any] = {}
+    if sequence.symbols is not None:
+        found["sequence"] = _symbols(time, sequence)
+    elif sequence.inputs is not None:
+        found["sequence"] = _inputs(time, sequence)
+    if any(network.error is not None for network in networks):
+        found["error"] = _lines(time, "error", 76, networks)
+    if any(network.layers for network in networks):
+        found["norm"] = _lines(time, "norm", 150, networks, log=True)
+    for k, network in enumerate(networks):
+        H = network.layers[-1].values["h"].shape[1]
+        units = Range1d(start=-0.5, end=H - 0.5, name=f"{k}-units")
+        found[f"{k}-flow"] = _heat_map(time, units, f"{k}-flow", 110)
+        for name in PANELS[network.layers[0].cell]:
+            found[f"{k}-{name}"] = _heat_map(time, units, f"{k}-{name}", 96 if name in "ch" else 72)
+    _with_steps_below(list(found.values())[-1], sequence)
+    for name, plot in found.items():
+        _report_pointer(name, plot)
+    return found
+
+
+def _plot(time: Range1d, name: str, height: int, zoom: Any = "width", **options: Any) -> Any:
+    """A bare figure on the common axis: drag zooms, and so do Ctrl and the wheel."""
+    plot = figure(
+        name=name, x_range=time, height=height, sizing_mode="stretch_width", toolbar_location=None,
+        min_border_left=LEFT, min_border_right=RIGHT, min_border_top=2, min_border_bottom=2,
+        tools=[BoxZoomTool(dimensions=zoom), WheelZoomTool(dimensions="width", modifiers="ctrl")],
+        background_fill_alpha=0, border_fill_alpha=0, outline_line_color=None, **options,
+    )  # fmt: skip
+    plot.xaxis.visible = False
+    plot.grid.visible = False
+    for axis in plot.axis:
+        axis.update(
+            axis_line_color=None, major_tick_line_color=None, minor_tick_line_color=None,
+            major_label_text_font=FONT, major_label_text_font_size="11px", axis_label_text_font=FONT,
+        )  # fmt: skip
+    return plot
+
+
+def _heat_map(time: Range1d, units: Range1d, name: str, height: int) -> Any:
+    plot = _plot(time, name, height, zoom="auto", y_range=units)
+    plot.yaxis.ticker = FixedTicker(ticks=[])
+    empty = np.zeros((1, 1), np.float32)
+    source = ColumnDataSource(
+        {"image": [empty], "x": [-0.5], "y": [-0.5], "dw": [1], "dh": [1]}, name=f"{name}-source"
+    )
+    mapper = LinearColorMapper(
+        palette=["#888888"], low=0, high=1, nan_color="#00000000", name=f"{name}-mapper"
+    )
+    plot.image(
+        image="image",
+        x="x",
+        y="y",
+        dw="dw",
+        dh="dh",
+        source=source,
+        color_mapper=mapper,
+        name=f"{name}-image",
+    )
+    return plot
+
+
+def _lines(time: Range1d, name: str, height: int, networks: list[Network], log: bool = False) -> Any:
+    """A line for each network; ``log`` on a logarithmic axis."""
+    options = (
+        {"y_axis_type": "log", "y_range": Range1d(start=1e-6, end=2)}
+        if log
+        else {"y_range": Range1d(start=0, end=1)}
+    )
+    plot = _plot(time, name, height, **options)
+    plot.ygrid.visible = True
+    plot.yaxis.ticker.desired_num_ticks = 4
+    for k in range(len(networks)):
+        for which, dash in (("", "solid"), ("-carousel", [2, 3])):
+            if which and not log:
+                continue
+            source = ColumnDataSource({"x": [], "y": []}, name=f"{k}-{name}{which}-source")
+            plot.line(
+                "x", "y", source=source, line_width=2 if not which else 1.2, line_dash=dash,
+                name=f"{k}-{name}{which}-line",
+            )  # fmt: skip
+    return plot
+
+
+def _symbols(time: Range1d, sequence: Sequence) -> Any:
+    """Symbols as they are read; below them, where there are any, those to be foretold, coloured by E_t."""
+    rows = row_names(sequence)
+    plot = _plot(time, "sequence", 26 * len(rows) + 4, y_range=Range1d(start=len(rows) - 0.5, end=-0.5))
+    plot.yaxis.visible = False
+    t = np.arange(sequence.T)
+    for row, symbols in enumerate([sequence.symbols, sequence.targets][: len(rows)]):
+        source = ColumnDataSource(
+            {"x": t, "y": np.full(sequence.T, row), "text": [visible(s) for s in symbols or []],
+             "color": ["#00000000"] * sequence.T},
+            name=f"symbols-{row}-source",
+        )  # fmt: skip
+        plot.rect("x", "y", 1, 0.92, source=source, fill_color="color", line_color=None)
+        plot.text(
+            "x", "y", "text", source=source, text_align="center", text_baseline="middle",
+            text_font={"value": "monospace"}, text_font_size="12px", name=f"symbols-{row}-text",
+        )  # fmt: skip
+    return plot
+
+
+def _inputs(time: Range1d, sequence: Sequence) -> Any:
+    """The series themselves, a row each, from its own lowest to its own highest value."""
+    assert sequence.inputs is not None
+    names = row_names(sequence)
+    height = max(20, 40 if len(names) < 4 else 0)
+    plot = _plot(time, "sequence", height * len(names) + 4, y_range=Range1d(start=len(names) - 0.5, end=-0.5))
+    plot.yaxis.visible = False
+    t = np.arange(-1, sequence.T + 1)  # a step more at both ends, out of view: each step's line is 1 wide
+    for row, x in enumerate(np.asarray(sequence.inputs, np.float64).T[:MOST_INPUTS]):
+        level = np.pad((x - x.min()) / (np.ptp(x) or 1.0), 1, mode="edge")
+        plot.step(t, row + 0.4 - 0.8 * level, mode="center", line_width=1.3, name=f"input-{row}")
+    return plot
+
+
+def row_names(sequence: Sequence) -> list[str]:
+    """The rows of the sequence's own picture, from the top. The page writes them, cut to the border."""
+    if sequence.symbols is None:
+        return sequence.input_names[:MOST_INPUTS]
+    return ["reads"] if sequence.targets is None else ["reads", "next"]
+
+
+def visible(symbol: str) -> str:
+    return {" ": "␣", "\n": "↵", "\t": "⇥", "\r": "␍"}.get(symbol, symbol)
+
+
+def _with_steps_below(plot: Any, sequence: Sequence) -> None:
+    plot.xaxis.visible = True
+    plot.height += BELOW
+    if sequence.steps[0] != "0":  # they have names
+        code = "return steps[tick] ?? ''"
+        plot.xaxis.formatter = CustomJSTickFormatter(args={"steps": sequence.steps}, code=code)
+    else:
+        plot.xaxis.axis_label = "step t"
+
+
+def _report_pointer(name: str, plot: Any) -> None:
+    for event, way in (("mousemove", "point"), ("tap", "click"), ("doubletap", "again")):
+        code = f"window.undertow && window.undertow.{way}({name!r}, cb_obj.x, cb_obj.y)"
+        plot.js_on_event(event, CustomJS(code=code))

@@ -1,0 +1,23 @@
+// What the page holds and where the reader is. Every change of `at` ends in one of the draw functions.
+"use strict";
+
+const ROW = 36, DECADES = 6, BUDGET = 24; // pixels; decades of colour; ms at a time
+
+const data = JSON.parse(document.getElementById("undertow-data").textContent);
+const [LEFT, RIGHT, BELOW] = data.borders;
+const networks = data.networks.map(unpackNetwork), T = data.T, inputs = unpack(data.inputs);
+const at = {
+  t: 0, // the cursor
+  network: 0, layer: 0, // in view
+  units: networks.map(() => 0), // chosen, one of each network
+  from: { kind: "loss", t: T - 1 }, // what flows back: of the loss, an error or a unit; from which step
+  order: "alike", query: "", // of units
+};
+const rows = [], flows = [];  // of each network: the units shown, from top to bottom; what flows back
+const onlyAtTheEnd = networks.every((network) => network.onlyAtTheEnd);
+const $ = (id) => document.getElementById(id);
+let doc, theme, clicked, running = 0;
+
+const layerOf = (k) => networks[k].layers[Math.min(at.layer, networks[k].layers.length - 1)];
+const model = (name) => doc.get_model_by_name(name);
+const time = () => model("time");

@@ -1,0 +1,149 @@
+"""``undertow inspect``: a page for every task and cell, of the right input; errors that say what to do."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from conftest import CLASSIFY, FORECAST, TEXT
+
+SHORT = ("--epochs", 1, "-q")
+WAYS = {
+    "text": TEXT,
+    "forecast": FORECAST,
+    "classify": CLASSIFY,
+    "problem": ("--steps", 20, "--hidden-size", 8),
+}
+
+
+@pytest.fixture
+def train(undertow, text, waves, walks):
+    """``train("text", "lstm")`` -> the folder of its run."""
+    sources = {"text": text, "forecast": waves, "classify": walks, "problem": "adding"}
+
+    def run(task, cell="lstm", *options):
+        folder = Path(f"{task}-{cell}")
+        result = undertow(
+            "train", sources[task], *WAYS[task], "--cell", cell, "--run", folder, *SHORT, *options
+        )
+        assert result.code == 0, result.err
+        return folder
+
+    return run
+
+
+def data_of(page):
+    content = page.read_text(encoding="utf-8")
+    start = content.index('id="undertow-data">') + len('id="undertow-data">')
+    return json.loads(content[start : content.index("</script>", start)])
+
+
+@pytest.mark.parametrize("task", list(WAYS))
+def test_both_cells_of_every_task_side_by_side(undertow, train, task):
+    lstm, rnn = train(task), train(task, "rnn")
+    result = undertow("inspect", lstm, "--compare", rnn)
+    assert result.code == 0, result.err
+    assert result.out == f"The report: {lstm}/report.html\n"
+    data = data_of(lstm / "report.html")
+    assert [network["name"] for network in data["networks"]] == ["LSTM", "plain RNN"]
+    assert [network["cell"] for network in data["networks"]] == ["lstm", "rnn"]
+    assert [network["onlyAtTheEnd"] for network in data["networks"]] == [task != "text"] * 2
+    assert not any(layer["whyNot"] for network in data["networks"] for layer in network["layers"])
+    if task == "text":
+        assert data["T"] == 359  # of 360 held back, the last is only foretold
+        assert data["targets"][:-1] == data["symbols"][1:]
+        assert data["errorUnit"] == "bits"
+    else:
+        assert len(data["inputNames"]) > 0 and data["symbols"] is None
+
+
+def test_the_report_is_written_anew_and_another_file_only_when_told(undertow, train, tmp_path):
+    run = train("problem")
+    assert undertow("inspect", run).code == undertow("inspect", run).code == 0
+    (tmp_path / "mine.html").write_text("mine")
+    refused = undertow("inspect", run, "--output", "mine.html")
+    assert (refused.code, refused.err) == (
+        2,
+        "undertow: --output mine.html: exists already; --overwrite replaces it\n",
+    )
+    assert (tmp_path / "mine.html").read_text() == "mine"
+    assert undertow("inspect", run, "--output", "mine.html", "--overwrite").code == 0
+    assert data_of(tmp_path / "mine.html")["T"] == 20
+
+
+def test_a_new_training_takes_the_old_report_away(undertow, train):
+    run = train("problem")
+    assert undertow("inspect", run).code == 0
+    train("problem", "lstm", "--overwrite")
+    assert not (run / "report.html").exists()
+
+
+def test_a_text_of_one_s_own(undertow, train):
+    run = train("text")
+    assert undertow("inspect", run, "--input", "the lazy fox").code == 0
+    data = data_of(run / "report.html")
+    assert "".join(data["symbols"]) + data["targets"][-1] == "the lazy fox"
+
+
+def test_steps_of_a_problem(undertow, train):
+    run = train("problem")
+    assert undertow("inspect", run, "--steps", 50).code == 0
+    assert data_of(run / "report.html")["T"] == 50
+
+
+def test_two_runs_of_one_cell_are_told_apart_by_name(undertow, train):
+    run = train("problem")
+    shutil.copytree(run, "again")
+    assert undertow("inspect", run, "--compare", "again").code == 0
+    names = [network["name"] for network in data_of(run / "report.html")["networks"]]
+    assert names == ["LSTM problem-lstm", "LSTM again"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("nowhere",), "nowhere: no such run folder"),
+        (("problem-lstm", "--output", "page.txt"), "--output page.txt: expected a name that ends in .html"),
+        (("problem-lstm", "--output", "no/page.html"), "--output no/page.html: there is no folder no"),
+        (("problem-lstm", "--input", "x"), "--input x: adding draws its own sequences"),
+        (("problem-lstm", "--compare", "nowhere"), "nowhere: no such run folder"),
+        (
+            ("problem-lstm", "--compare", "text-lstm"),
+            "--compare text-lstm: cannot read what problem-lstm reads: other task: text, and not problem",
+        ),
+        (("text-lstm", "--input", "Ärger"), "--input: character 'Ä' at position 1"),
+    ],
+)
+def test_what_does_not_fit_is_one_line_and_exit_code_2(undertow, train, arguments, message):
+    train("problem")
+    if "text-lstm" in arguments:
+        train("text")
+    result = undertow("inspect", *arguments)
+    assert result.code == 2
+    assert message in result.err
+    assert result.err.count("\n") == 1
+    assert not list(Path().glob("*/report.html"))
+
+
+def test_classification_says_what_was_said_and_what_was_right(undertow, train):
+    run = train("classify", "lstm", "--epochs", 30)
+    assert undertow("inspect", run).code == 0
+    page = (run / "report.html").read_text(encoding="utf-8")
+    assert "says up, rightly" in page or "says down, rightly" in page
+    refused = undertow("inspect", run, "--steps", 5)
+    assert refused.code == 2 and "--steps 5: a labelled sequence is shown whole" in refused.err
+
+
+def test_the_error_is_the_one_that_training_reports(undertow, train):
+    """Mean of E_t over the page's steps, in bits: the cross-entropy of the model on that text."""
+    import base64
+
+    run = train("text")
+    assert undertow("inspect", run).code == 0
+    data = data_of(run / "report.html")
+    E = np.frombuffer(base64.b64decode(data["networks"][0]["error"]["bytes"]), "<f4")
+    metrics = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    best = min(row["validation"] for row in metrics)
+    assert E.mean() == pytest.approx(best, rel=0.15)  # other lanes of the same part

@@ -1,0 +1,69 @@
+"""How each of the literature's problems is trained: one table, chosen by measurement."""
+
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from undertow import problems
+from undertow.app.errors import UserError
+from undertow.problems import Problem
+
+STRETCH = 0.1  # HS97 draw lengths from T to 1.1 T
+RNN_PATIENCE = 2  # a plain RNN gets so many times the sequences that the LSTM needed, and no more than it was given
+QUICK_SEEDS, FULL_SEEDS = 1, 3
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One row: a problem at a lag, the network and how it learns. Adam, cross-entropy or mean square."""
+
+    problem: str
+    steps: int  # the lag T as the problem means it
+    hidden_size: int  # H
+    batch_size: int  # N
+    lr: float  # full for half of ``most``, then falling in a line to a twentieth
+    most: int  # sequences; training that has not met the criterion by then has failed
+    start: str = "torch"  # of the LSTM: torch, chrono, or the forget gate's bias as a number
+    rnn_lr: float = 1e-3
+    every: int = 50  # batches between looks at the criterion
+    clip: float = 1.0  # largest norm of the whole gradient
+    stretch: float = STRETCH
+    seeds: int = FULL_SEEDS
+
+    @property
+    def row(self) -> str:
+        """``adding-1997 T=500``: how the row is called everywhere."""
+        return f"{self.problem} T={self.steps}"
+
+    @property
+    def posed(self) -> Problem:
+        return problems.get(self.problem)
+
+    def start_options(self) -> dict[str, Any]:
+        """``start`` as options of undertow.LSTM."""
+        if self.start == "chrono":
+            return {"init": "chrono", "max_lag": self.steps}
+        return {} if self.start == "torch" else {"forget_bias": float(self.start)}
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+#                problem               T     H    N    lr     most
+FULL = (
+    Setting("reber",                 100,   16,  16, 2e-2,    60_000, every=20, stretch=0.0),
+    Setting("continual-reber",       100,   32,  16, 1e-2,    60_000, "1", stretch=0.0),
+    Setting("lag-noise-free",        100,   16,  16, 2e-2,    60_000, "chrono", every=20, stretch=0.0),
+    Setting("lag-random",            100,   32,  32, 1e-2,   200_000, "chrono", stretch=0.0),
+    Setting("lag-distractors",       100,   16,  32, 1e-2,   100_000, "chrono", stretch=0.0),
+    Setting("lag-distractors",      1000,   16,  32, 1e-2,   100_000, "chrono", stretch=0.0),
+    Setting("two-sequence",          100,   16,  32, 1e-2,   100_000, "chrono"),
+    Setting("two-sequence-noisy",    100,   16,  32, 1e-2,   100_000, "chrono"),
+    Setting("expected-target",       100,   16,  64, 1e-2,   300_000, "chrono"),
+    Setting("adding-1997",           100,   32,  64, 1e-2,   300_000, "chrono"),
+    Setting("adding-1997",           500,   32,  64, 1e-2,   300_000, "chrono"),
+    Setting("adding-1997",          1000,   32,  64, 1e-2,   300_000, "chrono"),
+    Setting("multiplication",        100,   32,  64, 1e-2,   500_000, "chrono"),
+    Setting("temporal-order",        100,   32,  64, 1e-2,   300_000, "chrono"),
+    Setting("temporal-order-3",      100,   32,  64, 1e-2,   500_000, "chrono"),
+    Setting("copy-memory",           100,   64,  64, 1e-2,   500_000, "chrono", stretch=0.0),
+)  # fmt: skip

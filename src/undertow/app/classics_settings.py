@@ -22,11 +22,14 @@ class Setting:
     batch_size: int  # N
     lr: float  # full for half of ``most``, then falling in a line to a twentieth
     most: int  # sequences; training that has not met the criterion by then has failed
-    start: str = "torch"  # of the LSTM: torch, chrono, or the forget gate's bias as a number
+    start: str = "torch"  # of the LSTM: torch, forget_bias=B, or chrono, whose max_lag is ``reach`` times T
+    reach: float = 1.0
+    head: float = 1.0  # the head learns so many times as fast
     rnn_lr: float = 1e-3
     every: int = 50  # batches between looks at the criterion
     clip: float = 1.0  # largest norm of the whole gradient
     stretch: float = STRETCH
+    loss: str = "entropy"  # of classes: entropy, or the mean square of the probabilities' errors
     seeds: int = FULL_SEEDS
 
     @property
@@ -41,8 +44,18 @@ class Setting:
     def start_options(self) -> dict[str, Any]:
         """``start`` as options of undertow.LSTM."""
         if self.start == "chrono":
-            return {"init": "chrono", "max_lag": self.steps}
-        return {} if self.start == "torch" else {"forget_bias": float(self.start)}
+            return {"init": "chrono", "max_lag": self.reach * self.steps}
+        return {} if self.start == "torch" else {"forget_bias": float(self.start.partition("=")[2])}
+
+    def start_in_words(self) -> str:
+        """How the LSTM starts, for the table."""
+        if self.start == "chrono":
+            return f"chrono, max_lag={self.reach * self.steps:g}"
+        return self.start
+
+    def fixed(self) -> dict[str, Any]:
+        """All that a result depends on: not how many seeds there are."""
+        return asdict(replace(self, seeds=1))
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -67,3 +80,20 @@ FULL = (
     Setting("temporal-order-3",      100,   32,  64, 1e-2,   500_000, "chrono"),
     Setting("copy-memory",           100,   64,  64, 1e-2,   500_000, "chrono", stretch=0.0),
 )  # fmt: skip
+
+# lags that take long at the papers' length
+SHORTER = {"lag-distractors T=1000": None, "adding-1997 T=500": 200, "adding-1997 T=1000": None}
+
+
+def chosen(names: list[str], quick: bool, seeds: int | None) -> list[Setting]:
+    """The settings of these problems, of all where none is named; raises UserError for one there is not."""
+    known = list(dict.fromkeys(setting.problem for setting in FULL))
+    for name in names:
+        if name not in known:
+            raise UserError(f"{name}: no problem of the classics; there are {', '.join(known)}")
+    found = []
+    for setting in FULL:
+        steps = SHORTER.get(setting.row, setting.steps) if quick else setting.steps
+        if steps is not None and (not names or setting.problem in names):
+            found.append(replace(setting, steps=steps, seeds=seeds or (QUICK_SEEDS if quick else setting.seeds)))
+    return found

@@ -69,8 +69,10 @@ class Trial:
         self.problem, self.most = setting.posed, most or setting.most
         torch.manual_seed(seed)
         self.network = Network(setting, cell)
-        self.rate = setting.lr if cell == "LSTM" else setting.rnn_lr
-        self.optimiser = torch.optim.Adam(self.network.parameters(), self.rate)
+        rate = setting.lr if cell == "LSTM" else setting.rnn_lr
+        layer, head = self.network.layer.parameters(), self.network.head.parameters()
+        self.rates = (rate, rate * setting.head)
+        self.optimiser = torch.optim.Adam([{"params": layer}, {"params": head}])
         training, judging = np.random.SeedSequence(seed).spawn(2)
         self.rng, self.judging = np.random.default_rng(training), np.random.default_rng(judging)
         self.sequences, self.share, self.solved = 0, 0.0, False  # share: processed correctly at the last look
@@ -101,7 +103,8 @@ class Trial:
         n = min(setting.batch_size, self.most - self.sequences)
         x, target = self.problem.sample(self.rng, n, setting.steps, setting.stretch)
         pace = min(1.0, 2 * (1 - self.sequences / self.most))  # full for one half, then falling
-        self.optimiser.param_groups[0]["lr"] = self.rate * max(0.05, pace)
+        for group, rate in zip(self.optimiser.param_groups, self.rates, strict=True):
+            group["lr"] = rate * max(0.05, pace)
         self.optimiser.zero_grad()
         self._loss(self.network(torch.from_numpy(x)), torch.from_numpy(target)).backward()
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), setting.clip)
@@ -111,6 +114,8 @@ class Trial:
     def _loss(self, output: Tensor, target: Tensor) -> Tensor:
         if self.problem.task == "regression":
             return functional.mse_loss(output, target)
+        if self.setting.loss == "square":
+            return (output.softmax(-1) - functional.one_hot(target, output.shape[-1])).square().sum(-1).mean()
         return functional.cross_entropy(output.flatten(0, -2), target.flatten(), ignore_index=UNSCORED)
 
     def _look(self) -> bool:

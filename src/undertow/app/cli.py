@@ -22,6 +22,7 @@ VERBS = {
     "predict": "Forecast or label a table with a trained model.",
     "info": "Say what is in a run folder.",
     "demo": "Watch an LSTM learn what a plain RNN cannot.",
+    "classics": "Solve the literature's long-lag problems, LSTM beside plain RNN.",
     "bench": "Measure this machine's speed against torch.nn.LSTM.",
 }
 

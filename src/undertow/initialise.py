@@ -4,9 +4,9 @@
 (Gers, Schmidhuber & Cummins 2000; Jozefowicz, Zaremba & Sutskever 2015). torch keeps two biases that are
 added, b_ih and b_hh, for each layer and direction; set here is their sum, in all of them.
 
-``init="chrono"``: forget gates that hold for 1 to ``max_lag`` steps, each unit for a time of its own: where the
-input's pull on the gates is small, σ(log u) = 1 - 1/(1 + u) forgets within about u steps. b_f = log u with
-u uniform in [1, max_lag - 1], b_i = -b_f, and no other bias (Tallec & Ollivier 2018, arXiv:1804.11188).
+``init="chrono"``: forget gates that hold for 1 to ``max_lag`` steps, each unit for a time of its own: where
+the input's pull on the gates is small, σ(log u) = 1 - 1/(1 + u) forgets within about u steps. b_f = log u
+with u uniform in [1, max_lag - 1], b_i = -b_f, and no other bias (Tallec & Ollivier 2018, arXiv:1804.11188).
 
 ``init="orthogonal"``: each gate's recurrent weights orthogonal, so that U keeps the length of what it is
 multiplied with (Saxe, McClelland & Ganguli 2014, arXiv:1312.6120). Biases stay torch's.
@@ -33,7 +33,7 @@ def check(lstm: bool, forget_bias: Any, init: Any, max_lag: Any) -> None:
     if init is not None and init not in KINDS:
         raise ValueError(f"init: expected None or one of {', '.join(map(repr, KINDS))}, got {init!r}")
     if forget_bias is not None and not lstm:
-        raise ValueError(f"forget_bias: expected None for the RNN, which has no forget gate, got {forget_bias}")
+        raise ValueError(f"forget_bias: expected None for the RNN, which has no gates, got {forget_bias}")
     if init == "chrono":
         _check_chrono(lstm, forget_bias, max_lag)
     elif max_lag is not None:

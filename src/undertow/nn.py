@@ -51,8 +51,8 @@ class _Recurrent(torch.nn.RNNBase):
             self.checkpoint = checkpoint
 
     def reset_parameters(self) -> None:
-        """torch's initial values, then what ``forget_bias`` and ``init`` ask for (``undertow.initialise``)."""
-        super().reset_parameters()  # type: ignore[no-untyped-call]
+        """torch's initial values, then what ``forget_bias`` and ``init`` ask for."""
+        super().reset_parameters()
         initialise.start(self)
 
     @property

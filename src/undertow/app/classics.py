@@ -1,4 +1,4 @@
-"""``undertow classics``: the literature's long-lag problems, LSTM and plain RNN, by the papers' own criteria."""
+"""``undertow classics``: the literature's long-lag problems, LSTM beside plain RNN, by the papers' rules."""
 
 from pathlib import Path
 from typing import Annotated
@@ -25,8 +25,8 @@ def classics(
     """Train an LSTM and a plain RNN on the long-lag problems of the literature.
 
     Each is trained until the criterion of the paper that posed the problem holds on
-    fresh sequences, or until its sequences are used up. The plain RNN gets twice the
-    sequences that the LSTM needed.
+    fresh sequences, or until its sequences are used up. The plain RNN gets up to four
+    times the sequences that the LSTM needed.
 
     undertow classics --quick
     undertow classics adding-1997 temporal-order --seeds 5

@@ -30,7 +30,8 @@ def draw(results: Results, path: Path) -> None:
     for setting in settings:
         published = setting.posed.published.get(setting.steps)
         if published is not None:
-            axes.plot(published, place[setting.row] - 0.14, "D", mec=INK, mfc="white", ms=6, mew=1.3, zorder=1)
+            y = place[setting.row] - 0.14
+            axes.plot(published, y, "D", mec=INK, mfc="white", ms=6, mew=1.3, zorder=1)
     axes.set(xscale="log", ylim=(len(settings) - 0.5, -0.5), xlabel="sequences trained on (log scale)")
     axes.set_yticks(range(len(settings)), [setting.row for setting in settings])
     axes.set_title("Until the paper's own criterion held", loc="left", fontsize=11, color=INK)

@@ -78,7 +78,8 @@ class Results:
             try:
                 outcome = Outcome(**json.loads(line))
             except (ValueError, TypeError):
-                raise UserError(f"{self.path}: line {number} is damaged; delete it to train that one again") from None
+                where = f"{self.path}: line {number}"
+                raise UserError(f"{where} is damaged; delete it to train that network again") from None
             setting = rows.get(outcome.row)
             if setting is not None and setting.fixed() != Setting(**outcome.setting).fixed():
                 raise UserError(
@@ -123,8 +124,8 @@ class Results:
         lstm, rnn = (side(self._of(setting, cell)) for cell in CELLS)
         return Row(
             setting.problem, setting.steps, posed.source, posed.criterion.words,
-            posed.published.get(setting.steps), setting.hidden_size, setting.batch_size, setting.start_in_words(),
-            lstm, rnn,
+            posed.published.get(setting.steps), setting.hidden_size, setting.batch_size,
+            setting.start_in_words(), lstm, rnn,
         )  # fmt: skip
 
 

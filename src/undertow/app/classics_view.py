@@ -26,10 +26,10 @@ CAPTION = (
     "pass: every LSTM met it. Sequences: trained on until then, counted one by one, though learnt from in "
     "minibatches of N with Adam, where the published figures are for one at a time; so compare orders of "
     "magnitude. LSTM starts: torch's initial values, or an option of undertow.LSTM. Wrong: share of fresh "
-    "sequences that the paper would call processed wrongly at the end, the worst seed. Given: sequences after "
-    "which a plain RNN with as many units had not solved it, twice what the slowest LSTM needed."
+    "sequences that the paper would call processed wrongly at the end, the worst seed. Given: sequences a "
+    "plain RNN with as many units got without solving it, up to four times what the slowest LSTM needed."
 )
-QUICK = "Quick: one seed and shorter lags than the papers' where they are long; docs/classics.md has the full table."
+QUICK = "Quick: one seed, and the longest lags shortened or left out; docs/classics.md has the full table."
 
 
 def train(results: Results, console: Console) -> bool:
@@ -76,8 +76,8 @@ def said(outcome: Outcome) -> str:
     """How a trial ended, in a line."""
     ended = "[green]solved[/] after" if outcome.solved else "[red]not solved[/] in"
     return (
-        f"{outcome.row:22} {NAMES[outcome.cell]:9} seed {outcome.seed}  {ended} {outcome.sequences:,} sequences, "
-        f"{outcome.wrong} of {outcome.tested:,} wrong, {clock(outcome.seconds)}"
+        f"{outcome.row:22} {NAMES[outcome.cell]:9} seed {outcome.seed}  {ended} {outcome.sequences:,} "
+        f"sequences, {outcome.wrong} of {outcome.tested:,} wrong, {clock(outcome.seconds)}"
     )
 
 
@@ -110,7 +110,7 @@ def table(rows: list[Row]) -> Table:
     colors = {"pass": "[green]pass[/]", "fail": "[red]fail[/]", "not run": "[dim]not run[/]"}
     for row in rows:
         grid.add_row(
-            f"{row.problem} T={row.steps}", of(row.lstm), number(row.lstm and row.lstm.sequences),
+            f"{row.problem} T={row.steps}", of(row.lstm), number(row.lstm.sequences if row.lstm else None),
             number(row.published), colors[row.verdict], of(row.rnn),
         )  # fmt: skip
     return grid
@@ -129,8 +129,8 @@ def cells(row: Row) -> list[str]:
     spread = f"{lstm.fewest:,} to {lstm.most:,}" if lstm and lstm.fewest != lstm.most else ""
     return [
         row.problem, str(row.steps), str(row.hidden_size), str(row.batch_size), row.start, of(lstm),
-        number(lstm and lstm.sequences), spread, number(row.published), share(lstm), row.verdict, of(rnn),
-        number(rnn and (rnn.given or rnn.sequences)), share(rnn),
+        number(lstm.sequences if lstm else None), spread, number(row.published), share(lstm), row.verdict,
+        of(rnn), number((rnn.given or rnn.sequences) if rnn else None), share(rnn),
     ]  # fmt: skip
 
 

@@ -20,7 +20,7 @@ from undertow.problems.problem import UNSCORED, Criterion, Problem, Sample
 __all__ = ["UNSCORED", "Criterion", "Problem", "Sample", "get", "names"]
 
 _FAMILIES = (markers, order, two_sequence, lags, reber, copying)
-_PROBLEMS = {problem.name: problem for family in _FAMILIES for problem in family.PROBLEMS}
+_PROBLEMS: dict[str, Problem] = {problem.name: problem for family in _FAMILIES for problem in family.PROBLEMS}
 
 
 def names() -> list[str]:

@@ -22,8 +22,8 @@ def noise_free(steps: int, length: int, n: int, rng: Rng) -> Sample:
     ``steps`` is p. x [T,N,101] float32, T = p: the sequence but for its last symbol; target [T,N] int64: the
     sequence but for its first. From a_99 on, letters start again at a_1.
 
-    Solved when in 10,000 sequences no output is off by 0.25 or more at any step. HS97's LSTM, one cell, always
-    succeeded at p = 100, after 5,040 sequences (table 2, mean of 18 trials); RTRL and BPTT never.
+    Solved when in 10,000 sequences no output is off by 0.25 or more at any step. HS97's LSTM, one cell,
+    always succeeded at p = 100, after 5,040 sequences (table 2, mean of 18 trials); RTRL and BPTT never.
     """
     letters = np.repeat(np.arange(steps - 1)[:, None] % LETTERS, n, axis=1)  # [p-1, N]
     return _framed(letters, rng)

@@ -78,9 +78,7 @@ def _marked(
     return x, marked[0], marked[1]
 
 
-_SUM = Criterion(
-    "mean error < 0.01 and 2000 sequences each off by < 0.04", TOLERANCE, 2000, mean_error=0.01
-)
+_SUM = Criterion("mean error < 0.01 and 2000 sequences each off by < 0.04", TOLERANCE, 2000, mean_error=0.01)
 _PRODUCT = Criterion("fewer than 13 of 2000 sequences off by 0.04 or more", TOLERANCE, 2000, wrong=12)
 
 # how often, at the published T = 100, one of HS97's marks falls on the first step, whose value is then fixed
@@ -93,8 +91,8 @@ PROBLEMS = (
         source="Arjovsky, Shah & Bengio 2016",
     ),
     Problem(
-        "adding-1997", "regression", 2, 1, adding_1997, baseline=(2 - _EDGE) / 48, min_steps=6, criterion=_SUM,
-        source="HS97, experiment 4", published={100: 74_000, 500: 209_000, 1000: 853_000},
+        "adding-1997", "regression", 2, 1, adding_1997, baseline=(2 - _EDGE) / 48, min_steps=6,
+        criterion=_SUM, source="HS97, experiment 4", published={100: 74_000, 500: 209_000, 1000: 853_000},
     ),
     Problem(
         "multiplication", "regression", 2, 1, multiplication, baseline=_PRODUCT_VARIANCE, min_steps=6,

@@ -83,7 +83,7 @@ class Problem:
         if self.judge is not None:
             return np.asarray(self.judge(output, target), np.float64)
         if self.task == "regression":
-            return np.abs(np.float64(output) - target).max(axis=-1)
+            return np.asarray(np.abs(np.float64(output) - target).max(axis=-1))
         return misplaced(output, target)
 
     def correct(self, output: Array, target: Array) -> npt.NDArray[np.bool_]:

@@ -32,7 +32,7 @@ def _embedded() -> dict[str, list[tuple[str, str]]]:
 
 
 def _tables() -> tuple[npt.NDArray[np.int64], ...]:
-    """For state s and coin k: symbol[s,k] and the state after it; for state s and symbol a: the state after."""
+    """By state and coin: the symbol, and the state after it; by state and symbol: the state after."""
     arrows = _embedded()
     number = {state: k for k, state in enumerate(arrows)}
     symbol, after = np.zeros((2, len(arrows), 2), np.int64)
@@ -88,7 +88,7 @@ def continual_reber(steps: int, length: int, n: int, rng: Rng) -> Sample:
 
 
 def possible(target: Array) -> npt.NDArray[np.bool_]:
-    """Which symbols may come next at each step, [T,N,7], in the strings whose next symbols are target [T,N]."""
+    """Which symbols may come next at each step, [T,N,7], where those that do are target [T,N]."""
     state = np.full(target.shape[1], _FOLLOW[_START, SYMBOLS.index("B")])
     found = np.empty((*target.shape, len(SYMBOLS)), bool)
     for t, symbol in enumerate(target):
@@ -103,7 +103,7 @@ def misjudged(scores: Array, target: Array) -> Array:
     least = np.where(may, scores, np.inf).min(axis=-1)
     most = np.where(may, -np.inf, scores).max(axis=-1)
     wrong = ~(least > most) & (target != UNSCORED)  # [T, N]
-    return wrong.any(axis=0).astype(np.float64)
+    return np.asarray(wrong.any(axis=0), np.float64)
 
 
 def _walk(steps: int, n: int, rng: Rng) -> npt.NDArray[np.int64]:

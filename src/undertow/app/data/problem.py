@@ -43,7 +43,7 @@ class ProblemTask:
         )
 
     def _guess(self) -> float:
-        """The error of the best constant guess; of steps that are scored, the share of the commonest class."""
+        """The best constant guess: its error, or the share of scored steps that it gets right."""
         if self.problem.task == "regression":
             return float(np.sqrt(self.problem.baseline))
         if self.problem.readout == "last":

@@ -19,7 +19,7 @@ import undertow
 PACKAGE = Path(undertow.__file__).parent
 BELOW_STAIRS = ["equations", "layout", "tape", "flow", "problems", "hardware", "kernels", "kernels.native"]
 BELOW_STAIRS += ["layer", "places", "trace_file"]
-UPSTAIRS = ["nn", "ops", "segments", "kernels.plain", "recording", "tracing", "conversion"]
+UPSTAIRS = ["nn", "initialise", "ops", "segments", "kernels.plain", "recording", "tracing", "conversion"]
 APP_MODULES = sorted((PACKAGE / "app").rglob("*.py"))
 
 

@@ -89,8 +89,9 @@ class Trial:
 
     def outcome(self, seconds: float) -> Outcome:
         """How it ended, tested on fresh sequences; a criterion that asks for streams is its own test."""
-        n = 10 if self.setting.look_steps else TEST_SIZE
-        error = self._errors(n)
+        streams = self.setting.look_steps
+        n = self.problem.criterion.sequences if streams else TEST_SIZE
+        error = self._errors(n, streams or self.setting.steps)
         wrong = int(np.count_nonzero(~(error < self.problem.criterion.tolerance)))
         parameters = sum(p.numel() for p in self.network.parameters())
         return Outcome(
@@ -119,17 +120,17 @@ class Trial:
 
     def _look(self) -> bool:
         """Whether the criterion holds on fresh sequences: a few first, then as many as it asks for."""
-        few = self._errors(min(FIRST_LOOK, self.problem.criterion.sequences))
+        few = self._errors(FIRST_LOOK, self.setting.steps)
         self.share = float(np.mean(few < self.problem.criterion.tolerance))
         if not self.problem.met(few):
             return False
-        return self.problem.met(self._errors(self.problem.criterion.sequences))
+        steps = self.setting.look_steps or self.setting.steps
+        return self.problem.met(self._errors(self.problem.criterion.sequences, steps))
 
     @torch.no_grad()
-    def _errors(self, n: int) -> npt.NDArray[np.float64]:
+    def _errors(self, n: int, steps: int) -> npt.NDArray[np.float64]:
         """The error of ``n`` fresh sequences, [n]."""
         setting, found = self.setting, []
-        steps = setting.look_steps or setting.steps
         at_once = max(1, AT_ONCE // (steps * setting.hidden_size))
         for start in range(0, n, at_once):
             x, target = self.problem.sample(self.judging, min(at_once, n - start), steps, setting.stretch)

@@ -36,7 +36,7 @@ def train(results: Results, console: Console) -> bool:
     """Do what is still to be done, in view; False where Ctrl-C ended it."""
     todo = list(results.todo())
     columns = SpinnerColumn(), MofNCompleteColumn(), BarColumn(bar_width=12), TextColumn("{task.description}")
-    done = len(results.outcomes)
+    done = sum(2 * setting.seeds for setting in results.settings) - len(todo)
     if done and todo:
         console.print(f"{done} networks are trained already, {len(todo)} to go.", highlight=False)
     with Interrupt() as interrupt, Progress(*columns, console=console, transient=True) as progress:

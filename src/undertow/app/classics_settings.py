@@ -71,7 +71,6 @@ FULL = (
     Setting("two-sequence",          100,   16,  32, 1e-2,    50_000, "chrono", every=20),
     Setting("two-sequence-noisy",    100,   16,  32, 1e-2,    50_000, "chrono", every=20),
     Setting("expected-target",       100,   16,  64, 1e-2,   100_000, "chrono", every=20),
-    Setting("adding-1997",           500,   32,  32, 1e-2,   150_000, "chrono", seeds=2),
     Setting("adding-1997",           100,   32,  32, 1e-2,   300_000, "chrono"),
     Setting("adding-1997",           500,   32,  32, 1e-2,   300_000, "chrono"),
     Setting("adding-1997",          1000,   32,  32, 1e-2,   400_000, "chrono"),

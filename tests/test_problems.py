@@ -103,7 +103,7 @@ def test_too_few_steps_or_sequences_are_refused(name):
 
 
 def test_stretch_out_of_place_is_refused():
-    with pytest.raises(ValueError, match="stretch: expected 0: the problem sets its own lengths, got 0.1"):
+    with pytest.raises(ValueError, match="stretch: expected 0: the problem sets its own lengths"):
         draw("reber", stretch=0.1)
     with pytest.raises(ValueError, match="stretch: expected 0 or more, got -1"):
         draw("adding", stretch=-1)
@@ -147,7 +147,7 @@ def test_marks_and_targets_of_1997(name, at_first, combine, lowest, steps, stret
         ends = {k for k in (0, len(x) - 1) if k not in marked}
         assert set(np.flatnonzero(markers[:, n] == -1)) == ends
     assert seen == set(range(steps // 2 - 1))
-    assert 0 <= target.min() and target.max() <= 1
+    assert target.min() >= 0 and target.max() <= 1
 
 
 # ----------------------------------------------------------------------------- temporal order
@@ -312,7 +312,7 @@ def test_the_continual_stream_is_strings_end_to_end():
 
 
 def test_possible_symbols_are_all_that_follow_the_same_beginning():
-    x, target = draw("reber", n=6000)
+    _, target = draw("reber", n=6000)
     possible = reber.possible(target)
     followers = {}
     for n in range(6000):

@@ -65,7 +65,7 @@ class Setting:
 FULL = (
     Setting("reber",                 100,   16,  16, 1e-2,    60_000, rnn_lr=5e-3, every=20, stretch=0.0),
     Setting("lag-noise-free",        100,   32,  16, 1e-3,    60_000, "chrono", head=50, stretch=0.0),
-    Setting("lag-random",            100,   32,  32, 1e-2,   200_000, "chrono", stretch=0.0),
+    Setting("lag-random",            100,   64,  32, 5e-3,   200_000, "chrono", reach=2, head=2, stretch=0.0),
     Setting("lag-distractors",       100,   16,  32, 1e-2,    50_000, "chrono", every=20, stretch=0.0),
     Setting("lag-distractors",      1000,   16,  32, 1e-2,    50_000, "chrono", every=20, stretch=0.0),
     Setting("two-sequence",          100,   16,  32, 1e-2,    50_000, "chrono", every=20),
@@ -79,11 +79,17 @@ FULL = (
     Setting("temporal-order-3",      100,   32,  32, 1e-2,   200_000, "chrono"),
     Setting("continual-reber",       100,   16,  16, 1e-2,    60_000, rnn_lr=5e-3, stretch=0.0,
             look_steps=100_000),
-    Setting("copy-memory",           100,   64,  64, 3e-3,   500_000, "chrono", stretch=0.0),
+    Setting("copy-memory",           100,  128,  32, 5e-3,   300_000, "chrono", head=3, stretch=0.0, seeds=2),
 )  # fmt: skip
 
 # lags that take long at the papers' length
-SHORTER = {"lag-distractors T=1000": None, "adding-1997 T=500": 200, "adding-1997 T=1000": None}
+SHORTER = {
+    "lag-random T=100": 50,
+    "lag-distractors T=1000": None,
+    "adding-1997 T=500": 200,
+    "adding-1997 T=1000": None,
+    "copy-memory T=100": 30,
+}
 
 
 def chosen(names: list[str], quick: bool, seeds: int | None) -> list[Setting]:

@@ -20,7 +20,8 @@ def copy_memory(steps: int, length: int, n: int, rng: Rng) -> Sample:
 
     arXiv:1511.06464 has no criterion but curves, at T = 100, 200, 300 and 500, of which its LSTM never left
     that baseline; Tallec & Ollivier 2018 (arXiv:1804.11188) then showed one that starts with chrono initial
-    biases to leave it far behind. Solved here: 1000 sequences, no output off by 0.5 or more at any step.
+    biases to leave it far behind. Solved here: in 99 of 100 sequences no output is off by 0.5 or more at any
+    step.
     """
     letters = rng.integers(0, LETTERS, size=(COPIED, n))
     symbols = np.full((steps + 2 * COPIED, n), BLANK)
@@ -33,7 +34,7 @@ def copy_memory(steps: int, length: int, n: int, rng: Rng) -> Sample:
 PROBLEMS = (
     Problem(
         "copy-memory", "classification", LETTERS + 2, LETTERS + 1, copy_memory, nan, min_steps=1,
-        criterion=Criterion("1000 sequences with every output off by < 0.5 at every step", 0.5, 1000),
+        criterion=Criterion("990 of 1000 sequences with no output off by 0.5 at any step", 0.5, 1000, 10),
         source="Arjovsky, Shah & Bengio 2016", readout="every",
     ),
 )  # fmt: skip

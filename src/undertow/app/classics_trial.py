@@ -131,7 +131,7 @@ class Trial:
     def _errors(self, n: int, steps: int) -> npt.NDArray[np.float64]:
         """The error of ``n`` fresh sequences, [n]."""
         setting, found = self.setting, []
-        at_once = max(1, AT_ONCE // (steps * setting.hidden_size))
+        at_once = n if setting.look_steps else max(1, AT_ONCE // (steps * setting.hidden_size))
         for start in range(0, n, at_once):
             x, target = self.problem.sample(self.judging, min(at_once, n - start), steps, setting.stretch)
             if self.problem.truth is not None:

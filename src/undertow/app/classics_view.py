@@ -76,7 +76,7 @@ def said(outcome: Outcome) -> str:
     """How a trial ended, in a line."""
     ended = "[green]solved[/] after" if outcome.solved else "[red]not solved[/] in"
     return (
-        f"{outcome.row:22} {NAMES[outcome.cell]:9} seed {outcome.seed}  {ended} {outcome.sequences:,} "
+        f"{outcome.row:24} {NAMES[outcome.cell]:9} seed {outcome.seed}  {ended} {outcome.sequences:,} "
         f"sequences, {outcome.wrong} of {outcome.tested:,} wrong, {clock(outcome.seconds)}"
     )
 
@@ -143,4 +143,4 @@ def number(value: int | None) -> str:
 
 
 def share(one: Side | None) -> str:
-    return "" if one is None else f"{100 * one.wrong:.2g} %"
+    return "" if one is None else f"{100 * one.wrong:.1f} %"

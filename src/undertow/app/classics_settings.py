@@ -73,13 +73,13 @@ FULL = (
     Setting("expected-target",       100,   16,  64, 1e-2,   100_000, "chrono", every=20),
     Setting("adding-1997",           100,   32,  32, 1e-2,   300_000, "chrono"),
     Setting("adding-1997",           500,   32,  32, 1e-2,   300_000, "chrono"),
-    Setting("adding-1997",          1000,   32,  32, 1e-2,   400_000, "chrono"),
+    Setting("adding-1997",          1000,   32,  32, 1e-2,   400_000, "chrono", seeds=2),
     Setting("multiplication",        100,   32,  32, 1e-2,   150_000, "chrono"),
     Setting("temporal-order",        100,   32,  32, 1e-2,   100_000, "chrono", every=20),
     Setting("temporal-order-3",      100,   32,  32, 1e-2,   200_000, "chrono"),
     Setting("continual-reber",       100,   16,  16, 1e-2,    60_000, rnn_lr=5e-3, stretch=0.0,
             look_steps=100_000),
-    Setting("copy-memory",           100,  128,  32, 5e-3,   300_000, "chrono", head=3, stretch=0.0, seeds=2),
+    Setting("copy-memory",           100,   64,  32, 1e-2,   800_000, "chrono", head=3, stretch=0.0, seeds=2),
 )  # fmt: skip
 
 # lags that take long at the papers' length

@@ -9,7 +9,7 @@ import typer
 def classics(
     problem: Annotated[
         list[str] | None,
-        typer.Argument(help="Problems to train on. (default: all of them)", metavar="[PROBLEM]..."),
+        typer.Argument(help="Problems to train on. (default: all of them)", metavar="PROBLEM"),
     ] = None,
     quick: Annotated[
         bool, typer.Option("--quick", help="Shorter lags and one seed: all problems in some minutes.")
@@ -24,16 +24,17 @@ def classics(
 ) -> None:
     """Train an LSTM and a plain RNN on the long-lag problems of the literature.
 
-    Each is trained until the criterion of the paper that posed the problem holds on
-    fresh sequences, or until its sequences are used up. The plain RNN gets up to four
-    times the sequences that the LSTM needed.
+    Each is trained until the criterion of the paper that posed the problem
+    holds on fresh sequences, or until its sequences are used up. The plain
+    RNN gets up to four times the sequences that the LSTM needed.
 
     undertow classics --quick
     undertow classics adding-1997 temporal-order --seeds 5
 
-    --output holds results.jsonl, a line for each network as soon as it is done, and
-    made from them classics.md, classics.json and classics.png. Ctrl-C keeps what is
-    done and exits with code 130; the same command goes on.
+    --output holds results.jsonl, a line for each network as soon as it is
+    done, and made from it classics.md, classics.json and classics.png.
+    Ctrl-C keeps what is done and exits with code 130; the same command goes
+    on.
     """
     # here, so that `undertow classics --help` need not wait for torch
     import torch

@@ -107,7 +107,7 @@ class Results:
     def most(self, setting: Setting, cell: str) -> int:
         """Sequences that a network of this kind gets at most."""
         lstms = self._of(setting, "LSTM")
-        if cell == "LSTM" or not all(outcome.solved for outcome in lstms):
+        if cell == "LSTM" or not lstms or not all(outcome.solved for outcome in lstms):
             return setting.most
         return min(setting.most, RNN_PATIENCE * max(outcome.sequences for outcome in lstms))
 

@@ -79,7 +79,8 @@ FULL = (
     Setting("temporal-order-3",      100,   32,  32, 1e-2,   200_000, "chrono"),
     Setting("continual-reber",       100,   16,  16, 1e-2,    60_000, rnn_lr=5e-3, stretch=0.0,
             look_steps=100_000),
-    Setting("copy-memory",           100,   64,  32, 1e-2,   600_000, "chrono", reach=10, head=3, stretch=0.0),
+    Setting("copy-memory",           100,   64,  32, 1e-2,   600_000, "chrono", reach=10, head=3,
+            stretch=0.0),
 )  # fmt: skip
 
 # lags that take long at the papers' length

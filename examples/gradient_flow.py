@@ -73,17 +73,6 @@ def measure(network: Network, x: np.ndarray) -> Flow:
 
 
 @torch.no_grad()
-def remember(layer: torch.nn.LSTM) -> torch.nn.LSTM:
-    """Forget gates that hold for 1 to LAG steps from the start: chrono initialisation, arXiv:1804.11188."""
-    hold = torch.empty(HIDDEN_SIZE).uniform_(1, LAG - 1).log()
-    for bias in (layer.bias_ih_l0, layer.bias_hh_l0):
-        bias.zero_()
-    equations.gate(layer.bias_hh_l0, "f", HIDDEN_SIZE).copy_(hold)
-    equations.gate(layer.bias_hh_l0, "i", HIDDEN_SIZE).copy_(-hold)
-    return layer
-
-
-@torch.no_grad()
 def strong(layer: torch.nn.LSTM) -> torch.nn.LSTM:
     """Recurrent weights four times as large as torch starts them: units that drive each other hard."""
     layer.weight_hh_l0.mul_(4)
@@ -145,7 +134,7 @@ def main(folder: Path) -> None:
     torch.manual_seed(0)
     rng = np.random.default_rng(0)
     x = ADDING.sample(rng, WATCHED, LAG)[0].astype(np.float64)
-    patient = Network(remember(undertow.LSTM(2, HIDDEN_SIZE)))
+    patient = Network(undertow.LSTM(2, HIDDEN_SIZE, init="chrono", max_lag=LAG))
     flows = {
         "plain RNN": measure(Network(undertow.RNN(2, HIDDEN_SIZE)), x),
         "LSTM, torch's start": measure(Network(undertow.LSTM(2, HIDDEN_SIZE)), x),

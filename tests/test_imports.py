@@ -20,7 +20,8 @@ PACKAGE = Path(undertow.__file__).parent
 BELOW_STAIRS = ["equations", "layout", "tape", "flow", "problems", "hardware", "kernels", "kernels.native"]
 BELOW_STAIRS += ["layer", "places", "trace_file", "report", "doctor", "flow_record", "plots"]
 BELOW_STAIRS += ["lightning_callback"]
-UPSTAIRS = ["nn", "ops", "segments", "kernels.plain", "recording", "tracing", "conversion", "lags", "monitor"]
+UPSTAIRS = ["nn", "initialise", "ops", "segments", "kernels.plain", "recording", "tracing", "conversion"]
+UPSTAIRS += ["lags", "monitor"]
 APP_MODULES = sorted((PACKAGE / "app").rglob("*.py"))
 
 

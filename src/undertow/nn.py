@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn.functional import dropout
 from torch.nn.utils.rnn import PackedSequence
 
-from undertow import ops
+from undertow import initialise, ops
 from undertow.kernels import plain
 from undertow.recording import traced
 
@@ -27,12 +27,33 @@ _Layer = Callable[..., tuple[Tensor, ...]]  # ops.layer, or what stands in for i
 class _Recurrent(torch.nn.RNNBase):
     """What LSTM and RNN share: the layout of arguments, and the walk through the layers."""
 
-    _checkpoint: int | None = None  # the class's, for modules whose pickled state has none
+    # the class's, for modules whose pickled state has none
+    _checkpoint: int | None = None
+    forget_bias: float | None = None
+    init: str | None = None
+    max_lag: float | None = None
 
-    def __init__(self, *args: Any, checkpoint: int | None = None, **options: Any) -> None:
+    def __init__(
+        self,
+        *args: Any,
+        checkpoint: int | None = None,
+        forget_bias: float | None = None,
+        init: str | None = None,
+        max_lag: float | None = None,
+        **options: Any,
+    ) -> None:
+        initialise.check(isinstance(self, torch.nn.LSTM), forget_bias, init, max_lag)
+        # before torch's constructor, which calls reset_parameters; set only where given
+        given = {"forget_bias": forget_bias, "init": init, "max_lag": max_lag}
+        self.__dict__.update({name: value for name, value in given.items() if value is not None})
         super().__init__(*args, **options)
         if checkpoint is not None:
             self.checkpoint = checkpoint
+
+    def reset_parameters(self) -> None:
+        """torch's initial values, then what ``forget_bias`` and ``init`` ask for."""
+        super().reset_parameters()
+        initialise.start(self)
 
     @property
     def checkpoint(self) -> int | None:
@@ -57,8 +78,9 @@ class _Recurrent(torch.nn.RNNBase):
         self._checkpoint = steps
 
     def extra_repr(self) -> str:
-        shown = super().extra_repr()
-        return shown if self.checkpoint is None else f"{shown}, checkpoint={self.checkpoint}"
+        options = ("checkpoint", "forget_bias", "init", "max_lag")
+        given = [(name, getattr(self, name)) for name in options if getattr(self, name) is not None]
+        return ", ".join([super().extra_repr(), *(f"{name}={value!r}" for name, value in given)])
 
     def forward(self, input: Any, hx: Any = None, *, lengths: Any = None, return_tape: bool = False) -> Any:
         """As in torch: x [T,N,C], [N,T,C] with batch_first, [T,C] or a PackedSequence, and initial states.
@@ -204,7 +226,8 @@ class LSTM(_Recurrent, torch.nn.LSTM):
     """torch.nn.LSTM with undertow's kernels: same constructor, parameters, results and errors.
 
     ``LSTM(input_size, hidden_size, num_layers=1, bias=True, batch_first=False, dropout=0.0,
-    bidirectional=False, proj_size=0, device=None, dtype=None, *, checkpoint=None)``
+    bidirectional=False, proj_size=0, device=None, dtype=None, *, checkpoint=None, forget_bias=None,
+    init=None, max_lag=None)``
 
     Per layer and direction, with σ the sigmoid and gates stacked in the order i, f, g, o:
     i, f, o = σ(W x_t + U h_{t-1} + b), g = tanh(W x_t + U h_{t-1} + b), each with its own W, U, b;
@@ -216,6 +239,14 @@ class LSTM(_Recurrent, torch.nn.LSTM):
 
     ``checkpoint=K`` trains in segments of K steps, for sequences whose tape is too long to keep: see the
     attribute of that name.
+
+    How it starts, in every layer and direction, now and after ``reset_parameters()``; without these
+    options, exactly as torch starts:
+    ``forget_bias=1.0``: the forget gate's bias, b_ih + b_hh, is this number: gates that begin open.
+    ``init="chrono", max_lag=T``: forget gates that hold for 1 to T steps (Tallec & Ollivier 2018).
+    ``init="orthogonal"``: each gate's recurrent weights are orthogonal; goes with ``forget_bias``.
+    Raises TypeError or ValueError, naming the option, where they do not fit (``undertow.initialise``).
+
     float32 and float64 on the CPU run in the native kernel; ``undertow.ops`` lists what runs elsewhere.
     Hochreiter & Schmidhuber 1997, Neural Computation 9(8); forget gate: Gers, Schmidhuber & Cummins 2000.
     """
@@ -225,9 +256,9 @@ class RNN(_Recurrent, torch.nn.RNN):
     """torch.nn.RNN with undertow's kernels: h_t = tanh(W x_t + U h_{t-1} + b), or relu in tanh's place.
 
     ``RNN(input_size, hidden_size, num_layers=1, nonlinearity="tanh", bias=True, batch_first=False,
-    dropout=0.0, bidirectional=False, device=None, dtype=None, *, checkpoint=None)``
+    dropout=0.0, bidirectional=False, device=None, dtype=None, *, checkpoint=None, init=None)``
 
-    ``rnn(x, h_0)`` -> ``y, h_n``, shapes and ``checkpoint`` as for ``LSTM``.
+    ``rnn(x, h_0)`` -> ``y, h_n``, shapes, ``checkpoint`` and ``init="orthogonal"`` as for ``LSTM``.
     Elman 1990, Cognitive Science 14(2).
     """
 

@@ -24,6 +24,7 @@ VERBS = {
     "inspect": "Show what a trained network does, on a page.",
     "doctor": "Say what is wrong with a trained network, and what to try.",
     "demo": "Watch an LSTM learn what a plain RNN cannot.",
+    "classics": "Solve the literature's long-lag problems, LSTM beside plain RNN.",
     "bench": "Measure this machine's speed against torch.nn.LSTM.",
 }
 

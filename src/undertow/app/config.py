@@ -44,6 +44,9 @@ class ModelConfig:
     width: int = 0  # of the embedding
     noise: float = 0.0  # deviation of noise on the normalised features while training
     residual: int = -1  # forecasts start from the last value of this feature; -1: from nothing
+    init: str = "torch"  # how the layers start: torch, chrono or orthogonal
+    max_lag: int = 0  # of chrono, in steps; 0 otherwise
+    forget_bias: float | None = None  # of the LSTM's forget gates at the start; None: as init has it
 
 
 @dataclass(frozen=True)
@@ -106,7 +109,10 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "patience": 50,
     },
 }
-COMMON: dict[str, Any] = {"cell": "lstm", "num_layers": 1, "noise": 0.0, "clip": 1.0, "seed": 0}
+COMMON: dict[str, Any] = {
+    "cell": "lstm", "num_layers": 1, "noise": 0.0, "clip": 1.0, "seed": 0, "init": "torch",
+    "forget_bias": None,
+}  # fmt: skip
 TEXT_BUDGET = 5_000_000  # symbols: a text gets enough epochs to see about this many
 TEXT_EPOCHS = (1, 50)  # ... but never fewer or more passes than this
 
@@ -153,5 +159,10 @@ def check_options(data: DataConfig, options: dict[str, Any]) -> None:
     for name in ("noise", "clip", "minutes", "seed"):
         if options.get(name, 0) < 0:
             raise UserError(f"--{name} {options[name]}: expected 0 or more")
+    if options["cell"] == "rnn" and (options["forget_bias"] is not None or options["init"] == "chrono"):
+        option = "--init chrono" if options["init"] == "chrono" else "--forget-bias"
+        raise UserError(f"{option}: sets gates, and --cell rnn has none")
+    if options["init"] == "chrono" and options["forget_bias"] is not None:
+        raise UserError("--forget-bias: --init chrono sets it already; leave out one of them")
     if data.task != "problem" and not 0 < data.validation < 1:
         raise UserError(f"--validation {data.validation}: expected a fraction between 0 and 1")

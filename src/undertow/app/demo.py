@@ -32,7 +32,7 @@ def demo(
     from undertow.app.duel_picture import draw
     from undertow.app.duel_view import comparison, in_words, train
 
-    console, picture, report = Console(), folder(out) / "adding.png", out / "report.html"
+    console, picture, report = Console(), folder(out, "--out") / "adding.png", out / "report.html"
     console.print(
         f"\n[bold]The adding problem.[/] {lag} random numbers go by, two of them marked; their sum is wanted "
         "at the end. Both networks see the same sequences. Each learns at the rate that suits it, and the "
@@ -54,14 +54,14 @@ def demo(
     )
 
 
-def folder(out: Path) -> Path:
-    """Make the folder before a minute of training, not after."""
+def folder(out: Path, option: str) -> Path:
+    """Make the folder before a minute of training, not after; raises UserError naming ``option``."""
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"--out: cannot make the folder {out}: {error.strerror}") from None
+        raise UserError(f"{option}: cannot make the folder {out}: {error.strerror}") from None
     if not os.access(out, os.W_OK):
-        raise UserError(f"--out: no permission to write into {out}")
+        raise UserError(f"{option}: no permission to write into {out}")
     return out
 
 

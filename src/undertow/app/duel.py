@@ -5,7 +5,6 @@ Also measured: how far back error reaches in each, by the exact backward of ``un
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -34,11 +33,12 @@ class Network(torch.nn.Module):
 
     def __init__(self, kind: str, lag: int) -> None:
         super().__init__()
-        make = undertow.LSTM if kind == "LSTM" else undertow.RNN
-        self.layer = make(ADDING.input_size, HIDDEN_SIZE)
+        self.layer: torch.nn.RNNBase
+        if kind == "LSTM":  # its forget gates start by holding for 1 to ``lag`` steps; the plain RNN has none
+            self.layer = undertow.LSTM(ADDING.input_size, HIDDEN_SIZE, init="chrono", max_lag=lag)
+        else:
+            self.layer = undertow.RNN(ADDING.input_size, HIDDEN_SIZE)
         self.head = torch.nn.Linear(HIDDEN_SIZE, 1)
-        if kind == "LSTM":
-            remember(self.layer, lag)
         self.learning_rate = LEARNING_RATES[kind]
         self.optimiser = torch.optim.Adam(self.parameters(), self.learning_rate)
 
@@ -54,19 +54,6 @@ class Network(torch.nn.Module):
         torch.nn.utils.clip_grad_norm_(self.parameters(), MAX_NORM)
         self.optimiser.param_groups[0]["lr"] = pace * self.learning_rate
         self.optimiser.step()
-
-
-@torch.no_grad()
-def remember(layer: Any, lag: int) -> None:
-    """Start with forget gates that hold for 1 to ``lag`` steps: b_f = log u, b_i = -b_f, u uniform.
-
-    Chrono initialisation (Tallec & Ollivier 2018, arXiv:1804.11188). The plain RNN has no such gate.
-    """
-    layer.bias_ih_l0.zero_()
-    layer.bias_hh_l0.zero_()
-    hold = torch.empty(layer.hidden_size).uniform_(1, max(2, lag - 1)).log()  # [H]
-    equations.gate(layer.bias_hh_l0, "f", layer.hidden_size).copy_(hold)
-    equations.gate(layer.bias_hh_l0, "i", layer.hidden_size).copy_(-hold)
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """The network that every task shares: normalise or embed, LSTM or RNN, one linear head."""
 
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +11,13 @@ from undertow.app.config import ModelConfig
 
 State = tuple[Tensor, ...]  # (h, c) of the LSTM, (h,) of the RNN; each [layers, N, H]
 CELLS = {"lstm": undertow.LSTM, "rnn": undertow.RNN}
+
+
+def start_options(config: ModelConfig) -> dict[str, Any]:
+    """How the layers start, as options of undertow.LSTM and undertow.RNN."""
+    chrono = {"max_lag": config.max_lag} if config.init == "chrono" else {}
+    options = {"init": None if config.init == "torch" else config.init} | chrono
+    return options if config.forget_bias is None else options | {"forget_bias": config.forget_bias}
 
 
 class SequenceModel(nn.Module):
@@ -30,7 +37,9 @@ class SequenceModel(nn.Module):
             self.register_buffer("centre", torch.zeros(width))  # [C]
             self.register_buffer("scale", torch.ones(width))  # [C]
         dropout = config.dropout if config.num_layers > 1 else 0.0
-        self.rnn = CELLS[config.cell](width, config.hidden_size, config.num_layers, dropout=dropout)
+        self.rnn = CELLS[config.cell](
+            width, config.hidden_size, config.num_layers, dropout=dropout, **start_options(config)
+        )
         self.dropout = nn.Dropout(config.dropout)
         self.head = nn.Linear(config.hidden_size, config.outputs)
         if config.residual >= 0:  # the first forecast is then exactly the last value: persistence

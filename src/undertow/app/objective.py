@@ -8,10 +8,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from undertow.problems import UNSCORED
+
 
 @dataclass(frozen=True)
 class Batch:
-    """One batch: x [T, N] or [T, N, C]; y [T, N], [N] or [N, horizon]; lengths [N] where they differ."""
+    """One batch: x [T, N] or [T, N, C]; y [T, N], [N] or [N, horizon]; lengths [N] where they differ.
+
+    Steps at which y is UNSCORED ask for nothing and count for nothing.
+    """
 
     x: Tensor
     y: Tensor
@@ -39,7 +44,7 @@ class Objective:
         """Mean loss, a scalar: nats, or squared error in units of ``scale``."""
         if self.kind == "rmse":
             return functional.mse_loss(output / self.scale, y / self.scale)
-        return functional.cross_entropy(output.flatten(0, -2), y.flatten())
+        return functional.cross_entropy(output.flatten(0, -2), y.flatten(), ignore_index=UNSCORED)
 
     def show(self, value: float) -> str:
         """The value with its unit: ``2.104 bits/char``, ``97.5% right``, ``2.31 RMSE``."""
@@ -63,8 +68,9 @@ class Score:
     hits: int = 0
 
     def add(self, loss: float, output: Tensor, y: Tensor, kind: str) -> None:
-        self.loss_sum += loss * y.numel()
-        self.count += y.numel()
+        scored = int((y != UNSCORED).sum()) if kind == "accuracy" else y.numel()
+        self.loss_sum += loss * scored
+        self.count += scored
         if kind == "accuracy":
             self.hits += int((output.argmax(-1) == y).sum())
 

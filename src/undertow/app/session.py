@@ -29,6 +29,7 @@ TASKS: dict[str, Any] = {
 }
 CELLS = ("lstm", "rnn")
 DEVICES = ("auto", "cpu", "cuda")
+INITS = ("torch", "chrono", "orthogonal")
 PRECISIONS = ("32-true", "64-true", "bf16-mixed", "16-mixed")
 EMBEDDING = 64  # widest embedding of a symbol
 MAY_CHANGE = ("epochs", "minutes", "patience", "device")  # on --resume
@@ -41,7 +42,9 @@ def start(source: str, given: dict[str, Any], folder: Path | None, overwrite: bo
         refuse_existing(folder, overwrite)
     kind, why = guess(source, given)
     options = config.defaults(kind) | given | {"task": kind}
-    for name, allowed in (("cell", CELLS), ("device", DEVICES), ("precision", PRECISIONS)):
+    for name, allowed in (
+        ("cell", CELLS), ("device", DEVICES), ("precision", PRECISIONS), ("init", INITS)
+    ):  # fmt: skip
         if options.get(name, allowed[0]) not in allowed:
             raise UserError(f"--{name} {options[name]}: expected one of {', '.join(allowed)}")
     data = pick(
@@ -123,7 +126,11 @@ def pick(kind: Any, options: dict[str, Any]) -> Any:
 
 
 def model_config(task: Task, options: dict[str, Any]) -> ModelConfig:
-    shape = task.shape
+    shape, max_lag = task.shape, 0
+    if options["init"] == "chrono":
+        max_lag = options["steps"] or shape.longest
+        if max_lag <= 2:
+            raise UserError(f"--init chrono needs sequences of more than 2 steps, got {max_lag}")
     return ModelConfig(
         cell=options["cell"],
         hidden_size=options["hidden_size"],
@@ -136,6 +143,9 @@ def model_config(task: Task, options: dict[str, Any]) -> ModelConfig:
         symbols=shape.symbols,
         width=min(EMBEDDING, shape.symbols),
         residual=shape.residual,
+        init=options["init"],
+        max_lag=max_lag,
+        forget_bias=options["forget_bias"],
     )
 
 

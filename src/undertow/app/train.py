@@ -73,6 +73,17 @@ def train(
             help="On features while training. (default: 0.5 to classify, else 0)", rich_help_panel=MODEL
         ),
     ] = None,
+    init: Annotated[
+        str | None,
+        typer.Option(
+            help="torch, orthogonal, or chrono: forget gates that hold for 1 to --steps steps at the start. "
+            "(default: torch)",
+            rich_help_panel=MODEL,
+        ),
+    ] = None,
+    forget_bias: Annotated[
+        float | None, typer.Option(help="Of the LSTM's forget gates at the start.", rich_help_panel=MODEL)
+    ] = None,
     lr: Annotated[float | None, typer.Option(help="Peak learning rate.", rich_help_panel=TRAINING)] = None,
     batch_size: Annotated[
         int | None, typer.Option(help="Sequences a step, N.", rich_help_panel=TRAINING)

@@ -18,6 +18,7 @@ class Shape:
     inputs: int = 0
     symbols: int = 0
     residual: int = -1
+    longest: int = 0  # steps of the longest sequence, where --steps does not set them
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from undertow.app.config import DataConfig
 from undertow.app.data import Baseline, Facts, Shape
 from undertow.app.errors import UserError
 from undertow.app.objective import Batch, Objective
+from undertow.problems import UNSCORED
 
 BATCHES = 100  # an epoch
 VALIDATION = 1000  # sequences
@@ -29,15 +30,26 @@ class ProblemTask:
         except ValueError as error:
             raise UserError(str(error)) from None
         self.steps, self.batch_size, self.seed = config.steps, batch_size, seed
-        classes = self.problem.task == "classification"
-        size = self.problem.output_size
-        self.shape = Shape(outputs=size, readout="last", inputs=self.problem.input_size)
+        problem = self.problem
+        classes = problem.task == "classification"
+        self.shape = Shape(problem.output_size, problem.readout, inputs=problem.input_size)
         self.objective = Objective("accuracy", "right") if classes else Objective("rmse", "RMSE")
-        guess = 1 / size if classes else float(np.sqrt(self.problem.baseline))
         self.facts = Facts(
-            lines=[f"{config.source}: T={config.steps}, drawn afresh; {VALIDATION} other sequences validate"],
-            baselines=[Baseline("best constant guess", guess)],
+            lines=[
+                f"{config.source}: T={config.steps}, drawn afresh; {VALIDATION} other sequences validate",
+                f"solved, says {problem.source}, by: {problem.criterion.words}",
+            ],
+            baselines=[Baseline("best constant guess", self._guess())],
         )
+
+    def _guess(self) -> float:
+        """The best constant guess: its error, or the share of scored steps that it gets right."""
+        if self.problem.task == "regression":
+            return float(np.sqrt(self.problem.baseline))
+        if self.problem.readout == "last":
+            return 1 / self.problem.output_size
+        y = torch.cat([batch.y[batch.y != UNSCORED] for batch in self.validation_batches()])
+        return float(y.bincount().max() / len(y))
 
     def buffers(self) -> dict[str, Tensor]:
         return {}

@@ -106,9 +106,9 @@ class SequenceTask:
         self.train, self.validation = stratified(self.y, config.validation, seed)
         if not len(self.validation):
             raise UserError(f"{path}: {len(self.x)} sequences leave none to validate; raise --validation")
-        self.shape = Shape(len(classes), readout="last", inputs=columns.width)
-        self.objective = Objective("accuracy", "right")
         shortest, longest = min(data.lengths), max(data.lengths)
+        self.shape = Shape(len(classes), readout="last", inputs=columns.width, longest=longest)
+        self.objective = Objective("accuracy", "right")
         steps = f"{shortest}" if shortest == longest else f"{shortest} to {longest}"
         ordered = f", ordered by {data.time}" if data.time else ", in the file's order"
         commonest = int(self.y[self.train].bincount().argmax())

@@ -1,0 +1,115 @@
+"""What a problem is: how it is drawn, and when the paper that posed it calls it solved."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from math import inf
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+Rng = np.random.Generator
+Array = npt.NDArray[Any]
+Sample = tuple[npt.NDArray[np.float32], Array]
+
+#: In a target [T,N]: nothing is asked at this step. torch's cross-entropy leaves this number out.
+UNSCORED = -100
+
+
+@dataclass(frozen=True)
+class Criterion:
+    """When a paper calls its problem solved, put as a question about fresh sequences.
+
+    A sequence is processed correctly where no output is off by ``tolerance`` or more, at any scored step;
+    the outputs of a classification are probabilities.
+    """
+
+    words: str
+    tolerance: float
+    sequences: int  # how many are asked
+    wrong: int = 0  # how many of them may be processed wrongly
+    mean_error: float = inf  # the mean over sequences of the error must be below this
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A generated problem, with what is needed to train on it and to say when it is solved."""
+
+    name: str
+    task: Literal["regression", "classification"]
+    input_size: int
+    output_size: int  # 1, or the number of classes
+    draw: Callable[[int, int, int, Rng], Sample]  # steps, length, n, rng
+    baseline: float  # error of the best constant guess: mean square, or cross-entropy in nats
+    min_steps: int
+    criterion: Criterion
+    source: str
+    readout: Literal["last", "every"] = "last"  # where answers are asked for: after the last step, or at each
+    steps: int = 100  # the lag of the published experiments
+    #: lag -> training sequences that the paper's LSTM needed
+    published: Mapping[int, int] = field(default_factory=dict)
+    #: the target without noise, from x alone, where targets to train on are noisy
+    truth: Callable[[Array], Array] | None = None
+    #: how far each sequence is off, [N], where that is not a matter of distance
+    judge: Callable[[Array, Array], Array] | None = None
+
+    def sample(self, rng: Rng, n: int, steps: int | None = None, stretch: float = 0.0) -> Sample:
+        """``n`` fresh sequences: x [T,N,input_size] float32, and their target.
+
+        target is float32 [N,1] for a regression and int64 [N] for a classification at the end of the
+        sequence, int64 [T,N] where ``readout`` is ``every``, UNSCORED where nothing is asked. T is ``steps``
+        unless the problem's own docstring says otherwise. With ``stretch`` it is drawn from ``steps`` to
+        (1 + stretch) ``steps``, once for the sample, while positions go by ``steps``: at 0.1 each sequence
+        is as long as Hochreiter & Schmidhuber's.
+        Raises ValueError where ``n``, ``steps`` or ``stretch`` does not fit.
+        """
+        steps = self.steps if steps is None else steps
+        if n < 1:
+            raise ValueError(f"n: expected at least 1 sequence, got {n}")
+        if steps < self.min_steps:
+            raise ValueError(f"steps: {self.name} needs at least {self.min_steps}, got {steps}")
+        if stretch and (stretch < 0 or self.readout == "every"):
+            wanted = "0: the problem sets its own lengths" if self.readout == "every" else "0 or more"
+            raise ValueError(f"stretch: expected {wanted}, got {stretch}")
+        length = int(rng.integers(steps, int(steps * (1 + stretch)), endpoint=True)) if stretch else steps
+        return self.draw(steps, length, n, rng)
+
+    def error(self, output: Array, target: Array) -> npt.NDArray[np.float64]:
+        """How far each sequence's answer is off, [N]: the largest absolute error of any output.
+
+        output [N,output_size], or [T,N,output_size] where ``readout`` is ``every``: the answers of a
+        regression, of a classification the scores before the softmax.
+        """
+        if self.judge is not None:
+            return np.asarray(self.judge(output, target), np.float64)
+        if self.task == "regression":
+            return np.asarray(np.abs(np.float64(output) - target).max(axis=-1))
+        return misplaced(output, target)
+
+    def correct(self, output: Array, target: Array) -> npt.NDArray[np.bool_]:
+        """Which sequences the paper would call processed correctly, [N]; arguments as for ``error``."""
+        return self.error(output, target) < self.criterion.tolerance
+
+    def solved(self, output: Array, target: Array) -> bool:
+        """Whether the paper's criterion holds; give it fresh sequences, ``criterion.sequences`` of them."""
+        return self.met(self.error(output, target))
+
+    def met(self, error: Array) -> bool:
+        """``solved``, from the errors [N] of sequences that were judged in several parts."""
+        wrong = np.count_nonzero(~(error < self.criterion.tolerance))
+        allowed = self.criterion.wrong * len(error) / self.criterion.sequences
+        return bool(wrong <= allowed and error.mean() < self.criterion.mean_error)
+
+
+def probabilities(scores: Array) -> npt.NDArray[np.float64]:
+    """The softmax over the last axis."""
+    exp = np.exp(np.float64(scores) - scores.max(axis=-1, keepdims=True))
+    return np.asarray(exp / exp.sum(axis=-1, keepdims=True))
+
+
+def misplaced(scores: Array, target: Array) -> npt.NDArray[np.float64]:
+    """Largest absolute error of any class's probability at any scored step, [N]; scores [...,N,classes]."""
+    right = np.take_along_axis(probabilities(scores), np.maximum(target, 0)[..., None], axis=-1)[..., 0]
+    # the right class lacks what all the others have too much, so no output is further off than it
+    off = np.where(target == UNSCORED, 0.0, 1 - right)
+    return off if off.ndim == 1 else np.asarray(off.max(axis=0))

@@ -12,7 +12,7 @@ from safetensors import safe_open
 from conftest import CLASSIFY, DATA, FORECAST, TEXT
 from undertow.app import progress, session
 from undertow.app import run as run_folder
-from undertow.app.config import ModelConfig, TrainConfig, defaults, from_dict, to_dict
+from undertow.app.config import ModelConfig, TrainConfig, from_dict, to_dict, with_defaults
 from undertow.app.errors import UserError
 from undertow.app.objective import Objective, Score
 from undertow.app.progress import LiveView, clock, sparkline
@@ -73,7 +73,23 @@ def test_options_survive_the_file_and_wrong_ones_do_not():
 @pytest.mark.parametrize("task", ["text", "forecast", "classify", "problem"])
 def test_every_task_has_every_default(task):
     needed = {"hidden_size", "num_layers", "dropout", "lr", "batch_size", "patience", "clip", "seed", "cell"}
-    assert needed <= set(defaults(task))
+    assert needed <= set(with_defaults(task, {}))
+
+
+@pytest.mark.parametrize(
+    ("given", "init"),
+    [
+        ({}, "chrono"),
+        ({"init": "torch"}, "torch"),
+        ({"cell": "rnn"}, "torch"),
+        ({"forget_bias": 1.0}, "torch"),
+        ({"steps": 2}, "torch"),
+        ({"cell": "rnn", "init": "chrono"}, "chrono"),  # refused later, by its name
+    ],
+)
+def test_a_problems_lstm_starts_with_gates_that_hold(given, init):
+    assert with_defaults("problem", given)["init"] == init
+    assert with_defaults("text", given)["init"] == given.get("init", "torch")
 
 
 def test_scores_are_means_over_predictions():

@@ -10,6 +10,7 @@ from conftest import CLASSIFY, FORECAST, TEXT
 from undertow.app.errors import UserError
 from undertow.app.run import open_run
 from undertow.app.watch import observe, read, watch
+from undertow.problems import UNSCORED
 
 SHORT = ("--epochs", 1, "-q", "--run", "run")
 
@@ -98,6 +99,22 @@ def test_a_problem_shows_its_own_validation_sequences(trained):
     assert reading.batch.x.shape == (30, 2, 2)
     assert reading.inputs == ["value", "marker"]
     assert torch.equal(reading.batch.x, read(run, sequences=2, steps=30).batch.x)
+
+
+@pytest.mark.parametrize("problem", [("copy-memory", "--steps", 5), ("reber", "--steps", 30)])
+def test_a_problem_with_a_target_at_every_step(undertow, problem):
+    """Its sequences may be longer or shorter than ``steps``, and not every step is asked for something."""
+    assert undertow("train", *problem, "--hidden-size", 8, *SHORT).code == 0
+    seen = watch(open_run(Path("run")), sequences=3)
+    T, N, _ = seen.reading.batch.x.shape
+    assert N == 3
+    assert seen.reading.batch.y.shape == seen.loss_per_step.shape == (T, N)
+    assert [len(names) for names in seen.reading.steps] == [T] * N
+    asked = (seen.reading.batch.y != UNSCORED).numpy()
+    assert asked.any() and asked.all() == (problem[0] == "copy-memory")
+    assert np.array_equal(np.isfinite(seen.loss_per_step), asked)
+    assert np.nanmean(seen.loss_per_step) == pytest.approx(seen.loss, rel=1e-5)
+    assert undertow("inspect", "run").code == undertow("doctor", "run").code == 0
 
 
 def test_two_networks_can_read_the_same(trained):

@@ -105,6 +105,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "lr": 5e-3,
         "batch_size": 64,
         "dropout": 0.0,
+        "init": "chrono",  # at T=100 two-sequence and temporal-order learn nothing from torch's start
         "epochs": 50,  # of 100 batches
         "patience": 50,
     },
@@ -117,9 +118,13 @@ TEXT_BUDGET = 5_000_000  # symbols: a text gets enough epochs to see about this 
 TEXT_EPOCHS = (1, 50)  # ... but never fewer or more passes than this
 
 
-def defaults(task: str) -> dict[str, Any]:
-    """Every option that ``task`` needs, with the value it has unless the user says otherwise."""
-    return COMMON | DEFAULTS[task]
+def with_defaults(task: str, given: dict[str, Any]) -> dict[str, Any]:
+    """Every option that ``task`` needs, with the value it has unless ``given`` says otherwise."""
+    options = COMMON | DEFAULTS[task] | given
+    sets_no_gates = options["cell"] == "rnn" or options["forget_bias"] is not None or options["steps"] <= 2
+    if options["init"] == "chrono" and "init" not in given and sets_no_gates:
+        options["init"] = "torch"
+    return options
 
 
 def text_epochs(symbols: int) -> int:

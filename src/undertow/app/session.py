@@ -41,7 +41,7 @@ def start(source: str, given: dict[str, Any], folder: Path | None, overwrite: bo
     if folder is not None:
         refuse_existing(folder, overwrite)
     kind, why = guess(source, given)
-    options = config.defaults(kind) | given | {"task": kind}
+    options = config.with_defaults(kind, given) | {"task": kind}
     for name, allowed in (
         ("cell", CELLS), ("device", DEVICES), ("precision", PRECISIONS), ("init", INITS)
     ):  # fmt: skip

@@ -77,7 +77,7 @@ def train(
         str | None,
         typer.Option(
             help="torch, orthogonal, or chrono: forget gates that hold for 1 to --steps steps at the start. "
-            "(default: torch)",
+            "(default: chrono for a problem's LSTM, else torch)",
             rich_help_panel=MODEL,
         ),
     ] = None,

@@ -26,6 +26,7 @@ from undertow.app.info import objective_of
 from undertow.app.model import SequenceModel
 from undertow.app.objective import Batch, Objective
 from undertow.app.run import Run
+from undertow.problems import UNSCORED
 
 Names = list[str]
 SIGNALS = {  # of the built-in problems, where an input has a name
@@ -58,7 +59,8 @@ class Watched:
     objective: Objective
     output: NDArray[np.float32]  # [T,N,outputs] where every step is read out, else [N,outputs]
     loss: float  # the run's loss, a mean over predictions: nats, or squared error in units of its scale
-    loss_per_step: NDArray[np.float32] | None  # [T,N], nats, whose mean is ``loss``; None: only at the end
+    # [T,N] nats, whose mean is ``loss``, NaN where nothing is asked; None: an error only at the end
+    loss_per_step: NDArray[np.float32] | None
 
 
 def watch(run: Run, given: str | None = None, *, sequences: int = 1, steps: int | None = None) -> Watched:
@@ -100,7 +102,9 @@ def observe(run: Run, reading: Reading) -> Watched:
         torch.autograd.backward(loss)
     per_step = None
     if run.model.readout == "every":
-        per_step = functional.cross_entropy(output.detach().movedim(-1, 1), batch.y, reduction="none")
+        logits = output.detach().movedim(-1, 1)
+        per_step = functional.cross_entropy(logits, batch.y, reduction="none", ignore_index=UNSCORED)
+        per_step[batch.y == UNSCORED] = torch.nan  # no error where nothing is asked
         trace.loss_per_step = per_step  # [T, N]
     return Watched(
         run, reading, model, trace, objective, output.detach().numpy(), loss.item(),
@@ -212,11 +216,13 @@ def read_problem(run: Run, sequences: int) -> Reading:
     """Sequences of the validation stream, which training never saw."""
     task = ProblemTask(run.data, sequences, run.training.seed)
     first = next(task.validation_batches())
-    batch = Batch(first.x[:, :sequences], first.y[:sequences])
+    y = first.y[:, :sequences] if run.model.readout == "every" else first.y[:sequences]
+    batch = Batch(first.x[:, :sequences], y)
     inputs = SIGNALS.get(run.data.source, [f"x{k}" for k in range(batch.x.shape[-1])])
     about = f"{run.data.source}, T = {run.data.steps}, drawn afresh"
     classes = numbered(run.model.outputs) if task.problem.task == "classification" else []
-    return Reading(batch, [numbered(run.data.steps)] * batch.x.shape[1], inputs, about, classes)
+    T, N = batch.x.shape[:2]
+    return Reading(batch, [numbered(T)] * N, inputs, about, classes)
 
 
 def numbered(n: int) -> Names:

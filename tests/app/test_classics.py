@@ -199,6 +199,27 @@ def test_ctrl_c_keeps_what_is_done_and_the_same_command_goes_on(undertow, small,
     assert again.code == 0 and len(lines()) == 10  # nothing left to do: the table once more
 
 
+def test_ctrl_c_before_anything_is_done_leaves_the_folder_usable(undertow, small, monkeypatch):
+    def interrupted(self):
+        os.kill(os.getpid(), signal.SIGINT)
+        yield
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trial, "run", interrupted)
+        assert undertow("classics", "two-sequence", "--seeds", 1).code == 130
+    assert undertow("classics", "two-sequence", "--seeds", 1).code == 0
+    assert len(lines()) == 2
+
+
+def test_results_of_another_version_are_refused(undertow, small):
+    assert undertow("classics", "two-sequence", "--seeds", 1).code == 0
+    path = Path("classics/results.jsonl")
+    path.write_text(path.read_text().replace('"hidden_size"', '"hidden"'))
+    again = undertow("classics", "two-sequence", "--seeds", 1)
+    assert again.code == 2
+    assert "line 1 is damaged or of another version" in again.err
+
+
 def test_more_seeds_go_on_from_fewer(undertow, small):
     undertow("classics", "two-sequence", "--seeds", 1)
     assert len(lines()) == 2

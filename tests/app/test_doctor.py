@@ -46,6 +46,7 @@ def healthy(undertow, text, waves, walks):
 def fresh(undertow):
     """A run on adding, hardly begun; its weights are what a test makes of them."""
     options = ("--steps", LAG, "--hidden-size", H, "--epochs", 1, "--lr", 1e-3, "--batch-size", 4, "-q")
+    options += ("--init", "torch")
     result = undertow("train", "adding", *options, "--run", "run")
     assert result.code == 0, result.err
     return Path("run")
@@ -181,9 +182,14 @@ def test_the_lag_and_the_guess_are_those_of_the_task(undertow, healthy, fresh):
     row = run.read_metrics()[-1]
     unit = row["validation"] ** 2 / row["validation_loss"]  # of the squared error, of the loss's
     assert best.baseline == pytest.approx(run.baselines[name] ** 2 / unit, rel=1e-6)
-    classes = training_of(watch(open_run(healthy("classify"))))
-    assert classes.baseline == pytest.approx(math.log(2))
-    assert classes.baseline_name == "giving all 2 classes equal odds"
+    classes = watch(open_run(healthy("classify")))
+    assert training_of(classes).baseline == pytest.approx(math.log(2))
+    assert training_of(classes).baseline_name == "knowing how frequent each class is"
+    classes.run.baselines["commonest class"] = 0.95  # to say so always is no skill
+    assert training_of(classes).baseline == pytest.approx(-0.95 * math.log(0.95) - 0.05 * math.log(0.05))
+    text = watch(open_run(healthy("text")), sequences=16)
+    share = np.unique(text.reading.batch.y, return_counts=True)[1] / text.reading.batch.y.numel()
+    assert training_of(text).baseline == pytest.approx(-(share * np.log(share)).sum())
 
 
 def test_a_lag_of_one_s_own(undertow, fresh):

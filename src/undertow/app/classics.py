@@ -50,6 +50,7 @@ def classics(
     torch.set_num_threads(1)
     console = Console()
     done = train(results, console)
-    write(results, quick, console)
+    if results.outcomes:  # none where Ctrl-C came during the first
+        write(results, quick, console)
     if not done:
         raise typer.Exit(130)

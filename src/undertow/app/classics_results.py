@@ -77,11 +77,14 @@ class Results:
         for number, line in enumerate(self.path.read_text(encoding="utf-8").splitlines(), 1):
             try:
                 outcome = Outcome(**json.loads(line))
+                trained_with = Setting(**outcome.setting).fixed()
             except (ValueError, TypeError):
                 where = f"{self.path}: line {number}"
-                raise UserError(f"{where} is damaged; delete it to train that network again") from None
+                raise UserError(
+                    f"{where} is damaged or of another version; delete it to train that network again"
+                ) from None
             setting = rows.get(outcome.row)
-            if setting is not None and setting.fixed() != Setting(**outcome.setting).fixed():
+            if setting is not None and setting.fixed() != trained_with:
                 raise UserError(
                     f"{self.path}: {outcome.row} was trained with other settings; --overwrite starts anew, "
                     "--output takes another folder"

@@ -1,5 +1,6 @@
 """``undertow doctor``: what is wrong with a trained network, with the evidence and what to try."""
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -84,16 +85,28 @@ def training_of(watched: "Watched") -> "Training":
 
 
 def guess(watched: "Watched") -> tuple[float | None, str]:
-    """The loss, in the unit of the run's losses, of the best baseline; of classes that of equal odds."""
-    import math
+    """The loss, in the unit of the run's losses, of the best baseline that needs no learning, and its name.
+
+    Of symbols their frequencies in what was read; of classes the share of the commonest, where the others are
+    taken to be alike, which is what the run knows of them. None where nothing is known.
+    """
+    import numpy as np
 
     run, kind = watched.run, watched.objective.kind
-    if kind != "rmse":
-        things = "characters" if run.data.task == "text" else "classes"
-        return math.log(run.model.outputs), f"giving all {run.model.outputs} {things} equal odds"
     known = {name: value for name, value in run.baselines.items() if math.isfinite(value)}
+    if run.data.task == "text":
+        share = (
+            np.unique(watched.reading.batch.y.numpy(), return_counts=True)[1]
+            / watched.reading.batch.y.numel()
+        )
+        return float(-(share * np.log(share)).sum()), "knowing how frequent each character is"
     if not known:
         return None, ""
+    if kind == "accuracy":
+        p, others = max(known.values()), run.model.outputs - 1
+        if not 0 < p < 1:
+            return None, ""
+        return -p * math.log(p) - (1 - p) * math.log((1 - p) / others), "knowing how frequent each class is"
     name = min(known, key=lambda name: known[name])
     called = name if name == "persistence" else f"the {name}"
     return (known[name] / watched.objective.scale) ** 2, called

@@ -14,6 +14,7 @@ from undertow.layer import Mask
 LOW, HIGH = 0.01, 0.99  # σ' is below 4 % of its largest value outside of these
 BAND = 1e-3  # h that stays within it says the same whatever the input
 FEW = 0.1  # dead units that a healthy layer may have
+STEPS = 20  # that a unit must have had to move in
 
 
 def saturated_gates(case: Case) -> Outcome:
@@ -112,9 +113,11 @@ def dead_units(case: Case) -> Outcome:
     ``flow.unit_health`` with ``band`` = 0.001, and as the reason its closed input or output gates. An input
     gate that stays below 0.01 alone is no illness: a unit that is to hold for hundreds of steps starts
     there, and adds up what little it lets in. More than 10 % of a layer are a warning, more than half a
-    problem. Our thresholds.
+    problem. Our thresholds. Not judged by fewer than 20 steps.
     """
     name = "dead-units"
+    if min(int(patient.layer.mask.sum()) for patient in case.patients) < STEPS:
+        return NotJudged(name, f"it takes {STEPS} steps to say that a unit never moves")
     judged = [(p, Dead.of(p)) for p in case.patients]
     evidence = tuple(line for patient, dead in judged for line in about_units(patient, dead))
     worst, dead = max(judged, key=lambda pair: float(pair[1].constant.mean()))

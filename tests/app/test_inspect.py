@@ -201,7 +201,7 @@ def test_a_problem_with_a_target_at_every_step(undertow, problem):
     assert E.mean() == pytest.approx(seen.loss / np.log(2), rel=1e-5)
     assert network["weight"] * E.sum() == pytest.approx(seen.loss, rel=1e-5)
     page = Path("run/report.html").read_text(encoding="utf-8")
-    assert "the class named at each step" in page
+    assert "the mean of the errors at each step" in page
     assert "after the last step" not in page and "; it was" not in page and "rightly" not in page
 
 

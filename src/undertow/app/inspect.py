@@ -175,7 +175,7 @@ def subject(run: "Run") -> str:
     if run.data.task == "text":
         return "The loss is the mean error of foretelling the next symbol."
     if run.model.readout == "every":
-        return "The loss is the mean error of the class named at each step, −log₂ of its probability."
+        return "The loss is the mean of the errors at each step, −log₂ of the right class's probability."
     if run.unit == "right":
         return "The loss is the error of the class named after the last step, −log of its probability."
     return "The loss is the squared error of what is said after the last step."

@@ -34,6 +34,8 @@ SIGNALS = {  # of the built-in problems, where an input has a name
     "multiplication": ["value", "marker"],
     "temporal-order": [*"EBabcdXY"],
     "temporal-order-3": [*"EBabcdXY"],
+    "reber": [*"BTPSXVE"],
+    "continual-reber": [*"BTPSXVE"],
 }
 
 
@@ -225,9 +227,10 @@ def read_problem(run: Run, sequences: int) -> Reading:
     if run.model.readout == "every":
         batch = up_to_the_end(batch.x, first.y[:, :sequences])
     inputs = SIGNALS.get(run.data.source, [f"x{k}" for k in range(batch.x.shape[-1])])
-    about = f"{run.data.source}, T = {run.data.steps}, drawn afresh"
     classes = numbered(run.model.outputs) if task.problem.task == "classification" else []
     T, N = batch.x.shape[:2]
+    given = "T =" if run.data.steps == T else "--steps"  # some problems set lengths of their own
+    about = f"{run.data.source}, {given} {run.data.steps}, drawn afresh"
     lengths = [T] * N if batch.lengths is None else batch.lengths.tolist()
     return Reading(batch, [numbered(length) for length in lengths], inputs, about, classes)
 

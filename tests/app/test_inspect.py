@@ -1,6 +1,8 @@
 """``undertow inspect``: a page for every task and cell, of the right input; errors that say what to do."""
 
+import base64
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -8,6 +10,8 @@ import numpy as np
 import pytest
 
 from conftest import CLASSIFY, FORECAST, TEXT
+from undertow.app.run import open_run
+from undertow.app.watch import watch
 
 SHORT = ("--epochs", 1, "-q")
 WAYS = {
@@ -76,8 +80,10 @@ def test_the_report_is_written_anew_and_another_file_only_when_told(undertow, tr
 def test_a_new_training_takes_the_old_report_away(undertow, train):
     run = train("problem")
     assert undertow("inspect", run).code == 0
+    (run / "doctor.html").write_text("of the model before")
     train("problem", "lstm", "--overwrite")
     assert not (run / "report.html").exists()
+    assert not (run / "doctor.html").exists()
 
 
 def test_a_text_of_one_s_own(undertow, train):
@@ -107,6 +113,10 @@ def test_two_runs_of_one_cell_are_told_apart_by_name(undertow, train):
         (("nowhere",), "nowhere: no such run folder"),
         (("problem-lstm", "--output", "page.txt"), "--output page.txt: expected a name that ends in .html"),
         (("problem-lstm", "--output", "no/page.html"), "--output no/page.html: there is no folder no"),
+        (
+            ("problem-lstm", "--output", "folder.html", "--overwrite"),
+            "--output folder.html: is a folder; a file is needed",
+        ),
         (("problem-lstm", "--input", "x"), "--input x: adding draws its own sequences"),
         (("problem-lstm", "--compare", "nowhere"), "nowhere: no such run folder"),
         (
@@ -120,11 +130,79 @@ def test_what_does_not_fit_is_one_line_and_exit_code_2(undertow, train, argument
     train("problem")
     if "text-lstm" in arguments:
         train("text")
+    Path("folder.html").mkdir()
     result = undertow("inspect", *arguments)
     assert result.code == 2
     assert message in result.err
     assert result.err.count("\n") == 1
     assert not list(Path().glob("*/report.html"))
+
+
+def test_a_folder_that_cannot_be_written_to_is_refused_before_any_work(undertow, train, monkeypatch):
+    run = train("problem")
+    monkeypatch.setattr("os.access", lambda path, mode: mode != os.W_OK or Path(path) != run)
+    refused = undertow("inspect", run)
+    assert refused.code == 2
+    message = f"--output {run}/report.html: the folder {run} cannot be written to"
+    assert refused.err == f"undertow: {message}\n"
+    assert not list(run.glob("*report.html*"))
+    assert undertow("inspect", run, "--output", "elsewhere.html").code == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "source", "options", "message"),
+    [
+        ("adding", "multiplication", ("--steps", 20), "other problem: multiplication, and not adding"),
+        ("level", "waves", (*FORECAST, "--target", "depth"), "other target: depth, and not level"),
+        ("way", "walks", (*CLASSIFY, "--label", "path"), "other label: path, and not way"),
+    ],
+)
+def test_only_runs_that_answer_the_same_question_are_compared(
+    undertow, waves, walks, name, source, options, message
+):
+    """Columns, classes and sizes are alike; what is asked for is not."""
+    for table, old, new in ((waves, "level", "depth"), (walks, "way", "path")):
+        table.write_text(twice(table.read_text().splitlines(), old, new))
+    files = {"waves": waves, "walks": walks, "adding": "adding"}
+    first = {"waves": FORECAST, "walks": CLASSIFY}.get(source, options)
+    sources = {"first": files.get(source, name), "second": files.get(source, source)}
+    for folder, given in (("first", first), ("second", options)):
+        result = undertow("train", sources[folder], *given, "--run", folder, *SHORT)
+        assert result.code == 0, result.err
+    refused = undertow("inspect", "first", "--compare", "second")
+    assert (refused.code, refused.err) == (
+        2,
+        f"undertow: --compare second: cannot read what first reads: {message}\n",
+    )
+
+
+def twice(lines, column, name):
+    """A table with a copy of ``column`` under another name."""
+    at = lines[0].split(",").index(column)
+    copies = [name, *(line.split(",")[at] for line in lines[1:])]
+    return "".join(f"{line},{copy}\n" for line, copy in zip(lines, copies, strict=True))
+
+
+@pytest.mark.parametrize(
+    "problem", [("reber", 30), ("continual-reber", 20), ("copy-memory", 3), ("lag-noise-free", 6)]
+)
+def test_a_problem_with_a_target_at_every_step(undertow, problem):
+    """E_t in bits, its mean the loss; nothing is said of the end alone; no step that is padding."""
+    name, steps = problem
+    options = ("--steps", steps, "--hidden-size", 8, "--run", "run", *SHORT)
+    assert undertow("train", name, *options).code == 0
+    assert undertow("inspect", "run").code == 0
+    data = data_of(Path("run/report.html"))
+    (network,) = data["networks"]
+    E = np.frombuffer(base64.b64decode(network["error"]["bytes"]), "<f4")
+    seen = watch(open_run(Path("run")))
+    assert np.isfinite(E).all() and len(E) == data["T"]
+    assert data["errorUnit"] == "bits"
+    assert E.mean() == pytest.approx(seen.loss / np.log(2), rel=1e-5)
+    assert network["weight"] * E.sum() == pytest.approx(seen.loss, rel=1e-5)
+    page = Path("run/report.html").read_text(encoding="utf-8")
+    assert "the mean of the errors at each step" in page
+    assert "after the last step" not in page and "; it was" not in page and "rightly" not in page
 
 
 def test_classification_says_what_was_said_and_what_was_right(undertow, train):
@@ -138,8 +216,6 @@ def test_classification_says_what_was_said_and_what_was_right(undertow, train):
 
 def test_the_error_is_the_one_that_training_reports(undertow, train):
     """Mean of E_t over the page's steps, in bits: the cross-entropy of the model on that text."""
-    import base64
-
     run = train("text")
     assert undertow("inspect", run).code == 0
     data = data_of(run / "report.html")

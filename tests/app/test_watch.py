@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from conftest import CLASSIFY, FORECAST, TEXT
+from undertow.app.data.problem import ProblemTask
 from undertow.app.errors import UserError
 from undertow.app.run import open_run
 from undertow.app.watch import observe, read, watch
@@ -105,16 +106,28 @@ def test_a_problem_shows_its_own_validation_sequences(trained):
 def test_a_problem_with_a_target_at_every_step(undertow, problem):
     """Its sequences may be longer or shorter than ``steps``, and not every step is asked for something."""
     assert undertow("train", *problem, "--hidden-size", 8, *SHORT).code == 0
-    seen = watch(open_run(Path("run")), sequences=3)
+    run = open_run(Path("run"))
+    seen = watch(run, sequences=3)
     T, N, _ = seen.reading.batch.x.shape
     assert N == 3
-    assert seen.reading.batch.y.shape == seen.loss_per_step.shape == (T, N)
-    assert [len(names) for names in seen.reading.steps] == [T] * N
+    assert seen.reading.batch.y.shape == seen.loss_per_step.shape == seen.output.shape[:2] == (T, N)
     asked = (seen.reading.batch.y != UNSCORED).numpy()
+    assert asked.any(axis=1).all()  # no step that is padding for all
+    ends = seen.trace["rnn"].layers[0].lengths.tolist()
+    assert ends == [len(names) for names in seen.reading.steps] == asked.sum(axis=0).tolist()
     assert asked.any() and asked.all() == (problem[0] == "copy-memory")
     assert np.array_equal(np.isfinite(seen.loss_per_step), asked)
     assert np.nanmean(seen.loss_per_step) == pytest.approx(seen.loss, rel=1e-5)
     assert undertow("inspect", "run").code == undertow("doctor", "run").code == 0
+
+    # padding changes neither the loss nor its gradient
+    drawn = next(ProblemTask(run.data, 3, run.training.seed).validation_batches())
+    model = run.load_model()
+    loss = seen.objective.loss(model(drawn.x[:, :3])[0], drawn.y[:, :3])
+    loss.backward()
+    assert seen.loss == pytest.approx(loss.item(), rel=1e-6)
+    mine = seen.trace["rnn"].layers[0].gradients.dweight_hh
+    assert mine == pytest.approx(model.rnn.weight_hh_l0.grad.numpy(), abs=1e-7)
 
 
 def test_two_networks_can_read_the_same(trained):
@@ -135,6 +148,17 @@ def test_two_networks_can_read_the_same(trained):
 def test_input_that_does_not_fit_is_refused(trained, task, given, message):
     with pytest.raises(UserError, match=message):
         read(trained(task), given)
+
+
+@pytest.mark.parametrize("task", ["text", "forecast", "classify"])
+def test_data_that_have_changed_have_no_part_held_back(trained, task):
+    run = trained(task)
+    source = Path(run.data.source)
+    lines = source.read_text().splitlines(keepends=True)
+    source.write_text("".join(lines[:-1]))
+    with pytest.raises(UserError, match=r"has changed since run was trained.*; --input .* reads all of it"):
+        read(run)
+    assert "held back" not in read(run, str(source)).about
 
 
 def test_data_that_are_gone_are_said_to_be(trained, waves):

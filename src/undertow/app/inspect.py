@@ -1,5 +1,6 @@
 """``undertow inspect``: a page on what a trained network did at every step, and where the error went."""
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -69,8 +70,12 @@ def check_output(page: Path, may_replace: bool) -> None:
 
     if page.suffix.lower() not in (".html", ".htm"):
         raise UserError(f"--output {page}: expected a name that ends in .html")
+    if page.is_dir():
+        raise UserError(f"--output {page}: is a folder; a file is needed")
     if not page.parent.is_dir():
         raise UserError(f"--output {page}: there is no folder {page.parent}")
+    if not os.access(page.parent, os.W_OK):
+        raise UserError(f"--output {page}: the folder {page.parent} cannot be written to")
     if page.exists() and not may_replace:
         raise UserError(f"--output {page}: exists already; --overwrite replaces it")
 
@@ -81,6 +86,9 @@ def check_alike(run: "Run", other: "Run") -> None:
 
     for what, mine, theirs in (
         ("task", run.data.task, other.data.task),
+        ("problem", problem_of(run), problem_of(other)),
+        ("target", run.data.target, other.data.target),
+        ("label", run.data.label, other.data.label),
         ("inputs", run.model.inputs, other.model.inputs),
         ("outputs", run.model.outputs, other.model.outputs),
         ("characters", run.facts.get("characters"), other.facts.get("characters")),
@@ -94,12 +102,17 @@ def check_alike(run: "Run", other: "Run") -> None:
             )
 
 
+def problem_of(run: "Run") -> str | None:
+    return run.data.source if run.data.task == "problem" else None
+
+
 def write(page: Path, seen: "list[Watched]") -> None:
     """The page on the first sequence; the first network leads."""
     from undertow.app.run import atomically
+    from undertow.problems import UNSCORED
 
     first = seen[0]
-    reading, run = first.reading, first.run
+    reading, run, every = first.reading, first.run, first.run.model.readout == "every"
     names = names_of(seen)
     T = len(reading.steps[0])
     x = reading.batch.x[:T, 0]
@@ -117,8 +130,8 @@ def write(page: Path, seen: "list[Watched]") -> None:
             inputs=None if text else x.numpy(),
             input_names=None if text else reading.inputs,
             steps=None if text else reading.steps[0],
-            loss_weight=LN2 / reading.batch.y.numel() if text else None,
-            loss_unit="bits" if text else "",
+            loss_weight=LN2 / int((reading.batch.y != UNSCORED).sum()) if every else None,
+            loss_unit="bits" if every else "",
             title=title(seen, names),
             about=f"{reading.about}: {T:,} steps. {subject(run)}",
             name=lead[0],
@@ -161,15 +174,17 @@ def subject(run: "Run") -> str:
     """What the loss is, in words."""
     if run.data.task == "text":
         return "The loss is the mean error of foretelling the next symbol."
+    if run.model.readout == "every":
+        return "The loss is the mean of the errors at each step, −log₂ of the right class's probability."
     if run.unit == "right":
         return "The loss is the error of the class named after the last step, −log of its probability."
     return "The loss is the squared error of what is said after the last step."
 
 
 def answer(seen: "Watched") -> str:
-    """What the network said at the end, and the truth."""
+    """What the network said at the end, and the truth; nothing where it says something at every step."""
     batch, classes = seen.reading.batch, seen.reading.classes
-    if seen.run.data.task == "text":
+    if seen.run.model.readout == "every":
         return ""
     if classes:
         said, truth = classes[int(seen.output[0].argmax())], classes[int(batch.y[0])]

@@ -4,7 +4,7 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pack_padded_sequence
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 import undertow
 from undertow.app.config import ModelConfig
@@ -24,8 +24,9 @@ class SequenceModel(nn.Module):
     """Sequences in, predictions out, both in the data's own units.
 
     x is [T, N] symbols (int64) or [T, N, C] features; the output is [T, N, outputs] where the head
-    reads every step, else [N, outputs]. The normaliser's centre and scale are buffers, so that a
-    saved model needs no other file to be used on raw values.
+    reads every step, else [N, outputs]; with ``lengths`` [N] its T is that of the longest. The
+    normaliser's centre and scale are buffers, so that a saved model needs no other file to be used on
+    raw values.
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -55,7 +56,10 @@ class SequenceModel(nn.Module):
             inputs = pack_padded_sequence(inputs, lengths, enforce_sorted=False)
         hidden, last = self.rnn(inputs, self._to_rnn(state))  # [T, N, H], (h_n, c_n) or h_n
         last = last if isinstance(last, tuple) else (last,)
-        output = self.head(self.dropout(hidden if self.config.readout == "every" else last[0][-1]))
+        every = self.config.readout == "every"
+        if every and lengths is not None:
+            hidden, _ = pad_packed_sequence(hidden)
+        output = self.head(self.dropout(hidden if every else last[0][-1]))
         return self._from_last_value(output, x), cast(State, last)
 
     def _normalise(self, x: Tensor) -> Tensor:

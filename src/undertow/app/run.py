@@ -31,7 +31,7 @@ from undertow.app.model import SequenceModel
 
 FORMAT = 1  # of the run folder; a newer one is refused
 FILES = ("config.json", "model.safetensors", "last.safetensors", "metrics.jsonl", "curve.png")
-REPORT = "report.html"  # written by inspect, of the model that was there then
+REPORT, DOCTOR = "report.html", "doctor.html"  # by inspect and doctor, of the model that was there then
 
 
 @dataclass
@@ -209,7 +209,7 @@ def prepare_folder(folder: Path, overwrite: bool) -> None:
     """Make the folder, or empty it of an earlier run's files where ``overwrite`` says so."""
     refuse_existing(folder, overwrite)
     folder.mkdir(parents=True, exist_ok=True)
-    for name in (*FILES, REPORT):
+    for name in (*FILES, REPORT, DOCTOR):
         (folder / name).unlink(missing_ok=True)
 
 

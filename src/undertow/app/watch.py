@@ -25,7 +25,7 @@ from undertow.app.errors import UserError, one_of
 from undertow.app.info import objective_of
 from undertow.app.model import SequenceModel
 from undertow.app.objective import Batch, Objective
-from undertow.app.run import Run
+from undertow.app.run import Run, fingerprint
 from undertow.problems import UNSCORED
 
 Names = list[str]
@@ -34,6 +34,8 @@ SIGNALS = {  # of the built-in problems, where an input has a name
     "multiplication": ["value", "marker"],
     "temporal-order": [*"EBabcdXY"],
     "temporal-order-3": [*"EBabcdXY"],
+    "reber": [*"BTPSXVE"],
+    "continual-reber": [*"BTPSXVE"],
 }
 
 
@@ -113,11 +115,16 @@ def observe(run: Run, reading: Reading) -> Watched:
 
 
 def source(run: Run, given: str | None) -> Path:
-    """The file to read; UserError where there is none."""
+    """The file to read; UserError where there is none, or no longer the one that the run was trained on."""
     path = Path(run.data.source if given is None else given)
     if not path.is_file():
         hint = "the data of this run are gone; --input gives others" if given is None else "no such file"
         raise UserError(f"{path}: {hint}")
+    if given is None and fingerprint(path)["sha256"] != run.source.get("sha256"):
+        raise UserError(
+            f"{path}: has changed since {run.folder} was trained, and with it the part held back; "
+            f"--input {path} reads all of it all the same"
+        )
     return path
 
 
@@ -213,16 +220,26 @@ def in_turn(labels: list[int]) -> list[int]:
 
 
 def read_problem(run: Run, sequences: int) -> Reading:
-    """Sequences of the validation stream, which training never saw."""
+    """Sequences of the validation stream, which training never saw, each up to its last scored step."""
     task = ProblemTask(run.data, sequences, run.training.seed)
     first = next(task.validation_batches())
-    y = first.y[:, :sequences] if run.model.readout == "every" else first.y[:sequences]
-    batch = Batch(first.x[:, :sequences], y)
+    batch = Batch(first.x[:, :sequences], first.y[:sequences])
+    if run.model.readout == "every":
+        batch = up_to_the_end(batch.x, first.y[:, :sequences])
     inputs = SIGNALS.get(run.data.source, [f"x{k}" for k in range(batch.x.shape[-1])])
-    about = f"{run.data.source}, T = {run.data.steps}, drawn afresh"
     classes = numbered(run.model.outputs) if task.problem.task == "classification" else []
     T, N = batch.x.shape[:2]
-    return Reading(batch, [numbered(T)] * N, inputs, about, classes)
+    given = "T =" if run.data.steps == T else "--steps"  # some problems set lengths of their own
+    about = f"{run.data.source}, {given} {run.data.steps}, drawn afresh"
+    lengths = [T] * N if batch.lengths is None else batch.lengths.tolist()
+    return Reading(batch, [numbered(length) for length in lengths], inputs, about, classes)
+
+
+def up_to_the_end(x: torch.Tensor, y: torch.Tensor) -> Batch:
+    """x [T,N,C] and y [T,N] without the steps after each sequence's last scored one: they are padding."""
+    ends = ((y != UNSCORED) * torch.arange(1, len(y) + 1)[:, None]).amax(dim=0)  # [N]
+    T = int(ends.max())
+    return Batch(x[:T], y[:T], None if bool((ends == T).all()) else ends)
 
 
 def numbered(n: int) -> Names:

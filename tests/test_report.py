@@ -220,6 +220,56 @@ def test_a_loss_at_the_end_flows_from_there_wherever_one_clicks(browser, series_
         assert numbers(p, "step-card")["value"] == pytest.approx(answer_at_the_end()[1][20, 0], rel=1e-5)
 
 
+def test_the_whole_loss_is_shown_where_the_end_alone_cannot_be_followed(browser, tmp_path):
+    """Of a bidirectional classifier, and of one that reads every layer's h_n: both read h_n alone."""
+    for options in ({"bidirectional": True}, {"num_layers": 2}):
+        model = undertow.LSTM(2, H, **options)
+        with undertow.trace(model) as trace:
+            model(torch.rand(T, 1, 2))[1][0].sum().backward()
+        trace.loss_per_step = np.arange(1.0, T + 1)
+        trace.report(tmp_path / "h_n.html", loss_weight=1.0)
+        layers = [way for layer in trace.layers for way in layer.directions]
+        with opened(browser, tmp_path / "h_n.html") as p:
+            for k, layer in enumerate(layers):
+                p.locator("#layer").select_option(str(k))
+                p.locator("#from-loss").click()
+                assert "how the whole loss depends" in p.locator("#flow-caption").inner_text()
+                assert np.array_equal(flowing(p), layer.dc[1:, 0])
+            p.mouse.click(*point_at(p, "norm", 20))
+            followed = "num_layers" in options
+            assert ("Not for the LSTM" in p.locator("#flow-caption").inner_text()) is not followed
+            if followed:  # from the end, wherever one clicks
+                assert f"t = {T - 1}" in p.locator("#flow-caption").inner_text()
+                assert flowing(p) == pytest.approx(layers[-1].dc[1:, 0], rel=1e-3, abs=1e-6)
+            p.reload()
+            p.wait_for_selector("html[data-ready]", state="attached")
+            assert p.evaluate("undertow.at.from.kind") == ("error" if followed else "loss")
+
+
+@pytest.mark.parametrize(
+    ("E", "begins"),
+    [
+        (np.where(np.arange(T) % 2, np.arange(T) % 48, np.nan), 47),
+        (np.where(np.arange(T) < 20, np.arange(T), np.nan), 19),  # padding
+        (np.zeros(T), 36),
+        (np.full(T, np.nan), T - 1),
+    ],
+    ids=["between", "padding", "zero", "none"],
+)
+def test_steps_without_an_error_are_uncoloured_and_nothing_begins_there(browser, tmp_path, E, begins):
+    trace, _ = read(undertow.LSTM)
+    trace.loss_per_step = E
+    trace.report(tmp_path / "nan.html", symbols=TEXT[:-1], targets=TEXT[1:])
+    with opened(browser, tmp_path / "nan.html") as p:
+        assert p.evaluate("undertow.at.t") == begins
+        end = p.evaluate("model('error').y_range.end")
+        assert end == pytest.approx(1.07 * (np.nanmax(E, initial=0) or 1), rel=1e-6)
+        colours = p.evaluate(
+            "Array.from(model('symbols-1-source').data.color ?? model('symbols-1-source').data.get('color'))"
+        )
+        assert [colour == "#00000000" for colour in colours] == np.isnan(E).tolist()
+
+
 def test_large_arrays_are_kept_in_half_the_bytes_and_it_says_so(browser, tmp_path, monkeypatch):
     monkeypatch.setattr(page, "LARGE", 0)
     trace, x = answer_at_the_end()
@@ -346,6 +396,23 @@ def test_arguments_that_do_not_fit_are_named(tmp_path, options, error, message):
     assert not (tmp_path / "page.html").exists()
 
 
+def test_traces_of_different_lengths_are_not_compared(tmp_path):
+    with undertow.trace(model := undertow.LSTM(2, H)) as longer:
+        model(torch.rand(T + 5, 3, 2))
+    with pytest.raises(ValueError, match=f"compare: expected .* {T} steps, got {T + 5} of 'longer'"):
+        answer_at_the_end()[0].report(tmp_path / "page.html", compare={"longer": longer})
+
+
+def test_a_page_that_cannot_be_written_leaves_the_older_one(tmp_path):
+    trace, _ = answer_at_the_end()
+    trace.report(tmp_path / "page.html", symbols=["a"] * T)
+    before = (tmp_path / "page.html").read_bytes()
+    with pytest.raises(ValueError, match="surrogates not allowed"):
+        trace.report(tmp_path / "page.html", symbols=["\ud800"] * T)
+    assert (tmp_path / "page.html").read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["page.html"]
+
+
 def test_a_loss_per_step_that_does_not_fit_is_named():
     trace, _ = answer_at_the_end()
     for shape in [(T - 1,), (T, 2), (T - 1, 3)]:
@@ -400,8 +467,24 @@ def test_a_layer_that_feeds_the_loss_beside_the_top_is_not_followed_from_one_ste
         y, (h_n, _) = model(torch.rand(T, 1, 2))
         (y.sum() + 100 * h_n[0].sum()).backward()
     below, top = report.network("LSTM", trace.layers).layers
-    assert "more flows into this layer" in below.why_not
+    assert "does not account for it (its own h_n is read, or dropout" in below.why_not
     assert top.why_not == ""
+
+
+@pytest.mark.parametrize("cell", [undertow.LSTM, undertow.RNN])
+def test_in_bfloat16_no_single_step_is_followed(cell, tmp_path):
+    """What would seem to enter before the end is rounding: 0.2 % of the gradient."""
+    model, x = cell(3, 8, dtype=torch.bfloat16), torch.rand(30, 2, 3, dtype=torch.bfloat16)
+    with undertow.trace(model) as trace:
+        model(x)[0][-1].sum().backward()
+    trace.save(tmp_path / "trace.safetensors")
+    for each in (trace, undertow.load_trace(tmp_path / "trace.safetensors")):
+        (layer,) = report.network("bfloat16", each.layers).layers
+        assert "only the whole loss" in layer.why_not
+    model = cell(3, 8)  # of such weights, in float32
+    with undertow.trace(model.bfloat16().float()) as trace:
+        model(x.float())[0][-1].sum().backward()
+    assert report.network("float32", trace.layers).layers[0].why_not == ""
 
 
 def test_a_gradient_that_vanishes_in_float32_enters_at_the_end_alone():

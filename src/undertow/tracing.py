@@ -239,8 +239,14 @@ class Trace(Mapping[str, Traced]):
             )
             for each, trace, words in zip([own, *others], traces, said, strict=False)
         ]
+        T = networks[0].T
+        for each in networks[1:]:
+            if each.T != T:
+                raise ValueError(
+                    f"compare: expected the same sequence of {T} steps, got {each.T} of {each.name!r}"
+                )
         shown = report.sequence_of(
-            networks[0].T,
+            T,
             symbols,
             targets,
             inputs,

@@ -53,13 +53,20 @@ function paint(name, property, color) {
 const plots = () => [...document.querySelectorAll(".panel")].map((panel) => model(panel.dataset.figure)).filter(Boolean);
 
 const errors = () => networks[at.network].error ?? networks[0].error;
-const topError = () => Math.max(...networks.flatMap((n) => (n.error ? [...n.error] : [])));
+const topError = () => Math.max(0, ...networks.map((n) => n.error?.[largest(n.error)] ?? 0)) || 1;
+
+// The step of the largest error from ``first`` on, -1 where there is none: it is NaN where nothing is asked.
+function largest(error, first = 0) {
+  let top = -1;
+  for (let t = first; t < error.length; t++) if (Number.isFinite(error[t]) && !(error[t] <= error[top])) top = t;
+  return top;
+}
 
 // Characters and the curve below them, by E_t of the network in view.
 function drawErrors() {
   const error = errors();
   if (!error) return;
-  const top = topError(), color = (t) => theme.errors[Math.round(255 * Math.min(1, error[t] / top))];
+  const top = topError(), color = (t) => theme.errors[Math.round(255 * Math.min(1, error[t] / top))] ?? "#00000000";
   const source = model(`symbols-${data.targets ? 1 : 0}-source`);
   if (source) source.data = { ...plain(source), color: Array.from({ length: T }, (_, t) => color(t)) };
   for (const span of $("text")?.children ?? []) {

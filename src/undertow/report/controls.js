@@ -24,7 +24,7 @@ window.undertow = {
 
 function from(kind, t = at.t) {
   if (kind === "loss" && onlyAtTheEnd) kind = "error";  // the same, but for the dotted line
-  at.from = { kind, t };
+  at.from = { kind, t: kind === "error" && endsAlone ? T - 1 : t };
   follow();
   drawCursor();
 }
@@ -149,13 +149,14 @@ function begin() {
     ? "Values are kept in float16, 3 significant digits; gradients followed back are made from those."
     : "Values in float32, as they were.";
   const error = networks[0].error, sure = Math.floor(T * 0.6);
+  const worst = error ? [largest(error, sure), largest(error)].find((t) => t >= 0) : undefined;
+  at.t = worst ?? T - 1;
+  const followed = networks.every((_, k) => !layerOf(k).whyNot);
+  if (followed && (onlyAtTheEnd || worst !== undefined)) at.from = { kind: "error", t: endsAlone ? T - 1 : at.t };
   if (error) {
-    at.t = sure + error.slice(sure).indexOf(Math.max(...error.slice(sure)));
-    at.from = { kind: "error", t: at.t };
     model("error").y_range.setv({ start: -0.07 * topError(), end: topError() * 1.07 });
     networks.forEach((n, k) => n.error && (model(`${k}-error-source`).data = { x: [...n.error.keys()], y: [...n.error] }));
-  } else at.t = T - 1;
-  if (onlyAtTheEnd) at.from = { kind: "error", t: T - 1 };
+  }
   $("from-loss").hidden = onlyAtTheEnd;
   fillText();
   drawNetworks();

@@ -129,7 +129,7 @@ def network(
     error = None
     if loss_per_step is not None:
         E = np.asarray(loss_per_step, dtype=np.float64)
-        weight = 1 / np.isfinite(E).sum() if weight is None else weight
+        weight = 1 / max(1, np.isfinite(E).sum()) if weight is None else weight
         error = E if E.ndim == 1 else E[:T, n] if E.shape[1:] == (N,) else E.ravel()
         if error.shape != (T,):
             raise ValueError(f"loss_per_step: expected [{T}] or [{T}, {N}], got {list(E.shape)}")
@@ -141,6 +141,11 @@ def network(
     entering, entering_c = _entering(layers[-1], n, T)
     if any(len(layer.directions) > 1 for layer in layers):
         reason = "of a network with two directions only the whole loss is followed back"
+        shown = [_without(each, reason) for each in shown]
+    elif any(map(_is_bfloat16, layers)):
+        reason = (
+            "in bfloat16 what enters at one step is lost in rounding; only the whole loss is followed back"
+        )
         shown = [_without(each, reason) for each in shown]
     elif entering is not None:
         shown = _checked(shown, entering, entering_c)
@@ -189,6 +194,12 @@ def _entering(top: Layer, n: int, T: int) -> tuple[Array | None, Array | None]:
     return entering, _without_rounding(dc - through_h, dc)
 
 
+def _is_bfloat16(layer: Layer) -> bool:
+    """Arrays of bfloat16 come as float32: then the lower 16 bits of weights and states are all zero."""
+    arrays = (layer.weight_ih, layer.weight_hh, layer.tape.h)
+    return all(a.dtype == np.float32 and not np.any(a.view(np.uint32) & 0xFFFF) for a in arrays)
+
+
 def _without_rounding(difference: Array, of: Array) -> Array:
     """A difference of two nearly equal vectors is float32's rounding and nothing else: zero then.
 
@@ -208,7 +219,10 @@ def _checked(shown: list[Shown], entering: Array, entering_c: Array | None) -> l
         traced = np.asarray(layer.values["dh"], np.float64)
         apart = np.linalg.norm(gradients.dh[1:, 0] - traced)
         if not apart <= TOLERANCE * np.linalg.norm(traced):
-            reason = "more flows into this layer than comes down from the layers above: its own h_n, for one"
+            reason = (
+                "what comes down from the layers above does not account for it "
+                "(its own h_n is read, or dropout between layers)"
+            )
             return [_without(each, reason) for each in shown[: len(shown) - len(found)]] + found
         found.insert(0, layer)
         dy, dc_n = gradients.dx[:, 0], None

@@ -41,7 +41,9 @@ LABELS = {
 
 
 def write(path: str | PathLike[str], networks: list[Network], sequence: Sequence) -> None:
-    """Write the page on what ``networks`` did with ``sequence``. OSError where the file cannot be written.
+    """Write the page on what ``networks`` did with ``sequence``, in one step.
+
+    Raises OSError where the file cannot be written, ValueError where a text is not Unicode.
 
     Arrays are kept in float32, as they are; from 16 MiB on in float16 (3 significant digits, each step's
     gradients in units of their largest). Weights are kept in float32 always. The page says which.
@@ -68,7 +70,10 @@ def write(path: str | PathLike[str], networks: list[Network], sequence: Sequence
         scripts=[_read(f"{name}.js") for name in SCRIPTS], data=_json(data),
         errors=any(network.error is not None for network in networks),
     )  # fmt: skip
-    Path(path).write_text(html, encoding="utf-8")
+    page = html.encode()  # before anything is written: what cannot be leaves an older page as it was
+    beside = Path(path).with_name(f".{Path(path).name}.new")
+    beside.write_bytes(page)
+    beside.replace(path)
 
 
 def _read(name: str) -> str:

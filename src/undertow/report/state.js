@@ -14,7 +14,8 @@ const at = {
   order: "alike", query: "", // of units
 };
 const rows = [], flows = [];  // of each network: the units shown, from top to bottom; what flows back
-const onlyAtTheEnd = networks.every((network) => network.onlyAtTheEnd);
+const endsAlone = networks.every((network) => network.onlyAtTheEnd);  // no loss enters before the last step
+const onlyAtTheEnd = endsAlone && networks.every((network) => network.layers.every((layer) => !layer.whyNot));  // and all can be followed from there
 const $ = (id) => document.getElementById(id);
 let doc, theme, clicked, running = 0;
 

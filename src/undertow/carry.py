@@ -22,8 +22,8 @@ from undertow import parameters
 class Stateful:
     """Calls ``layer``, an LSTM or RNN of one direction, and carries its state.
 
-    It is no module and has no parameters: a model holds the layer itself as well. The state is in no state_dict,
-    but may be read and set as ``state``. Raises ValueError for a bidirectional layer.
+    It is no module and has no parameters: a model holds the layer itself as well. The state is in no
+    state_dict, but may be read and set as ``state``. Raises ValueError for a bidirectional layer.
     """
 
     def __init__(self, layer: Any) -> None:

@@ -150,9 +150,9 @@ class _Recurrent(torch.nn.RNNBase):
         ``mask``: booleans [T,N], [N,T] with batch_first, [T] unbatched. Where False, the step is passed over:
         h and c stay, y_t repeats h, x_t is not read.
 
-        ``reset``: booleans of the same shape. Where True, the step is the first of a new sequence, which begins
-        from the module's own initial state, zero or learnt; no gradient passes from it to the steps before. The
-        reverse direction has the same boundaries.
+        ``reset``: booleans of the same shape. Where True, the step is the first of a new sequence, which
+        begins from the module's own initial state, zero or learnt; no gradient passes from it to the steps
+        before. The reverse direction has the same boundaries.
 
         ``return_tape``, of the LSTM: a third result, a list with a ``kernels.plain.Steps`` for each layer,
         whose gates and cell states at every step are tensors that a loss may be taken of. Computed in torch's

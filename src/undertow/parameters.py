@@ -124,7 +124,7 @@ def draw(layer: Any) -> None:
 
 
 def initial(layer: Any) -> list[Any]:
-    """The learnt initial states, h and of the LSTM c, each [L*D,·] or with widths L tensors [D,·]; or none."""
+    """The learnt initial states, h and for the LSTM c: each [L*D,·], with widths L of [D,·]; or none."""
     if layer._options is None or not layer._options.learn_initial_state:
         return []
     kinds = ("h_0", "c_0") if layer.mode == "LSTM" else ("h_0",)

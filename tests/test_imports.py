@@ -21,7 +21,7 @@ BELOW_STAIRS = ["equations", "layout", "tape", "flow", "problems", "hardware", "
 BELOW_STAIRS += ["layer", "places", "trace_file", "report", "doctor", "flow_record", "plots"]
 BELOW_STAIRS += ["lightning_callback"]
 UPSTAIRS = ["nn", "initialise", "ops", "segments", "kernels.plain", "recording", "tracing", "conversion"]
-UPSTAIRS += ["lags", "monitor"]
+UPSTAIRS += ["lags", "monitor", "options", "parameters", "varying", "carry"]
 APP_MODULES = sorted((PACKAGE / "app").rglob("*.py"))
 
 

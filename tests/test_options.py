@@ -391,6 +391,19 @@ def test_segments_and_traces_know_what_needs_no_kernel():
     assert [layer.c.shape for layer in trace.layers] == [(T + 1, N, 5), (T + 1, N, 2)]
 
 
+@pytest.mark.parametrize("options", OPTIONS["lstm"], ids=str)
+def test_with_its_tape_it_gives_the_same(options):
+    """``return_tape``: and the tape's h is y, its gates zero at the steps passed over."""
+    module, x, given = make(**options).eval(), torch.randn(T, N, C, dtype=torch.float64), marks()
+    y, (h_n, _), tape = module(x, **given, return_tape=True)
+    expected, (h, _) = module(x, **given)
+    for a, e in zip((y, *h_n), (expected, *h), strict=True):
+        torch.testing.assert_close(a, e, atol=1e-12, rtol=0)
+    last = tape[-1]
+    torch.testing.assert_close(torch.cat((last.h[1:], last.reverse.h[1:]), dim=2), y)
+    assert not last.gates[~given["mask"]].any()
+
+
 # ----------------------------------------------------------------------------------- widths
 
 

@@ -57,6 +57,8 @@ class VariedUnits {
     const idx P = panels.count();
     if (masked(at)) {
       for (idx p = 0; p < P; ++p) pass_over(at, p);
+      if (f.normed) copy(f.normed + at.row * 4 * f.hidden, static_cast<const T*>(nullptr), 4 * f.hidden);
+      if (f.scale) f.scale[at.row] = T(0);
       return;
     }
     T *sums = at.sums, *cells = sums + P * width, *outputs = cells + P * W;

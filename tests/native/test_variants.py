@@ -41,12 +41,18 @@ def test_each_alone(option, dtype):
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("pair", [*combinations(OPTIONS, 2)], ids="-".join)
 def test_each_with_each_other(pair, dtype):
-    check(VariantCase(T=9, N=5, C=3, H=21, dtype=dtype, options=pair, ragged=True, reverse=len(pair[0]) % 2 == 0))
+    check(
+        VariantCase(
+            T=9, N=5, C=3, H=21, dtype=dtype, options=pair, ragged=True, reverse=len(pair[0]) % 2 == 0
+        )
+    )
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(
-    "size", [(1, 1, 1, 1), (1, 5, 3, 5), (5, 1, 1, 16), (7, 5, 70, 1), (60, 31, 3, 37), (3, 2, 300, 200)], ids=str
+    "size",
+    [(1, 1, 1, 1), (1, 5, 3, 5), (5, 1, 1, 16), (7, 5, 70, 1), (60, 31, 3, 37), (3, 2, 300, 200)],
+    ids=str,
 )
 def test_all_at_once(size, dtype):
     T, N, C, H = size

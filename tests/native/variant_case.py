@@ -13,7 +13,17 @@ from layer_case import BACKWARD, FORWARD, GRADIENTS, Arrays, Case
 from undertow.equations import variants
 from undertow.kernels import native
 
-OPTIONS = ("mask", "reset", "reset_states", "recurrent", "zoneout_h", "zoneout_c", "coupled", "peepholes", "norms")
+OPTIONS = (
+    "mask",
+    "reset",
+    "reset_states",
+    "recurrent",
+    "zoneout_h",
+    "zoneout_c",
+    "coupled",
+    "peepholes",
+    "norms",
+)
 SUMS = ("dreset_h", "dreset_c", "dpeepholes", "dgain_h", "dgain_c", "dbias_c")
 
 
@@ -95,8 +105,18 @@ class VariantCase(Case):
 
     def backward(self, outputs: Arrays, *, threads: int = 1) -> Arrays:  # type: ignore[override]
         T, N, C, H = self.T, self.N, 0 if self.norms else self.C, self.H
-        shapes = {"dh_0": (N, H), "dc_0": (N, H), "dweight_hh": (4 * H, H), "dgates": (*self.tape_shape, 4, H)}
-        shapes |= {"dh": (*self.tape_shape, H), "dc": (*self.tape_shape, H), "dreset_h": (N, H), "dreset_c": (N, H)}
+        shapes = {
+            "dh_0": (N, H),
+            "dc_0": (N, H),
+            "dweight_hh": (4 * H, H),
+            "dgates": (*self.tape_shape, 4, H),
+        }
+        shapes |= {
+            "dh": (*self.tape_shape, H),
+            "dc": (*self.tape_shape, H),
+            "dreset_h": (N, H),
+            "dreset_c": (N, H),
+        }
         if not self.norms:
             shapes |= {"dx": (T, N, C), "dweight_ih": (4 * H, C), "dbias": (4 * H,)}
         if self.variant.peepholes is not None:
@@ -108,7 +128,9 @@ class VariantCase(Case):
         self.call("varied_backward", [*ADDED, *ADDED_OUT, *BACKWARD], out, threads, kept | self.upstream)
         return out
 
-    def call(self, function: str, names: list[str], out: Arrays, threads: int, more: Arrays | None = None) -> None:
+    def call(
+        self, function: str, names: list[str], out: Arrays, threads: int, more: Arrays | None = None
+    ) -> None:
         v, given = self.variant, self.given | (more or {})
         fresh = None if v.reset is None else as_run(np.asarray(v.reset), self.lengths, self.reverse)
         shape = (self.T, self.N, self.H)

@@ -1,7 +1,7 @@
-"""A layer with a Variant in the native kernel: one node of torch's graph, as ``ops._Native`` is for the LSTM alone.
+"""An LSTM layer with a Variant in the native kernel: a node of torch's graph, as ``ops._Native`` is without.
 
-A part of ``ops``, which decides when it serves. With layer normalisation, LN(W x_t) of all steps is made here by
-torch in one product, and the kernel starts from there.
+A part of ``ops``, which decides when it serves. With layer normalisation, LN(W x_t) of all steps is made here
+by torch in one product, and the kernel starts from there.
 """
 
 from collections.abc import Sequence
@@ -40,12 +40,14 @@ def autocast(variant: Variant) -> Variant:
     """As ``ops`` casts the layer's other arguments."""
     dtype, given = torch.get_autocast_dtype("cpu"), variant._asdict()
     kept = (torch.bool, torch.float64)
-    cast = {n: t.to(dtype) for n, t in given.items() if isinstance(t, Tensor) and t.dtype not in kept}
+    cast: dict[str, Any] = {
+        n: t.to(dtype) for n, t in given.items() if isinstance(t, Tensor) and t.dtype not in kept
+    }
     return variant._replace(**cast)
 
 
 def layer(ragged: ops.Ragged, args: Sequence[Any], variant: Variant) -> tuple[Tensor, ...]:
-    """y, h_n and c_n of an LSTM layer, from ``args`` as ops has them: x, h_0, c_0 and D times four weights."""
+    """y, h_n and c_n of an LSTM layer; ``args`` as ops has them: x, h_0, c_0, and D times four weights."""
     added = [getattr(variant, name) for name in _FIELDS]
     if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in (*args, *added)):
         return apply(ragged, variant.coupled, len(args), *args, *added)  # type: ignore[no-any-return]
@@ -170,8 +172,9 @@ def _new_tape(x: Tensor, N: int, H: int, ragged: ops.Ragged, variant: Variant) -
 
 
 def _normed_inputs(ragged: ops.Ragged, args: Sequence[Any], variant: Variant) -> tuple[Tensor, list[Tensor]]:
-    """An x without features, and for each direction LN(W x_t) ⊙ gain_x + b of all steps, mean and 1/deviation."""
-    x, found = _readable(args[0], ragged, variant.mask), []
+    """An x without features; of each direction LN(W x_t) ⊙ gain_x + b of all steps, mean, 1/deviation."""
+    x = _readable(args[0], ragged, variant.mask)
+    found: list[Tensor] = []
     for d in range(len(args) // ops._DIRECTION):
         W, _, b_ih, b_hh = args[3 + d * ops._DIRECTION : 3 + (d + 1) * ops._DIRECTION]
         bias = b_ih if b_hh is None else b_hh if b_ih is None else b_ih + b_hh
@@ -199,71 +202,74 @@ def _backward(
     wanted: Sequence[bool],
 ) -> list[Tensor | None]:
     """Gradients of ``args`` and of the variant's fields, None where not wanted."""
-    x, *states = args[:3]
-    D, H, norms = len(args) // ops._DIRECTION, args[4].shape[1], variant.gain_h is not None
+    D, H = len(args) // ops._DIRECTION, args[4].shape[1]
     want = dict(zip(_FIELDS, wanted[len(args) :], strict=True))
-    dy, dh_n, dc_n = douts
-    dy, dh_n, dc_n = (
-        None if dy is None else ops._unit_stride(dy),
-        ops._contiguous(dh_n),
-        ops._contiguous(dc_n),
-    )
-    starts = [ops._contiguous(s) for s in states]
-    dstarts = [torch.empty_like(s) if w else None for s, w in zip(starts, wanted[1:3], strict=True)]
-    dadded = {
-        name: torch.empty_like(getattr(variant, name), memory_format=torch.contiguous_format)
-        for name in _TRAINED
-        if want[name] or (norms and name in ("gain_h", "gain_c", "bias_c"))
-    }
-    source = x.new_empty(*x.shape[:-1], 0) if norms else ops._unit_stride(x)
+    norms = ("gain_h", "gain_c", "bias_c") if variant.gain_h is not None else ()
+    dadded = {n: _like(getattr(variant, n), want[n] or n in norms) for n in _TRAINED}
+    dstates = [_like(s, w) for s, w in zip(args[1:3], wanted[1:3], strict=True)]
+    dy, *dfinals = douts
+    dy, dfinals = None if dy is None else ops._unit_stride(dy), [ops._contiguous(d) for d in dfinals]
     dx, dweights, each = None, [], len(kept) // D
     for d in range(D):
-        W, U, b_ih, b_hh = args[3 + d * ops._DIRECTION : 3 + (d + 1) * ops._DIRECTION]
-        want_W, want_U, *want_b = wanted[3 + d * ops._DIRECTION : 3 + (d + 1) * ops._DIRECTION]
-        gates, c, normed, scale = (*kept[d * each : (d + 1) * each], None, None)[:4]
-        here = slice(d * H, (d + 1) * H)
-        dx_d = ops._pooled(x, x.shape) if wanted[0] and not norms else None
-        dW = torch.empty_like(W, memory_format=torch.contiguous_format) if want_W and not norms else None
-        dU = torch.empty_like(U, memory_format=torch.contiguous_format) if want_U else None
-        db = x.new_empty(len(W)) if any(want_b) and not norms else None
-        dpre = ops._pooled(x, (*x.shape[:-1], 4 * H)) if norms else None
-        sums = (dadded[n][d] if n in dadded else None for n in _TRAINED if n != "gain_x")
-        ops.native.varied_backward(
-            *_added(ragged, variant, d, x, pre or None),
-            normed,
-            scale,
-            *sums,
-            dpre,
-            "lstm",
-            source,
-            *(ops._direction(s, d) for s in starts),
-            *_weights(args, d, variant)[:2],
-            y[..., here],
-            gates,
-            c,
-            None if dy is None else dy[..., here],
-            ops._direction(dh_n, d),
-            ops._direction(dc_n, d),
-            dx_d,
-            *(ops._direction(s, d) for s in dstarts),
-            dW,
-            dU,
-            db,
-            None,
-            None,
-            None,
-            *ragged,
-            d == 1,
-            torch.get_num_threads(),
-        )
-        if dpre is not None:
-            dx_d, dW, db, dgain = _normed_backward(ragged, args, variant, d, pre, dpre, wanted)
-            if "gain_x" in dadded:
-                dadded["gain_x"][d] = dgain
+        here, mine = slice(d * H, (d + 1) * H), slice(3 + d * ops._DIRECTION, 3 + (d + 1) * ops._DIRECTION)
+        given = (y[..., here], *kept[d * each : (d + 1) * each])
+        ends = (None if dy is None else dy[..., here], *(ops._direction(f, d) for f in dfinals))
+        starts = [ops._direction(s, d) for s in dstates]
+        sums = {n: None if a is None else a[d] for n, a in dadded.items()}
+        wants = (wanted[0], *wanted[mine])
+        dx_d, dW, dU, db = _one_way(ragged, args, variant, d, pre, given, ends, starts, sums, wants)
         if dx_d is not None:
             dx = dx_d if dx is None else dx.add_(dx_d)
-        dweights += [dW, dU, *(db if w else None for w in want_b)]
-    return [dx, *dstarts, *dweights, *(dadded[n] if want[n] else None for n in _FIELDS)]
+        dweights += [dW, dU, *(db if w else None for w in wanted[mine][2:])]
+    return [dx, *dstates, *dweights, *(dadded.get(n) if want[n] else None for n in _FIELDS)]
+
+
+def _like(t: Tensor | None, wanted: bool) -> Tensor | None:
+    return torch.empty_like(t, memory_format=torch.contiguous_format) if t is not None and wanted else None
+
+
+def _one_way(
+    ragged: ops.Ragged,
+    args: Sequence[Any],
+    variant: Variant,
+    d: int,
+    pre: Sequence[Tensor],
+    given: Sequence[Tensor],
+    ends: Sequence[Tensor | None],
+    dstarts: Sequence[Tensor | None],
+    sums: dict[str, Tensor | None],
+    wanted: Sequence[bool],
+) -> tuple[Tensor | None, ...]:
+    """One direction, from what it left, y and its tape, and the gradients of y, h_n and c_n.
+
+    Fills ``dstarts`` and ``sums``; returns the gradients of x, weight_ih, weight_hh and the biases.
+    """
+    x, W, U = args[0], *args[3 + d * ops._DIRECTION : 5 + d * ops._DIRECTION]
+    y, gates, c, normed, scale = (*given, None, None)[:5]
+    dx = dW = db = dpre = None
+    dU = _like(U, wanted[2])
+    if variant.gain_h is not None:
+        dpre = ops._pooled(x, (*x.shape[:-1], len(W)))
+    else:
+        dx = ops._pooled(x, x.shape) if wanted[0] else None
+        dW, db = _like(W, wanted[1]), x.new_empty(len(W)) if any(wanted[3:]) else None
+    ops.native.varied_backward(
+        *_added(ragged, variant, d, x, pre or None),
+        *(normed, scale),
+        *(sums[n] for n in _TRAINED if n != "gain_x"),
+        dpre,
+        "lstm",
+        x.new_empty(*x.shape[:-1], 0) if dpre is not None else ops._unit_stride(x),
+        *(ops._direction(ops._contiguous(s), d) for s in args[1:3]),
+        *_weights(args, d, variant)[:2],
+        *(y, gates, c, *ends),
+        *(dx, *dstarts, dW, dU, db),
+        *(None, None, None),
+        *(*ragged, d == 1, torch.get_num_threads()),
+    )
+    if dpre is not None:
+        dx, dW, db = _normed_backward(ragged, args, variant, d, pre, dpre, sums["gain_x"], wanted[0])
+    return dx, dW, dU, db
 
 
 def _normed_backward(
@@ -273,24 +279,20 @@ def _normed_backward(
     d: int,
     pre: Sequence[Tensor],
     dpre: Tensor,
-    wanted: Sequence[bool],
-) -> tuple[Tensor | None, Tensor, Tensor, Tensor]:
-    """From the gradient of what ``_normed_inputs`` made, those of x, weight_ih, the bias and gain_x."""
+    dgain: Tensor | None,
+    want_x: bool,
+) -> tuple[Tensor | None, Tensor, Tensor]:
+    """From that of what ``_normed_inputs`` made, the gradients of x, weight_ih and bias; fills dgain_x."""
     x, W = _readable(args[0], ragged, variant.mask), args[3 + d * ops._DIRECTION]
     assert variant.gain_x is not None
-    gain = variant.gain_x[d]
-    dWx, dgain, db = torch.ops.aten.native_layer_norm_backward(
-        dpre,
-        x @ W.t(),
-        [len(W)],
-        pre[3 * d + 1],
-        pre[3 * d + 2],
-        gain,
-        torch.zeros_like(gain),
-        [True, True, True],
+    gain, moments = variant.gain_x[d], pre[3 * d + 1 : 3 * d + 3]
+    dWx, found, db = torch.ops.aten.native_layer_norm_backward(
+        dpre, x @ W.t(), [len(W)], *moments, gain, torch.zeros_like(gain), [True, True, True]
     )
-    flat = dWx.reshape(-1, len(W))
-    return (dWx @ W if wanted[0] else None), flat.t() @ x.reshape(-1, x.shape[-1]), db, dgain
+    if dgain is not None:
+        dgain.copy_(found)
+    dW = dWx.reshape(-1, len(W)).t() @ x.reshape(-1, x.shape[-1])
+    return (dWx @ W if want_x else None), dW, db
 
 
 def _plain_backward(

@@ -1,7 +1,7 @@
 """The kernels of variants against undertow.equations.variants: every output and every gradient.
 
-Tolerances as in test_kernels.py: of the largest magnitude expected, float64 1e-11, float32 2e-5; with norms 2e-10
-and 2e-4, since LN divides by the spread of a row, which may be ten times less than its entries.
+Tolerances as in test_kernels.py: of the largest magnitude expected, float64 1e-11, float32 2e-5; with norms
+ten times that, since LN divides by the spread of a row, which may be ten times less than its entries.
 """
 
 from dataclasses import replace

@@ -29,7 +29,7 @@ SUMS = ("dreset_h", "dreset_c", "dpeepholes", "dgain_h", "dgain_c", "dbias_c")
 
 @dataclass(frozen=True)
 class VariantCase(Case):
-    """``options``: of OPTIONS, those that are added. Norms take W x_t in normalised, so C is 0 to the kernel."""
+    """``options``: of OPTIONS, those that are added. With norms W x_t comes in normalised, in place of x."""
 
     options: tuple[str, ...] = ()
 
@@ -171,5 +171,6 @@ def as_run(reset: np.ndarray, lengths: np.ndarray | None, reverse: bool) -> np.n
     return np.concatenate([(reset & inside)[1:], np.zeros((min(T, 1), N), bool)])
 
 
-ADDED = "mask reset h_reset c_reset recurrent zoneout_h zoneout_c peepholes gain_h gain_c bias_c pre normed scale".split()
-ADDED_OUT = "dh_reset dc_reset dpeepholes dgain_h dgain_c dbias_c dpre".split()
+STATES = ["mask", "reset", "h_reset", "c_reset", "recurrent", "zoneout_h", "zoneout_c", "peepholes"]
+ADDED = [*STATES, "gain_h", "gain_c", "bias_c", "pre", "normed", "scale"]
+ADDED_OUT = ["dh_reset", "dc_reset", "dpeepholes", "dgain_h", "dgain_c", "dbias_c", "dpre"]

@@ -2,8 +2,8 @@
 
 ``forward`` and ``backward`` write into arrays the caller made; native/lstm.h holds their contract. They take
 anything that speaks DLPack or the buffer protocol, NumPy arrays and torch CPU tensors alike, and raise
-TypeError for a wrong dtype and ValueError, naming the argument, for a wrong shape or stride. ``varied_forward``
-and ``varied_backward`` are the same for variants of the LSTM.
+TypeError for a wrong dtype and ValueError, naming the argument, for a wrong shape or stride.
+``varied_forward`` and ``varied_backward`` are the same for variants of the LSTM.
 
 ``isa()`` names the instruction-set level in use, ``isa_levels()`` those this processor runs; the
 environment variable UNDERTOW_ISA, read at the first call, forces one of them. ``share_openmp()`` has the

@@ -89,6 +89,7 @@ def lstm_backward(
     x, _ = processing_order(np.where(v.read, x, 0), tape.lengths, tape.reverse)
     h_prev = np.where(v.fresh, v.h_reset, tape.h[:-1])  # [T, N, H]
     c_prev = np.where(v.fresh, v.c_reset, tape.c[:-1])  # [T, N, H]
+    Wx, Uh = product(x, W), product(h_prev * v.r, U)  # [T, N, 4H]
     dh = final_gradient("dh_n", dh_n, tape.h)  # [T+1, N, H]
     dc = final_gradient("dc_n", dc_n, tape.c)  # [T+1, N, H]
     dh[1:] += processing_order(dy, tape.lengths, tape.reverse)[0]
@@ -103,7 +104,7 @@ def lstm_backward(
             tape.gates[t], c_prev[t], dh[t + 1], dc[t + 1], terms
         )
         da[t] = dgates.reshape(N, 4 * H)
-        da_x[t], da_h[t] = _sums_backward(da[t], product(x[t], W), product(h_prev[t] * v.r, U), v.norms)
+        da_x[t], da_h[t] = _sums_backward(da[t], Wx[t], Uh[t], v.norms)
         dh_before = np.where(live, terms.z_h * dh[t + 1] + v.r * (da_h[t] @ U), dh[t + 1])
         dc_before = np.where(live, dc_before, dc[t + 1])
         dc[t + 1] = np.where(live, dc_t, dc[t + 1])
@@ -124,7 +125,7 @@ def lstm_backward(
         dreset_h=dreset_h,
         dreset_c=dreset_c,
         dpeepholes=_peepholes_gradient(dgates, c_prev, c_new, v),
-        **_norms_gradients(da, product(x, W), product(h_prev * v.r, U), ds, c_new, v),
+        **_norms_gradients(da, Wx, Uh, ds, c_new, v),
     )
 
 

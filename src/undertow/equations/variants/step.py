@@ -11,7 +11,7 @@ EPSILON = 1e-5  # torch's too
 
 
 def normalise(v: Array) -> Array:
-    """LN(v) = (v − mean v) / √(var v + ε) over the last axis, var biased (Ba, Kiros & Hinton 2016, eq. 4)."""
+    """LN(v) = (v − mean v) / √(var v + ε) over the last axis, var biased (Ba, Kiros & Hinton 2016)."""
     v_hat: Array = (v - v.mean(-1, keepdims=True)) / _scale(v)
     return v_hat
 

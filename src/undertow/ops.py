@@ -168,6 +168,7 @@ def _native_serves(args: Sequence[Any]) -> bool:
         and args[0].numel() > 0
         and not _transformed()
         and not torch.compiler.is_compiling()
+        and not torch._C._is_tracing()
     )
 
 

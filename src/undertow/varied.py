@@ -14,6 +14,7 @@ from undertow import ops
 from undertow.kernels import plain
 from undertow.variant import Variant
 
+_MADE = 4  # tensors that layer normalisation makes of the inputs of one direction, beforehand
 EPSILON = 1e-5  # of layer normalisation, as native/lstm.h has it
 _FIELDS = tuple(name for name in Variant._fields if name != "coupled")
 _TRAINED = ("reset_h", "reset_c", "peepholes", "gain_x", "gain_h", "gain_c", "bias_c")
@@ -149,7 +150,7 @@ def _added(ragged: ops.Ragged, variant: Variant, d: int, x: Tensor, pre: Any) ->
     )
     zoneout = (None if z is None else ops._unit_stride(z[d]) for z in (v.zoneout_h, v.zoneout_c))
     states = ops._contiguous(v.mask), _as_run(v.reset, ragged, d == 1), h_reset, c_reset, recurrent
-    norms = gain_h, gain_c, bias_c, None if pre is None else pre[3 * d]
+    norms = gain_h, gain_c, bias_c, None if pre is None else pre[_MADE * d]
     return [*states, *zoneout, peepholes, v.coupled, *norms]
 
 
@@ -172,14 +173,21 @@ def _new_tape(x: Tensor, N: int, H: int, ragged: ops.Ragged, variant: Variant) -
 
 
 def _normed_inputs(ragged: ops.Ragged, args: Sequence[Any], variant: Variant) -> tuple[Tensor, list[Tensor]]:
-    """An x without features; of each direction LN(W x_t) ⊙ gain_x + b of all steps, mean, 1/deviation."""
+    """An x without features; of each direction LN(W x_t) ⊙ gain_x + b, mean, 1/deviation and W x_t."""
     x = _readable(args[0], ragged, variant.mask)
     found: list[Tensor] = []
     for d in range(len(args) // ops._DIRECTION):
         W, _, b_ih, b_hh = args[3 + d * ops._DIRECTION : 3 + (d + 1) * ops._DIRECTION]
         bias = b_ih if b_hh is None else b_hh if b_ih is None else b_ih + b_hh
         assert variant.gain_x is not None
-        found += torch.native_layer_norm(x @ W.t(), [len(W)], variant.gain_x[d], bias, EPSILON)
+        rows, moments = (*x.shape[:-1], len(W)), (*x.shape[:-1], 1)
+        Wx, pre = ops._pooled(x, rows), ops._pooled(x, rows)
+        torch.mm(x.reshape(-1, x.shape[-1]), W.t(), out=Wx.view(-1, len(W)))
+        gain, out = variant.gain_x[d], (pre, x.new_empty(moments), x.new_empty(moments))
+        torch.ops.aten.native_layer_norm.out(
+            Wx, [len(W)], gain, bias, EPSILON, out0=out[0], out1=out[1], out2=out[2]
+        )
+        found += [*out, Wx]
     return x.new_empty(*x.shape[:-1], 0), found
 
 
@@ -285,13 +293,16 @@ def _normed_backward(
     """From that of what ``_normed_inputs`` made, the gradients of x, weight_ih and bias; fills dgain_x."""
     x, W = _readable(args[0], ragged, variant.mask), args[3 + d * ops._DIRECTION]
     assert variant.gain_x is not None
-    gain, moments = variant.gain_x[d], pre[3 * d + 1 : 3 * d + 3]
-    dWx, found, db = torch.ops.aten.native_layer_norm_backward(
-        dpre, x @ W.t(), [len(W)], *moments, gain, torch.zeros_like(gain), [True, True, True]
+    gain, (mean, scale, Wx) = variant.gain_x[d], pre[_MADE * d + 1 : _MADE * (d + 1)]
+    dWx, db = ops._pooled(dpre, dpre.shape), torch.empty_like(gain)
+    dgain = torch.empty_like(gain) if dgain is None else dgain
+    torch.ops.aten.native_layer_norm_backward.out(
+        *(dpre, Wx, [len(W)], mean, scale, gain, torch.zeros_like(gain), [True, True, True]),
+        out0=dWx,
+        out1=dgain,
+        out2=db,
     )
-    if dgain is not None:
-        dgain.copy_(found)
-    dW = dWx.reshape(-1, len(W)).t() @ x.reshape(-1, x.shape[-1])
+    dW = dWx.view(-1, len(W)).t() @ x.reshape(-1, x.shape[-1])
     return (dWx @ W if want_x else None), dW, db
 
 

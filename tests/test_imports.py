@@ -22,6 +22,7 @@ BELOW_STAIRS += ["layer", "places", "trace_file", "report", "doctor", "flow_reco
 BELOW_STAIRS += ["lightning_callback", "equations.variants"]
 UPSTAIRS = ["nn", "initialise", "ops", "segments", "kernels.plain", "recording", "tracing", "conversion"]
 UPSTAIRS += ["lags", "monitor", "variant", "varied", "kernels.variants"]
+UPSTAIRS += ["lags", "monitor", "options", "parameters", "varying", "carry"]
 APP_MODULES = sorted((PACKAGE / "app").rglob("*.py"))
 
 

@@ -1,7 +1,8 @@
 """The modules' options: each against ``equations.variants``, what is drawn, and what is refused.
 
-float64, to 1e-12 of the largest entry; gradients of all parameters against finite differences (gradcheck). The
-paths below the modules have tests of their own; here it is that each parameter and each draw gets to its place.
+float64, to 1e-12 of the largest entry; gradients of all parameters against finite differences (gradcheck).
+The paths below the modules have tests of their own; here it is that each parameter and each draw gets to its
+place.
 """
 
 import copy
@@ -29,7 +30,7 @@ OPTIONS = {
         {"peepholes": True},
         {"coupled": True},
         {"learn_initial_state": True, **NOISE, "layer_norm": True, "peepholes": True, "coupled": True},
-        {"hidden_size": [5, 2], "learn_initial_state": True, "layer_norm": True, "peepholes": True},
+        {"hidden_size": [5, 7], "learn_initial_state": True, "layer_norm": True, "peepholes": True},
     ],
     "rnn": [
         {"learn_initial_state": True},
@@ -78,7 +79,7 @@ class Spy:
 
 
 def of_module(module, k, d, drawn, given):
-    """The equations' Variant, from the module's parameters by their names, and what was drawn for the call."""
+    """Fields of the equations' Variant: the module's parameters by their names, and what the call drew."""
     end = f"_l{k}" + ("_reverse" if d else "")
     fields = dict(given)
     for field, name in {"peepholes": "peephole", "gain_x": "gain_ih", "gain_h": "gain_hh"}.items():
@@ -343,20 +344,36 @@ def test_copies_repr_and_moves(cell, options):
     assert module.to("meta")(x.to("meta", torch.bfloat16))[0].shape == expected.shape
 
 
-@pytest.mark.parametrize("options", OPTIONS["lstm"], ids=str)
+@each_option
 @pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning", "ignore::DeprecationWarning")  # torch's own
-def test_recorded_by_torch_it_keeps_its_equations(options):
+def test_traced_by_torch_it_keeps_its_equations(cell, options):
     """torch's own operator, which serves there otherwise, would drop them."""
-    module, x = make(**options).eval(), torch.randn(T, N, C, dtype=torch.float64)
-    traced = torch.jit.trace(module, (x,))
-    compiled = torch.compile(module, backend="aot_eager")
-    other = torch.randn_like(x)
-    for program in (traced, compiled):
-        torch.testing.assert_close(program(other)[0], module(other)[0], atol=1e-12, rtol=0)
+    module, x = make(cell, **options).eval(), torch.randn(T, N, C, dtype=torch.float64)
+    program = torch.jit.trace(module, (x,))
+    torch.testing.assert_close(program(2 * x)[0], module(2 * x)[0], atol=1e-12, rtol=0)
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")  # dynamo's, of its own looking
+def test_compiled_by_torch_it_keeps_its_equations():
+    everything = {"hidden_size": [5, 7], "bidirectional": False, **NOISE}
+    everything |= dict.fromkeys(("learn_initial_state", "layer_norm", "peepholes", "coupled"), True)
+    module, x = make(**everything).eval(), torch.randn(2, N, C, dtype=torch.float64)
+    compiled, results = torch.compile(torch.nn.Sequential(module), backend="aot_eager"), []
+    for program in (module, compiled):
+        y = program(x)[0]
+        results.append([y, *torch.autograd.grad(y.square().sum(), list(module.parameters()))])
+    for one, other in zip(*results, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-10, rtol=1e-10)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch.jit's
+def test_what_torchs_own_modules_cannot_compute_is_not_made_theirs():
+    model = torch.nn.Sequential(undertow.LSTM(C, H), make(coupled=True))
+    with pytest.raises(ValueError, match=r"^model: torch has no LSTM\(.* as which '1' computes; none was"):
+        undertow.convert(model, back=True)
+    assert all(isinstance(module, undertow.LSTM) for module in model)
     with pytest.raises(ValueError, match=r"^torch.jit.script compiles torch's module, which is no LSTM\("):
-        torch.jit.script(torch.nn.Sequential(module))
-    with pytest.raises(ValueError, match=r"^model: torch has no LSTM\(.*as which '0' computes"):
-        undertow.convert(torch.nn.Sequential(module), back=True)
+        torch.jit.script(model)
 
 
 def test_segments_and_traces_know_what_needs_no_kernel():
@@ -411,8 +428,16 @@ def test_widths_start_as_layers_of_that_width_do():
 
 
 WRONG_WIDTHS = [
-    ({"hidden_size": [4, 5], "num_layers": 3}, ValueError, "num_layers: expected 2, as hidden_size has widths"),
-    ({"hidden_size": [4, 5], "num_layers": 2, "proj_size": 2}, ValueError, r"proj_size: expected 0 with hidden_"),
+    (
+        {"hidden_size": [4, 5], "num_layers": 3},
+        ValueError,
+        "num_layers: expected 2, as hidden_size has widths",
+    ),
+    (
+        {"hidden_size": [4, 5], "num_layers": 2, "proj_size": 2},
+        ValueError,
+        r"proj_size: expected 0 with hidden_",
+    ),
     ({"hidden_size": []}, ValueError, "hidden_size: expected a width of at least 1 for each layer"),
     ({"hidden_size": [4, 0]}, ValueError, "hidden_size: expected a width of at least 1 for each layer"),
     ({"hidden_size": [4, 5.0]}, TypeError, "hidden_size: expected an int for each layer, got float"),
@@ -508,20 +533,45 @@ def test_marks_that_do_not_fit(name):
 REFUSED = [
     ("lstm", {"layer_norm": 1}, TypeError, "layer_norm: expected a bool, got int"),
     ("lstm", {"zoneout": "0.1"}, TypeError, "zoneout: expected a number or a tuple of two, got str"),
-    ("lstm", {"zoneout": (0.1, None)}, TypeError, "zoneout: expected a number or a tuple of two, got NoneType"),
+    (
+        "lstm",
+        {"zoneout": (0.1, None)},
+        TypeError,
+        "zoneout: expected a number or a tuple of two, got NoneType",
+    ),
     ("lstm", {"zoneout": (0.1,)}, ValueError, "zoneout: expected a number or a pair, for h and for c"),
     ("lstm", {"input_dropout": True}, TypeError, "input_dropout: expected a number, got bool"),
     ("lstm", {"weight_drop": -0.1}, ValueError, "weight_drop: expected between 0 and 1, got -0.1"),
     ("lstm", {"recurrent_dropout": float("nan")}, ValueError, "recurrent_dropout: expected between 0 and 1"),
-    ("lstm", {"coupled": True, "forget_bias": 1.0}, ValueError, "forget_bias: expected None with coupled=True"),
+    (
+        "lstm",
+        {"coupled": True, "forget_bias": 1.0},
+        ValueError,
+        "forget_bias: expected None with coupled=True",
+    ),
     *[
-        ("lstm", {"checkpoint": 8, name: value}, ValueError, f"checkpoint: expected None with {name}, .* got 8")
-        for name, value in {"zoneout": 0.1, "recurrent_dropout": 0.1, "layer_norm": True, "coupled": True}.items()
+        (
+            "lstm",
+            {"checkpoint": 8, name: value},
+            ValueError,
+            f"checkpoint: expected None with {name}, .* got 8",
+        )
+        for name, value in {
+            "zoneout": 0.1,
+            "recurrent_dropout": 0.1,
+            "layer_norm": True,
+            "coupled": True,
+        }.items()
     ],
     ("rnn", {"peepholes": True}, ValueError, "peepholes: expected False for the RNN, which has no gates"),
     ("rnn", {"layer_norm": True}, ValueError, "layer_norm: expected False for the RNN"),
     ("rnn", {"coupled": True}, ValueError, "coupled: expected False for the RNN"),
-    ("rnn", {"zoneout": (0.1, 0.1)}, ValueError, "zoneout: expected one number for the RNN, which has no cell"),
+    (
+        "rnn",
+        {"zoneout": (0.1, 0.1)},
+        ValueError,
+        "zoneout: expected one number for the RNN, which has no cell",
+    ),
 ]
 
 

@@ -77,7 +77,7 @@ def _adds(variant: Variant) -> bool:
 
 def _zoneout(like: Tensor, shape: tuple[int, ...], rate: float, training: bool) -> Tensor:
     if not training:
-        return like.new_full((), rate).expand(shape)
+        return like.new_full(shape[-1:], rate).expand(shape)
     return like.new_empty(shape).bernoulli_(rate)
 
 

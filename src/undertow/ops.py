@@ -128,8 +128,8 @@ def _varied_layer(
     args = [x, *(*states, None, None)[:2]]
     for each in weights:
         args += each[:_DIRECTION]
-    native_layer = cell == "lstm" and weights[0][_DIRECTION] is None and _native_serves(args)
-    if native_layer and varied.serves(variant, args):
+    kernel = cell == "lstm" and weights[0][_DIRECTION] is None and not torch.compiler.is_compiling()
+    if kernel and _native_serves(args) and varied.serves(variant, args):
         return varied.layer(ragged, args, variant, recording)
     if recording is not None:
         recording.missing = _why_plain(weights, nonlinearity, args, "rnn" if cell == "rnn" else "")

@@ -353,7 +353,9 @@ def test_traced_by_torch_it_keeps_its_equations(cell, options):
     torch.testing.assert_close(program(2 * x)[0], module(2 * x)[0], atol=1e-12, rtol=0)
 
 
-@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")  # dynamo's, of its own looking
+@pytest.mark.filterwarnings(
+    "ignore:The .grad attribute of a Tensor", "ignore:<class 'torch.autograd"
+)  # dynamo's
 def test_compiled_by_torch_it_keeps_its_equations():
     everything = {"hidden_size": [5, 7], "bidirectional": False, **NOISE}
     everything |= dict.fromkeys(("learn_initial_state", "layer_norm", "peepholes", "coupled"), True)

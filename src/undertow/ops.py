@@ -119,8 +119,8 @@ def _varied_layer(
     recording: Recording | None,
     variant: Variant,
 ) -> tuple[Tensor, ...]:
-    """``layer`` with a variant: ``varied`` where native serves, else the plain path."""
-    from undertow import varied  # which builds on this module
+    """``layer`` with a variant: ``variant.native`` where it serves, else the plain path."""
+    from undertow.variant import native as varied  # which builds on this module
 
     if torch.is_autocast_enabled("cpu") and x.is_cpu:
         x, states, weights = _autocast(x, states, weights)

@@ -1,9 +1,9 @@
-"""What each option of LSTM costs: its time over the same LSTM without, and a loop in torch's operations over it.
+"""What each option of LSTM costs: its time over the same LSTM without, a loop of torch's operations over it.
 
 python benchmarks/variants.py [--rounds 7] [--threads 2]
 
-The loop is what one would otherwise write: the same equations, a step at a time. Results and gradients of both
-are compared, from the same draws, before anything is timed; then all take turns.
+The loop is what one would otherwise write: the same equations, a step at a time. Results and gradients of
+both are compared, from the same draws, before anything is timed; then all take turns.
 """
 
 import argparse

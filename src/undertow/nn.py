@@ -374,8 +374,8 @@ class LSTM(_Recurrent, torch.nn.LSTM):
     ``lstm(x, lengths=, mask=, reset=)``: see ``forward``. ``lstm.stateful()`` carries the state over calls.
 
     What may be added to these equations, and what it costs, stands in docs/variants.md and
-    ``undertow.variant.options``: learnt initial states, dropout of several kinds, zoneout, layer normalisation,
-    peepholes, a coupled forget gate. All but ``layer_norm``, ``peepholes``, ``coupled`` and
+    ``undertow.variant.options``: learnt initial states, dropout of several kinds, zoneout, layer
+    normalisation, peepholes, a coupled forget gate. All but ``layer_norm``, ``peepholes``, ``coupled`` and
     ``learn_initial_state`` may be set at any time.
 
     ``checkpoint=K`` trains in segments of K steps, for sequences whose tape is too long to keep: see the

@@ -265,6 +265,7 @@ def test_dropout_is_for_training_alone_and_may_be_set(cell):
             assert torch.equal(module.eval()(x)[0], expected)
         setattr(module.train(), name, 0.0)
         assert torch.equal(module(x)[0], expected)
+        assert "_options" not in module.__dict__  # torch's own again
     with pytest.raises(ValueError, match=r"^zoneout: expected between 0 and 1, got 2"):
         module.zoneout = 2
     with pytest.raises(AttributeError, match=r"^learn_initial_state: chosen when the module is made"):
@@ -429,6 +430,15 @@ def test_widths_are_layers_of_their_own(cell):
             close(found[k], end.detach())
     close(y, x.detach())
     close(stack(y.new_ones(T, C))[0], stack(y.new_ones(T, 1, C))[0][:, 0].detach())
+
+
+def test_widths_by_position():
+    lstm = undertow.LSTM(C, (4, 5), 2, False, True)
+    assert repr(lstm) == f"LSTM({C}, (4, 5), num_layers=2, bias=False, batch_first=True)"
+    rnn = undertow.RNN(C, [4, 5], 2, "relu")
+    assert (rnn.mode, rnn(torch.ones(T, N, C))[0].shape) == ("RNN_RELU", (T, N, 5))
+    with pytest.raises(TypeError, match="input_size"):
+        undertow.LSTM(hidden_size=[4, 5])
 
 
 def test_widths_start_as_layers_of_that_width_do():

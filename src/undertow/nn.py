@@ -14,13 +14,13 @@ from torch import Tensor
 from torch.nn.functional import dropout
 from torch.nn.utils.rnn import PackedSequence
 
-from undertow import initialise, ops, parameters
+from undertow import initialise, ops
 from undertow.carry import Stateful
 from undertow.kernels import plain
-from undertow.options import TORCH, Option, Options, check, check_together
 from undertow.recording import traced
-from undertow.variant import Variant
-from undertow.varying import Call
+from undertow.variant import Variant, parameters
+from undertow.variant.call import Call
+from undertow.variant.options import TORCH, Option, Options, check, check_together
 
 _States = Sequence[Tensor]  # h and, for the LSTM, c
 _Weights = list[Any]  # weight_ih, weight_hh, bias_ih, bias_hh, weight_hr; None where absent
@@ -377,8 +377,8 @@ class LSTM(_Recurrent, torch.nn.LSTM):
     ``lstm(x, lengths=, mask=, reset=)``: see ``forward``. ``lstm.stateful()`` carries the state over calls.
 
     What may be added to these equations, and what it costs, stands in docs/variants.md and
-    ``undertow.options``: learnt initial states, dropout of several kinds, zoneout, layer normalisation,
-    peepholes, a coupled forget gate. All but ``layer_norm``, ``peepholes``, ``coupled`` and
+    ``undertow.variant.options``: learnt initial states, dropout of several kinds, zoneout, layer
+    normalisation, peepholes, a coupled forget gate. All but ``layer_norm``, ``peepholes``, ``coupled`` and
     ``learn_initial_state`` may be set at any time.
 
     ``checkpoint=K`` trains in segments of K steps, for sequences whose tape is too long to keep: see the

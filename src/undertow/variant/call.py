@@ -7,9 +7,9 @@ from torch import Tensor
 from torch.nn.functional import dropout
 from torch.nn.utils.rnn import PackedSequence
 
-from undertow import ops, parameters
-from undertow.options import TORCH, check_together
-from undertow.variant import PLAIN, Variant
+from undertow import ops
+from undertow.variant import PLAIN, Variant, parameters
+from undertow.variant.options import TORCH, check_together
 
 
 class Call(NamedTuple):

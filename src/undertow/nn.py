@@ -61,8 +61,8 @@ class _Recurrent(torch.nn.RNNBase):
         given = {"forget_bias": forget_bias, "init": init, "max_lag": max_lag}
         self.__dict__.update({name: value for name, value in given.items() if value is not None})
         self._choose(Options(**{name: options.pop(name) for name in Options._fields if name in options}))
-        widths = parameters.pop_widths(args, options)
-        super().__init__(*(args if widths is None else args[3:]), **options)
+        args, widths = parameters.pop_widths(args, options)
+        super().__init__(*args, **options)
         if widths is not None:
             self._options = self._options or TORCH
             parameters.set_widths(self, widths)
@@ -77,8 +77,11 @@ class _Recurrent(torch.nn.RNNBase):
             options = options._replace(zoneout=tuple(options.zoneout))
         check(options, isinstance(self, torch.nn.LSTM))
         check_together(options, checkpoint=self._checkpoint, forget_bias=self.forget_bias)
-        if options.given() or self._options is not None:
-            self.__dict__["_options"] = options  # past torch's __setattr__, which its constructor prepares
+        held = self.__dict__  # past torch's __setattr__, which its constructor prepares
+        if options.given() or isinstance(held.get("hidden_size"), tuple):
+            held["_options"] = options
+        else:
+            held.pop("_options", None)
 
     def reset_parameters(self) -> None:
         """torch's initial values, then what ``forget_bias`` and ``init`` ask for."""

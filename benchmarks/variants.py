@@ -42,10 +42,12 @@ IN_KERNEL = list(OPTIONS)[4:]  # the others leave the kernel's equations as they
 class Contestant:
     """An LSTM with one option, called as training and inference call it."""
 
-    def __init__(self, name: str, shape: Shape, loop: bool = False) -> None:
+    def __init__(
+        self, name: str, shape: Shape, loop: bool = False, dtype: torch.dtype = torch.float32
+    ) -> None:
         torch.manual_seed(0)
-        self.lstm = undertow.LSTM(shape.C, shape.H, **OPTIONS[name])
-        self.x, self.loop = torch.randn(shape.T, shape.N, shape.C), loop
+        self.lstm = undertow.LSTM(shape.C, shape.H, dtype=dtype, **OPTIONS[name])
+        self.x, self.loop = torch.randn(shape.T, shape.N, shape.C, dtype=dtype), loop
         marks = torch.rand(shape.T, shape.N)
         marked = {"mask": {"mask": marks < 0.9}, "reset": {"reset": marks < 0.05}}
         self.marks = marked.get(name, {})
@@ -72,10 +74,14 @@ class Contestant:
         return [*found, *(p.grad for p in self.lstm.parameters() if p.grad is not None)]
 
 
-def validate(ours: Contestant, loop: Contestant) -> None:
-    """Raises AssertionError where they differ by more than rounding."""
-    for one, other in zip(ours.results(), loop.results(), strict=True):
-        torch.testing.assert_close(one, other, rtol=0, atol=2e-4 * float(other.abs().max()))
+def validate(name: str, shape: Shape) -> None:
+    """Raises AssertionError where kernel and loop differ by more than rounding.
+
+    In float64: with layer normalisation an untrained LSTM multiplies any difference by 1.1 at each step.
+    """
+    ours, loop = (Contestant(name, shape, loop, torch.float64).results() for loop in (False, True))
+    for one, other in zip(ours, loop, strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-9 * float(other.abs().max()))
 
 
 def take_turns(calls: dict[str, Callable[[], Any]], rounds: int) -> dict[str, list[float]]:
@@ -93,8 +99,8 @@ def measure(shape: Shape, rounds: int) -> list[dict[str, Any]]:
     """A row for each option."""
     ours = {name: Contestant(name, shape) for name in OPTIONS}
     loops = {name: Contestant(name, shape, loop=True) for name in IN_KERNEL}
-    for name, loop in loops.items():
-        validate(ours[name], loop)
+    for name in loops:
+        validate(name, shape)
     found: dict[str, dict[str, Any]] = {name: {"shape": str(shape), "option": name} for name in OPTIONS}
     for kind in ("inference", "training"):
         calls = {name: getattr(each, kind) for name, each in ours.items()}

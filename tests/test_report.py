@@ -270,6 +270,28 @@ def test_steps_without_an_error_are_uncoloured_and_nothing_begins_there(browser,
         assert [colour == "#00000000" for colour in colours] == np.isnan(E).tolist()
 
 
+def test_a_step_that_stands_alone_has_a_dot(browser, tmp_path):
+    """A line needs two: E_t at one step between others that ask nothing, and the flow from the first step."""
+    trace, _ = read(undertow.LSTM)
+    E = np.full(T, np.nan)
+    E[[7, 20, 21, T - 1]] = 1.0
+    trace.loss_per_step = E
+    trace.report(tmp_path / "alone.html")
+
+    def dots(p, source):
+        values = p.evaluate(f"[...plain(model('{source}')).dot]")
+        return [step for step, size in enumerate(values) if size]
+
+    with opened(browser, tmp_path / "alone.html") as p:
+        assert dots(p, "0-error-source") == [7, T - 1]
+        p.keyboard.press("u")
+        assert dots(p, "0-norm-source") == []
+        p.keyboard.press("Home")
+        p.keyboard.press("u")
+        p.wait_for_function("undertow.flows[0].done && undertow.flows[0].to === 0")
+        assert dots(p, "0-norm-source") == [0]
+
+
 def test_large_arrays_are_kept_in_half_the_bytes_and_it_says_so(browser, tmp_path, monkeypatch):
     monkeypatch.setattr(page, "LARGE", 0)
     trace, x = answer_at_the_end()
@@ -403,14 +425,31 @@ def test_traces_of_different_lengths_are_not_compared(tmp_path):
         answer_at_the_end()[0].report(tmp_path / "page.html", compare={"longer": longer})
 
 
-def test_a_page_that_cannot_be_written_leaves_the_older_one(tmp_path):
+def test_a_page_that_cannot_be_written_leaves_the_older_one_and_nothing_beside_it(tmp_path, small_files):
     trace, _ = answer_at_the_end()
     trace.report(tmp_path / "page.html", symbols=["a"] * T)
     before = (tmp_path / "page.html").read_bytes()
-    with pytest.raises(ValueError, match="surrogates not allowed"):
-        trace.report(tmp_path / "page.html", symbols=["\ud800"] * T)
+    with small_files, pytest.raises(OSError, match="File too large"):
+        trace.report(tmp_path / "page.html", symbols=["b"] * T)
     assert (tmp_path / "page.html").read_bytes() == before
     assert [path.name for path in tmp_path.iterdir()] == ["page.html"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"symbols": ["a", "\ud800"] * (T // 2)}, r"symbols: expected Unicode text, got '\\ud800' at 1$"),
+        ({"symbols": "a" * T, "targets": ["a"] * (T - 1) + ["\udcff"]}, r"targets: .* got '\\udcff' at 59$"),
+        ({"steps": list(range(T))}, "steps: expected Unicode text, got 0 at 0$"),
+        ({"title": "\ud800"}, r"title: expected Unicode text, got '\\ud800'$"),
+        ({"name": "\ud800"}, r"name: expected Unicode text, got '\\ud800'$"),
+        ({"answer": "\ud800"}, r"answer: expected Unicode text, got '\\ud800'$"),
+    ],
+)
+def test_what_is_no_text_is_named(tmp_path, options, message):
+    with pytest.raises(ValueError, match=message):
+        answer_at_the_end()[0].report(tmp_path / "page.html", **options)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_loss_per_step_that_does_not_fit_is_named():

@@ -86,6 +86,30 @@ def test_a_new_training_takes_the_old_report_away(undertow, train):
     assert not (run / "doctor.html").exists()
 
 
+def test_a_training_that_goes_on_takes_them_away_too(undertow, train):
+    run = train("problem")
+    for verb in ("inspect", "doctor"):
+        assert undertow(verb, run).code == 0
+    assert undertow("train", "--resume", run).code == 2  # finished already: nothing has changed
+    assert (run / "report.html").exists() and (run / "doctor.html").exists()
+    went_on = undertow("train", "--resume", run, "--epochs", 2)
+    assert went_on.code == 0, went_on.err
+    assert "report.html and doctor.html showed it as it was: removed" in went_on.out
+    assert not (run / "report.html").exists() and not (run / "doctor.html").exists()
+
+
+@pytest.mark.parametrize("verb", ["inspect", "doctor"])
+def test_a_full_disk_is_one_line_and_leaves_the_older_page(undertow, train, small_files, verb):
+    run = train("problem")
+    assert undertow(verb, run).code == 0
+    files = {path.name: path.read_bytes() for path in run.iterdir()}
+    with small_files:
+        result = undertow(verb, run)
+    page = run / {"inspect": "report.html", "doctor": "doctor.html"}[verb]
+    assert (result.code, result.err) == (2, f"undertow: {page}: cannot be written: File too large\n")
+    assert {path.name: path.read_bytes() for path in run.iterdir()} == files
+
+
 def test_a_text_of_one_s_own(undertow, train):
     run = train("text")
     assert undertow("inspect", run, "--input", "the lazy fox").code == 0

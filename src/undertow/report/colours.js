@@ -38,7 +38,10 @@ function setTheme(name) {
     if (mapper) mapper.palette = blend("ifo".includes(plot.name.split("-")[1]) ? theme.gate : theme.both);
   }
   networks.forEach((_, k) => {
-    for (const line of ["norm", "norm-carousel", "error"]) paint(`${k}-${line}-line`, "line_color", theme.lines[k % 3]);
+    for (const curve of ["norm", "norm-carousel", "error"]) {
+      paint(`${k}-${curve}-line`, "line_color", theme.lines[k % 3]);
+      paint(`${k}-${curve}-dots`, "fill_color", theme.lines[k % 3]);
+    }
   });
   for (let k = 0; k < data.inputNames.length; k++) paint(`input-${k}`, "line_color", theme.ink);
   for (const row of [0, 1]) paint(`symbols-${row}-text`, "text_color", theme.ink);

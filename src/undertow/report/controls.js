@@ -155,7 +155,7 @@ function begin() {
   if (followed && (onlyAtTheEnd || worst !== undefined)) at.from = { kind: "error", t: endsAlone ? T - 1 : at.t };
   if (error) {
     model("error").y_range.setv({ start: -0.07 * topError(), end: topError() * 1.07 });
-    networks.forEach((n, k) => n.error && (model(`${k}-error-source`).data = { x: [...n.error.keys()], y: [...n.error] }));
+    networks.forEach((n, k) => n.error && (model(`${k}-error-source`).data = curve([...n.error.keys()], [...n.error])));
   }
   $("from-loss").hidden = onlyAtTheEnd;
   fillText();

@@ -112,6 +112,23 @@ def numbers(p, card):
     return {name: float(v.replace("−", "-").split()[0]) for name, v in text.items() if re.match("[−0-9]", v)}
 
 
+@pytest.mark.parametrize("foretold", [True, False])
+def test_words_stand_apart_and_the_text_is_what_was_read(browser, tmp_path, foretold):
+    """Of tags, or anything but the next word, the text shows the words read, coloured by their own error."""
+    trace, _ = read(undertow.LSTM)
+    words = [f"word{k}" for k in range(T + 1)]
+    trace.report(tmp_path / "words.html", symbols=words[:-1], targets=words[1:] if foretold else ["noun"] * T)
+    with opened(browser, tmp_path / "words.html") as p:
+        assert p.locator("#text").inner_text() == "".join(words if foretold else words[:-1])
+        first, second = (span.bounding_box() for span in p.locator("#text span").all()[:2])
+        assert second["x"] - first["x"] - first["width"] > 3
+        p.locator("#text span[data-t='5']").click()
+        rows = dict(line.split("\t") for line in p.locator("#step-card table").inner_text().splitlines())
+        assert rows["reads"] == "“word5”"
+        assert rows["next" if foretold else "wanted"] == ("“word6”" if foretold else "“noun”")
+        assert p.evaluate("undertow.at.from") == {"kind": "error", "t": 5}
+
+
 # ------------------------------------------------------------------------------------ numbers
 
 

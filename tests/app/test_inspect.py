@@ -224,9 +224,30 @@ def test_a_problem_with_a_target_at_every_step(undertow, problem):
     assert data["errorUnit"] == "bits"
     assert E.mean() == pytest.approx(seen.loss / np.log(2), rel=1e-5)
     assert network["weight"] * E.sum() == pytest.approx(seen.loss, rel=1e-5)
+    assert len(data["symbols"]) == len(data["targets"]) == data["T"] and data["inputs"] is None
+    assert data["foretold"] == (name != "copy-memory")  # whose letters come only after the blanks
+    read, wanted = "".join(data["symbols"]), "".join(data["targets"])
+    if name == "copy-memory":
+        assert (read[10:], wanted[:13]) == ("··!" + "·" * 10, "·" * 13) and read[:10] == wanted[13:]
+    elif name == "lag-noise-free":
+        assert data["symbols"][1:] == ["a1", "a2", "a3", "a4", "a5"] and data["targets"][-1] == read[0]
+    else:
+        assert read[0] == "B" and read[1] in "TP" and set(read) <= set("BTPSXVE")
     page = Path("run/report.html").read_text(encoding="utf-8")
     assert "the mean of the errors at each step" in page
     assert "after the last step" not in page and "; it was" not in page and "rightly" not in page
+
+
+def test_a_problem_that_reads_symbols_shows_them_and_one_that_reads_values_those(undertow):
+    for name, symbolic in (("temporal-order", True), ("adding-1997", False), ("two-sequence", False)):
+        options = ("--steps", 20, "--hidden-size", 8, "--run", name, *SHORT)
+        assert undertow("train", name, *options).code == 0
+        assert undertow("inspect", name).code == 0
+        data = data_of(Path(name) / "report.html")
+        if symbolic:
+            assert (data["symbols"][0], data["symbols"][-1], data["targets"]) == ("E", "B", None)
+        else:
+            assert data["inputNames"] == ["value", "marker"][: 1 + (name == "adding-1997")]
 
 
 def test_classification_says_what_was_said_and_what_was_right(undertow, train):

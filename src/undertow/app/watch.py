@@ -29,14 +29,18 @@ from undertow.app.run import Run, fingerprint
 from undertow.problems import UNSCORED
 
 Names = list[str]
-SIGNALS = {  # of the built-in problems, where an input has a name
-    "adding": ["value", "marker"],
-    "multiplication": ["value", "marker"],
+NUMBERED = [f"a{k}" for k in range(1, 101)]  # letters of the long lags
+SYMBOLS = {  # of the built-in problems that read one symbol a step: what their inputs stand for
     "temporal-order": [*"EBabcdXY"],
     "temporal-order-3": [*"EBabcdXY"],
     "reber": [*"BTPSXVE"],
     "continual-reber": [*"BTPSXVE"],
+    "copy-memory": [*"abcdefgh·!"],  # a blank and the sign to begin
+    "lag-noise-free": [*NUMBERED[:99], "x", "y"],
+    "lag-random": [*NUMBERED[:99], "x", "y"],
+    "lag-distractors": [*NUMBERED, "e", "b", "x", "y"],
 }
+SIGNALS = ["value", "marker"]  # what the others read: both, or the value alone
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,7 @@ class Reading:
     inputs: Names  # C names of features; of a text its symbols, in the order of their numbers
     about: str  # where they come from, in a few words
     classes: Names  # of a classification, in the order of their numbers; otherwise empty
+    symbols: list[Names] | None = None  # N lists of T where each step is one of ``inputs``
 
 
 @dataclass(frozen=True)
@@ -152,7 +157,7 @@ def read_symbols(run: Run, given: str | None, sequences: int) -> Reading:
     batch = next(lanes(symbols, max(1, min(sequences, (len(symbols) - 1) // run.data.steps)), run.data.steps))
     names = [*alphabet.characters] if alphabet.characters is not None else [byte_name(k) for k in range(256)]
     steps = [[names[k] for k in lane] for lane in batch.x.T.tolist()]
-    return Reading(batch, steps, names, about, [])
+    return Reading(batch, steps, names, about, [], steps)
 
 
 def names_a_file(text: str) -> bool:
@@ -226,13 +231,17 @@ def read_problem(run: Run, sequences: int) -> Reading:
     batch = Batch(first.x[:, :sequences], first.y[:sequences])
     if run.model.readout == "every":
         batch = up_to_the_end(batch.x, first.y[:, :sequences])
-    inputs = SIGNALS.get(run.data.source, [f"x{k}" for k in range(batch.x.shape[-1])])
+    inputs = SYMBOLS.get(run.data.source, SIGNALS)[: batch.x.shape[-1]]
     classes = numbered(run.model.outputs) if task.problem.task == "classification" else []
     T, N = batch.x.shape[:2]
     given = "T =" if run.data.steps == T else "--steps"  # some problems set lengths of their own
     about = f"{run.data.source}, {given} {run.data.steps}, drawn afresh"
     lengths = [T] * N if batch.lengths is None else batch.lengths.tolist()
-    return Reading(batch, [numbered(length) for length in lengths], inputs, about, classes)
+    symbols = None
+    if run.data.source in SYMBOLS:
+        read = batch.x.argmax(-1).T.tolist()  # N lists of T
+        symbols = [[inputs[k] for k in lane[:length]] for lane, length in zip(read, lengths, strict=True)]
+    return Reading(batch, [numbered(length) for length in lengths], inputs, about, classes, symbols)
 
 
 def up_to_the_end(x: torch.Tensor, y: torch.Tensor) -> Batch:

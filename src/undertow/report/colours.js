@@ -73,7 +73,7 @@ function drawErrors() {
   const source = model(`symbols-${data.targets ? 1 : 0}-source`);
   if (source) source.data = { ...plain(source), color: Array.from({ length: T }, (_, t) => color(t)) };
   for (const span of $("text")?.children ?? []) {
-    if (span.dataset.t !== undefined && (data.targets || span.dataset.t >= 0)) span.style.background = color(+span.dataset.t);
+    if (span.dataset.t !== undefined) span.style.background = color(+span.dataset.t);
   }
 }
 

@@ -109,10 +109,13 @@ function legible() {
   for (const row of [0, 1]) { const text = model(`symbols-${row}-text`); if (text) text.visible = room > 7; }
 }
 
+// Each symbol stands for the step that is judged by it: of a text that is foretold, the step before.
 function fillText() {
   if (!data.symbols) return;
-  const follow = data.targets ?? data.symbols, spans = follow.map((s, t) => `<span data-t="${t}">${s === "\n" ? "↵ " : escaped(s)}</span>`);
-  $("text").innerHTML = (data.targets ? `<span>${data.symbols[0] === "\n" ? "↵ " : escaped(data.symbols[0])}</span>` : "") + spans.join("");
+  const drawn = (s) => (s === "\n" ? "↵ " : escaped(s)), shown = data.foretold ? data.targets : data.symbols;
+  const spans = shown.map((s, t) => `<span data-t="${t}">${drawn(s)}</span>`);
+  $("text").innerHTML = (data.foretold ? `<span>${drawn(data.symbols[0])}</span>` : "") + spans.join("");
+  $("text").classList.toggle("words", data.symbols.some((s) => [...s].length > 1));
   if (errors()) { $("error-low").textContent = 0; $("error-high").textContent = `${number(topError(), 2)} ${data.errorUnit}`; }
 }
 

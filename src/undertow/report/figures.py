@@ -155,7 +155,9 @@ def row_names(sequence: Sequence) -> list[str]:
     """The rows of the sequence's own picture, from the top. The page writes them, cut to the border."""
     if sequence.symbols is None:
         return sequence.input_names[:MOST_INPUTS]
-    return ["reads"] if sequence.targets is None else ["reads", "next"]
+    if sequence.targets is None:
+        return ["reads"]
+    return ["reads", "next" if sequence.foretold else "wanted"]
 
 
 def visible(symbol: str) -> str:

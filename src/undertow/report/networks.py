@@ -71,6 +71,11 @@ class Sequence:
     title: str = ""
     about: str = ""
 
+    @property
+    def foretold(self) -> bool:
+        """Whether every target is the symbol that comes next: then the text is what is foretold."""
+        return self.targets is not None and self.targets[:-1] == (self.symbols or [])[1:]
+
 
 def sequence_of(
     T: int,

@@ -57,6 +57,7 @@ def write(path: str | PathLike[str], networks: list[Network], sequence: Sequence
         "steps": sequence.steps,
         "symbols": sequence.symbols,
         "targets": sequence.targets,
+        "foretold": sequence.foretold,
         "inputNames": sequence.input_names,
         "inputs": None if sequence.inputs is None else _packed(sequence.inputs, False),
         "errorUnit": sequence.error_unit,

@@ -387,6 +387,12 @@ def test_units_are_found_and_ordered_by_what_they_do(browser, text_page, texts):
         p.keyboard.type("7")
         assert p.evaluate("undertow.rows[0]") == [7]
         assert p.locator("[id='0-shown']").inner_text().startswith(f"1 of {H} units")
+        p.keyboard.press("Enter")  # keeps them; keys are for the page again
+        p.keyboard.press("d")
+        assert p.evaluate("undertow.rows[0]") == [7] and p.locator("#search").input_value() == "7"
+        p.keyboard.press("/")
+        p.keyboard.press("Escape")
+        assert len(p.evaluate("undertow.rows[0]")) == H and p.locator("#search").input_value() == ""
         p.locator("#search").fill("no such thing")
         assert p.locator("#units .row").count() == 0
         p.locator("#search").fill("")
@@ -410,9 +416,10 @@ def test_all_pictures_stand_on_one_axis_whatever_their_rows_are_called(browser, 
         assert len(borders) == 9
 
 
-@pytest.mark.parametrize("width", [700, 1280, 1920])
+@pytest.mark.parametrize("width", [420, 700, 1280, 1920])
 def test_nothing_sticks_out(browser, text_page, width):
     with opened(browser, text_page, width=width) as p:
+        assert p.locator("header").bounding_box()["height"] < 160
         assert p.evaluate("document.documentElement.scrollWidth") <= width
 
 

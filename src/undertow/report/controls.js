@@ -65,6 +65,14 @@ function next(select) {
   select.dispatchEvent(new Event("change"));
 }
 
+// Out of a field, by Enter with what was found in it, by Escape without: browsers empty some fields then and say nothing.
+function leave(field, empty) {
+  field.blur();
+  if (!empty || field !== $("search")) return;
+  field.value = at.query = "";
+  arrange();
+}
+
 const KEYS = {
   ArrowLeft: (e) => moveTo(at.t - (e.shiftKey ? 10 : 1)), ArrowRight: (e) => moveTo(at.t + (e.shiftKey ? 10 : 1)),
   ArrowUp: () => move(-1), ArrowDown: () => move(1), Enter: () => from(at.from.kind === "unit" ? "unit" : "error"),
@@ -77,7 +85,7 @@ const KEYS = {
 function listen() {
   document.addEventListener("keydown", (event) => {
     const typing = event.target.matches?.("input, select"), pressing = event.target.matches?.("button") && ["Enter", " "].includes(event.key);
-    if (event.key === "Escape" && typing) event.target.blur();
+    if (typing && ["Escape", "Enter"].includes(event.key)) leave(event.target, event.key === "Escape");
     if (typing || pressing || $("keys").open || event.ctrlKey || event.metaKey || event.altKey || !KEYS[event.key]) return;
     event.preventDefault();
     KEYS[event.key](event);

@@ -238,6 +238,14 @@ def test_a_problem_with_a_target_at_every_step(undertow, problem):
     assert "after the last step" not in page and "; it was" not in page and "rightly" not in page
 
 
+def test_a_folder_named_like_a_problem_does_not_hide_it(undertow):
+    """Such as the run of one: only a file of that name is meant before it."""
+    options = ("adding", "--steps", 20, "--hidden-size", 8, *SHORT)
+    for folder in ("adding", "again"):
+        result = undertow("train", *options, "--run", folder)
+        assert result.code == 0, result.err
+
+
 def test_a_problem_that_reads_symbols_shows_them_and_one_that_reads_values_those(undertow):
     for name, symbolic in (("temporal-order", True), ("adding-1997", False), ("two-sequence", False)):
         options = ("--steps", 20, "--hidden-size", 8, "--run", name, *SHORT)

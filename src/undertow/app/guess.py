@@ -41,7 +41,7 @@ def _guess(source: str, given: dict[str, Any]) -> tuple[str, str]:
     if wanted is not None and wanted not in TASKS:
         raise UserError(f"--task {wanted}: expected one of {', '.join(TASKS)}")
     path = Path(source)
-    if wanted == "problem" or (source in problems.names() and not path.exists()):
+    if wanted == "problem" or (source in problems.names() and not path.is_file()):
         return "problem", f"{source} is a built-in problem"
     check_file(path)
     if wanted:

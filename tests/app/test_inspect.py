@@ -63,6 +63,15 @@ def test_both_cells_of_every_task_side_by_side(undertow, train, task):
         assert len(data["inputNames"]) > 0 and data["symbols"] is None
 
 
+@pytest.mark.parametrize("task", list(WAYS))
+def test_a_training_ends_by_saying_what_to_type_next(undertow, text, walks, waves, task):
+    source = {"text": text, "forecast": waves, "classify": walks, "problem": "adding"}[task]
+    said = undertow("train", source, *WAYS[task], *SHORT).out.split("Next:\n")[1].splitlines()
+    assert said[-2:] == [f"  undertow {verb} runs/{Path(source).stem}-1" for verb in ("inspect", "doctor")]
+    for line in said[-2:]:
+        assert undertow(*line.split()[1:]).code == 0
+
+
 def test_the_report_is_written_anew_and_another_file_only_when_told(undertow, train, tmp_path):
     run = train("problem")
     assert undertow("inspect", run).code == undertow("inspect", run).code == 0

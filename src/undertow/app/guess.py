@@ -5,7 +5,7 @@ from typing import Any
 
 from undertow import problems
 from undertow.app.data.table import column_names, read_table
-from undertow.app.errors import UserError, one_of
+from undertow.app.errors import UserError, must_be_unicode, one_of
 
 TABLES = {".csv", ".tsv", ".parquet"}
 TASKS = ("text", "forecast", "classify", "problem")
@@ -64,6 +64,7 @@ def _guess_table(path: Path, given: dict[str, Any]) -> tuple[str, str]:
 
 def check_file(path: Path) -> None:
     """Raises UserError unless ``path`` is a file with something in it."""
+    must_be_unicode(path)
     if not path.exists():
         known = ", ".join(problems.names())
         raise UserError(f"{path}: no such file, and no built-in problem ({known})")

@@ -263,6 +263,9 @@ def test_a_problem_that_reads_symbols_shows_them_and_one_that_reads_values_those
         data = data_of(Path(name) / "report.html")
         if symbolic:
             assert (data["symbols"][0], data["symbols"][-1], data["targets"]) == ("E", "B", None)
+            order = "".join(symbol for symbol in data["symbols"] if symbol in "XY")  # which is the answer
+            page = (Path(name) / "report.html").read_text(encoding="utf-8")
+            assert f"says {order}, rightly" in page or f"; it was {order}" in page
         else:
             assert data["inputNames"] == ["value", "marker"][: 1 + (name == "adding-1997")]
 

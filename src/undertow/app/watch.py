@@ -6,6 +6,7 @@ halves, for those who show the same sequences to several networks.
 """
 
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -39,6 +40,11 @@ SYMBOLS = {  # of the built-in problems that read one symbol a step: what their 
     "lag-noise-free": [*NUMBERED[:99], "x", "y"],
     "lag-random": [*NUMBERED[:99], "x", "y"],
     "lag-distractors": [*NUMBERED, "e", "b", "x", "y"],
+}
+CLASSES = {  # what their answers stand for, where these are no symbols that are read
+    "temporal-order": list(map("".join, product("XY", repeat=2))),
+    "temporal-order-3": list(map("".join, product("XY", repeat=3))),
+    "lag-distractors": ["x", "y"],
 }
 SIGNALS = ["value", "marker"]  # what the others read: both, or the value alone
 
@@ -232,7 +238,9 @@ def read_problem(run: Run, sequences: int) -> Reading:
     if run.model.readout == "every":
         batch = up_to_the_end(batch.x, first.y[:, :sequences])
     inputs = SYMBOLS.get(run.data.source, SIGNALS)[: batch.x.shape[-1]]
-    classes = numbered(run.model.outputs) if task.problem.task == "classification" else []
+    classes = CLASSES.get(run.data.source, numbered(run.model.outputs))
+    if task.problem.task == "regression":
+        classes = []
     T, N = batch.x.shape[:2]
     given = "T =" if run.data.steps == T else "--steps"  # some problems set lengths of their own
     about = f"{run.data.source}, {given} {run.data.steps}, drawn afresh"

@@ -6,7 +6,6 @@ halves, for those who show the same sequences to several networks.
 """
 
 from dataclasses import dataclass, replace
-from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +19,7 @@ from undertow.app.data.forecast import columns_of, validation_rows, window_start
 from undertow.app.data.problem import ProblemTask
 from undertow.app.data.sequences import pad, read_sequences, stratified
 from undertow.app.data.series import read_series
+from undertow.app.data.symbols import CLASSES, SIGNALS, SYMBOLS
 from undertow.app.data.table import Columns, encode, numbers
 from undertow.app.data.text import alphabet_of, lanes, read_text
 from undertow.app.errors import UserError, one_of
@@ -30,23 +30,6 @@ from undertow.app.run import Run, fingerprint
 from undertow.problems import UNSCORED
 
 Names = list[str]
-NUMBERED = [f"a{k}" for k in range(1, 101)]  # letters of the long lags
-SYMBOLS = {  # of the built-in problems that read one symbol a step: what their inputs stand for
-    "temporal-order": [*"EBabcdXY"],
-    "temporal-order-3": [*"EBabcdXY"],
-    "reber": [*"BTPSXVE"],
-    "continual-reber": [*"BTPSXVE"],
-    "copy-memory": [*"abcdefgh·!"],  # a blank and the sign to begin
-    "lag-noise-free": [*NUMBERED[:99], "x", "y"],
-    "lag-random": [*NUMBERED[:99], "x", "y"],
-    "lag-distractors": [*NUMBERED, "e", "b", "x", "y"],
-}
-CLASSES = {  # what their answers stand for, where these are no symbols that are read
-    "temporal-order": list(map("".join, product("XY", repeat=2))),
-    "temporal-order-3": list(map("".join, product("XY", repeat=3))),
-    "lag-distractors": ["x", "y"],
-}
-SIGNALS = ["value", "marker"]  # what the others read: both, or the value alone
 
 
 @dataclass(frozen=True)

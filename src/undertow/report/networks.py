@@ -71,6 +71,11 @@ class Sequence:
     title: str = ""
     about: str = ""
 
+    @property
+    def foretold(self) -> bool:
+        """Whether every target is the symbol that comes next: then the text is what is foretold."""
+        return self.targets is not None and self.targets[:-1] == (self.symbols or [])[1:]
+
 
 def sequence_of(
     T: int,
@@ -83,10 +88,16 @@ def sequence_of(
     title: str,
     about: str,
 ) -> Sequence:
-    """A Sequence of T steps. Raises ValueError naming the argument that has not T entries, or C names."""
+    """A Sequence of T steps. Raises ValueError naming the argument that has not T entries, or C names.
+
+    So it does where what should be text is not, as lone surrogates are not: no file could hold it.
+    """
     for name, given in {"symbols": symbols, "targets": targets, "inputs": inputs, "steps": steps}.items():
         if given is not None and len(given) != T:  # type: ignore[arg-type]
             raise ValueError(f"{name}: expected {T}, one for each step, got {len(given)}")  # type: ignore[arg-type]
+    words = {"symbols": symbols, "targets": targets, "input_names": input_names, "steps": steps}
+    for name, given in (words | {"loss_unit": [error_unit], "title": [title], "about": [about]}).items():
+        must_be_text(name, () if given is None else given)
     values = None if inputs is None else np.asarray(inputs, np.float64)
     if values is not None and (values.ndim != 2 or not np.isfinite(values).all()):
         raise ValueError(f"inputs: expected finite numbers [T, C], got shape {list(values.shape)}")
@@ -107,6 +118,16 @@ def sequence_of(
     )
 
 
+def must_be_text(name: str, words: Several[str]) -> None:
+    """Raises ValueError naming the argument and the first word that is no Unicode text."""
+    for k, word in enumerate(words):
+        try:
+            str.encode(word)
+        except (TypeError, UnicodeEncodeError):
+            at = f" at {k}" if len(words) > 1 else ""
+            raise ValueError(f"{name}: expected Unicode text, got {word!r}{at}") from None
+
+
 def network(
     name: str,
     layers: Several[Layer],
@@ -118,8 +139,11 @@ def network(
     """Sequence ``n`` of a traced module's layers.
 
     loss_per_step [T] or [T,N] is E_t, and weight·ΣE_t the loss that was differentiated; None: their mean.
-    Raises IndexError where there is no such sequence, ValueError where it is empty or E_t does not fit it.
+    Raises IndexError where there is no such sequence, ValueError where it is empty or E_t does not fit it, or
+    where name or answer is no Unicode text.
     """
+    must_be_text("name", [name])
+    must_be_text("answer", [answer])
     N = len(layers[0].lengths)
     if not 0 <= n < N:
         raise IndexError(f"sequence: expected 0 to {N - 1}, got {n}")

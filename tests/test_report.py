@@ -524,6 +524,17 @@ def test_padding_is_left_out_and_two_directions_are_shown(browser, tmp_path):
         assert "two directions" in p.locator("#flow-caption").inner_text()
 
 
+def test_with_something_added_to_the_equations_only_the_whole_loss_is_followed(browser, tmp_path):
+    model = undertow.LSTM(2, H, peepholes=True)
+    with undertow.trace(model) as trace:
+        model(torch.rand(T, 1, 2))[0].sum().backward()
+    trace.report(tmp_path / "peepholes.html")
+    with opened(browser, tmp_path / "peepholes.html") as p:
+        for key in ("Enter", "u"):
+            p.keyboard.press(key)
+            assert "with peepholes added to the equations" in p.locator("#flow-caption").inner_text()
+
+
 def test_a_layer_that_feeds_the_loss_beside_the_top_is_not_followed_from_one_step():
     model = undertow.LSTM(2, H, num_layers=2)
     with undertow.trace(model) as trace:

@@ -1,7 +1,7 @@
 """A trace's layers as one sequence went through them, and what enters them from the loss at each step."""
 
 from collections.abc import Sequence as Several
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,7 @@ class Shown:
     weight_ih: Array  # [G*H, C]
     weight_hh: Array  # [G*H, H]
     why_not: str = ""  # why the error at one step cannot be followed back to this layer; "" where it can
+    own_equations: bool = True  # nothing was added to those that the page goes back by
 
     @property
     def state(self) -> str:
@@ -166,7 +167,7 @@ def network(
     added = sorted({name for layer in layers for name in layer.tape.added})
     if added:
         reason = f"with {', '.join(added)} added to the equations only the whole loss is followed back"
-        shown = [_without(each, reason) for each in shown]
+        shown = [replace(_without(each, reason), own_equations=False) for each in shown]
     elif any(len(layer.directions) > 1 for layer in layers):
         reason = "of a network with two directions only the whole loss is followed back"
         shown = [_without(each, reason) for each in shown]
@@ -272,4 +273,4 @@ def _backward(layer: Shown, dy: Array, dc_n: Array | None) -> Any:
 
 
 def _without(layer: Shown, reason: str) -> Shown:
-    return Shown(**{**layer.__dict__, "why_not": reason})
+    return replace(layer, why_not=reason)

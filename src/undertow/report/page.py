@@ -124,6 +124,7 @@ def _layer(layer: Shown, features: dict[str, Array], half: bool) -> dict[str, An
         "weightHH": _packed(layer.weight_hh, False),
         "weightIH": _packed(layer.weight_ih, False),
         "whyNot": layer.why_not,
+        "ownEquations": layer.own_equations,
         "followed": {
             "names": followed.names,
             "match": followed.match.tolist(),

@@ -56,7 +56,7 @@ def test_a_crash_while_writing_loses_nothing(tmp_path):
         beside.write_text("half of the ne")
         raise OSError("disk full")
 
-    with pytest.raises(UserError, match="config.json: cannot be written: disk full"):
+    with pytest.raises(UserError, match=r"config\.json: cannot be written: disk full"):
         run_folder.atomically(path, crash)
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]

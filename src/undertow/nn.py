@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn.functional import dropout
 from torch.nn.utils.rnn import PackedSequence
 
-from undertow import initialise, ops
+from undertow import compiled, dynamo, initialise, ops
 from undertow.kernels import plain
 from undertow.recording import traced
 
@@ -127,8 +127,7 @@ class _Recurrent(torch.nn.RNNBase):
         if layer is None:
             if ops.torch_serves(x) and ragged is ops.EVEN:
                 return None
-            traces = traced.get()
-            layer = ops.layer if traces is None or self not in traces else traces[self]()
+            layer = compiled.layer if torch.compiler.is_compiling() else self._layer()
         # read once: a parametrization may cost, or draw random numbers, each time
         weights = [self._weights(names) for names in self._all_weights]
         if packed:
@@ -136,6 +135,10 @@ class _Recurrent(torch.nn.RNNBase):
         if x.dim() == 2:
             return self._run_unbatched(x, states, weights, layer)
         return self._run_batched(x, states, weights, ragged, layer) if x.dim() == 3 else None
+
+    def _layer(self) -> _Layer:
+        traces = traced.get()
+        return ops.layer if traces is None or self not in traces else traces[self]()
 
     def _run_batched(
         self, x: Tensor, states: _States, weights: list[_Weights], ragged: ops.Ragged, layer: _Layer
@@ -159,7 +162,8 @@ class _Recurrent(torch.nn.RNNBase):
         self, packed: PackedSequence, states: _States, weights: list[_Weights], layer: _Layer
     ) -> _Result | None:
         data, batch_sizes, order, inverse = packed
-        if data.dim() != 2 or not self._fits(data, states, (int(batch_sizes[0]),), weights[0][0].dtype):
+        N = compiled.batch(batch_sizes, states)
+        if data.dim() != 2 or not self._fits(data, states, (N,), weights[0][0].dtype):
             return None
         y, finals = self._walk(data, states, weights, ops.Ragged(None, batch_sizes, order), layer)
         return PackedSequence(y, batch_sizes, order, inverse), finals
@@ -282,3 +286,11 @@ def _autocast(x: Tensor) -> bool:
 
 def _kind(input: Any) -> str:
     return f"shape {list(input.shape)}" if isinstance(input, Tensor) else type(input).__name__
+
+
+def _in_graphs(module: Any) -> bool:
+    """Whether torch.compile may take ``module`` up: elsewhere torch's operators serve, taken apart."""
+    return isinstance(module, _Recurrent) and all(p.is_cpu for p in module.parameters())
+
+
+dynamo.admit(_in_graphs)

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from undertow import ops
 from undertow.kernels import plain
@@ -34,7 +35,12 @@ def layer(
     nonlinearity: str = "tanh",
     checkpoint: int | None = None,
 ) -> tuple[Tensor, ...]:
-    """``ops.layer`` as one node of the program that torch records. ``checkpoint`` is not heeded."""
+    """``ops.layer`` as one node of the program that torch records. ``checkpoint`` is not heeded.
+
+    Inside torch.func's transforms it is the plain path, step by step: an operator would be opaque to them.
+    """
+    if torch._C._are_functorch_transforms_active():
+        return ops.layer(cell, x, states, weights, ragged, nonlinearity)
     if torch.is_autocast_enabled("cpu") and x.is_cpu:
         x, states, weights = ops._autocast(x, states, weights)
     h_0, c_0 = (*states, None, None)[:2]
@@ -215,13 +221,13 @@ class _Layer(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *douts: Tensor | None) -> Any:
         call, (y, *tape) = ctx.saved_tensors[: ctx.count], ctx.saved_tensors[ctx.count :]
-        first, args, wanted = (*ctx.kind, *call[:3]), call[3:], ctx.needs_input_grad[5:]
+        ragged, args, wanted = call[:3], call[3:], ctx.needs_input_grad[5:]
         if torch.is_grad_enabled() or any(map(ops._batched, douts)):
-            return *[None] * 5, *_again(_Call(*first, args), douts, wanted)
+            return *[None] * 5, *_again(_Call(*ctx.kind, *ragged, args), douts, wanted)  # type: ignore[call-arg]
         # b_ih and b_hh have one gradient, and an operator may not give the same tensor twice
         same = [k >= 3 and (k - 3) % _DIRECTION == 3 and all(wanted[k - 1 : k + 1]) for k in range(len(args))]
         once = [want and not other for want, other in zip(wanted, same, strict=True)]
-        found = torch.ops.undertow.layer_backward(*first, args, y, tape, douts, once)
+        found = torch.ops.undertow.layer_backward(*ctx.kind, *ragged, args, y, tape, douts, once)
         rest = iter(found)
         grads = [next(rest) if want else None for want in once]
         return *[None] * 5, *(grads[k - 1] if same[k] else grad for k, grad in enumerate(grads))
@@ -229,7 +235,10 @@ class _Layer(torch.autograd.Function):
 
 def _layer_autograd(*given: Any) -> list[Tensor]:
     *first, args = given
-    if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in args):
+    wanted = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in args)
+    if (
+        wanted or forward_ad._current_level >= 0
+    ):  # which a Function refuses, and others would take for constants
         return list(_Layer.apply(*first, *args))  # type: ignore[no-untyped-call]
     with torch._C._AutoDispatchBelowAutograd():
         found: list[Tensor] = torch.ops.undertow.layer(*given)

@@ -124,19 +124,15 @@ def layer_with_steps(
 
 
 def _native_serves(args: Sequence[Any]) -> bool:
+    if torch.compiler.is_compiling():
+        return False
     dtype = args[0].dtype
     for t in args:
         if t is None:
             continue
         if t.dtype is not dtype or type(t) not in _OWN_MEMORY or not t.is_cpu or t.is_neg():
             return False
-    return (
-        native is not None
-        and dtype in _NATIVE_DTYPES
-        and args[0].numel() > 0
-        and not _transformed()
-        and not torch.compiler.is_compiling()
-    )
+    return native is not None and dtype in _NATIVE_DTYPES and args[0].numel() > 0 and not _transformed()
 
 
 def _why_plain(weights: Sequence[Weights], nonlinearity: str, args: Sequence[Any]) -> str:

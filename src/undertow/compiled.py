@@ -220,17 +220,24 @@ class _Layer(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *douts: Tensor | None) -> Any:
+        if all(dout is None for dout in douts):
+            return (None,) * len(ctx.needs_input_grad)
         call, (y, *tape) = ctx.saved_tensors[: ctx.count], ctx.saved_tensors[ctx.count :]
         ragged, args, wanted = call[:3], call[3:], ctx.needs_input_grad[5:]
         if torch.is_grad_enabled() or any(map(ops._batched, douts)):
             return *[None] * 5, *_again(_Call(*ctx.kind, *ragged, args), douts, wanted)  # type: ignore[call-arg]
         # b_ih and b_hh have one gradient, and an operator may not give the same tensor twice
-        same = [k >= 3 and (k - 3) % _DIRECTION == 3 and all(wanted[k - 1 : k + 1]) for k in range(len(args))]
+        same = [_b_hh(k) and want and wanted[k - 1] for k, want in enumerate(wanted)]
         once = [want and not other for want, other in zip(wanted, same, strict=True)]
         found = torch.ops.undertow.layer_backward(*ctx.kind, *ragged, args, y, tape, douts, once)
         rest = iter(found)
         grads = [next(rest) if want else None for want in once]
         return *[None] * 5, *(grads[k - 1] if same[k] else grad for k, grad in enumerate(grads))
+
+
+def _b_hh(k: int) -> bool:
+    """Whether the k-th of args is a bias_hh."""
+    return k >= 3 and (k - 3) % _DIRECTION == 3
 
 
 def _layer_autograd(*given: Any) -> list[Tensor]:

@@ -332,7 +332,7 @@ def test_torchs_checks_of_operators(call):
     found = OPS.layer_with_tape(*without_grad)
     states = 2 if args[0] == "lstm" else 1
     douts = [torch.randn_like(out) for out in found[: 1 + states]]
-    if len(found) == 1 + states and args[0] == "lstm" or args[1] == "relu":
+    if (len(found) == 1 + states and args[0] == "lstm") or args[1] == "relu":
         return  # the layer is run again under autograd, which torch's checks switch off
     wanted = [t is not None and not operators._b_hh(k) for k, t in enumerate(args[5])]
     opcheck(OPS.layer_backward.default, (*without_grad, found[0], found[1 + states :], douts, wanted))

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.fx import Proxy
 from torch.nn.functional import dropout
 from torch.nn.utils.rnn import PackedSequence
 
@@ -102,7 +103,7 @@ class _Recurrent(torch.nn.RNNBase):
             return self._with_tape(input, hx, ragged)
         result = self._run(input, hx, ragged)
         if result is None:
-            return super().forward(input, hx)
+            return _leaf(self, input, hx) if isinstance(input, Proxy) else super().forward(input, hx)
         y, finals = result
         return y, tuple(finals) if self.mode == "LSTM" else finals[0]
 
@@ -122,7 +123,7 @@ class _Recurrent(torch.nn.RNNBase):
         packed = isinstance(input, PackedSequence)
         x = input.data if packed else input
         states = () if hx is None else hx if self.mode == "LSTM" else (hx,)
-        if not (isinstance(x, Tensor) and isinstance(states, tuple | list)):
+        if not (isinstance(x, Tensor) and isinstance(states, tuple | list)) or hx == ():
             return None
         if layer is None:
             if ops.torch_serves(x) and ragged is ops.EVEN:
@@ -278,6 +279,12 @@ def _lengths(lengths: Any, input: Any, batch_first: bool) -> Tensor:
     if found.shape != (N,):
         raise ValueError(f"lengths: expected shape [{N}], one for each sequence, got {list(found.shape)}")
     return found.to("cpu", torch.int64).contiguous()
+
+
+def _leaf(module: torch.nn.Module, input: Proxy, hx: Any) -> Proxy:
+    """The call of a module that torch.fx does not look into, which it does by itself with torch's own."""
+    tracer: Any = input.tracer
+    return tracer.create_proxy("call_module", tracer.path_of_module(module), (input, hx), {})  # type: ignore[no-any-return]
 
 
 def _autocast(x: Tensor) -> bool:

@@ -4,7 +4,7 @@ Which path serves a call is decided here and nowhere else:
 
 ========  =====================================================================================
 torch     (``torch_serves``, the whole module at once) every device but the CPU and meta, cuDNN
-          on CUDA among them; and while jit.trace records a program
+          on CUDA among them; and while jit.trace or torch.onnx record a program
 compiled  (``compiled``, of each layer) while torch.compile or torch.export record one: an operator
           that takes one of the two ways below when the program runs
 native    float32, float64 or bfloat16 on the CPU, all tensors of one dtype (also of autocast's
@@ -56,7 +56,9 @@ EVEN = Ragged()
 
 def torch_serves(x: Tensor) -> bool:
     """Whether torch's own operator runs this module as a whole."""
-    return not (x.is_cpu or x.is_meta) or (not torch.compiler.is_compiling() and torch._C._is_tracing())
+    if not (x.is_cpu or x.is_meta):
+        return True
+    return torch.onnx.is_in_onnx_export() if torch.compiler.is_compiling() else torch._C._is_tracing()
 
 
 def layer(

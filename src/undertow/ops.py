@@ -17,7 +17,7 @@ plain     all else: projections, relu, other dtypes, meta and fake tensors, empt
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import Any, NamedTuple
 
@@ -27,6 +27,7 @@ from torch.autograd import forward_ad
 
 from undertow.kernels import plain
 from undertow.recording import Recording
+from undertow.variant import PLAIN, Variant
 
 native: Any
 try:
@@ -70,6 +71,7 @@ def layer(
     nonlinearity: str = "tanh",
     checkpoint: int | None = None,
     recording: Recording | None = None,
+    variant: Variant = PLAIN,
 ) -> tuple[Tensor, ...]:
     """One layer of ``cell`` "lstm" or "rnn", in one direction for each of D ``weights``, the second reversed.
 
@@ -79,8 +81,11 @@ def layer(
     c_n [D,N,H]: the states at each sequence's own end, for the reverse direction at its start.
     ``checkpoint``: train in segments of so many steps (``segments``) where native serves; nothing elsewhere.
     ``recording`` receives what the kernels read and write, for which the tape is kept whole, or why nothing.
+    ``variant``: what is added to these equations (``undertow.equations.variants``).
     Raises ValueError where lengths do not fit x.
     """
+    if variant is not PLAIN:
+        return _varied_layer(cell, x, states, weights, ragged, nonlinearity, recording, variant)
     if torch.is_autocast_enabled("cpu") and x.is_cpu:
         x, states, weights = _autocast(x, states, weights)
     h_0, c_0 = (*states, None, None)[:2]
@@ -108,6 +113,34 @@ def layer(
         return plain.layer(cell, x, states, weights, *ragged, nonlinearity)
 
 
+def _varied_layer(
+    cell: str,
+    x: Tensor,
+    states: Sequence[Tensor],
+    weights: Sequence[Weights],
+    ragged: Ragged,
+    nonlinearity: str,
+    recording: Recording | None,
+    variant: Variant,
+) -> tuple[Tensor, ...]:
+    """``layer`` with a variant: ``varied`` where native serves, else the plain path."""
+    from undertow import varied  # which builds on this module
+
+    if torch.is_autocast_enabled("cpu") and x.is_cpu:
+        x, states, weights = _autocast(x, states, weights)
+        variant = varied.autocast(variant)
+    if recording is not None:
+        recording.missing = "a layer with variants (see undertow.variant) is not recorded"
+    args = [x, *(*states, None, None)[:2]]
+    for each in weights:
+        args += each[:_DIRECTION]
+    native_layer = cell == "lstm" and weights[0][_DIRECTION] is None and _native_serves(args)
+    if native_layer and varied.serves(variant, args):
+        return varied.layer(ragged, args, variant)
+    with torch.autocast("cpu", enabled=False):
+        return plain.layer(cell, x, states, weights, *ragged, nonlinearity, variant=variant)
+
+
 def layer_with_steps(
     steps: list[plain.Steps],
     cell: str,
@@ -117,12 +150,13 @@ def layer_with_steps(
     ragged: Ragged = EVEN,
     nonlinearity: str = "tanh",
     checkpoint: int | None = None,
+    variant: Variant = PLAIN,
 ) -> tuple[Tensor, ...]:
     """``layer`` on the plain path, which adds the layer's gates and states to ``steps``, with their graph."""
     if torch.is_autocast_enabled("cpu") and x.is_cpu:
         x, states, weights = _autocast(x, states, weights)
     with torch.autocast("cpu", enabled=False):
-        return plain.layer(cell, x, states, weights, *ragged, nonlinearity, steps)
+        return plain.layer(cell, x, states, weights, *ragged, nonlinearity, steps, variant)
 
 
 def _native_serves(args: Sequence[Any]) -> bool:
@@ -383,13 +417,26 @@ def _plain_backward(
     wanted: Sequence[bool],
 ) -> list[Tensor | None]:
     """The same gradients by running the plain path again: torch then knows how they came about."""
+
+    def run(views: Sequence[Any]) -> tuple[Tensor, ...]:
+        weights = [[*views[k : k + _DIRECTION], None] for k in range(3, len(views), _DIRECTION)]
+        return plain.layer(cell, views[0], [s for s in views[1:3] if s is not None], weights, *ragged)
+
+    return backward_by_torch(run, args, douts, wanted)
+
+
+def backward_by_torch(
+    run: Callable[[Sequence[Any]], tuple[Tensor, ...]],
+    args: Sequence[Any],
+    douts: Sequence[Tensor | None],
+    wanted: Sequence[bool],
+) -> list[Tensor | None]:
+    """Gradients of ``args``, None where not wanted, by torch's own differentiation of ``run``."""
     create_graph = torch.is_grad_enabled()
     with torch.enable_grad(), torch.autocast("cpu", enabled=False):
         # views, because one argument may depend on another, and each gradient is along that one alone
         views: list[Any] = [None if t is None else t.view_as(t) for t in args]
-        weights = [[*views[k : k + _DIRECTION], None] for k in range(3, len(views), _DIRECTION)]
-        states = [s for s in views[1:3] if s is not None]
-        outputs = plain.layer(cell, views[0], states, weights, *ragged)
+        outputs = run(views)
         heard = [(out, dout) for out, dout in zip(outputs, douts, strict=True) if dout is not None]
         outs, grad_outs = zip(*heard, strict=True)
         inputs = [view for view, want in zip(views, wanted, strict=True) if want]

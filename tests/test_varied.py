@@ -1,23 +1,38 @@
 """``ops.layer`` with a variant, in the native kernel: against the equations, and in torch's graph."""
 
+import numpy as np
 import pytest
 import torch
 from torch.autograd import gradcheck, gradgradcheck
 
+import undertow
 from test_plain_variants import Layer, dtypes, forms
 from test_variants import OPTIONS, each_option, options_of
-from undertow import ops, varied
+from undertow import flow, ops, varied
 from undertow.kernels import plain
+from undertow.layer import Layer as TracedLayer
+from undertow.layer import NotRecorded
+from undertow.recording import Recording
 
 
 class NativeLayer(Layer):
     """The same by ``ops``, in the native kernel for the LSTM."""
 
+    recording = None
+
     def run(self, leaves, weights, steps=None):
         states = [leaves[f"{s}_0"] for s in self.cases[0].states]
         each = [[W, U, b, torch.zeros_like(b), None] for W, U, b in weights]
         ragged = ops.Ragged(*self.ragged)
-        outputs = ops.layer(self.cell, leaves["x"], states, each, ragged, variant=self.variant(leaves))
+        outputs = ops.layer(
+            self.cell,
+            leaves["x"],
+            states,
+            each,
+            ragged,
+            recording=self.recording,
+            variant=self.variant(leaves),
+        )
         if self.fixed_variant:
             assert outputs[0].grad_fn.name() == "_VariedBackward"
         return outputs
@@ -107,3 +122,47 @@ def test_bfloat16_and_what_is_trained_elsewhere_run_in_torch():
     found = ops.layer("lstm", leaves["x"], states, each, variant=trained)
     expected = plain.layer("lstm", leaves["x"], states, each, variant=trained)
     assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+
+
+@pytest.mark.parametrize("options", [[name] for name in OPTIONS] + [list(OPTIONS)], ids="-".join)
+@pytest.mark.parametrize("form", ["even", "lengths"])
+@pytest.mark.parametrize("D", [1, 2], ids=["one way", "both ways"])
+def test_a_trace_holds_every_step(options, form, D):
+    layer = NativeLayer("lstm", options, form, D)
+    layer.recording = Recording(ops.step_gradients)
+    leaves, weights = layer.leaves()
+    outputs = layer.run(leaves, weights)
+    dy = torch.tensor(np.concatenate([layer.rows(case.dy) for case in layer.cases], -1))
+    finals = [torch.tensor(np.stack([case.d_n[f"d{s}_n"] for case in layer.cases])) for s in ("h", "c")]
+    torch.autograd.backward(outputs, [dy, *finals])
+    traced = TracedLayer.of(layer.recording.directions())
+    for way, case in zip(traced.directions, layer.cases, strict=True):
+        (_, tape), gradients = case.forward(), case.backward()
+        assert way.tape.added == tape.added
+        for name in ("gates", "h", "c"):
+            np.testing.assert_allclose(getattr(way.tape, name), getattr(tape, name), atol=1e-12)
+        for name in ("dgates", "dh", "dc"):
+            found, expected = getattr(way.source.steps, name), getattr(gradients, name)
+            np.testing.assert_allclose(found, expected, atol=1e-10 * np.abs(expected).max())
+
+
+def test_what_knows_only_the_lstms_own_equations_says_so(tmp_path):
+    torch.manual_seed(0)
+    lstm, x = undertow.LSTM(3, 4, peepholes=True), torch.randn(5, 2, 3)
+    with undertow.trace(lstm) as trace:
+        lstm(x)[0].sum().backward()
+    layer = trace.layers[0]
+    with pytest.raises(ValueError, match="own equations, got peepholes added"):
+        flow.state_product(layer.tape, layer.weight_hh)
+    with pytest.raises(NotRecorded, match=r"not with peepholes; the parameters' own \.grad has them"):
+        _ = layer.gradients
+    with pytest.raises(ValueError, match="not those with peepholes"):
+        undertow.diagnose(trace, lstm)
+    trace.save(tmp_path / "trace")
+    loaded = undertow.load_trace(tmp_path / "trace").layers[0]
+    assert loaded.tape.added == ("peepholes",)
+    np.testing.assert_array_equal(loaded.dc, layer.dc)
+    with undertow.trace(rnn := undertow.RNN(3, 4, recurrent_dropout=0.5)) as trace:
+        rnn(x)
+    with pytest.raises(NotRecorded, match="a variant of the rnn has no native kernel"):
+        _ = trace.layers

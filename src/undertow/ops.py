@@ -129,14 +129,14 @@ def _varied_layer(
     if torch.is_autocast_enabled("cpu") and x.is_cpu:
         x, states, weights = _autocast(x, states, weights)
         variant = varied.autocast(variant)
-    if recording is not None:
-        recording.missing = "a layer with variants (see undertow.variant) is not recorded"
     args = [x, *(*states, None, None)[:2]]
     for each in weights:
         args += each[:_DIRECTION]
     native_layer = cell == "lstm" and weights[0][_DIRECTION] is None and _native_serves(args)
     if native_layer and varied.serves(variant, args):
-        return varied.layer(ragged, args, variant)
+        return varied.layer(ragged, args, variant, recording)
+    if recording is not None:
+        recording.missing = _why_plain(weights, nonlinearity, args, "rnn" if cell == "rnn" else "")
     with torch.autocast("cpu", enabled=False):
         return plain.layer(cell, x, states, weights, *ragged, nonlinearity, variant=variant)
 
@@ -168,10 +168,16 @@ def _native_serves(args: Sequence[Any]) -> bool:
             continue
         if t.dtype is not dtype or type(t) not in _OWN_MEMORY or not t.is_cpu or t.is_neg():
             return False
-    return native is not None and dtype in _NATIVE_DTYPES and args[0].numel() > 0 and not _transformed()
+    return (
+        native is not None
+        and dtype in _NATIVE_DTYPES
+        and args[0].numel() > 0
+        and not _transformed()
+        and not torch._C._is_tracing()
+    )
 
 
-def _why_plain(weights: Sequence[Weights], nonlinearity: str, args: Sequence[Any]) -> str:
+def _why_plain(weights: Sequence[Weights], nonlinearity: str, args: Sequence[Any], varied: str = "") -> str:
     """For people: what kept a call from the native kernels, which alone are recorded."""
     x = args[0]
     if native is None:
@@ -182,6 +188,8 @@ def _why_plain(weights: Sequence[Weights], nonlinearity: str, args: Sequence[Any
         return f"nonlinearity {nonlinearity!r} has no native kernel"
     if x.dtype not in _NATIVE_DTYPES:
         return f"{x.dtype} has no native kernel"
+    if varied == "rnn" or (varied and x.dtype == torch.bfloat16):
+        return f"a variant of the {varied} has no native kernel"
     return "its tensors are of a kind that the native kernels do not take: see undertow.ops"
 
 
@@ -318,12 +326,17 @@ class _Native(torch.autograd.Function):
             grads = _plain_backward(ctx.cell, ctx.ragged, args, douts, wanted)
         else:
             grads = _native_backward(ctx.cell, ctx.ragged, args, y, tapes, douts, wanted)
-        if recording is not None:
-            if _transformed() or any(map(_batched, douts)):
-                recording.without_gradients("backward was run for many gradients at once")
-            else:
-                recording.backward(douts)
+        record_backward(recording, douts)
         return None, None, None, *grads
+
+
+def record_backward(recording: Recording | None, douts: Sequence[Tensor | None]) -> None:
+    if recording is None:
+        return
+    if _transformed() or any(map(_batched, douts)):
+        recording.without_gradients("backward was run for many gradients at once")
+    else:
+        recording.backward(douts)
 
 
 # Function.apply itself, past a wrapper for functorch, which _native_serves has excluded.
@@ -383,6 +396,16 @@ def step_gradients(
     [T+1,N,H], or [N+R,H].
     """
     x, _, _, W, U = inputs
+    found: tuple[Tensor, Tensor, Tensor | None]
+    found, of_steps, of_starts = room_for_steps(cell, ragged, x, W, U)
+    given = (_unit_stride(x), *inputs[1:], y, *(tape or (None, None)), *douts)
+    made = (None, *of_starts, None, None, None, *of_steps)
+    native.backward(cell, *given, *made, *ragged, reverse, torch.get_num_threads())
+    return found
+
+
+def room_for_steps(cell: str, ragged: Ragged, x: Tensor, W: Tensor, U: Tensor) -> Any:
+    """dgates, dh and dc; and as the kernels take them dgates, dh, dc of the steps, then dh_0 and dc_0."""
     N, H, steps = _batch(x, ragged), U.shape[1], _steps_shape(x, ragged)
     dgates = _pooled(x, (*steps, len(W) // H, H))
     states = (steps[0] + 1, N, H) if len(steps) == 2 else (N + steps[0], H)
@@ -390,10 +413,7 @@ def step_gradients(
     dh, dc = _pooled(x, states), _pooled(x, states) if cell == "lstm" else None
     dh_0, dh_t = dh[:first].view(N, H), dh[first:]
     dc_0, dc_t = (None, None) if dc is None else (dc[:first].view(N, H), dc[first:])
-    given = (_unit_stride(x), *inputs[1:], y, *(tape or (None, None)), *douts)
-    found = (None, dh_0, dc_0, None, None, None, dgates, dh_t, dc_t)
-    native.backward(cell, *given, *found, *ragged, reverse, torch.get_num_threads())
-    return dgates, dh, dc
+    return (dgates, dh, dc), (dgates, dh_t, dc_t), (dh_0, dc_0)
 
 
 # ---------------------------------------------------------------------------------------- plain

@@ -5,6 +5,7 @@ by torch in one product, and the kernel starts from there.
 """
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -12,8 +13,10 @@ from torch import Tensor
 
 from undertow import ops
 from undertow.kernels import plain
+from undertow.recording import Recording, copy_of
 from undertow.variant import Variant
 
+_MADE = 4  # tensors that layer normalisation makes of the inputs of one direction, beforehand
 EPSILON = 1e-5  # of layer normalisation, as native/lstm.h has it
 _FIELDS = tuple(name for name in Variant._fields if name != "coupled")
 _TRAINED = ("reset_h", "reset_c", "peepholes", "gain_x", "gain_h", "gain_c", "bias_c")
@@ -46,24 +49,35 @@ def autocast(variant: Variant) -> Variant:
     return variant._replace(**cast)
 
 
-def layer(ragged: ops.Ragged, args: Sequence[Any], variant: Variant) -> tuple[Tensor, ...]:
+def layer(
+    ragged: ops.Ragged, args: Sequence[Any], variant: Variant, recording: Recording | None = None
+) -> tuple[Tensor, ...]:
     """y, h_n and c_n of an LSTM layer; ``args`` as ops has them: x, h_0, c_0, and D times four weights."""
     added = [getattr(variant, name) for name in _FIELDS]
     if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in (*args, *added)):
-        return apply(ragged, variant.coupled, len(args), *args, *added)  # type: ignore[no-any-return]
-    return _forward(ragged, args, variant, None)[0]
+        return apply(ragged, recording, variant.coupled, len(args), *args, *added)  # type: ignore[no-any-return]
+    tapes: list[_Tape] = []
+    outputs, _ = _forward(ragged, args, variant, None if recording is None else tapes)
+    if recording is not None:
+        _record(recording, ragged, args, variant, outputs[0], tapes, grad=False)
+    return outputs
 
 
 class _Varied(torch.autograd.Function):
     """The arguments of the layer, then the fields of the variant."""
 
     @staticmethod
-    def forward(ctx: Any, ragged: ops.Ragged, coupled: bool, count: int, *tensors: Any) -> tuple[Tensor, ...]:
+    def forward(
+        ctx: Any, ragged: ops.Ragged, recording: Recording | None, coupled: bool, count: int, *tensors: Any
+    ) -> tuple[Tensor, ...]:
         args, variant = tensors[:count], _variant(coupled, tensors[count:])
         tapes: list[_Tape] = []
         outputs, pre = _forward(ragged, args, variant, tapes)
         kept = [t for tape in tapes for t in tape]
         ctx.save_for_backward(outputs[0], *tensors, *(pre or ()), *kept)
+        ctx.recording = recording
+        if recording is not None:
+            _record(recording, ragged, args, variant, outputs[0], tapes, grad=True)
         ctx.ragged, ctx.coupled, ctx.counts = ragged, coupled, (count, len(tensors), len(pre or ()))
         ctx.set_materialize_grads(False)
         return outputs
@@ -73,16 +87,14 @@ class _Varied(torch.autograd.Function):
         count, total, made = ctx.counts
         y, *saved = ctx.saved_tensors
         tensors, pre, kept = saved[:total], saved[total : total + made], saved[total + made :]
-        args, variant, wanted = (
-            tensors[:count],
-            _variant(ctx.coupled, tensors[count:]),
-            ctx.needs_input_grad[3:],
-        )
+        args, variant = tensors[:count], _variant(ctx.coupled, tensors[count:])
+        wanted = ctx.needs_input_grad[4:]
         if torch.is_grad_enabled() or ops._transformed() or any(map(ops._batched, douts)):
             grads = _plain_backward(ctx.ragged, count, tensors, variant, douts, wanted)
         else:
             grads = _backward(ctx.ragged, args, variant, y, pre, kept, douts, wanted)
-        return None, None, None, *grads
+        ops.record_backward(ctx.recording, douts)
+        return None, None, None, None, *grads
 
 
 apply: Any = super(torch.autograd.Function, _Varied).apply  # as ops._apply
@@ -149,7 +161,7 @@ def _added(ragged: ops.Ragged, variant: Variant, d: int, x: Tensor, pre: Any) ->
     )
     zoneout = (None if z is None else ops._unit_stride(z[d]) for z in (v.zoneout_h, v.zoneout_c))
     states = ops._contiguous(v.mask), _as_run(v.reset, ragged, d == 1), h_reset, c_reset, recurrent
-    norms = gain_h, gain_c, bias_c, None if pre is None else pre[3 * d]
+    norms = gain_h, gain_c, bias_c, None if pre is None else pre[_MADE * d]
     return [*states, *zoneout, peepholes, v.coupled, *norms]
 
 
@@ -172,14 +184,21 @@ def _new_tape(x: Tensor, N: int, H: int, ragged: ops.Ragged, variant: Variant) -
 
 
 def _normed_inputs(ragged: ops.Ragged, args: Sequence[Any], variant: Variant) -> tuple[Tensor, list[Tensor]]:
-    """An x without features; of each direction LN(W x_t) ⊙ gain_x + b of all steps, mean, 1/deviation."""
+    """An x without features; of each direction LN(W x_t) ⊙ gain_x + b, mean, 1/deviation and W x_t."""
     x = _readable(args[0], ragged, variant.mask)
     found: list[Tensor] = []
     for d in range(len(args) // ops._DIRECTION):
         W, _, b_ih, b_hh = args[3 + d * ops._DIRECTION : 3 + (d + 1) * ops._DIRECTION]
         bias = b_ih if b_hh is None else b_hh if b_ih is None else b_ih + b_hh
         assert variant.gain_x is not None
-        found += torch.native_layer_norm(x @ W.t(), [len(W)], variant.gain_x[d], bias, EPSILON)
+        rows, moments = (*x.shape[:-1], len(W)), (*x.shape[:-1], 1)
+        Wx, pre = ops._pooled(x, rows), ops._pooled(x, rows)
+        torch.mm(x.reshape(-1, x.shape[-1]), W.t(), out=Wx.view(-1, len(W)))
+        gain, out = variant.gain_x[d], (pre, x.new_empty(moments), x.new_empty(moments))
+        torch.ops.aten.native_layer_norm.out(
+            Wx, [len(W)], gain, bias, EPSILON, out0=out[0], out1=out[1], out2=out[2]
+        )
+        found += [*out, Wx]
     return x.new_empty(*x.shape[:-1], 0), found
 
 
@@ -285,14 +304,63 @@ def _normed_backward(
     """From that of what ``_normed_inputs`` made, the gradients of x, weight_ih and bias; fills dgain_x."""
     x, W = _readable(args[0], ragged, variant.mask), args[3 + d * ops._DIRECTION]
     assert variant.gain_x is not None
-    gain, moments = variant.gain_x[d], pre[3 * d + 1 : 3 * d + 3]
-    dWx, found, db = torch.ops.aten.native_layer_norm_backward(
-        dpre, x @ W.t(), [len(W)], *moments, gain, torch.zeros_like(gain), [True, True, True]
+    gain, (mean, scale, Wx) = variant.gain_x[d], pre[_MADE * d + 1 : _MADE * (d + 1)]
+    dWx, db = ops._pooled(dpre, dpre.shape), torch.empty_like(gain)
+    dgain = torch.empty_like(gain) if dgain is None else dgain
+    torch.ops.aten.native_layer_norm_backward.out(
+        *(dpre, Wx, [len(W)], mean, scale, gain, torch.zeros_like(gain), [True, True, True]),
+        out0=dWx,
+        out1=dgain,
+        out2=db,
     )
-    if dgain is not None:
-        dgain.copy_(found)
-    dW = dWx.reshape(-1, len(W)).t() @ x.reshape(-1, x.shape[-1])
+    dW = dWx.view(-1, len(W)).t() @ x.reshape(-1, x.shape[-1])
     return (dWx @ W if want_x else None), dW, db
+
+
+def _record(
+    recording: Recording,
+    ragged: ops.Ragged,
+    args: Sequence[Any],
+    variant: Variant,
+    y: Tensor,
+    tapes: Sequence[_Tape],
+    grad: bool,
+) -> None:
+    given = {n: value for n, value in variant._asdict().items() if value is not None and value is not False}
+    kept: dict[str, Any] = {n: copy_of(t) if isinstance(t, Tensor) else t for n, t in given.items()}
+    names = tuple(given)
+    recording.forward("lstm", ragged, args, y, tapes, grad, names, partial(_step_gradients, Variant(**kept)))
+
+
+def _step_gradients(
+    variant: Variant,
+    cell: str,
+    ragged: ops.Ragged,
+    inputs: Sequence[Any],
+    y: Tensor,
+    tape: _Tape,
+    douts: Sequence[Tensor | None],
+    reverse: bool,
+) -> Any:
+    """``ops.step_gradients`` of such a layer."""
+    (x, h_0, c_0, W, U), d = inputs, int(reverse)
+    found, of_steps, of_starts = ops.room_for_steps(cell, ragged, x, W, U)
+    gates, c, normed, scale = (*tape, None, None)[:4]
+    sums: list[Any] = [None] * 7
+    pre = None
+    if variant.gain_h is not None:  # then the kernel gives all its sums, or none
+        rows = (*x.shape[:-1], len(W))
+        pre = [x.new_empty(rows)] * (_MADE * d + 1)
+        sums[3:] = [torch.empty_like(t[d]) for t in (variant.gain_h, variant.gain_c, variant.bias_c)]  # type: ignore[index]
+        sums.append(x.new_empty(rows))
+        x, W = x.new_empty(*x.shape[:-1], 0), W.new_empty(len(W), 0)
+    ops.native.varied_backward(
+        *_added(ragged, variant, d, x, pre),
+        *(normed, scale, *sums, "lstm", ops._unit_stride(x), h_0, c_0, W, U, y, gates, c, *douts),
+        *(None, *of_starts, None, None, None, *of_steps),
+        *(*ragged, reverse, torch.get_num_threads()),
+    )
+    return found
 
 
 def _plain_backward(

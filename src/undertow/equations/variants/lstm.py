@@ -57,7 +57,7 @@ def lstm(
         h[t + 1] = np.where(v.live[t], h_t, h_prev)
         c[t + 1] = np.where(v.live[t], c_t, c_prev)
         gates[t] = np.where(v.live[t, :, None], gates_t, 0)
-    tape = VariantTape(gates, h, c, lengths, reverse, variant)
+    tape = VariantTape(gates, h, c, lengths, reverse, variant, added=variant.added)
     return outputs(tape), tape
 
 

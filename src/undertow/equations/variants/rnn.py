@@ -60,7 +60,7 @@ def rnn(
         h_new[t] = rnn_step(x[t], h_prev * v.r, W, U, b)
         h_t = v.z_h[t] * h_prev + (1 - v.z_h[t]) * h_new[t]
         h[t + 1] = np.where(v.live[t], h_t, h_prev)
-    tape = RNNVariantTape(h, lengths, reverse, variant, candidates=h_new)
+    tape = RNNVariantTape(h, lengths, reverse, variant, added=variant.added, candidates=h_new)
     return outputs(tape), tape
 
 

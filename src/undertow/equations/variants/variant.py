@@ -31,6 +31,11 @@ class Variant:
     gain_c: npt.ArrayLike | None = None  # [H]
     bias_c: npt.ArrayLike | None = None  # [H]
 
+    @property
+    def added(self) -> tuple[str, ...]:
+        """The names of the fields that add something."""
+        return tuple(f.name for f in fields(self) if getattr(self, f.name) is not f.default)
+
 
 PLAIN = Variant()
 NORMS = ("gain_x", "gain_h", "gain_c", "bias_c")

@@ -18,7 +18,6 @@ from torch.nn.utils import parametrizations, prune
 from torch.nn.utils.rnn import PackedSequence, pack_sequence
 
 import undertow
-from undertow import compiled as operators
 
 T, N, C, H = 6, 3, 4, 5
 TOLERANCE = {torch.float32: 1e-6, torch.float64: 1e-12, torch.bfloat16: 1e-2, torch.half: 1e-2}
@@ -185,6 +184,28 @@ def test_autocast(dtype):
     assert_same(flat(compiled(f)(x)), flat(f(x)))
 
 
+VARIANTS = {
+    "mask": ({}, {"mask": torch.arange(T * N).view(T, N) % 3 != 0}),
+    "reset": ({"learn_initial_state": True}, {"reset": torch.arange(T * N).view(T, N) % 4 == 0}),
+    "norms": ({"layer_norm": True, "num_layers": 2, "bidirectional": True}, {}),
+    "peepholes": ({"peepholes": True, "coupled": True}, {"lengths": torch.tensor([2, 6, 0])}),
+    "noise": ({"recurrent_dropout": 0.3, "input_dropout": 0.2, "weight_drop": 0.1, "zoneout": 0.2}, {}),
+    "widths": ({"hidden_size": [3, 4]}, {}),
+}
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_variants(variant):
+    """One node a layer, too, from the same random numbers."""
+    options, named = VARIANTS[variant]
+    lstm, found, graphs = undertow.LSTM(C, **({"hidden_size": H} | options), dtype=torch.float64), [], []
+    for f in (compiled(lstm, graphs), lstm):
+        torch.manual_seed(0)
+        found.append(results(f, lstm, torch.ones(T, N, C, dtype=torch.float64), **named))
+    assert_same(*found)
+    assert [nodes(graph) for graph in graphs] == [[0, lstm.num_layers, 0], [0, 0, lstm.num_layers]]
+
+
 CHANGES = {
     "weight_norm": lambda m: parametrizations.weight_norm(m, "weight_hh_l0"),
     "spectral_norm": lambda m: parametrizations.spectral_norm(m, "weight_hh_l0").eval(),
@@ -306,7 +327,7 @@ def given(cell="lstm", ragged="even", D=1, P=0, phi="tanh"):
     shapes = [(6, C) if ragged == "packed" else (T, N, C), (D, N, R), (D, N, H) if cell == "lstm" else None]
     shapes += [(G, C), (G, R), (G,), (G,), (P, H) if P else None] * D
     args = [s and torch.randn(s, dtype=torch.float64, requires_grad=True) for s in shapes]
-    return (cell, phi, *RAGGED[ragged], args)
+    return (cell, phi, *RAGGED[ragged], args, None, False)
 
 
 CALLS = {
@@ -324,7 +345,7 @@ def test_torchs_checks_of_operators(call):
     torch.manual_seed(0)
     args = given(**CALLS[call])
     opcheck(OPS.layer.default, args)
-    without_grad = (*args[:5], [t if t is None else t.detach() for t in args[5]])
+    without_grad = (*args[:5], [t if t is None else t.detach() for t in args[5]], *args[6:])
     checks = ["test_schema", "test_faketensor", "test_aot_dispatch_dynamic"]
     if args[2] is not None:  # the tape has rows that no sequence fills, and nobody writes
         checks.pop()
@@ -334,25 +355,25 @@ def test_torchs_checks_of_operators(call):
     douts = [torch.randn_like(out) for out in found[: 1 + states]]
     if (len(found) == 1 + states and args[0] == "lstm") or args[1] == "relu":
         return  # the layer is run again under autograd, which torch's checks switch off
-    wanted = [t is not None and not operators._b_hh(k) for k, t in enumerate(args[5])]
+    wanted = [t is not None and not (k >= 3 and k % 5 == 1) for k, t in enumerate(args[5])]
     opcheck(OPS.layer_backward.default, (*without_grad, found[0], found[1 + states :], douts, wanted))
 
 
 @pytest.mark.parametrize("call", CALLS)
 def test_first_and_second_derivatives(call):
     torch.manual_seed(0)
-    *first, args = given(**CALLS[call])
+    *first, args, added, coupled = given(**CALLS[call])
     leaves = [t for t in args if t is not None]
 
     def f(*leaves):
         rest = iter(leaves)
-        return tuple(OPS.layer(*first, [t if t is None else next(rest) for t in args]))
+        return tuple(OPS.layer(*first, [t if t is None else next(rest) for t in args], added, coupled))
 
     assert gradcheck(f, leaves, fast_mode=True)
     assert gradgradcheck(f, leaves, fast_mode=True)
 
 
 def test_forward_mode_is_refused_by_the_operator():
-    *first, args = given()
+    *first, args, added, coupled = given()
     with forward_ad.dual_level(), pytest.raises(NotImplementedError, match="jvp"):
-        OPS.layer(*first, [forward_ad.make_dual(args[0], args[0]), *args[1:]])
+        OPS.layer(*first, [forward_ad.make_dual(args[0], args[0]), *args[1:]], added, coupled)

@@ -209,7 +209,9 @@ class _Recurrent(torch.nn.RNNBase):
         packed = isinstance(input, PackedSequence)
         x = input.data if packed else input
         states = () if hx is None else hx if self.mode == "LSTM" else (hx,)
-        if not (isinstance(x, Tensor) and isinstance(states, tuple | list)) or hx == ():
+        if not (isinstance(x, Tensor) and isinstance(states, tuple | list)):
+            return None
+        if hx is not None and not states:
             return None
         if layer is None:
             if ops.torch_serves(x) and ragged is ops.EVEN and call is None:

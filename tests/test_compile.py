@@ -18,6 +18,7 @@ from torch.nn.utils import parametrizations, prune
 from torch.nn.utils.rnn import PackedSequence, pack_sequence
 
 import undertow
+from undertow import ops
 
 T, N, C, H = 6, 3, 4, 5
 TOLERANCE = {torch.float32: 1e-6, torch.float64: 1e-12, torch.bfloat16: 1e-2, torch.half: 1e-2}
@@ -131,6 +132,14 @@ def test_compiled_gives_what_eager_gives(options, dtype):
         assert_same(flat(compiled(module)(x)), flat(module(x)))
         return
     assert_same(results(compiled(module), module, x), results(module, module, x))
+
+
+def test_without_the_extension(monkeypatch):
+    """The equations in torch operations stand behind the operators, as elsewhere."""
+    lstm, x = undertow.LSTM(C, H, bidirectional=True, dtype=torch.float64), torch.randn(T, N, C).double()
+    expected = results(lstm, lstm, x)
+    monkeypatch.setattr(ops, "native", None)
+    assert_same(results(compiled(lstm), lstm, x), expected)
 
 
 @pytest.mark.parametrize("shape", [(T, C), (1, 1, C), (T, 0, C)], ids=["unbatched", "one", "empty batch"])
@@ -295,6 +304,15 @@ def test_export(kind, strict):
         assert_same(results(again, again, x), results(module, module, x))
 
 
+@pytest.mark.filterwarnings("ignore:The tensor attributes self")  # torch's, of nn.LSTM's forward
+def test_onnx_export_takes_torchs_operator(monkeypatch):
+    """Which its exporters know: the one that goes through torch.export; the other traces, as test_nn does."""
+    monkeypatch.setattr(torch.onnx, "is_in_onnx_export", lambda: True)
+    graph = torch.export.export(undertow.LSTM(C, H), (torch.randn(T, N, C),)).graph
+    assert any(node.target is torch.ops.aten.lstm.input for node in graph.nodes)
+    assert nodes(graph) == [0, 0, 0]
+
+
 def test_export_of_lengths():
     class Model(torch.nn.Module):
         def __init__(self):
@@ -373,6 +391,7 @@ def test_first_and_second_derivatives(call):
     assert gradgradcheck(f, leaves, fast_mode=True)
 
 
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated")  # torch's forward mode uses it
 def test_forward_mode_is_refused_by_the_operator():
     *first, args, added, coupled = given()
     with forward_ad.dual_level(), pytest.raises(NotImplementedError, match="jvp"):

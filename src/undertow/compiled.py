@@ -120,9 +120,7 @@ class _Call(NamedTuple):
 
 def _read(given: Sequence[Any]) -> _Call:
     cell, phi, lengths, batch_sizes, order, args, added, coupled = given
-    return _Call(
-        cell, phi, lengths, batch_sizes, order, args, added or (), coupled
-    )  # AOTInductor: () is None
+    return _Call(cell, phi, lengths, batch_sizes, order, args, added or (), coupled)
 
 
 def _without_hr(each: Sequence[Any]) -> list[Any]:
@@ -290,9 +288,8 @@ def _layer_autograd(*given: Any) -> list[Tensor]:
     call = _read(given)
     tensors = _tensors(call)
     wanted = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
-    if (
-        wanted or forward_ad._current_level >= 0
-    ):  # a Function refuses those; others would take them for constants
+    # in forward mode too: a Function refuses it, and what lies below autograd would drop the derivative
+    if wanted or forward_ad._current_level >= 0:
         return list(_Layer.apply(_emptied(call), *tensors))  # type: ignore[no-untyped-call]
     with torch._C._AutoDispatchBelowAutograd():
         found: list[Tensor] = torch.ops.undertow.layer(*given)

@@ -21,6 +21,7 @@ from undertow.equations import variants
 T, N, C, H = 6, 4, 3, 5
 KINDS = {"lstm": undertow.LSTM, "rnn": undertow.RNN}
 NOISE = {"input_dropout": 0.4, "recurrent_dropout": 0.3, "weight_drop": 0.5, "zoneout": 0.2}
+EVERYTHING = {"learn_initial_state": True, **NOISE, "layer_norm": True, "peepholes": True, "coupled": True}
 OPTIONS = {
     "lstm": [
         {"learn_initial_state": True},
@@ -29,7 +30,7 @@ OPTIONS = {
         {"layer_norm": True},
         {"peepholes": True},
         {"coupled": True},
-        {"learn_initial_state": True, **NOISE, "layer_norm": True, "peepholes": True, "coupled": True},
+        EVERYTHING,
         {"hidden_size": [5, 7], "learn_initial_state": True, "layer_norm": True, "peepholes": True},
     ],
     "rnn": [
@@ -149,7 +150,15 @@ def test_what_the_equations_say(cell, options, training, monkeypatch):
         monkeypatch.setattr(ops, "layer", spy.layer)
 
 
-@each_option
+@pytest.mark.parametrize(
+    ("cell", "options"),
+    [
+        *[(cell, options) for cell in KINDS for options in OPTIONS[cell]],
+        ("lstm", {**EVERYTHING, "hidden_size": 4, "proj_size": 2}),
+        ("rnn", {"learn_initial_state": True, **NOISE, "nonlinearity": "relu"}),
+    ],
+    ids=str,
+)
 def test_gradients_of_all_parameters(cell, options):
     """The same draws at each evaluation; with resets, which the learnt states are then used for."""
     torch.manual_seed(0)
@@ -251,6 +260,10 @@ def test_zoneout_is_drawn_at_each_step_and_its_mean_in_evaluation(monkeypatch):
         assert not torch.equal(drawn[:, 0], drawn[:, 1])
     assert (evaluation.zoneout_h == 0.25).all()
     assert (evaluation.zoneout_c == 0.5).all()
+    for lstm.zoneout in (0.3, (0.3, 0), (0, 0.3)):
+        lstm(torch.randn(50, N, 3))
+    for (_, _, found), given in zip(spy.calls[2:], ("hc", "h", "c"), strict=True):
+        assert (found.zoneout_h is not None, found.zoneout_c is not None) == ("h" in given, "c" in given)
 
 
 @pytest.mark.parametrize("cell", KINDS)
@@ -265,6 +278,7 @@ def test_dropout_is_for_training_alone_and_may_be_set(cell):
             assert torch.equal(module.eval()(x)[0], expected)
         setattr(module.train(), name, 0.0)
         assert torch.equal(module(x)[0], expected)
+        assert "_options" not in module.__dict__  # torch's own again
     with pytest.raises(ValueError, match=r"^zoneout: expected between 0 and 1, got 2"):
         module.zoneout = 2
     with pytest.raises(AttributeError, match=r"^learn_initial_state: chosen when the module is made"):
@@ -341,6 +355,11 @@ def test_copies_repr_and_moves(cell, options):
         y = module.to(dtype)(x.to(dtype))[0]
         assert y.dtype == dtype
         torch.testing.assert_close(y.double(), expected, atol=tolerance, rtol=0)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        y = module.float()(x.float())[0]
+    assert y.dtype == torch.bfloat16
+    torch.testing.assert_close(y.double(), expected, atol=0.1, rtol=0)
+    module.to(torch.bfloat16)
     assert module.to("meta")(x.to("meta", torch.bfloat16))[0].shape == expected.shape
 
 
@@ -357,9 +376,8 @@ def test_traced_by_torch_it_keeps_its_equations(cell, options):
     "ignore:The .grad attribute of a Tensor", "ignore:<class 'torch.autograd"
 )  # dynamo's
 def test_compiled_by_torch_it_keeps_its_equations():
-    everything = {"hidden_size": [5, 7], "bidirectional": False, **NOISE}
-    everything |= dict.fromkeys(("learn_initial_state", "layer_norm", "peepholes", "coupled"), True)
-    module, x = make(**everything).eval(), torch.randn(2, N, C, dtype=torch.float64)
+    module = make(**EVERYTHING | {"hidden_size": [5, 7], "bidirectional": False}).eval()
+    x = torch.randn(2, N, C, dtype=torch.float64)
     compiled, results = torch.compile(torch.nn.Sequential(module), backend="aot_eager"), []
     for program in (module, compiled):
         y = program(x)[0]
@@ -429,6 +447,15 @@ def test_widths_are_layers_of_their_own(cell):
             close(found[k], end.detach())
     close(y, x.detach())
     close(stack(y.new_ones(T, C))[0], stack(y.new_ones(T, 1, C))[0][:, 0].detach())
+
+
+def test_widths_by_position():
+    lstm = undertow.LSTM(C, (4, 5), 2, False, True)
+    assert repr(lstm) == f"LSTM({C}, (4, 5), num_layers=2, bias=False, batch_first=True)"
+    rnn = undertow.RNN(C, [4, 5], 2, "relu")
+    assert (rnn.mode, rnn(torch.ones(T, N, C))[0].shape) == ("RNN_RELU", (T, N, 5))
+    with pytest.raises(TypeError, match="input_size"):
+        undertow.LSTM(hidden_size=[4, 5])
 
 
 def test_widths_start_as_layers_of_that_width_do():

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import undertow
-from undertow.options import Options
+from undertow.variant.options import Options
 
 ROOT = Path(__file__).parents[1]
 GUIDE = (ROOT / "docs/variants.md").read_text(encoding="utf-8")

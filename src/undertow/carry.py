@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
-from undertow import parameters
+from undertow.variant import parameters
 
 
 class Stateful:

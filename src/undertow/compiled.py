@@ -19,10 +19,11 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from undertow import ops, varied
+from undertow import ops
 from undertow.kernels import plain
 from undertow.layout import N_GATES
 from undertow.variant import PLAIN, Variant
+from undertow.variant import native as varied
 
 _DIRECTION = 5  # weight_ih, weight_hh, bias_ih, bias_hh, weight_hr: what each direction adds to args
 _ADDED = tuple(name for name in Variant._fields if name != "coupled")

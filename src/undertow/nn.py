@@ -15,13 +15,13 @@ from torch.fx import Proxy
 from torch.nn.functional import dropout
 from torch.nn.utils.rnn import PackedSequence
 
-from undertow import compiled, dynamo, initialise, ops, parameters
+from undertow import compiled, dynamo, initialise, ops
 from undertow.carry import Stateful
 from undertow.kernels import plain
-from undertow.options import TORCH, Option, Options, check, check_together
 from undertow.recording import traced
-from undertow.variant import Variant
-from undertow.varying import Call
+from undertow.variant import Variant, parameters
+from undertow.variant.call import Call
+from undertow.variant.options import TORCH, Option, Options, check, check_together
 
 _States = Sequence[Tensor]  # h and, for the LSTM, c
 _Weights = list[Any]  # weight_ih, weight_hh, bias_ih, bias_hh, weight_hr; None where absent
@@ -62,8 +62,8 @@ class _Recurrent(torch.nn.RNNBase):
         given = {"forget_bias": forget_bias, "init": init, "max_lag": max_lag}
         self.__dict__.update({name: value for name, value in given.items() if value is not None})
         self._choose(Options(**{name: options.pop(name) for name in Options._fields if name in options}))
-        widths = parameters.pop_widths(args, options)
-        super().__init__(*(args if widths is None else args[3:]), **options)
+        args, widths = parameters.pop_widths(args, options)
+        super().__init__(*args, **options)
         if widths is not None:
             self._options = self._options or TORCH
             parameters.set_widths(self, widths)
@@ -78,8 +78,11 @@ class _Recurrent(torch.nn.RNNBase):
             options = options._replace(zoneout=tuple(options.zoneout))
         check(options, isinstance(self, torch.nn.LSTM))
         check_together(options, checkpoint=self._checkpoint, forget_bias=self.forget_bias)
-        if options.given() or self._options is not None:
-            self.__dict__["_options"] = options  # past torch's __setattr__, which its constructor prepares
+        held = self.__dict__  # past torch's __setattr__, which its constructor prepares
+        if options.given() or isinstance(held.get("hidden_size"), tuple):
+            held["_options"] = options
+        else:
+            held.pop("_options", None)
 
     def reset_parameters(self) -> None:
         """torch's initial values, then what ``forget_bias`` and ``init`` ask for."""
@@ -383,8 +386,8 @@ class LSTM(_Recurrent, torch.nn.LSTM):
     ``lstm(x, lengths=, mask=, reset=)``: see ``forward``. ``lstm.stateful()`` carries the state over calls.
 
     What may be added to these equations, and what it costs, stands in docs/variants.md and
-    ``undertow.options``: learnt initial states, dropout of several kinds, zoneout, layer normalisation,
-    peepholes, a coupled forget gate. All but ``layer_norm``, ``peepholes``, ``coupled`` and
+    ``undertow.variant.options``: learnt initial states, dropout of several kinds, zoneout, layer
+    normalisation, peepholes, a coupled forget gate. All but ``layer_norm``, ``peepholes``, ``coupled`` and
     ``learn_initial_state`` may be set at any time.
 
     ``checkpoint=K`` trains in segments of K steps, for sequences whose tape is too long to keep: see the

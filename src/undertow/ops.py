@@ -123,8 +123,8 @@ def _varied_layer(
     recording: Recording | None,
     variant: Variant,
 ) -> tuple[Tensor, ...]:
-    """``layer`` with a variant: ``varied`` where native serves, else the plain path."""
-    from undertow import varied  # which builds on this module
+    """``layer`` with a variant: ``variant.native`` where it serves, else the plain path."""
+    from undertow.variant import native as varied  # which builds on this module
 
     if torch.is_autocast_enabled("cpu") and x.is_cpu:
         x, states, weights = _autocast(x, states, weights)
@@ -132,8 +132,8 @@ def _varied_layer(
     args = [x, *(*states, None, None)[:2]]
     for each in weights:
         args += each[:_DIRECTION]
-    native_layer = cell == "lstm" and weights[0][_DIRECTION] is None and _native_serves(args)
-    if native_layer and varied.serves(variant, args):
+    kernel = cell == "lstm" and weights[0][_DIRECTION] is None and not torch.compiler.is_compiling()
+    if kernel and _native_serves(args) and varied.serves(variant, args):
         return varied.layer(ragged, args, variant, recording)
     if recording is not None:
         recording.missing = _why_plain(weights, nonlinearity, args, "rnn" if cell == "rnn" else "")

@@ -25,37 +25,39 @@ def widths(layer: Any) -> Sequence[int]:
     return H if isinstance(H, tuple) else (H,) * layer.num_layers
 
 
-def pop_widths(args: tuple[Any, ...], options: dict[str, Any]) -> tuple[int, ...] | None:
-    """The widths, where hidden_size is a list or tuple; torch's constructor is then given the first alone.
+def pop_widths(args: tuple[Any, ...], options: dict[str, Any]) -> tuple[tuple[Any, ...], Any]:
+    """The arguments for torch's constructor, and the widths, or None where hidden_size is no list or tuple.
 
-    Of ``args`` only what comes after num_layers is left for it; ``options`` is changed so. Raises TypeError
-    or ValueError, naming it, for what cannot be widths or does not go with them.
+    torch is given the first width; ``options`` loses what then stands in the arguments. Raises TypeError or
+    ValueError, naming it, for what cannot be widths or does not agree with num_layers.
     """
     given = {**dict(zip(_TORCHS, args, strict=False)), **options}
     found = given.get("hidden_size")
-    if not isinstance(found, list | tuple):
-        return None
+    if not isinstance(found, list | tuple) or "input_size" not in given:
+        return args, None
     for H in found:
         if not isinstance(H, int) or isinstance(H, bool):
             raise TypeError(f"hidden_size: expected an int for each layer, got {type(H).__name__}")
     if not found or min(found) < 1:
         raise ValueError(f"hidden_size: expected a width of at least 1 for each layer, got {found}")
-    if given.get("num_layers", len(found)) != len(found):
-        raise ValueError(
-            f"num_layers: expected {len(found)}, as hidden_size has widths, got {given['num_layers']}"
-        )
-    if given.get("proj_size", 0):
-        raise ValueError(
-            f"proj_size: expected 0 with hidden_size={found}, got {given['proj_size']}: "
-            "it would give all layers the same width of h"
-        )
-    options.update({name: given[name] for name in _TORCHS if name in given})
-    options.update(hidden_size=found[0], num_layers=len(found))
-    return tuple(found)
+    L = len(found)
+    if given.get("num_layers", L) != L:
+        raise ValueError(f"num_layers: expected {L}, as hidden_size has widths, got {given['num_layers']}")
+    for name in _TORCHS:
+        options.pop(name, None)
+    return (given["input_size"], found[0], L, *args[3:]), tuple(found)
 
 
 def set_widths(layer: Any, found: tuple[int, ...]) -> None:
-    """Give a module that torch has made its own width in each layer; its weights are drawn anew."""
+    """Give a module that torch has made its own width in each layer; its weights are drawn anew.
+
+    Raises ValueError where it has projections.
+    """
+    if layer.proj_size:
+        raise ValueError(
+            f"proj_size: expected 0 with hidden_size={found}, got {layer.proj_size}: "
+            "it would give all layers the same width of h"
+        )
     layer.hidden_size = found
     D, G = 2 if layer.bidirectional else 1, N_GATES["lstm" if layer.mode == "LSTM" else "rnn"]
     for k, H in enumerate(found):

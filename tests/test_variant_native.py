@@ -8,11 +8,12 @@ from torch.autograd import gradcheck, gradgradcheck
 import undertow
 from test_plain_variants import Layer, dtypes, forms
 from test_variants import OPTIONS, each_option, options_of
-from undertow import flow, ops, varied
+from undertow import flow, ops
 from undertow.kernels import plain
 from undertow.layer import Layer as TracedLayer
 from undertow.layer import NotRecorded
 from undertow.recording import Recording
+from undertow.variant import native as varied
 
 
 class NativeLayer(Layer):

@@ -36,10 +36,11 @@ class BackwardPass {
  public:
   explicit BackwardPass(const Given& b)
       : b(b), panels{b.cell, b.hidden}, P(panels.count()), wants_weights(b.dweight_ih || b.dweight_hh || b.dbias),
-        capacity(most(b.batch, least(block_rows(b), b.steps * b.batch)) / 2 * 2 + 2), h_at(variant_norms(b) ? ceil_div(b.input, tile_rows) * tile_rows : b.input), fan_in(h_at + b.hidden + 1),
+        capacity(most(b.batch, least(block_rows(b), b.steps * b.batch)) / 2 * 2 + 2),
+        h_at(has_norms(b) ? ceil_div(b.input, tile_rows) * tile_rows : b.input), fan_in(h_at + b.hidden + 1),
         groups(wants_weights ? ceil_div(fan_in, tile_rows) : 0), h_groups(ceil_div(b.hidden, width)),
         x_groups(b.dx.data ? ceil_div(b.input, width) : 0), dgates(P * capacity * width),
-        dgates_x(variant_norms(b) ? P * capacity * width : 0), dgates_paired(pairs ? P * capacity * width / parts<S> : 0),
+        dgates_x(has_norms(b) ? P * capacity * width : 0), dgates_paired(pairs ? P * capacity * width / parts<S> : 0),
         inputs(groups * capacity * tile_rows / (pairs ? parts<S> : 1)), sums(P * groups * tile_rows * width),
         dh(b.batch * h_groups * width + b.threads * apart<T>), dc(b.batch * P * width + b.threads * apart<T>),
         weight_hh(h_groups * P * width * width / parts<S>), weight_ih(x_groups * P * width * width / parts<S>),
@@ -117,7 +118,7 @@ class BackwardPass {
   Scratch<T> joined;          // of each thread: what feeds the gates of one row, side by side
   const std::conditional_t<varied, VariedGradients<T>, NoGradients> variant;
 
-  static bool variant_norms(const Given& b) {
+  static bool has_norms(const Given& b) {
     if constexpr (varied) return b.variant.gain_x;
     else return (void)b, false;
   }

@@ -104,8 +104,8 @@ struct Backward : Problem<T> {
                                      // be null. dh and dc are whole: through y, and through all later steps
 };
 
-// What may be added to the equations of the LSTM, float32 and float64; every pointer may be null. h' and c' are the states
-// a step starts from. `~` marks what the LSTM's own equations make of them:
+// What may be added to the equations of the LSTM, float32 and float64; every pointer may be null. h' and c' are the
+// states a step starts from. `~` marks what the LSTM's own equations make of them:
 //   sums   W x_t + U (h' * recurrent) + b;  with norms  LN(W x_t) * gain_x + LN(U (h' * recurrent)) * gain_h + b
 //   gates  i, f see p_i * c', p_f * c' before their activation, o sees p_o * c~;  coupled: f = 1 - i
 //   h~     o * tanh(c~);  with norms  o * tanh(LN(c~) * gain_c + bias_c)

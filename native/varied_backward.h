@@ -5,8 +5,9 @@
 //   di  = dc~*g*i*(1-i)                  coupled: di = dc~*(g-c')*i*(1-i), df = 0
 //   dc' = z_c*dc + dc~*f + p_i*di + p_f*df           dh' = z_h*dh + recurrent*([di df dg do] U)
 //
-// A masked step has z = 1. What a reset made h' and c' of gets their gradients, and the step before it none. With norms
-// dc~ and the gates' gradients go back through LN: for v^ = scale*(v - mean), dv = scale*(dv^ - mean(dv^) - v^*mean(dv^*v^)).
+// A masked step has z = 1. What a reset made h' and c' of gets their gradients, and the step before it none. With
+// norms dc~ and the gates' gradients go back through LN: of v^ = scale*(v - mean) the way back is
+// dv = scale*(dv^ - mean(dv^) - v^*mean(dv^*v^)).
 #pragma once
 #include "moments.h"
 #include "scratch.h"

@@ -105,9 +105,11 @@ void varied_backward(const OptionalIn& mask, const OptionalIn& reset, const Opti
       std::tie(b.normed, b.scale) = normed_tape<T>(b, b.variant, tables, normed, scale, true);
       const idx N = b.batch, H = b.hidden;
       const bool sums = dgain_x.has_value();
-      if (dgain_h.has_value() != sums || dgain_c.has_value() != sums || dbias_c.has_value() != sums || (sums && !b.variant.gain_x))
+      const bool alike = dgain_h.has_value() == sums && dgain_c.has_value() == sums && dbias_c.has_value() == sums;
+      if (!alike || (sums && !b.variant.gain_x))
         refuse("dgain_x, dgain_h, dgain_c, dbias_c", "some of them, or no norms", "all or none, and norms with them");
-      if (b.variant.gain_x && b.dbias && !sums) refuse("dbias", "an array", "None with norms and without their gradients");
+      if (b.variant.gain_x && b.dbias && !sums)
+        refuse("dbias", "an array", "None with norms and without their gradients");
       if (dpeepholes && !peepholes) refuse("dpeepholes", "an array", "None without peepholes");
       b.dh_reset = contiguous<T>("dh_reset", dh_reset, {N, H});
       b.dc_reset = contiguous<T>("dc_reset", dc_reset, {N, H});

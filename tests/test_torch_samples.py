@@ -1,4 +1,8 @@
-"""torch's own sample inputs for LSTM and RNN, those its test suite runs: ours gives what torch's gives."""
+"""torch's own sample inputs for LSTM and RNN, those its test suite runs: ours gives what torch's gives.
+
+Tolerances are of the largest number in a sample: its gradients, up to 100, are sums of what is as large, and
+torch's own differ from float64's by 3e-7 of that.
+"""
 
 import pytest
 import torch
@@ -8,7 +12,7 @@ import undertow
 
 OURS = {torch.nn.LSTM: undertow.LSTM, torch.nn.RNN: undertow.RNN}
 INFOS = {info.module_cls: info for info in common_modules.module_db if info.module_cls in OURS}
-TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-12}
+TOLERANCE = {torch.float32: 2e-6, torch.float64: 2e-14}
 
 
 @pytest.mark.filterwarnings("ignore:LSTM with projections is not supported with oneDNN:UserWarning")  # theirs
@@ -16,6 +20,7 @@ TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-12}
 @pytest.mark.parametrize("dtype", TOLERANCE)
 @pytest.mark.parametrize("cell", OURS)
 def test_torchs_samples(cell, dtype, training):
+    torch.manual_seed(0)
     info = INFOS[cell]
     samples = info.module_inputs_func(info, device="cpu", dtype=dtype, requires_grad=True, training=training)
     for sample in samples:
@@ -24,7 +29,8 @@ def test_torchs_samples(cell, dtype, training):
         ours = OURS[cell](*made.args, **made.kwargs).to(dtype).train(training)
         ours.load_state_dict(theirs.state_dict())
         expected, got = run(theirs, given), run(ours, given)
-        torch.testing.assert_close(got, expected, rtol=TOLERANCE[dtype], atol=TOLERANCE[dtype])
+        largest = max(float(a.detach().abs().max()) for a in expected)
+        torch.testing.assert_close(got, expected, rtol=0, atol=TOLERANCE[dtype] * max(1, largest))
     assert len(samples) >= 8
 
 

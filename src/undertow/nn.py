@@ -216,8 +216,9 @@ class _Recurrent(torch.nn.RNNBase):
 
     def __prepare_scriptable__(self) -> torch.nn.Module:
         """torch.jit.script compiles torch's own module over the same parameters."""
-        kind = torch.nn.LSTM if self.mode == "LSTM" else torch.nn.RNN
-        twin = kind.__new__(kind)
+        # not by the name torch.nn.LSTM, which is ours under undertow.patch
+        kind: Any = next(k for k in type(self).__mro__ if k.__module__ == torch.nn.RNNBase.__module__)
+        twin: torch.nn.Module = kind.__new__(kind)
         twin.__setstate__(self.__getstate__())  # type: ignore[no-untyped-call]
         return twin
 

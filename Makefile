@@ -30,7 +30,7 @@ sanitize-threads: $(VENV)/dev
 
 # Other people's programs with torch's LSTM and with ours, each in an environment of its own: docs/clients.md.
 # One of them: make test-clients CLIENTS="--only amp".
-test-clients: .venv-clients/wheel
+test-clients: .venv-clients/wheel/built
 	$(BIN)/python tests/clients/driver.py --wheel .venv-clients/wheel/*.whl $(CLIENTS)
 
 bench: $(VENV)/app
@@ -58,7 +58,7 @@ $(VENV)/dev: $(VENV)/app
 	$(PIP) --group dev
 	touch $@
 
-.venv-clients/wheel: $(VENV)/tools $(SOURCES)
-	rm -rf $@
-	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pip wheel --quiet --no-build-isolation --no-deps --wheel-dir $@ .
+.venv-clients/wheel/built: $(VENV)/tools $(SOURCES)
+	rm -rf $(@D)
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pip wheel --quiet --no-build-isolation --no-deps --wheel-dir $(@D) .
 	touch $@

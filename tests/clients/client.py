@@ -26,7 +26,7 @@ Train = Callable[[Any], dict[str, Any]]
 
 
 def main(package: str, what: str, prepare: Callable[[], Any], train: Train) -> None:
-    """Run ``train(prepare())`` in an empty folder, and time ``train``. It returns what to compare, by name."""
+    """Run ``train(prepare())`` in an empty folder, and time ``train``, which returns what to compare."""
     parser = argparse.ArgumentParser()
     parser.add_argument("result", type=Path)
     parser.add_argument("--other-rounding", action="store_true")

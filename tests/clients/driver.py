@@ -112,7 +112,7 @@ def compare(theirs: list[Run], ours: list[Run], other: Run) -> dict[str, Any]:
 def differences(first: Run, others: list[Run]) -> dict[str, float]:
     """For each array the largest difference, as a part of the largest entry of the first's."""
     return {
-        name: max(largest_difference(values, other["values"][name]) for other in others)
+        name: max((largest_difference(values, other["values"][name]) for other in others), default=0.0)
         for name, values in first["values"].items()
     }
 

@@ -9,9 +9,7 @@
 // cache, all threads share out its rows of dx and its contribution to each weight's sum. Every sum is taken by
 // one thread in the order of the blocks, so its bits do not depend on how many threads there are.
 #pragma once
-#include "scratch.h"
-#include "split.h"
-#include "vecmath.h"
+#include "varied_backward.h"
 
 namespace undertow {
 namespace {
@@ -22,14 +20,21 @@ idx block_rows(const Problem<T>& b) {
   return most(256, least(1024, (b.input + b.hidden) / 4));
 }
 
-template <class S>
+struct NoGradients {  // no variant
+  template <class B>
+  NoGradients(const B&, idx, idx) {}
+  static constexpr bool whole_rows() { return false; }
+};
+
+template <class S, bool varied>
 class BackwardPass {
   using T = Real<S>;
   using F = Factor<S>;
   using K = Kept<S>;
+  using Given = std::conditional_t<varied, VariedBackward<S>, Backward<S>>;
 
  public:
-  explicit BackwardPass(const Backward<S>& b)
+  explicit BackwardPass(const Given& b)
       : b(b), panels{b.cell, b.hidden}, P(panels.count()), wants_weights(b.dweight_ih || b.dweight_hh || b.dbias),
         capacity(most(b.batch, least(block_rows(b), b.steps * b.batch)) / 2 * 2 + 2), fan_in(b.input + b.hidden + 1),
         groups(wants_weights ? ceil_div(fan_in, tile_rows) : 0), h_groups(ceil_div(b.hidden, width)),
@@ -39,14 +44,16 @@ class BackwardPass {
         dh(b.batch * h_groups * width + b.threads * apart<T>), dc(b.batch * P * width + b.threads * apart<T>),
         weight_hh(h_groups * P * width * width / parts<S>), weight_ih(x_groups * P * width * width / parts<S>),
         dx(std::is_same_v<S, T> ? 0 : capacity * x_groups * width), dh_rows(b.batch), dc_rows(b.batch),
-        dx_rows(capacity), dx_places(std::is_same_v<S, T> ? 0 : capacity), joined(b.threads * joined_size()) {}
+        dx_rows(capacity), dx_places(std::is_same_v<S, T> ? 0 : capacity), joined(b.threads * joined_size()),
+        variant(b, h_groups * width, capacity) {}
 
   void work(const Team& team) {
     prepare(team);
     const Share mine = share_sequences(b, team, 0, b.steps);
-    const bool by_units = split_units(b, team, b.hidden);
+    const bool by_units = !variant.whole_rows() && split_units(b, team, b.hidden);
     const Share columns = by_units ? share(h_groups, team) : Share{0, h_groups};
     begin(mine, team.id * apart<T>);
+    if constexpr (varied) variant.begin(mine, share(P, team));
     std::memset(joined.get() + team.id * joined_size(), 0, sizeof(T) * static_cast<std::size_t>(joined_size()));
     team.barrier();
     bool first = true;
@@ -61,17 +68,21 @@ class BackwardPass {
         row -= b.active(s);
         keep(s, row, own, joined.get() + team.id * joined_size(), lone);
         if (b.dx.data && !b.dx.starts) clear_idle(s, share(b.batch - b.active(s), team));
+        if constexpr (varied) variant.clear_idle(s, share(b.batch - b.active(s), team));
         const Share active{taken.begin, most(taken.begin, least(taken.end, b.active(s)))};
-        gate_gradients(s, row, active, columns, lone);
-        if (s == 0 && !b.dh_0) continue;
+        gate_gradients(s, row, active, columns, lone, team.id);
+        if (s == 0 && !b.dh_0 && !varied) continue;
         if (by_units) team.barrier();
         times_weights(weight_hh.get(), b.hidden, columns, {row + active.begin, row + active.end},
                       dh_rows.get() + active.begin);
+        if constexpr (varied)
+          for (idx n = active.begin; n < active.end; ++n) variant.carry(at(s, n, row + n, team.id), columns);
       }
       team.barrier();
       const Share some = share(rows, team);
       if (x_groups) inputs_gradients(some);
       if (wants_weights) add_to_sums(share(P * groups, team), rows, first);
+      if constexpr (varied) variant.add(share(P, team), rows);
       team.barrier();
       end = start;
     }
@@ -84,7 +95,7 @@ class BackwardPass {
   static constexpr idx panels_in_cache = (idx{1} << 18) / (panel_factors * sizeof(F));  // 256 KiB of weights
   static constexpr bool pairs = parts<S> == 2;
   static constexpr const S* none = nullptr;
-  const Backward<S>& b;
+  const Given& b;
   const Panels<T> panels;
   const idx P;                // panels of hidden units
   const bool wants_weights;
@@ -103,6 +114,7 @@ class BackwardPass {
   Scratch<T*> dx_rows;        // where the dx of each row of the block is summed
   Scratch<S*> dx_places;      // and where it goes then
   Scratch<T> joined;          // of each thread: what feeds the gates of one row, side by side
+  const std::conditional_t<varied, VariedGradients<T>, NoGradients> variant;
 
   idx joined_size() const { return groups * tile_rows + apart<T>; }
   K* dgates_at(idx p, idx row) const { return dgates.get() + (p * capacity + row) * width; }
@@ -129,7 +141,7 @@ class BackwardPass {
 
   void prepare(const Team& team) {
     const Share h = share(h_groups, team), x = share(x_groups, team);
-    for (idx q = h.begin; q < h.end && (b.steps > 1 || b.dh_0); ++q)
+    for (idx q = h.begin; q < h.end && (b.steps > 1 || b.dh_0 || varied); ++q)
       pack_columns(panels, q, b.weight_hh, b.hidden, weight_hh.get() + q * P * panel_factors);
     for (idx q = x.begin; q < x.end; ++q)
       pack_columns(panels, q, b.weight_ih, b.input, weight_ih.get() + q * P * panel_factors);
@@ -165,13 +177,23 @@ class BackwardPass {
       copy(b.dx.at(b.time(s), b.active(s) + n), none, b.input);
   }
 
-  void gate_gradients(idx s, idx row, Share rows, Share columns, idx lone) const {
+  void gate_gradients(idx s, idx row, Share rows, Share columns, idx lone, idx thread) const {
     const idx t = b.time(s), panels_in_group = b.cell == Cell::lstm ? 4 : 1;
     const Share units{columns.begin * panels_in_group, least(P, columns.end * panels_in_group)};
+    if constexpr (varied) {
+      for (idx n = rows.begin; n < rows.end; ++n) variant.row(at(s, n, row + n, thread), units);
+      return;
+    }
     for (idx n = rows.begin; n < rows.end; ++n)
       for (idx p = units.begin; p < units.end; ++p)
         if (b.cell == Cell::lstm) lstm_units(s, t, n, p, row + n, lone);
         else rnn_units(s, t, n, p, row + n, lone);
+  }
+
+  StepBackward<T> at(idx s, idx n, idx place, idx thread) const {
+    return {s, b.time(s), n, b.tape_start(s) + n, place, dh_rows.get()[n], dc_at(n),
+            variant.kept_of(n, dh_rows.get()[n] - dh.get() - n * h_groups * width), dgates_at(0, place), capacity * width,
+            variant.room_of(thread)};
   }
 
   // The gradient of vector v of panel p, where the products look for it.
@@ -188,6 +210,8 @@ class BackwardPass {
   }
 
   const S* previous_h(idx s, idx n) const {  // null: zero
+    if constexpr (varied)
+      if (variant.resets(b.time(s), n)) return variant.h_reset(n);
     if (!b.begins(s, n)) return b.y.at(b.time(s - 1), n);
     return b.h_0 ? b.h_0 + b.place(n) * b.hidden : nullptr;
   }
@@ -245,6 +269,11 @@ class BackwardPass {
   void keep_inputs(idx t, idx n, const S* h, idx row, T* joined, idx lone) const {
     copy(joined, b.x.at(t, n), b.input);
     copy(joined + b.input, h, b.hidden);
+    if constexpr (varied) {
+      if (variant.masked(t, n)) copy(joined, none, b.input);
+      if (const T* factors = variant.recurrent(n))
+        for (idx k = 0; k < b.hidden; ++k) joined[b.input + k] *= factors[k];
+    }
     joined[b.input + b.hidden] = T(1);
 #if defined(__AVX512BF16__)
     if constexpr (pairs) {
@@ -375,11 +404,12 @@ class BackwardPass {
   }
 };
 
-template <class S>
-void backward(const Backward<S>& b) {
-  BackwardPass<S> pass(b);
+template <class S, bool varied>
+void run_backward(const std::conditional_t<varied, VariedBackward<S>, Backward<S>>& b) {
+  using Pass = BackwardPass<S, varied>;
+  Pass pass(b);
   const int threads = useful_threads(b);
-  parallel(threads, [](void* p, const Team& team) { static_cast<BackwardPass<S>*>(p)->work(team); }, &pass);
+  parallel(threads, [](void* p, const Team& team) { static_cast<Pass*>(p)->work(team); }, &pass);
 }
 
 }  // namespace

@@ -207,7 +207,7 @@ const Kernels& usable_kernels() {
 
 // What forward and backward share.
 template <class T>
-void describe(Problem<T>& p, Tables& tables, const std::string& cell, const In& x, const OptionalIn& h_0,
+void describe_problem(Problem<T>& p, Tables& tables, const std::string& cell, const In& x, const OptionalIn& h_0,
               const OptionalIn& c_0, const In& weight_ih, const In& weight_hh, const OptionalIn& lengths,
               const OptionalIn& batch_sizes, const OptionalIn& order, bool reverse, int threads) {
   check_usable("weight_hh", weight_hh);
@@ -252,23 +252,23 @@ auto tape(const Problem<T>& p, const Tables& tables, const std::optional<Array>&
   return std::pair(contiguous<T>("gates", gates, tape_shape(p, tables, {4, p.hidden})), contiguous<Real<T>>("c", c, c_shape));
 }
 
+[[noreturn]] void refuse_dtype(const In& x, const char* expected) {
+  throw nb::type_error((std::string("x: expected dtype ") + expected + ", got " + dtype_text(x.dtype())).c_str());
+}
+
+// Calls as(T()) with x's type.
+template <class F>
+void with_dtype(const In& x, F&& as) {
+  check_usable("x", x);
+  if (x.dtype() == nb::dtype<float>()) return as(float());
+  if (x.dtype() == nb::dtype<double>()) return as(double());
+  if (x.dtype() == dtype_of<bf16>()) return as(bf16());
+  refuse_dtype(x, "float32, float64 or bfloat16");
+}
+
+// Hands a problem to the kernel of its type, and lets other Python threads run meanwhile.
 template <class T>
-void run_forward(const std::string& cell, const In& x, const OptionalIn& h_0, const OptionalIn& c_0,
-                 const In& weight_ih, const In& weight_hh, const OptionalIn& bias_ih, const OptionalIn& bias_hh, const Out& y,
-                 const OptionalOut& h_n, const OptionalOut& c_n, const OptionalOut& gates, const OptionalOut& c,
-                 const OptionalIn& lengths, const OptionalIn& batch_sizes, const OptionalIn& order, bool reverse,
-                 int threads) {
-  Forward<T> f;
-  Tables tables;
-  describe<T>(f, tables, cell, x, h_0, c_0, weight_ih, weight_hh, lengths, batch_sizes, order, reverse, threads);
-  const idx N = f.batch, H = f.hidden, rows = gates_of(f.cell) * H;
-  if (c_n.has_value() != (f.cell == Cell::lstm)) refuse("c_n", c_n ? "an array" : "None", "an array for the LSTM alone");
-  std::tie(f.gates, f.c) = tape(f, tables, gates, c, false);
-  f.bias_ih = contiguous<T>("bias_ih", bias_ih, {rows});
-  f.bias_hh = contiguous<T>("bias_hh", bias_hh, {rows});
-  f.y = sequence<T>("y", y, f, tables, H);
-  f.h_n = state<T>("h_n", h_n, N, H);
-  f.c_n = state<T>("c_n", c_n, N, H);
+void run(const Forward<T>& f) {
   const Kernels& k = usable_kernels();
   nb::gil_scoped_release unlocked;
   if constexpr (std::is_same_v<T, float>) k.forward_f32(f);
@@ -277,16 +277,40 @@ void run_forward(const std::string& cell, const In& x, const OptionalIn& h_0, co
 }
 
 template <class T>
-void run_backward(const std::string& cell, const In& x, const OptionalIn& h_0, const OptionalIn& c_0,
-                  const In& weight_ih, const In& weight_hh, const In& y, const OptionalIn& gates, const OptionalIn& c,
-                  const OptionalIn& dy, const OptionalIn& dh_n, const OptionalIn& dc_n, const OptionalOut& dx,
-                  const OptionalOut& dh_0, const OptionalOut& dc_0, const OptionalOut& dweight_ih,
-                  const OptionalOut& dweight_hh, const OptionalOut& dbias, const OptionalOut& dgates,
-                  const OptionalOut& dh, const OptionalOut& dc, const OptionalIn& lengths,
-                  const OptionalIn& batch_sizes, const OptionalIn& order, bool reverse, int threads) {
-  Backward<T> b;
-  Tables tables;
-  describe<T>(b, tables, cell, x, h_0, c_0, weight_ih, weight_hh, lengths, batch_sizes, order, reverse, threads);
+void run(const Backward<T>& b) {
+  const Kernels& k = usable_kernels();
+  nb::gil_scoped_release unlocked;
+  if constexpr (std::is_same_v<T, float>) k.backward_f32(b);
+  else if constexpr (std::is_same_v<T, double>) k.backward_f64(b);
+  else k.backward_bf16(b);
+}
+
+template <class T>
+void describe(Forward<T>& f, Tables& tables, const std::string& cell, const In& x, const OptionalIn& h_0,
+              const OptionalIn& c_0, const In& weight_ih, const In& weight_hh, const OptionalIn& bias_ih,
+              const OptionalIn& bias_hh, const Out& y, const OptionalOut& h_n, const OptionalOut& c_n,
+              const OptionalOut& gates, const OptionalOut& c, const OptionalIn& lengths, const OptionalIn& batch_sizes,
+              const OptionalIn& order, bool reverse, int threads) {
+  describe_problem<T>(f, tables, cell, x, h_0, c_0, weight_ih, weight_hh, lengths, batch_sizes, order, reverse, threads);
+  const idx N = f.batch, H = f.hidden, rows = gates_of(f.cell) * H;
+  if (c_n.has_value() != (f.cell == Cell::lstm)) refuse("c_n", c_n ? "an array" : "None", "an array for the LSTM alone");
+  std::tie(f.gates, f.c) = tape(f, tables, gates, c, false);
+  f.bias_ih = contiguous<T>("bias_ih", bias_ih, {rows});
+  f.bias_hh = contiguous<T>("bias_hh", bias_hh, {rows});
+  f.y = sequence<T>("y", y, f, tables, H);
+  f.h_n = state<T>("h_n", h_n, N, H);
+  f.c_n = state<T>("c_n", c_n, N, H);
+}
+
+template <class T>
+void describe(Backward<T>& b, Tables& tables, const std::string& cell, const In& x, const OptionalIn& h_0,
+              const OptionalIn& c_0, const In& weight_ih, const In& weight_hh, const In& y, const OptionalIn& gates,
+              const OptionalIn& c, const OptionalIn& dy, const OptionalIn& dh_n, const OptionalIn& dc_n,
+              const OptionalOut& dx, const OptionalOut& dh_0, const OptionalOut& dc_0, const OptionalOut& dweight_ih,
+              const OptionalOut& dweight_hh, const OptionalOut& dbias, const OptionalOut& dgates, const OptionalOut& dh,
+              const OptionalOut& dc, const OptionalIn& lengths, const OptionalIn& batch_sizes, const OptionalIn& order,
+              bool reverse, int threads) {
+  describe_problem<T>(b, tables, cell, x, h_0, c_0, weight_ih, weight_hh, lengths, batch_sizes, order, reverse, threads);
   const idx N = b.batch, C = b.input, H = b.hidden, G = gates_of(b.cell), rows = G * H;
   if (b.cell == Cell::rnn && (dc_n || dc_0 || dc)) refuse("dc_n, dc_0, dc", "an array", "None for the RNN");
   std::tie(b.gates, b.c) = tape(b, tables, gates, c, true);
@@ -303,33 +327,133 @@ void run_backward(const std::string& cell, const In& x, const OptionalIn& h_0, c
   b.dgates = contiguous<T>("dgates", dgates, tape_shape(b, tables, {G, H}));
   b.dh = contiguous<T>("dh", dh, tape_shape(b, tables, {H}));
   b.dc = contiguous<T>("dc", dc, tape_shape(b, tables, {H}));
+}
+
+template <template <class> class Pass, class... Args>
+void run_pass(const std::string& cell, const In& x, const Args&... args) {
+  with_dtype(x, [&]<class T>(T) {
+    Pass<T> pass;
+    Tables tables;
+    describe<T>(pass, tables, cell, x, args...);
+    run(pass);
+  });
+}
+
+// ------------------------------------------------------------------------------------------ variants
+
+template <class T>
+void run(const VariedForward<T>& f) {
   const Kernels& k = usable_kernels();
   nb::gil_scoped_release unlocked;
-  if constexpr (std::is_same_v<T, float>) k.backward_f32(b);
-  else if constexpr (std::is_same_v<T, double>) k.backward_f64(b);
-  else k.backward_bf16(b);
+  if constexpr (std::is_same_v<T, float>) k.varied_forward_f32(f);
+  else k.varied_forward_f64(f);
 }
 
-[[noreturn]] void refuse_dtype(const In& x) {
-  throw nb::type_error(("x: expected dtype float32, float64 or bfloat16, got " + dtype_text(x.dtype())).c_str());
+template <class T>
+void run(const VariedBackward<T>& b) {
+  const Kernels& k = usable_kernels();
+  nb::gil_scoped_release unlocked;
+  if constexpr (std::is_same_v<T, float>) k.varied_backward_f32(b);
+  else k.varied_backward_f64(b);
+}
+
+template <class T>
+const std::uint8_t* flags(const char* name, const OptionalIn& a, const Problem<T>& p, const Tables& tables) {
+  if (!a) return nullptr;
+  if (tables.packed) refuse(name, "an array", "None with batch_sizes");
+  return reinterpret_cast<const std::uint8_t*>(contiguous<bool>(name, *a, {p.steps, p.batch}));
+}
+
+template <class T>
+void describe_variant(Variant<T>& v, const Problem<T>& p, const Tables& tables, const OptionalIn& mask,
+                      const OptionalIn& reset, const OptionalIn& h_reset, const OptionalIn& c_reset,
+                      const OptionalIn& recurrent, const OptionalIn& zoneout_h, const OptionalIn& zoneout_c,
+                      const OptionalIn& peepholes, bool coupled, const OptionalIn& gain_h, const OptionalIn& gain_c,
+                      const OptionalIn& bias_c, const OptionalIn& pre) {
+  const idx N = p.batch, H = p.hidden;
+  if (p.cell != Cell::lstm) refuse("cell", "'rnn'", "'lstm' for a variant");
+  v.mask = flags("mask", mask, p, tables);
+  v.reset = flags("reset", reset, p, tables);
+  v.h_reset = contiguous<T>("h_reset", h_reset, {N, H});
+  v.c_reset = contiguous<T>("c_reset", c_reset, {N, H});
+  v.recurrent = contiguous<T>("recurrent", recurrent, {N, H});
+  v.zoneout_h = given_sequence<const T>("zoneout_h", zoneout_h, p, tables, H);
+  v.zoneout_c = given_sequence<const T>("zoneout_c", zoneout_c, p, tables, H);
+  v.peepholes = contiguous<T>("peepholes", peepholes, {3, H});
+  v.coupled = coupled;
+  const bool norms = gain_h.has_value();
+  if (gain_c.has_value() != norms || bias_c.has_value() != norms || pre.has_value() != norms || (norms && p.input))
+    refuse("gain_h, gain_c, bias_c, pre", "some of them, or with an x", "all or none, and C = 0 with them");
+  v.gain_h = contiguous<T>("gain_h", gain_h, {4 * H});
+  v.gain_c = contiguous<T>("gain_c", gain_c, {H});
+  v.bias_c = contiguous<T>("bias_c", bias_c, {H});
+  v.pre = given_sequence<const T>("pre", pre, p, tables, 4 * H);
+}
+
+// The tape of norms: both arrays or neither; a pass that needs them has them.
+template <class T, class Array>
+auto normed_tape(const Problem<T>& p, const Variant<T>& v, const Tables& tables, const std::optional<Array>& normed,
+                 const std::optional<Array>& scale, bool wanted) {
+  const bool expected = wanted && v.gain_h;
+  if (normed.has_value() != expected || scale.has_value() != expected)
+    refuse("normed, scale", normed || scale ? "an array" : "None", expected ? "both" : "None without norms and a tape");
+  return std::pair(contiguous<T>("normed", normed, tape_shape(p, tables, {4, p.hidden})),
+                   contiguous<T>("scale", scale, tape_shape(p, tables, {})));
+}
+
+// The variant's own arguments come before those that the LSTM has anyway.
+template <class... Args>
+void varied_forward(const OptionalIn& mask, const OptionalIn& reset, const OptionalIn& h_reset, const OptionalIn& c_reset,
+                    const OptionalIn& recurrent, const OptionalIn& zoneout_h, const OptionalIn& zoneout_c,
+                    const OptionalIn& peepholes, bool coupled, const OptionalIn& gain_h, const OptionalIn& gain_c,
+                    const OptionalIn& bias_c, const OptionalIn& pre, const OptionalOut& normed, const OptionalOut& scale,
+                    const std::string& cell, const In& x, const Args&... args) {
+  with_dtype(x, [&]<class T>(T) {
+    if constexpr (std::is_same_v<T, bf16>) refuse_dtype(x, "float32 or float64 for a variant");
+    else {
+      VariedForward<T> f;
+      Tables tables;
+      describe<T>(f, tables, cell, x, args...);
+      describe_variant<T>(f.variant, f, tables, mask, reset, h_reset, c_reset, recurrent, zoneout_h, zoneout_c, peepholes,
+                          coupled, gain_h, gain_c, bias_c, pre);
+      std::tie(f.normed, f.scale) = normed_tape<T>(f, f.variant, tables, normed, scale, f.gates);
+      run(f);
+    }
+  });
 }
 
 template <class... Args>
-void forward(const std::string& cell, const In& x, const Args&... args) {
-  check_usable("x", x);
-  if (x.dtype() == nb::dtype<float>()) return run_forward<float>(cell, x, args...);
-  if (x.dtype() == nb::dtype<double>()) return run_forward<double>(cell, x, args...);
-  if (x.dtype() == dtype_of<bf16>()) return run_forward<bf16>(cell, x, args...);
-  refuse_dtype(x);
-}
-
-template <class... Args>
-void backward(const std::string& cell, const In& x, const Args&... args) {
-  check_usable("x", x);
-  if (x.dtype() == nb::dtype<float>()) return run_backward<float>(cell, x, args...);
-  if (x.dtype() == nb::dtype<double>()) return run_backward<double>(cell, x, args...);
-  if (x.dtype() == dtype_of<bf16>()) return run_backward<bf16>(cell, x, args...);
-  refuse_dtype(x);
+void varied_backward(const OptionalIn& mask, const OptionalIn& reset, const OptionalIn& h_reset, const OptionalIn& c_reset,
+                     const OptionalIn& recurrent, const OptionalIn& zoneout_h, const OptionalIn& zoneout_c,
+                     const OptionalIn& peepholes, bool coupled, const OptionalIn& gain_h, const OptionalIn& gain_c,
+                     const OptionalIn& bias_c, const OptionalIn& pre, const OptionalIn& normed, const OptionalIn& scale,
+                     const OptionalOut& dh_reset, const OptionalOut& dc_reset, const OptionalOut& dpeepholes,
+                     const OptionalOut& dgain_h, const OptionalOut& dgain_c, const OptionalOut& dbias_c,
+                     const OptionalOut& dpre, const std::string& cell, const In& x, const Args&... args) {
+  with_dtype(x, [&]<class T>(T) {
+    if constexpr (std::is_same_v<T, bf16>) refuse_dtype(x, "float32 or float64 for a variant");
+    else {
+      VariedBackward<T> b;
+      Tables tables;
+      describe<T>(b, tables, cell, x, args...);
+      describe_variant<T>(b.variant, b, tables, mask, reset, h_reset, c_reset, recurrent, zoneout_h, zoneout_c, peepholes,
+                          coupled, gain_h, gain_c, bias_c, pre);
+      std::tie(b.normed, b.scale) = normed_tape<T>(b, b.variant, tables, normed, scale, true);
+      const idx N = b.batch, H = b.hidden;
+      const bool norms = b.variant.gain_h;
+      if (dgain_h.has_value() != norms || dgain_c.has_value() != norms || dbias_c.has_value() != norms || dpre.has_value() != norms)
+        refuse("dgain_h, dgain_c, dbias_c, dpre", "some of them", norms ? "all of them" : "None without norms");
+      if (dpeepholes && !peepholes) refuse("dpeepholes", "an array", "None without peepholes");
+      b.dh_reset = contiguous<T>("dh_reset", dh_reset, {N, H});
+      b.dc_reset = contiguous<T>("dc_reset", dc_reset, {N, H});
+      b.dpeepholes = contiguous<T>("dpeepholes", dpeepholes, {3, H});
+      b.dgain_h = contiguous<T>("dgain_h", dgain_h, {4 * H});
+      b.dgain_c = contiguous<T>("dgain_c", dgain_c, {H});
+      b.dbias_c = contiguous<T>("dbias_c", dbias_c, {H});
+      b.dpre = given_sequence<T>("dpre", dpre, b, tables, 4 * H);
+      run(b);
+    }
+  });
 }
 
 template <class T>
@@ -343,7 +467,7 @@ void apply(void (*f32)(const float*, float*, idx), void (*f64)(const double*, do
   check_usable("x", x);
   if (x.dtype() == nb::dtype<float>()) return apply<float>(f32, x, y);
   if (x.dtype() == nb::dtype<double>()) return apply<double>(f64, x, y);
-  refuse_dtype(x);
+  refuse_dtype(x, "float32 or float64");
 }
 
 double measured_peak(int threads, double seconds) {
@@ -384,17 +508,46 @@ Tensor pooled(idx count, nb::dlpack::dtype dtype) {
 NB_MODULE(_native, m) {
   m.doc() = "The CPU kernels. See native/lstm.h for the contract; undertow.kernels.native is the way in.";
   m.def("forward",
-        forward<OptionalIn, OptionalIn, In, In, OptionalIn, OptionalIn, Out, OptionalOut, OptionalOut, OptionalOut, OptionalOut,
-                OptionalIn, OptionalIn, OptionalIn, bool, int>,
+        run_pass<Forward, OptionalIn, OptionalIn, In, In, OptionalIn, OptionalIn, Out, OptionalOut, OptionalOut,
+        OptionalOut, OptionalOut, OptionalIn, OptionalIn, OptionalIn, bool, int>,
         nb::arg("cell"), nb::arg("x").none(), nb::arg("h_0").none(), nb::arg("c_0").none(),
-        nb::arg("weight_ih").none(), nb::arg("weight_hh").none(), nb::arg("bias_ih").none(), nb::arg("bias_hh").none(),
-        nb::arg("y").none(), nb::arg("h_n").none(), nb::arg("c_n").none(), nb::arg("gates").none(),
-        nb::arg("c").none(), nb::arg("lengths").none(), nb::arg("batch_sizes").none(), nb::arg("order").none(),
-        nb::arg("reverse"), nb::arg("threads"));
+        nb::arg("weight_ih").none(), nb::arg("weight_hh").none(), nb::arg("bias_ih").none(),
+        nb::arg("bias_hh").none(), nb::arg("y").none(), nb::arg("h_n").none(), nb::arg("c_n").none(),
+        nb::arg("gates").none(), nb::arg("c").none(), nb::arg("lengths").none(), nb::arg("batch_sizes").none(),
+        nb::arg("order").none(), nb::arg("reverse"), nb::arg("threads"));
   m.def("backward",
-        backward<OptionalIn, OptionalIn, In, In, In, OptionalIn, OptionalIn, OptionalIn, OptionalIn, OptionalIn, OptionalOut,
-                 OptionalOut, OptionalOut, OptionalOut, OptionalOut, OptionalOut, OptionalOut, OptionalOut, OptionalOut,
-                 OptionalIn, OptionalIn, OptionalIn, bool, int>,
+        run_pass<Backward, OptionalIn, OptionalIn, In, In, In, OptionalIn, OptionalIn, OptionalIn, OptionalIn,
+        OptionalIn, OptionalOut, OptionalOut, OptionalOut, OptionalOut, OptionalOut, OptionalOut, OptionalOut,
+        OptionalOut, OptionalOut, OptionalIn, OptionalIn, OptionalIn, bool, int>,
+        nb::arg("cell"), nb::arg("x").none(), nb::arg("h_0").none(), nb::arg("c_0").none(),
+        nb::arg("weight_ih").none(), nb::arg("weight_hh").none(), nb::arg("y").none(), nb::arg("gates").none(),
+        nb::arg("c").none(), nb::arg("dy").none(), nb::arg("dh_n").none(), nb::arg("dc_n").none(),
+        nb::arg("dx").none(), nb::arg("dh_0").none(), nb::arg("dc_0").none(), nb::arg("dweight_ih").none(),
+        nb::arg("dweight_hh").none(), nb::arg("dbias").none(), nb::arg("dgates").none(), nb::arg("dh").none(),
+        nb::arg("dc").none(), nb::arg("lengths").none(), nb::arg("batch_sizes").none(), nb::arg("order").none(),
+        nb::arg("reverse"), nb::arg("threads"));
+  m.def("varied_forward",
+        varied_forward<OptionalIn, OptionalIn, In, In, OptionalIn, OptionalIn, Out, OptionalOut, OptionalOut,
+        OptionalOut, OptionalOut, OptionalIn, OptionalIn, OptionalIn, bool, int>,
+        nb::arg("mask").none(), nb::arg("reset").none(), nb::arg("h_reset").none(), nb::arg("c_reset").none(),
+        nb::arg("recurrent").none(), nb::arg("zoneout_h").none(), nb::arg("zoneout_c").none(),
+        nb::arg("peepholes").none(), nb::arg("coupled"), nb::arg("gain_h").none(), nb::arg("gain_c").none(),
+        nb::arg("bias_c").none(), nb::arg("pre").none(), nb::arg("normed").none(), nb::arg("scale").none(),
+        nb::arg("cell"), nb::arg("x").none(), nb::arg("h_0").none(), nb::arg("c_0").none(),
+        nb::arg("weight_ih").none(), nb::arg("weight_hh").none(), nb::arg("bias_ih").none(),
+        nb::arg("bias_hh").none(), nb::arg("y").none(), nb::arg("h_n").none(), nb::arg("c_n").none(),
+        nb::arg("gates").none(), nb::arg("c").none(), nb::arg("lengths").none(), nb::arg("batch_sizes").none(),
+        nb::arg("order").none(), nb::arg("reverse"), nb::arg("threads"));
+  m.def("varied_backward",
+        varied_backward<OptionalIn, OptionalIn, In, In, In, OptionalIn, OptionalIn, OptionalIn, OptionalIn,
+        OptionalIn, OptionalOut, OptionalOut, OptionalOut, OptionalOut, OptionalOut, OptionalOut, OptionalOut,
+        OptionalOut, OptionalOut, OptionalIn, OptionalIn, OptionalIn, bool, int>,
+        nb::arg("mask").none(), nb::arg("reset").none(), nb::arg("h_reset").none(), nb::arg("c_reset").none(),
+        nb::arg("recurrent").none(), nb::arg("zoneout_h").none(), nb::arg("zoneout_c").none(),
+        nb::arg("peepholes").none(), nb::arg("coupled"), nb::arg("gain_h").none(), nb::arg("gain_c").none(),
+        nb::arg("bias_c").none(), nb::arg("pre").none(), nb::arg("normed").none(), nb::arg("scale").none(),
+        nb::arg("dh_reset").none(), nb::arg("dc_reset").none(), nb::arg("dpeepholes").none(),
+        nb::arg("dgain_h").none(), nb::arg("dgain_c").none(), nb::arg("dbias_c").none(), nb::arg("dpre").none(),
         nb::arg("cell"), nb::arg("x").none(), nb::arg("h_0").none(), nb::arg("c_0").none(),
         nb::arg("weight_ih").none(), nb::arg("weight_hh").none(), nb::arg("y").none(), nb::arg("gates").none(),
         nb::arg("c").none(), nb::arg("dy").none(), nb::arg("dh_n").none(), nb::arg("dc_n").none(),

@@ -4,26 +4,31 @@
 // computed in registers (x and h as one sum) and goes through its activations before it is written. The running
 // h and c are kept apart from y and the tape, in whole vectors, where no other core's prefetching disturbs them.
 #pragma once
-#include "scratch.h"
-#include "split.h"
-#include "vecmath.h"
+#include "varied_forward.h"
 
 namespace undertow {
 namespace {
 
-template <class S>
+struct NoVariant {  // no variant
+  template <class F>
+  NoVariant(const F&, idx) {}
+  static constexpr bool whole_rows() { return false; }
+};
+
+template <class S, bool varied>
 class ForwardPass {
   using T = Real<S>;
   using F = Factor<S>;
   using K = Kept<S>;
+  using Given = std::conditional_t<varied, VariedForward<S>, Forward<S>>;
 
  public:
-  explicit ForwardPass(const Forward<S>& f)
+  explicit ForwardPass(const Given& f)
       : f(f), panels{f.cell, f.hidden}, once(f.steps * f.batch == 1), inputs(ceil_div(f.input, parts<S>)),
         depth(inputs + ceil_div(f.hidden, parts<S>)), weights(once ? 0 : panels.count() * depth * width),
         bias(panels.count() * width), padded(odd_pages(panels.count() * (f.cell == Cell::lstm ? W : width))),
         hidden(2 * f.batch * padded + f.threads * apart<K>), cells(f.batch * padded + f.threads * apart<T>),
-        turned(turns() ? f.steps * f.batch * inputs : 0) {}
+        turned(turns() ? f.steps * f.batch * inputs : 0), variant(f, padded) {}
 
   void work(const Team& team) {
     const Share mine = share(panels.count(), team);
@@ -33,17 +38,19 @@ class ForwardPass {
     }
     team.barrier();
     const Share rows = share_sequences(f, team, 0, f.steps);
-    const bool by_units = split_units(f, team, f.input + f.hidden);
+    const bool by_units = !variant.whole_rows() && split_units(f, team, f.input + f.hidden);
     const Share all{0, f.batch}, own = by_units ? all : rows;
     const Share units = by_units ? mine : Share{0, panels.count()};
     const idx away = by_units ? 0 : team.id;
     Running run{own.begin, (own.end - own.begin) * padded, hidden.get() + 2 * own.begin * padded + away * apart<K>,
                 cells.get() + own.begin * padded + away * apart<T>};
+    run.away = away * apart<T>;
     begin(run, rows);
     idx running = rows.end;  // up to here they have not come to their end
     for (idx s = 0; s < f.steps; ++s, run.now ^= 1) {
       if (by_units) team.barrier();
       const idx active = f.active(s);
+      if (varied) run.next_active = s + 1 < f.steps ? f.active(s + 1) : 0;
       run.t = f.time(s), run.next_t = s + 1 < f.steps ? f.time(s + 1) : -1, run.row = f.tape_start(s);
       run.y = f.y.start(run.t), run.next_y = run.next_t < 0 ? run.y : f.y.start(run.next_t);
       step(run, {own.begin, least(own.end, active)}, units);
@@ -59,7 +66,7 @@ class ForwardPass {
  private:
   static constexpr idx W = lanes<T>, width = Panels<T>::width;
   static constexpr const S* none = nullptr;
-  const Forward<S>& f;
+  const Given& f;
   const Panels<T> panels;
   const bool once;     // a single step of a single sequence: packing the weights would cost more than using them
   const idx inputs;    // factors that x_t makes
@@ -70,6 +77,7 @@ class ForwardPass {
   Scratch<K> hidden;   // of each thread: h before and after the step, [2][its sequences][padded]
   Scratch<T> cells;    // c, [its sequences][padded]
   Scratch<F> turned;   // [T][N][inputs]: x in factors, where it does not lie in them already
+  const std::conditional_t<varied, VariedUnits<T>, NoVariant> variant;
 
   // Rows a whole number of pages long would all fall into the same few lines of the first cache.
   static idx odd_pages(idx row) { return row * idx{sizeof(K)} % 4096 ? row : row + 2 * W; }
@@ -78,16 +86,22 @@ class ForwardPass {
     idx first, size;
     K* h;
     T* c;
+    idx away = 0;  // of a variant's scratch
     int now = 0;  // which of the two h is h_{t-1}
     // of the step: its time, the next one's or -1, where y of both begins, the tape's first row
     idx t = 0, next_t = -1, row = 0;
     S *y = nullptr, *next_y = nullptr;
+    idx next_active = 0;
   };
 
   bool turns() const { return !std::is_same_v<K, S> || f.input % parts<S>; }
   F* panel(idx p) const { return weights.get() + p * depth * width; }
   K* h_before(const Running& run, idx n) const { return run.h + run.now * run.size + (n - run.first) * padded; }
   K* h_after(const Running& run, idx n) const { return run.h + (run.now ^ 1) * run.size + (n - run.first) * padded; }
+  StepForward<T> at(const Running& run, idx n) const {
+    return {run.t, n, run.row + n, n < run.next_active ? run.next_t : -1, c_of(run, n), variant.h_of(n, run.away),
+            h_after(run, n), run.y + f.y.offset(n), variant.sums_of(n, run.away)};
+  }
   T* c_of(const Running& run, idx n) const { return run.c + (n - run.first) * padded; }
   const F* x_factors(idx t, idx n) const {
     if (turns()) return turned.get() + (t * f.batch + n) * inputs;
@@ -120,6 +134,10 @@ class ForwardPass {
       copy(c_of(run, n), none, padded);
       copy(c_of(run, n), f.c_0 ? f.c_0 + from : nullptr, f.hidden);
       if (f.c) copy(f.c + n * f.hidden, c_of(run, n), f.hidden);
+      if constexpr (varied) {
+        variant.begin(n, c_of(run, n), variant.h_of(n, run.away), h_before(run, n));
+        copy(h_after(run, n), h_before(run, n), padded);
+      }
       for (idx s = 0; turns() && s < f.steps && inputs; ++s)
         if (n < f.active(s)) turn(f.time(s), n);
     }
@@ -140,6 +158,8 @@ class ForwardPass {
         p += panel_step(run, p, units.end, rows);
       }
     }
+    if constexpr (varied)
+      for (idx n = rows.begin; variant.whole_rows() && n < rows.end; ++n) variant.normed_row(at(run, n));
   }
 
   template <int V>
@@ -191,6 +211,7 @@ class ForwardPass {
   template <int V, int all>
   UNDERTOW_INLINE void activate(const Running& run, idx n, idx p, const Vec<T> (&pre)[all]) const {
     if constexpr (all == 4) {
+      if constexpr (varied) return variant.units(at(run, n), p, pre);
       if (f.cell == Cell::lstm) return lstm_units(run, n, p, pre);
     }
     rnn_units<V>(run, n, p, pre);
@@ -224,16 +245,19 @@ class ForwardPass {
   }
 
   void finish(const Running& run, idx n) const {
-    if (f.h_n) copy(f.h_n + f.place(n) * f.hidden, h_before(run, n), f.hidden);
+    if constexpr (varied) {
+      if (f.h_n) copy(f.h_n + f.place(n) * f.hidden, variant.h_of(n, run.away), f.hidden);
+    } else if (f.h_n) copy(f.h_n + f.place(n) * f.hidden, h_before(run, n), f.hidden);
     if (f.c_n) copy(f.c_n + f.place(n) * f.hidden, c_of(run, n), f.hidden);
   }
 };
 
-template <class S>
-void forward(const Forward<S>& f) {
-  ForwardPass<S> pass(f);
+template <class S, bool varied>
+void run_forward(const std::conditional_t<varied, VariedForward<S>, Forward<S>>& f) {
+  using Pass = ForwardPass<S, varied>;
+  Pass pass(f);
   const int threads = useful_threads(f);
-  parallel(threads, [](void* p, const Team& team) { static_cast<ForwardPass<S>*>(p)->work(team); }, &pass);
+  parallel(threads, [](void* p, const Team& team) { static_cast<Pass*>(p)->work(team); }, &pass);
 }
 
 }  // namespace

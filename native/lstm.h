@@ -104,6 +104,43 @@ struct Backward : Problem<T> {
                                      // be null. dh and dc are whole: through y, and through all later steps
 };
 
+// What may be added to the equations of the LSTM, float32 and float64; every pointer may be null. h' and c' are the states
+// a step starts from. `~` marks what the LSTM's own equations make of them:
+//   sums   W x_t + U (h' * recurrent) + b;  with norms  LN(U (h' * recurrent)) * gain_h + pre_t, and C = 0
+//   gates  i, f see p_i * c', p_f * c' before their activation, o sees p_o * c~;  coupled: f = 1 - i
+//   h~     o * tanh(c~);  with norms  o * tanh(LN(c~) * gain_c + bias_c)
+//   c_t    zoneout_c * c' + (1 - zoneout_c) * c~, and h_t likewise
+// LN takes from all 4H, of c~ from all H, their mean and divides by the root of their variance + norm_epsilon.
+template <class T>
+struct Variant {
+  const std::uint8_t* mask;   // [T,N]: where 0, h and c stay as they are; x is not read, the tape's gates are zero
+  const std::uint8_t* reset;  // [T,N], as run: where 1, h' and c' are these in place of the last step's
+  const T *h_reset, *c_reset;  // [N,H], null: zero
+  const T* recurrent;          // [N,H]
+  Sequence<const T> zoneout_h, zoneout_c;  // H features
+  const T* peepholes;          // [3,H]: p_i, p_f, p_o
+  bool coupled;
+  const T *gain_h, *gain_c, *bias_c;  // [4H], [H], [H]: all or none, and pre with them
+  Sequence<const T> pre;              // 4H features
+};
+constexpr double norm_epsilon = 1e-5;
+
+template <class T>
+struct VariedForward : Forward<T> {
+  Variant<T> variant;
+  T *normed, *scale;  // tape, out, of norms: LN(U (h' * recurrent)) [R,4,H] and what it was multiplied by [R]
+};
+
+template <class T>
+struct VariedBackward : Backward<T> {  // dgates, and dpre, are those before the activation, dc that of c~
+  Variant<T> variant;
+  const T *normed, *scale;
+  T *dh_reset, *dc_reset;              // [N,H] out, each may be null
+  T *dpeepholes;                       // [3,H] out, or null
+  T *dgain_h, *dgain_c, *dbias_c;      // [4H], [H], [H] out, all or none
+  Sequence<T> dpre;                    // out, with norms
+};
+
 // One instruction-set level's kernels. Chosen once, at run time, in dispatch.cc.
 struct Kernels {
   const char* name;
@@ -113,6 +150,10 @@ struct Kernels {
   void (*backward_f32)(const Backward<float>&);
   void (*backward_f64)(const Backward<double>&);
   void (*backward_bf16)(const Backward<bf16>&);
+  void (*varied_forward_f32)(const VariedForward<float>&);
+  void (*varied_forward_f64)(const VariedForward<double>&);
+  void (*varied_backward_f32)(const VariedBackward<float>&);
+  void (*varied_backward_f64)(const VariedBackward<double>&);
   // y[i] = sigmoid(x[i]) and tanh(x[i]), as the kernels compute them: for the tests of accuracy
   void (*sigmoid_f32)(const float* x, float* y, idx n);
   void (*tanh_f32)(const float* x, float* y, idx n);

@@ -174,11 +174,11 @@ def derivative(f, step=1e-2):
     return (16 * once[1] - once[0]) / 15
 
 
-def numeric_gradient(error, array, rng, at_most=20):
+def numeric_gradient(error, array, rng, at_most=20, step=1e-2):
     """∂error/∂array at up to ``at_most`` entries drawn at random: their indices and derivatives."""
     entries = rng.permutation(array.size)[:at_most]
     shifted = [np.eye(1, array.size, k).reshape(array.shape) for k in entries]
-    return entries, np.array([derivative(lambda s, e=e: error(array + s * e)) for e in shifted])
+    return entries, np.array([derivative(lambda s, e=e: error(array + s * e), step) for e in shifted])
 
 
 @both_cells

@@ -19,9 +19,19 @@ import undertow
 PACKAGE = Path(undertow.__file__).parent
 BELOW_STAIRS = ["equations", "layout", "tape", "flow", "problems", "hardware", "kernels", "kernels.native"]
 BELOW_STAIRS += ["layer", "places", "trace_file", "report", "doctor", "flow_record", "plots"]
-BELOW_STAIRS += ["lightning_callback"]
+BELOW_STAIRS += ["lightning_callback", "equations.variants"]
 UPSTAIRS = ["nn", "initialise", "ops", "segments", "kernels.plain", "recording", "tracing", "conversion"]
-UPSTAIRS += ["lags", "monitor"]
+UPSTAIRS += [
+    "lags",
+    "monitor",
+    "variant",
+    "variant.native",
+    "variant.call",
+    "variant.options",
+    "variant.parameters",
+    "kernels.variants",
+    "carry",
+]
 APP_MODULES = sorted((PACKAGE / "app").rglob("*.py"))
 
 

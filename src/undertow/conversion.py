@@ -26,11 +26,17 @@ def convert(model: Model, *, back: bool = False) -> Model:
     ``back`` makes ours torch's again.
 
     Left alone are subclasses of nn.LSTM and nn.RNN, whose own methods would be lost, quantised modules, which
-    are no nn.LSTM, and TorchScript. Raises TypeError where ``model`` is no module.
+    are no nn.LSTM, and TorchScript. Raises TypeError where ``model`` is no module, and ValueError where a
+    module to be made torch's has options that torch's does not have.
     """
     if not isinstance(model, torch.nn.Module):
         raise TypeError(f"model: expected a torch.nn.Module, got {type(model).__name__}")
     classes = THEIRS if back else OURS
+    for name, module in model.named_modules():
+        if back and getattr(module, "_options", None) is not None:
+            raise ValueError(
+                f"model: torch has no {module}, as which {name or 'it'!r} computes; none was changed"
+            )
     for module in model.modules():
         kind = type(module)
         if kind in classes:

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from undertow import layout
+from undertow.layout import N_GATES
 
 KINDS = ("chrono", "orthogonal")
 
@@ -60,7 +61,8 @@ def start(layer: Any) -> None:
     for k in range(len(layer._all_weights)):
         named = dict(zip(("W", "U", "b_ih", "b_hh"), layer._all_weights[k], strict=False))
         if layer.init == "orthogonal":
-            orthogonal(getattr(layer, named["U"]), layer.hidden_size)
+            U = getattr(layer, named["U"])
+            orthogonal(U, len(U) // N_GATES["lstm" if layer.mode == "LSTM" else "rnn"])
         if layer.init == "chrono":
             chrono(getattr(layer, named["b_ih"]), getattr(layer, named["b_hh"]), layer.max_lag)
         if layer.forget_bias is not None:

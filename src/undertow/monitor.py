@@ -134,6 +134,8 @@ class FlowMonitor:
         """Of each direction; of a few sequences that have a step at all."""
         assert isinstance(layer.source, recording.Direction)
         whole = layer.source.recording
+        if whole.added:
+            raise NotRecorded(f"flow knows the LSTM's own equations, not those with {', '.join(whole.added)}")
         places = whole.places
         alive = np.arange(places.N) if places.lengths is None else np.flatnonzero(places.lengths)
         if not len(alive):

@@ -15,8 +15,12 @@ from torch.nn.functional import dropout
 from torch.nn.utils.rnn import PackedSequence
 
 from undertow import initialise, ops
+from undertow.carry import Stateful
 from undertow.kernels import plain
 from undertow.recording import traced
+from undertow.variant import Variant, parameters
+from undertow.variant.call import Call
+from undertow.variant.options import TORCH, Option, Options, check, check_together
 
 _States = Sequence[Tensor]  # h and, for the LSTM, c
 _Weights = list[Any]  # weight_ih, weight_hh, bias_ih, bias_hh, weight_hr; None where absent
@@ -32,6 +36,16 @@ class _Recurrent(torch.nn.RNNBase):
     forget_bias: float | None = None
     init: str | None = None
     max_lag: float | None = None
+    _options: Options | None = None  # None: torch's own equations and shapes
+
+    learn_initial_state = Option()
+    input_dropout = Option()
+    recurrent_dropout = Option()
+    weight_drop = Option()
+    zoneout = Option()
+    layer_norm = Option()
+    peepholes = Option()
+    coupled = Option()
 
     def __init__(
         self,
@@ -46,14 +60,43 @@ class _Recurrent(torch.nn.RNNBase):
         # before torch's constructor, which calls reset_parameters; set only where given
         given = {"forget_bias": forget_bias, "init": init, "max_lag": max_lag}
         self.__dict__.update({name: value for name, value in given.items() if value is not None})
+        self._choose(Options(**{name: options.pop(name) for name in Options._fields if name in options}))
+        args, widths = parameters.pop_widths(args, options)
         super().__init__(*args, **options)
+        if widths is not None:
+            self._options = self._options or TORCH
+            parameters.set_widths(self, widths)
+        if self._options is not None:
+            parameters.register(self)
         if checkpoint is not None:
             self.checkpoint = checkpoint
 
+    def _choose(self, options: Options) -> None:
+        """Raises TypeError or ValueError, naming it, for an option that does not fit."""
+        if isinstance(options.zoneout, list):
+            options = options._replace(zoneout=tuple(options.zoneout))
+        check(options, isinstance(self, torch.nn.LSTM))
+        check_together(options, checkpoint=self._checkpoint, forget_bias=self.forget_bias)
+        held = self.__dict__  # past torch's __setattr__, which its constructor prepares
+        if options.given() or isinstance(held.get("hidden_size"), tuple):
+            held["_options"] = options
+        else:
+            held.pop("_options", None)
+
     def reset_parameters(self) -> None:
         """torch's initial values, then what ``forget_bias`` and ``init`` ask for."""
-        super().reset_parameters()
+        if self._options is None:
+            super().reset_parameters()
+        else:
+            parameters.draw(self)
         initialise.start(self)
+        if self._options is not None:
+            parameters.start(self)
+
+    def flatten_parameters(self) -> None:
+        """torch's, which brings cuDNN's weights together; without effect where layers differ in width."""
+        if not isinstance(self.hidden_size, tuple):
+            super().flatten_parameters()
 
     @property
     def checkpoint(self) -> int | None:
@@ -75,19 +118,44 @@ class _Recurrent(torch.nn.RNNBase):
             raise TypeError(f"checkpoint: expected an int or None, got {type(steps).__name__}")
         if steps is not None and steps < 1:
             raise ValueError(f"checkpoint: expected at least 1 step, got {steps}")
+        check_together(self._options or TORCH, checkpoint=steps, forget_bias=None)
         self._checkpoint = steps
 
     def extra_repr(self) -> str:
         options = ("checkpoint", "forget_bias", "init", "max_lag")
-        given = [(name, getattr(self, name)) for name in options if getattr(self, name) is not None]
-        return ", ".join([super().extra_repr(), *(f"{name}={value!r}" for name, value in given)])
+        given = {name: getattr(self, name) for name in options if getattr(self, name) is not None}
+        given |= (self._options or TORCH).given()
+        return ", ".join([super().extra_repr(), *(f"{name}={value!r}" for name, value in given.items())])
 
-    def forward(self, input: Any, hx: Any = None, *, lengths: Any = None, return_tape: bool = False) -> Any:
+    def stateful(self) -> Stateful:
+        """The same module, called so that each call goes on from the state in which the last one ended.
+
+        For sequences that come in pieces: see ``undertow.carry``. Raises ValueError for two directions.
+        """
+        return Stateful(self)
+
+    def forward(
+        self,
+        input: Any,
+        hx: Any = None,
+        *,
+        lengths: Any = None,
+        mask: Any = None,
+        reset: Any = None,
+        return_tape: bool = False,
+    ) -> Any:
         """As in torch: x [T,N,C], [N,T,C] with batch_first, [T,C] or a PackedSequence, and initial states.
 
         ``lengths``: integers [N], in any order, zero allowed: sequence n is its first lengths[n] steps of
         a batched x. y is zero from there on, the final states are those at its own end, and the reverse
         direction starts there: what packing gives, at no copy.
+
+        ``mask``: booleans [T,N], [N,T] with batch_first, [T] unbatched. Where False, the step is passed over:
+        h and c stay, y_t repeats h, x_t is not read.
+
+        ``reset``: booleans of the same shape. Where True, the step is the first of a new sequence, which
+        begins from the module's own initial state, zero or learnt; no gradient passes from it to the steps
+        before. The reverse direction has the same boundaries.
 
         ``return_tape``, of the LSTM: a third result, a list with a ``kernels.plain.Steps`` for each layer,
         whose gates and cell states at every step are tensors that a loss may be taken of. Computed in torch's
@@ -95,29 +163,48 @@ class _Recurrent(torch.nn.RNNBase):
 
         Returns y in the layout of x with D*H features (D directions; projected D*P) and h_n [L*D,N,H],
         for the LSTM (h_n, c_n). Raises what torch raises where the arguments do not fit the module, and
-        TypeError or ValueError, naming it, where lengths do not fit the input.
+        TypeError or ValueError, naming it, where lengths, mask or reset do not fit the input.
         """
         ragged = ops.EVEN if lengths is None else ops.Ragged(_lengths(lengths, input, self.batch_first))
+        call = None
+        if self._options is not None or mask is not None or reset is not None:
+            call = Call.of(self, input, mask, reset)
         if return_tape:
-            return self._with_tape(input, hx, ragged)
-        result = self._run(input, hx, ragged)
+            return self._with_tape(input, hx, ragged, call)
+        result = self._run(input, hx, ragged, call)
         if result is None:
-            return super().forward(input, hx)
+            return super().forward(input, hx) if call is None else self._refuse(input, hx)
         y, finals = result
         return y, tuple(finals) if self.mode == "LSTM" else finals[0]
 
-    def _with_tape(self, input: Any, hx: Any, ragged: ops.Ragged) -> Any:
+    def _refuse(self, input: Any, hx: Any) -> None:
+        """What torch refuses, in torch's words; it would serve the rest with its own equations."""
+        if not isinstance(self.hidden_size, tuple):
+            super().forward(input, hx)
+            raise ValueError("input: expected x and states of the module's dtype")
+        given = [
+            f"[{', '.join(map(str, s.shape))}]" if isinstance(s, Tensor) else type(s).__name__
+            for s in (input, hx)
+        ]
+        raise ValueError(
+            f"input: expected [T, N, {self.input_size}] of the module's dtype, and for each state a tuple of "
+            f"tensors [D, N, H] with H = {self.hidden_size}; got {given[0]} and {given[1]}"
+        )
+
+    def _with_tape(self, input: Any, hx: Any, ragged: ops.Ragged, call: Call | None) -> Any:
         if self.mode != "LSTM":
             raise ValueError("return_tape: expected False for the RNN, whose y holds all there is")
         tape: list[plain.Steps] = []
-        result = self._run(input, hx, ragged, partial(ops.layer_with_steps, tape))
+        result = self._run(input, hx, ragged, call, partial(ops.layer_with_steps, tape))
         if result is None:
-            super().forward(input, hx)  # refuses, in torch's words
-            raise ValueError("return_tape: expected x and states of the module's dtype")
+            self._refuse(input, hx)
+            raise AssertionError("unreachable")
         y, finals = result
         return y, tuple(finals), tape
 
-    def _run(self, input: Any, hx: Any, ragged: ops.Ragged, layer: _Layer | None = None) -> _Result | None:
+    def _run(
+        self, input: Any, hx: Any, ragged: ops.Ragged, call: Call | None, layer: _Layer | None = None
+    ) -> _Result | None:
         """The results, or None where the arguments are torch's to serve or to refuse."""
         packed = isinstance(input, PackedSequence)
         x = input.data if packed else input
@@ -125,43 +212,55 @@ class _Recurrent(torch.nn.RNNBase):
         if not (isinstance(x, Tensor) and isinstance(states, tuple | list)):
             return None
         if layer is None:
-            if ops.torch_serves(x) and ragged is ops.EVEN:
+            if ops.torch_serves(x) and ragged is ops.EVEN and call is None:
                 return None
             traces = traced.get()
             layer = ops.layer if traces is None or self not in traces else traces[self]()
         # read once: a parametrization may cost, or draw random numbers, each time
         weights = [self._weights(names) for names in self._all_weights]
         if packed:
-            return self._run_packed(input, states, weights, layer)
+            return self._run_packed(input, states, weights, call, layer)
         if x.dim() == 2:
-            return self._run_unbatched(x, states, weights, layer)
-        return self._run_batched(x, states, weights, ragged, layer) if x.dim() == 3 else None
+            return self._run_unbatched(x, states, weights, call, layer)
+        return self._run_batched(x, states, weights, ragged, call, layer) if x.dim() == 3 else None
 
     def _run_batched(
-        self, x: Tensor, states: _States, weights: list[_Weights], ragged: ops.Ragged, layer: _Layer
+        self,
+        x: Tensor,
+        states: _States,
+        weights: list[_Weights],
+        ragged: ops.Ragged,
+        call: Call | None,
+        layer: _Layer,
     ) -> _Result | None:
         if self.batch_first:
             x = x.transpose(0, 1)  # [T,N,C]
         if not self._fits(x, states, (x.shape[1],), weights[0][0].dtype):
             return None
-        y, finals = self._walk(x, states, weights, ragged, layer)
+        y, finals = self._walk(x, states, weights, ragged, call, layer)
         return y.transpose(0, 1) if self.batch_first else y, finals
 
     def _run_unbatched(
-        self, x: Tensor, states: _States, weights: list[_Weights], layer: _Layer
+        self, x: Tensor, states: _States, weights: list[_Weights], call: Call | None, layer: _Layer
     ) -> _Result | None:
         if not self._fits(x, states, (), weights[0][0].dtype):
             return None
-        y, finals = self._walk(x.unsqueeze(1), [s.unsqueeze(1) for s in states], weights, ops.EVEN, layer)
-        return y.squeeze(1), [s.squeeze(1) for s in finals]
+        batch = [_each(partial(torch.unsqueeze, dim=1), s) for s in states]
+        y, finals = self._walk(x.unsqueeze(1), batch, weights, ops.EVEN, call, layer)
+        return y.squeeze(1), [_each(partial(torch.squeeze, dim=1), s) for s in finals]
 
     def _run_packed(
-        self, packed: PackedSequence, states: _States, weights: list[_Weights], layer: _Layer
+        self,
+        packed: PackedSequence,
+        states: _States,
+        weights: list[_Weights],
+        call: Call | None,
+        layer: _Layer,
     ) -> _Result | None:
         data, batch_sizes, order, inverse = packed
         if data.dim() != 2 or not self._fits(data, states, (int(batch_sizes[0]),), weights[0][0].dtype):
             return None
-        y, finals = self._walk(data, states, weights, ops.Ragged(None, batch_sizes, order), layer)
+        y, finals = self._walk(data, states, weights, ops.Ragged(None, batch_sizes, order), call, layer)
         return PackedSequence(y, batch_sizes, order, inverse), finals
 
     def _fits(self, x: Tensor, states: _States, batch: tuple[int, ...], dtype: torch.dtype) -> bool:
@@ -172,6 +271,8 @@ class _Recurrent(torch.nn.RNNBase):
         if not states:
             return True
         autocast = _autocast(x)
+        if isinstance(self.hidden_size, tuple):
+            return self._widths_fit(states, batch, dtype, autocast)
         blocks, sizes = len(self._all_weights), [self.proj_size or self.hidden_size]
         if self.mode == "LSTM":
             sizes.append(self.hidden_size)
@@ -180,22 +281,49 @@ class _Recurrent(torch.nn.RNNBase):
             for s, size in zip(states, sizes, strict=True)
         )
 
+    def _widths_fit(
+        self, states: _States, batch: tuple[int, ...], dtype: torch.dtype, autocast: bool
+    ) -> bool:
+        """The same of states that are tuples with a tensor [D,*batch,H] for each layer."""
+        D, kinds = 1 + self.bidirectional, 2 if self.mode == "LSTM" else 1
+        return len(states) == kinds and all(
+            isinstance(state, tuple | list)
+            and len(state) == self.num_layers
+            and isinstance(s, Tensor)
+            and s.shape == (D, *batch, H)
+            and (s.dtype == dtype or autocast)
+            for state in states
+            for s, H in zip(state, parameters.widths(self), strict=False)
+        )
+
     def _walk(
-        self, x: Tensor, states: _States, weights: list[_Weights], ragged: ops.Ragged, layer: _Layer
-    ) -> tuple[Tensor, Sequence[Tensor]]:
+        self,
+        x: Tensor,
+        states: _States,
+        weights: list[_Weights],
+        ragged: ops.Ragged,
+        call: Call | None,
+        layer: _Layer,
+    ) -> _Result:
         """x [T,N,C] or packed [R,C] through all layers -> y [T,N,D*R] or [R,D*R], finals [L*D,N,·]."""
         D, L = 2 if self.bidirectional else 1, self.num_layers
         cell, phi = ("lstm", "tanh") if self.mode == "LSTM" else ("rnn", self.mode[4:].lower())
-        if L == 1:
+        if L == 1 and call is None:
             y, *finals = layer(cell, x, states, weights, ragged, phi, self._checkpoint)
             return y, finals
         found = []
-        for k in range(0, L * D, D):
-            own = [s[k : k + D] for s in states]
-            x, *last = layer(cell, x, own, weights[k : k + D], ragged, phi, self._checkpoint)
+        for k in range(L):
+            more: dict[str, Variant] = {}
+            if call is None:
+                own, here = [s[k * D : (k + 1) * D] for s in states], weights[k * D : (k + 1) * D]
+            else:
+                x, own, here, more = call.enter(k, x, states, weights, ragged)
+            x, *last = layer(cell, x, own, here, ragged, phi, self._checkpoint, **more)
             found.append(last)
-            if self.dropout and self.training and k < (L - 1) * D:
+            if self.dropout and self.training and k < L - 1:
                 x = dropout(x, self.dropout)
+        if isinstance(self.hidden_size, tuple):
+            return x, list(zip(*found, strict=True))
         return x, [torch.cat(each) for each in zip(*found, strict=True)]
 
     def _weights(self, names: list[str]) -> _Weights:
@@ -215,7 +343,12 @@ class _Recurrent(torch.nn.RNNBase):
             ops.native.release_scratch()
 
     def __prepare_scriptable__(self) -> torch.nn.Module:
-        """torch.jit.script compiles torch's own module over the same parameters."""
+        """torch.jit.script compiles torch's own module over the same parameters.
+
+        Raises ValueError for a module with options, whose equations torch's does not have.
+        """
+        if self._options is not None:
+            raise ValueError(f"torch.jit.script compiles torch's module, which is no {self}")
         # not by the name torch.nn.LSTM, which is ours under undertow.patch
         kind: Any = next(k for k in type(self).__mro__ if k.__module__ == torch.nn.RNNBase.__module__)
         twin: torch.nn.Module = kind.__new__(kind)
@@ -228,7 +361,8 @@ class LSTM(_Recurrent, torch.nn.LSTM):
 
     ``LSTM(input_size, hidden_size, num_layers=1, bias=True, batch_first=False, dropout=0.0,
     bidirectional=False, proj_size=0, device=None, dtype=None, *, checkpoint=None, forget_bias=None,
-    init=None, max_lag=None)``
+    init=None, max_lag=None, learn_initial_state=False, input_dropout=0.0, recurrent_dropout=0.0,
+    weight_drop=0.0, zoneout=0.0, layer_norm=False, peepholes=False, coupled=False)``
 
     Per layer and direction, with σ the sigmoid and gates stacked in the order i, f, g, o:
     i, f, o = σ(W x_t + U h_{t-1} + b), g = tanh(W x_t + U h_{t-1} + b), each with its own W, U, b;
@@ -237,6 +371,16 @@ class LSTM(_Recurrent, torch.nn.LSTM):
     ``lstm(x, (h_0, c_0))`` -> ``y, (h_n, c_n)``: x [T,N,C] -> y [T,N,D*R]; [N,T,·] with batch_first,
     [T,·] unbatched, or PackedSequence to PackedSequence. h [L*D,N,R], c [L*D,N,H]; zero if not given.
     C input_size, H hidden_size, R proj_size or H, L num_layers, D directions.
+
+    ``hidden_size`` may be a list of widths, one for each layer: then h and c, given and returned, are tuples
+    of L tensors [D,N,H_k].
+
+    ``lstm(x, lengths=, mask=, reset=)``: see ``forward``. ``lstm.stateful()`` carries the state over calls.
+
+    What may be added to these equations, and what it costs, stands in docs/variants.md and
+    ``undertow.variant.options``: learnt initial states, dropout of several kinds, zoneout, layer
+    normalisation, peepholes, a coupled forget gate. All but ``layer_norm``, ``peepholes``, ``coupled`` and
+    ``learn_initial_state`` may be set at any time.
 
     ``checkpoint=K`` trains in segments of K steps, for sequences whose tape is too long to keep: see the
     attribute of that name.
@@ -257,9 +401,10 @@ class RNN(_Recurrent, torch.nn.RNN):
     """torch.nn.RNN with undertow's kernels: h_t = tanh(W x_t + U h_{t-1} + b), or relu in tanh's place.
 
     ``RNN(input_size, hidden_size, num_layers=1, nonlinearity="tanh", bias=True, batch_first=False,
-    dropout=0.0, bidirectional=False, device=None, dtype=None, *, checkpoint=None, init=None)``
+    dropout=0.0, bidirectional=False, device=None, dtype=None, *, checkpoint=None, init=None,
+    learn_initial_state=False, input_dropout=0.0, recurrent_dropout=0.0, weight_drop=0.0, zoneout=0.0)``
 
-    ``rnn(x, h_0)`` -> ``y, h_n``, shapes, ``checkpoint`` and ``init="orthogonal"`` as for ``LSTM``.
+    ``rnn(x, h_0)`` -> ``y, h_n``, shapes, options and ``init="orthogonal"`` as for ``LSTM``.
     Elman 1990, Cognitive Science 14(2).
     """
 
@@ -275,6 +420,11 @@ def _lengths(lengths: Any, input: Any, batch_first: bool) -> Tensor:
     if found.shape != (N,):
         raise ValueError(f"lengths: expected shape [{N}], one for each sequence, got {list(found.shape)}")
     return found.to("cpu", torch.int64).contiguous()
+
+
+def _each(change: Callable[[Tensor], Tensor], state: Any) -> Any:
+    """``change`` of a state, or, with widths, of that of each layer."""
+    return tuple(map(change, state)) if isinstance(state, tuple | list) else change(state)
 
 
 def _autocast(x: Tensor) -> bool:

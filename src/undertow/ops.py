@@ -15,7 +15,7 @@ plain     all else: projections, relu, other dtypes, meta and fake tensors, empt
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import Any, NamedTuple
 
@@ -25,6 +25,7 @@ from torch.autograd import forward_ad
 
 from undertow.kernels import plain
 from undertow.recording import Recording
+from undertow.variant import PLAIN, Variant
 
 native: Any
 try:
@@ -66,6 +67,7 @@ def layer(
     nonlinearity: str = "tanh",
     checkpoint: int | None = None,
     recording: Recording | None = None,
+    variant: Variant = PLAIN,
 ) -> tuple[Tensor, ...]:
     """One layer of ``cell`` "lstm" or "rnn", in one direction for each of D ``weights``, the second reversed.
 
@@ -75,8 +77,11 @@ def layer(
     c_n [D,N,H]: the states at each sequence's own end, for the reverse direction at its start.
     ``checkpoint``: train in segments of so many steps (``segments``) where native serves; nothing elsewhere.
     ``recording`` receives what the kernels read and write, for which the tape is kept whole, or why nothing.
+    ``variant``: what is added to these equations (``undertow.equations.variants``).
     Raises ValueError where lengths do not fit x.
     """
+    if variant is not PLAIN:
+        return _varied_layer(cell, x, states, weights, ragged, nonlinearity, recording, variant)
     if torch.is_autocast_enabled("cpu") and x.is_cpu:
         x, states, weights = _autocast(x, states, weights)
     h_0, c_0 = (*states, None, None)[:2]
@@ -104,6 +109,34 @@ def layer(
         return plain.layer(cell, x, states, weights, *ragged, nonlinearity)
 
 
+def _varied_layer(
+    cell: str,
+    x: Tensor,
+    states: Sequence[Tensor],
+    weights: Sequence[Weights],
+    ragged: Ragged,
+    nonlinearity: str,
+    recording: Recording | None,
+    variant: Variant,
+) -> tuple[Tensor, ...]:
+    """``layer`` with a variant: ``variant.native`` where it serves, else the plain path."""
+    from undertow.variant import native as varied  # which builds on this module
+
+    if torch.is_autocast_enabled("cpu") and x.is_cpu:
+        x, states, weights = _autocast(x, states, weights)
+        variant = varied.autocast(variant)
+    args = [x, *(*states, None, None)[:2]]
+    for each in weights:
+        args += each[:_DIRECTION]
+    kernel = cell == "lstm" and weights[0][_DIRECTION] is None and not torch.compiler.is_compiling()
+    if kernel and _native_serves(args) and varied.serves(variant, args):
+        return varied.layer(ragged, args, variant, recording)
+    if recording is not None:
+        recording.missing = _why_plain(weights, nonlinearity, args, "rnn" if cell == "rnn" else "")
+    with torch.autocast("cpu", enabled=False):
+        return plain.layer(cell, x, states, weights, *ragged, nonlinearity, variant=variant)
+
+
 def layer_with_steps(
     steps: list[plain.Steps],
     cell: str,
@@ -113,12 +146,13 @@ def layer_with_steps(
     ragged: Ragged = EVEN,
     nonlinearity: str = "tanh",
     checkpoint: int | None = None,
+    variant: Variant = PLAIN,
 ) -> tuple[Tensor, ...]:
     """``layer`` on the plain path, which adds the layer's gates and states to ``steps``, with their graph."""
     if torch.is_autocast_enabled("cpu") and x.is_cpu:
         x, states, weights = _autocast(x, states, weights)
     with torch.autocast("cpu", enabled=False):
-        return plain.layer(cell, x, states, weights, *ragged, nonlinearity, steps)
+        return plain.layer(cell, x, states, weights, *ragged, nonlinearity, steps, variant)
 
 
 def _native_serves(args: Sequence[Any]) -> bool:
@@ -134,10 +168,11 @@ def _native_serves(args: Sequence[Any]) -> bool:
         and args[0].numel() > 0
         and not _transformed()
         and not torch.compiler.is_compiling()
+        and not torch._C._is_tracing()
     )
 
 
-def _why_plain(weights: Sequence[Weights], nonlinearity: str, args: Sequence[Any]) -> str:
+def _why_plain(weights: Sequence[Weights], nonlinearity: str, args: Sequence[Any], varied: str = "") -> str:
     """For people: what kept a call from the native kernels, which alone are recorded."""
     x = args[0]
     if native is None:
@@ -148,6 +183,8 @@ def _why_plain(weights: Sequence[Weights], nonlinearity: str, args: Sequence[Any
         return f"nonlinearity {nonlinearity!r} has no native kernel"
     if x.dtype not in _NATIVE_DTYPES:
         return f"{x.dtype} has no native kernel"
+    if varied == "rnn" or (varied and x.dtype == torch.bfloat16):
+        return f"a variant of the {varied} has no native kernel"
     return "its tensors are of a kind that the native kernels do not take: see undertow.ops"
 
 
@@ -284,12 +321,17 @@ class _Native(torch.autograd.Function):
             grads = _plain_backward(ctx.cell, ctx.ragged, args, douts, wanted)
         else:
             grads = _native_backward(ctx.cell, ctx.ragged, args, y, tapes, douts, wanted)
-        if recording is not None:
-            if _transformed() or any(map(_batched, douts)):
-                recording.without_gradients("backward was run for many gradients at once")
-            else:
-                recording.backward(douts)
+        record_backward(recording, douts)
         return None, None, None, *grads
+
+
+def record_backward(recording: Recording | None, douts: Sequence[Tensor | None]) -> None:
+    if recording is None:
+        return
+    if _transformed() or any(map(_batched, douts)):
+        recording.without_gradients("backward was run for many gradients at once")
+    else:
+        recording.backward(douts)
 
 
 # Function.apply itself, past a wrapper for functorch, which _native_serves has excluded.
@@ -349,6 +391,16 @@ def step_gradients(
     [T+1,N,H], or [N+R,H].
     """
     x, _, _, W, U = inputs
+    found: tuple[Tensor, Tensor, Tensor | None]
+    found, of_steps, of_starts = room_for_steps(cell, ragged, x, W, U)
+    given = (_unit_stride(x), *inputs[1:], y, *(tape or (None, None)), *douts)
+    made = (None, *of_starts, None, None, None, *of_steps)
+    native.backward(cell, *given, *made, *ragged, reverse, torch.get_num_threads())
+    return found
+
+
+def room_for_steps(cell: str, ragged: Ragged, x: Tensor, W: Tensor, U: Tensor) -> Any:
+    """dgates, dh and dc; and as the kernels take them dgates, dh, dc of the steps, then dh_0 and dc_0."""
     N, H, steps = _batch(x, ragged), U.shape[1], _steps_shape(x, ragged)
     dgates = _pooled(x, (*steps, len(W) // H, H))
     states = (steps[0] + 1, N, H) if len(steps) == 2 else (N + steps[0], H)
@@ -356,10 +408,7 @@ def step_gradients(
     dh, dc = _pooled(x, states), _pooled(x, states) if cell == "lstm" else None
     dh_0, dh_t = dh[:first].view(N, H), dh[first:]
     dc_0, dc_t = (None, None) if dc is None else (dc[:first].view(N, H), dc[first:])
-    given = (_unit_stride(x), *inputs[1:], y, *(tape or (None, None)), *douts)
-    found = (None, dh_0, dc_0, None, None, None, dgates, dh_t, dc_t)
-    native.backward(cell, *given, *found, *ragged, reverse, torch.get_num_threads())
-    return dgates, dh, dc
+    return (dgates, dh, dc), (dgates, dh_t, dc_t), (dh_0, dc_0)
 
 
 # ---------------------------------------------------------------------------------------- plain
@@ -383,13 +432,26 @@ def _plain_backward(
     wanted: Sequence[bool],
 ) -> list[Tensor | None]:
     """The same gradients by running the plain path again: torch then knows how they came about."""
+
+    def run(views: Sequence[Any]) -> tuple[Tensor, ...]:
+        weights = [[*views[k : k + _DIRECTION], None] for k in range(3, len(views), _DIRECTION)]
+        return plain.layer(cell, views[0], [s for s in views[1:3] if s is not None], weights, *ragged)
+
+    return backward_by_torch(run, args, douts, wanted)
+
+
+def backward_by_torch(
+    run: Callable[[Sequence[Any]], tuple[Tensor, ...]],
+    args: Sequence[Any],
+    douts: Sequence[Tensor | None],
+    wanted: Sequence[bool],
+) -> list[Tensor | None]:
+    """Gradients of ``args``, None where not wanted, by torch's own differentiation of ``run``."""
     create_graph = torch.is_grad_enabled()
     with torch.enable_grad(), torch.autocast("cpu", enabled=False):
         # views, because one argument may depend on another, and each gradient is along that one alone
         views: list[Any] = [None if t is None else t.view_as(t) for t in args]
-        weights = [[*views[k : k + _DIRECTION], None] for k in range(3, len(views), _DIRECTION)]
-        states = [s for s in views[1:3] if s is not None]
-        outputs = plain.layer(cell, views[0], states, weights, *ragged)
+        outputs = run(views)
         heard = [(out, dout) for out, dout in zip(outputs, douts, strict=True) if dout is not None]
         outs, grad_outs = zip(*heard, strict=True)
         inputs = [view for view, want in zip(views, wanted, strict=True) if want]

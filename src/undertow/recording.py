@@ -34,6 +34,7 @@ class Recording:
 
     def __init__(self, step_gradients: Callable[..., Any], before: "Recording | None" = None) -> None:
         self.missing: str | None = "the call raised an error"
+        self.added: tuple[str, ...] = ()
         self.weights: list[tuple[Tensor, Tensor]] = [] if before is None else before.weights
         self._step_gradients = step_gradients
         self._no_gradients = "backward has not come to this call"
@@ -41,9 +42,21 @@ class Recording:
         self._steps: dict[int, StepGradients] = {}
 
     def forward(
-        self, cell: str, ragged: Any, args: Sequence[Any], y: Tensor, tapes: Sequence[Any], grad: bool
+        self,
+        cell: str,
+        ragged: Any,
+        args: Sequence[Any],
+        y: Tensor,
+        tapes: Sequence[Any],
+        grad: bool,
+        added: tuple[str, ...] = (),
+        step_gradients: Callable[..., Any] | None = None,
     ) -> None:
-        """``args`` as ops has them: x, h_0, c_0 and the weights; ``grad``: whether a backward can come."""
+        """``args`` as ops has them: x, h_0, c_0 and the weights; ``grad``: whether a backward can come.
+
+        ``added`` to the equations, for which ``step_gradients`` is another.
+        """
+        self.added, self._step_gradients = added, step_gradients or self._step_gradients
         x, *states = args[:3]
         self.missing, self.cell, self.tapes = None, cell, tapes
         if not grad:
@@ -162,16 +175,21 @@ class Direction:
         )
         if r.cell == "rnn":
             return RNNTape(h, lengths, reverse)
-        gates, c = map(view, r.tapes[self.d])
+        gates, c = map(view, r.tapes[self.d][:2])
         gates = r.places.steps(gates, reverse)
         if r.places.batch_sizes is not None:
             c = r.places.with_start(self._start(1), r.places.steps(c[r.places.N :], reverse), reverse)
-        return Tape(gates, h, c, lengths, reverse)
+        return Tape(gates, h, c, lengths, reverse, added=r.added)
 
     @property
     def gradients(self) -> RNNGradients:
         """The kernel's gradients at each step, and their sums as the equations write them."""
         r, steps, tape, (W, _) = self.recording, self.steps, self.tape, self.weights
+        if r.added:
+            raise NotRecorded(
+                f"sums over steps are made by the LSTM's own equations, not with {', '.join(r.added)}; the "
+                "parameters' own .grad has them"
+            )
         x = r.places.rows(view(r.x.get()), tape.reverse)
         sums = equations.sum_over_steps(steps.dgates, x, tape.h[:-1], W, tape.reverse)
         if steps.dc is None:

@@ -6,7 +6,7 @@ index 0 is the initial state and index s+1 the state after step s; the last is h
 sequence's own end ``h`` and ``c`` are carried unchanged and ``gates`` are zero.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,7 @@ class Tape:
     c: Array  # [T+1, N, H]
     lengths: Lengths | None = None  # [N], None: every sequence has T steps
     reverse: bool = False
+    added: tuple[str, ...] = field(default=(), kw_only=True)  # to the equations: names of a Variant's fields
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ class RNNTape:
     h: Array  # [T+1, N, H]
     lengths: Lengths | None = None  # [N]
     reverse: bool = False
+    added: tuple[str, ...] = field(default=(), kw_only=True)
 
 
 @dataclass(frozen=True)

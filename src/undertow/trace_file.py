@@ -53,6 +53,9 @@ def read(path: str | PathLike[str]) -> tuple[dict[str, list[list[Layer | str]]],
     return modules, tensors.get("loss_per_step")
 
 
+_WORDS = ("reverse", "added")  # of a tape: no arrays
+
+
 @dataclass(frozen=True)
 class Saved:
     """One direction out of a file; ``reason`` says why gradients are missing."""
@@ -92,7 +95,7 @@ def _write_call(key: str, call: Layers, tensors: dict[str, Array]) -> list[Any]:
 
 def _write_way(key: str, way: Layer, tensors: dict[str, Array]) -> dict[str, Any]:
     arrays: dict[str, Any] = {"weight_ih": way.weight_ih, "weight_hh": way.weight_hh}
-    arrays |= {f"tape.{name}": array for name, array in vars(way.tape).items() if name != "reverse"}
+    arrays |= {f"tape.{name}": array for name, array in vars(way.tape).items() if name not in _WORDS}
     reason = ""
     try:
         arrays |= {f"gradients.{name}": array for name, array in vars(way.source.steps).items()}
@@ -100,7 +103,7 @@ def _write_way(key: str, way: Layer, tensors: dict[str, Array]) -> dict[str, Any
     except NotRecorded as error:
         reason = str(error)
     tensors |= {f"{key}.{name}": array for name, array in arrays.items() if array is not None}
-    return {"cell": way.cell, "reverse": way.tape.reverse, "reason": reason}
+    return {"cell": way.cell, "reason": reason} | {name: getattr(way.tape, name) for name in _WORDS}
 
 
 def _read_call(key: str, call: Sequence[Any], tensors: Mapping[str, Array]) -> list[Layer | str]:
@@ -120,6 +123,8 @@ def _read_way(key: str, about: Mapping[str, Any], tensors: Mapping[str, Array]) 
         start = key + prefix
         return {name.removeprefix(start): a for name, a in tensors.items() if name.startswith(start)}
 
-    tape = (Tape if about["cell"] == "lstm" else RNNTape)(**fields("tape."), reverse=about["reverse"])
+    tape = (Tape if about["cell"] == "lstm" else RNNTape)(
+        **fields("tape."), reverse=about["reverse"], added=tuple(about.get("added", ()))
+    )
     weights = tensors[key + "weight_ih"], tensors[key + "weight_hh"]
     return Saved(about["cell"], weights, tape, fields("gradients."), about["reason"])

@@ -101,11 +101,11 @@ class Traced:
         before, self._last = iter(self._last), []
         return partial(self._run, before, self._last)
 
-    def _run(self, before: Iterator[Recording], recordings: list[Recording], *args: Any) -> Any:
+    def _run(self, before: Iterator[Recording], recordings: list[Recording], *args: Any, **more: Any) -> Any:
         if not recordings:  # only now: a call whose arguments are refused is none
             self.calls.append(Call(recordings))
         recordings.append(Recording(ops.step_gradients, next(before, None)))
-        return partial(ops.layer, recording=recordings[-1])(*args)
+        return partial(ops.layer, recording=recordings[-1])(*args, **more)
 
 
 class Trace(Mapping[str, Traced]):

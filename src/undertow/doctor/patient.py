@@ -180,6 +180,12 @@ def admit(trace: Mapping[str, Any], model: Any) -> tuple[list[Patient], list[str
                 if not way.lengths.any():
                     missing.append(f"{where}: it took no step")
                     continue
+                if way.tape.added:
+                    added = ", ".join(way.tape.added)
+                    missing.append(
+                        f"{where}: the checks know the LSTM's own equations, not those with {added}"
+                    )
+                    continue
                 patients.append(Patient(where, way, *biases(model, name, k, reverse)))
     return patients, missing
 

@@ -239,11 +239,21 @@ def lstm_only(tape: Tape | RNNTape) -> Tape:
     """The tape itself; ValueError for a plain RNN's, which has neither gates nor cell."""
     if not isinstance(tape, Tape):
         raise ValueError(f"tape: expected an LSTM's Tape, got {type(tape).__name__}")
+    check_equations(tape)
     return tape
+
+
+def check_equations(tape: Tape | RNNTape) -> None:
+    """Raise ValueError where something was added to the equations that flow differentiates."""
+    if tape.added:
+        raise ValueError(
+            f"tape: expected the LSTM's or RNN's own equations, got {', '.join(tape.added)} added"
+        )
 
 
 def steps_of(tape: Tape | RNNTape, weight_hh: npt.ArrayLike) -> LSTMSteps | RNNSteps:
     """The steps of either kind of tape."""
+    check_equations(tape)
     return LSTMSteps(tape, weight_hh) if isinstance(tape, Tape) else RNNSteps(tape, weight_hh)
 
 

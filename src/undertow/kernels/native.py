@@ -3,6 +3,7 @@
 ``forward`` and ``backward`` write into arrays the caller made; native/lstm.h holds their contract. They take
 anything that speaks DLPack or the buffer protocol, NumPy arrays and torch CPU tensors alike, and raise
 TypeError for a wrong dtype and ValueError, naming the argument, for a wrong shape or stride.
+``varied_forward`` and ``varied_backward`` are the same for variants of the LSTM.
 
 ``isa()`` names the instruction-set level in use, ``isa_levels()`` those this processor runs; the
 environment variable UNDERTOW_ISA, read at the first call, forces one of them. ``share_openmp()`` has the
@@ -29,6 +30,8 @@ from undertow.kernels._native import (
     share_openmp,
     sigmoid,
     tanh,
+    varied_backward,
+    varied_forward,
 )
 
 __all__ = [
@@ -43,4 +46,6 @@ __all__ = [
     "share_openmp",
     "sigmoid",
     "tanh",
+    "varied_backward",
+    "varied_forward",
 ]

@@ -1,7 +1,8 @@
 """The LSTM and the plain RNN in differentiable torch operations, one loop over time.
 
 Slow and general: any device, dtype and transform that torch's own operations know, projections,
-double backward. ``ops`` says when this path serves. The equations are those of ``equations``.
+double backward. ``ops`` says when this path serves. The equations are those of ``equations``; with
+a ``Variant`` ``variants`` takes each direction.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,7 +13,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import linear, pad
 
+from undertow.kernels import variants
 from undertow.layout import N_GATES
+from undertow.variant import PLAIN, Variant
 
 States = tuple[Tensor, ...]
 
@@ -22,13 +25,14 @@ class Steps:
     """An LSTM layer at every step, one direction, in torch tensors that know how they came about.
 
     In the order of time for both directions: entry t of the gates belongs to time t, h and c have the initial
-    state at 0 and at t+1 what the step at time t made. All are zero past a sequence's own end.
+    state at 0 and at t+1 what the step at time t made. All are zero past a sequence's own end. At a
+    masked step the gates are zero, and h and c those that it started from.
     """
 
     gates: Tensor  # [T,N,4,H], after the activation, in the order i, f, g, o
     h: Tensor  # [T+1,N,R]
     c: Tensor  # [T+1,N,H]
-    mask: Tensor  # bool [T,N], where there is data
+    mask: Tensor  # bool [T,N], where there is data: a step inside its sequence, and not masked
     other: "Steps | None" = None
 
     @property
@@ -66,22 +70,26 @@ def layer(
     order: Tensor | None = None,
     nonlinearity: str = "tanh",
     steps: list[Steps] | None = None,
+    variant: Variant = PLAIN,
 ) -> States:
     """One layer, arguments and results as in ``ops.layer``; of an LSTM, ``steps`` receives its Steps.
 
     Raises ValueError for lengths outside 0..T.
     """
-    N, packed = x.shape[1], batch_sizes is not None
+    N, rows, mask = x.shape[1], None, variant.mask
     if batch_sizes is not None:
         N = int(batch_sizes[0])
         live = torch.arange(N) < batch_sizes.unsqueeze(1)  # [T,N]
         rows = live.view(-1).nonzero().squeeze(1).to(x.device)  # where the packed rows lie in [T*N]
-        x = x.new_zeros(live.numel(), x.shape[1]).index_copy(0, rows, x).view(*live.shape, x.shape[1])
+        x = variants.spread(x, rows, *live.shape)
     elif lengths is not None:
         check_lengths(lengths, x.shape[0])
         order = lengths.argsort(descending=True, stable=True)
         batch_sizes = (lengths.unsqueeze(0) > torch.arange(x.shape[0]).unsqueeze(1)).sum(1)
-        x = x.index_select(1, order.to(x.device))
+        live = (torch.arange(N) < batch_sizes.unsqueeze(1)).to(x.device)
+        x = x.index_select(1, order.to(x.device)).where(live.unsqueeze(2), 0)  # padding may hold NaN
+    if variant is not PLAIN:
+        variant = variants.ranked(variant, order, rows, *x.shape[:2])
     if not states:
         H, R = weights[0][0].shape[0] // N_GATES[cell], weights[0][1].shape[1]
         states = [x.new_zeros(len(weights), N, size) for size in (R, H)[: 2 if cell == "lstm" else 1]]
@@ -93,7 +101,13 @@ def layer(
     inside: list[States] | None = None if steps is None else []
     for d, each in enumerate(weights):
         start = [s[d] for s in states]
-        if cell == "lstm":
+        if variant is not PLAIN:
+            own = variants.direction(variant, d)
+            y_d, ends_d, seen = variants.run(cell, x, start, each, nonlinearity, d == 1, batch_sizes, own)
+            found.append((y_d, *ends_d))
+            if inside is not None:
+                inside.append(seen)
+        elif cell == "lstm":
             found.append(lstm(x, *start, *each, reverse=d == 1, batch_sizes=batch_sizes, inside=inside))
         else:
             found.append(
@@ -105,10 +119,10 @@ def layer(
     if order is not None:
         inverse = order.argsort().to(x.device)
         finals = [s.index_select(1, inverse) for s in finals]
-        y = y if packed else y.index_select(1, inverse)
+        y = y if rows is not None else y.index_select(1, inverse)
     if steps is not None and inside is not None:
-        steps.append(_steps(starts, ys, inside, batch_sizes, order))
-    if packed:
+        steps.append(_steps(starts, ys, inside, batch_sizes, order, mask))
+    if rows is not None:
         y = y.reshape(-1, y.shape[2]).index_select(0, rows)
     return y, *finals
 
@@ -212,6 +226,7 @@ def _steps(
     inside: Sequence[States],
     batch_sizes: Tensor | None,
     order: Tensor | None,
+    given: Tensor | None,
 ) -> Steps:
     """Of h_0 and c_0 [D,N,·] and, in the order of ranks, y, c and the gates [T,N,...] of each way."""
     T, N = ys[0].shape[:2]
@@ -220,6 +235,7 @@ def _steps(
         mask = torch.arange(N) < batch_sizes.unsqueeze(1)
     inverse = torch.arange(N) if order is None else order.argsort()
     mask, inverse = mask.index_select(1, inverse).to(ys[0].device), inverse.to(ys[0].device)
+    mask = mask if given is None else mask & given
     found = None
     for d in reversed(range(len(ys))):
         h, c, gates = (a.index_select(1, inverse) for a in (ys[d], *inside[d]))

@@ -139,7 +139,11 @@ def network(
         for direction in layer.directions
     ]
     entering, entering_c = _entering(layers[-1], n, T)
-    if any(len(layer.directions) > 1 for layer in layers):
+    added = sorted({name for layer in layers for name in layer.tape.added})
+    if added:
+        reason = f"with {', '.join(added)} added to the equations only the whole loss is followed back"
+        shown = [_without(each, reason) for each in shown]
+    elif any(len(layer.directions) > 1 for layer in layers):
         reason = "of a network with two directions only the whole loss is followed back"
         shown = [_without(each, reason) for each in shown]
     elif any(map(_is_bfloat16, layers)):

@@ -1,4 +1,4 @@
-"""What a layer's call may add to the equations of the LSTM: see ``undertow.equations.variants`` for what it means."""
+"""What a layer's call may add to the LSTM: see ``undertow.equations.variants`` for what it means."""
 
 from typing import NamedTuple
 

@@ -1,0 +1,243 @@
+// A variant (lstm.h) going backward: a sequence at a step. With c~ = f*c' + i*g, z the parts that zoneout keeps:
+//
+//   dh~ = (1-z_h)*dh                     dc~ = (1-z_c)*dc + dh~*o*(1 - tanh(c~)^2) + p_o*do
+//   do  = dh~*tanh(c~)*o*(1-o)           df  = dc~*c'*f*(1-f)       dg = dc~*i*(1-g^2)
+//   di  = dc~*g*i*(1-i)                  coupled: di = dc~*(g-c')*i*(1-i), df = 0
+//   dc' = z_c*dc + dc~*f + p_i*di + p_f*df           dh' = z_h*dh + recurrent*([di df dg do] U)
+//
+// A masked step has z = 1. What a reset made h' and c' of gets their gradients, and the step before it none. With norms
+// dc~ and the gates' gradients go back through LN: for v^ = scale*(v - mean), dv = scale*(dv^ - mean(dv^) - v^*mean(dv^*v^)).
+#pragma once
+#include "moments.h"
+#include "scratch.h"
+#include "split.h"
+
+namespace undertow {
+namespace {
+
+// One sequence at one step.
+template <class T>
+struct StepBackward {
+  idx s, t, n, row, place;  // row: of the tape; place: of the block
+  T *dh, *dc;               // arriving from later steps; dc is then that of the step before
+  T *kept;                  // the part of dh that does not go through the gates, out
+  T* dgates;                // of the sums, out: panel p at p * panel_stride
+  idx panel_stride;
+  T* room;                  // with norms: for a row's c^ and gradients
+};
+
+template <class T>
+class VariedGradients {
+ public:
+  VariedGradients(const VariedBackward<T>& b, idx columns, idx capacity)
+      : b(b), v(b.variant), panels{b.cell, b.hidden}, P(panels.count()), columns(columns), capacity(capacity),
+        terms((b.dpeepholes ? 3 : 0) + (v.gain_h ? 6 : 0)), kept(b.batch * columns + b.threads * apart<T>),
+        room(v.gain_h ? b.threads * (2 * P * W + apart<T>) : 0), products(P * capacity * terms * W) {}
+
+  bool whole_rows() const { return v.gain_h; }
+  T* kept_of(idx n, idx away) const { return kept.get() + n * columns + away; }
+  T* room_of(idx thread) const { return v.gain_h ? room.get() + thread * (2 * P * W + apart<T>) : nullptr; }
+  bool masked(idx t, idx n) const { return v.mask && !v.mask[t * b.batch + b.place(n)]; }
+  bool resets(idx t, idx n) const { return v.reset && v.reset[t * b.batch + b.place(n)]; }
+  const T* h_reset(idx n) const { return v.h_reset ? v.h_reset + b.place(n) * b.hidden : nullptr; }
+  const T* recurrent(idx n) const { return v.recurrent ? v.recurrent + b.place(n) * b.hidden : nullptr; }
+
+  void begin(Share rows, Share of_panels) const {
+    for (idx n = rows.begin; n < rows.end; ++n)
+      for (T* to : {b.dh_reset, b.dc_reset})
+        if (to) copy(to + b.place(n) * b.hidden, none, b.hidden);
+    each_sum(of_panels, [&](T* to, idx, idx, idx valid) { store(to, Vec<T>{}, valid); });
+  }
+
+  void clear_idle(idx s, Share idle) const {
+    if (!b.dpre.data || b.dpre.starts) return;
+    for (idx n = idle.begin; n < idle.end; ++n) copy(b.dpre.at(b.time(s), b.active(s) + n), none, 4 * b.hidden);
+  }
+
+  UNDERTOW_INLINE void row(const StepBackward<T>& at, Share units) const {
+    if (masked(at.t, at.n))
+      for (idx p = units.begin; p < units.end; ++p) pass_over(at, p);
+    else if (v.gain_h) normed_row(at);
+    else
+      for (idx p = units.begin; p < units.end; ++p) plain_units(at, p);
+  }
+
+  // The product with U is in dh: now the whole gradient of the state that the step started from.
+  void carry(const StepBackward<T>& at, Share of_columns) const {
+    const bool fresh = resets(at.t, at.n);
+    const T* factors = recurrent(at.n);
+    T* to = fresh && b.dh_reset ? b.dh_reset + b.place(at.n) * b.hidden : nullptr;
+    const idx end = least(b.hidden, of_columns.end * 4 * W);
+    for (idx u = of_columns.begin * 4 * W; u < end; u += W) {
+      const idx valid = end - u;
+      Vec<T> d = load(at.dh + u, valid);
+      if (factors) d *= load(factors + u, valid);
+      d += load(at.kept + u, valid);
+      if (to) store(to + u, load(to + u, valid) + d, valid);
+      store(at.dh + u, fresh ? Vec<T>{} : d, valid);
+    }
+  }
+
+  // A block's contribution to the sums of all units in these panels.
+  void add(Share of_panels, idx rows) const {
+    each_sum(of_panels, [&](T* to, idx p, idx term, idx valid) {
+      Vec<T> sum = load(to, valid);
+      for (idx row = 0; row < rows; ++row) sum += load(product(p, row, term));
+      store(to, sum, valid);
+    });
+  }
+
+ private:
+  static constexpr idx W = lanes<T>;
+  static constexpr const T* none = nullptr;
+  const VariedBackward<T>& b;
+  const Variant<T>& v;
+  const Panels<T> panels;
+  const idx P, columns, capacity;
+  const idx terms;      // sums over all rows that a unit has part in, beside the weights'
+  Scratch<T> kept;      // [N][columns]
+  Scratch<T> room;      // of each thread
+  Scratch<T> products;  // [p][row of the block][term][W]: what those sums are taken of
+
+  struct Step {  // of a panel's units, from the tape
+    Vec<T> i, f, g, o, before, c;  // c' and c~
+    Vec<T> dh, keep_h, keep_c;     // arriving, through y too; the parts that zoneout keeps
+  };
+
+  T* product(idx p, idx row, idx term) const { return products.get() + ((p * capacity + row) * terms + term) * W; }
+
+  template <class F>
+  void each_sum(Share of_panels, F&& f) const {
+    for (idx p = of_panels.begin; p < of_panels.end; ++p) {
+      const idx u = p * W, valid = panels.valid(p, 0), H = b.hidden;
+      idx term = 0;
+      for (idx k = 0; b.dpeepholes && k < 3; ++k) f(b.dpeepholes + k * H + u, p, term++, valid);
+      for (idx k = 0; v.gain_h && k < 4; ++k) f(b.dgain_h + k * H + u, p, term++, valid);
+      if (!v.gain_h) continue;
+      f(b.dgain_c + u, p, term++, valid);
+      f(b.dbias_c + u, p, term++, valid);
+    }
+  }
+
+  const T* c_before(const StepBackward<T>& at) const {
+    if (resets(at.t, at.n)) return v.c_reset ? v.c_reset + b.place(at.n) * b.hidden : nullptr;
+    return b.c + b.c_before(at.s, at.n) * b.hidden;
+  }
+
+  UNDERTOW_INLINE Step recall(const StepBackward<T>& at, idx p) const {
+    const idx u = p * W, valid = panels.valid(p, 0), H = b.hidden;
+    const T *gates = b.gates + at.row * 4 * H + u, *before = c_before(at);
+    Step w;
+    w.i = load(gates, valid), w.f = load(gates + H, valid), w.g = load(gates + 2 * H, valid);
+    w.o = load(gates + 3 * H, valid);
+    w.before = before ? load(before + u, valid) : Vec<T>{};
+    w.c = w.f * w.before + w.i * w.g;
+    w.dh = load(at.dh + u, valid);
+    if (b.dy.data) w.dh += load(b.dy.at(at.t, at.n) + u, valid);
+    w.keep_h = v.zoneout_h.data ? load(v.zoneout_h.at(at.t, at.n) + u, valid) : Vec<T>{};
+    w.keep_c = v.zoneout_c.data ? load(v.zoneout_c.at(at.t, at.n) + u, valid) : Vec<T>{};
+    return w;
+  }
+
+  void pass_over(const StepBackward<T>& at, idx p) const {
+    const Step w = recall(at, p);
+    const Vec<T> dc = load(at.dc + p * W), nothing[4] = {};
+    for (idx term = 0; term < terms; ++term) store(product(p, at.place, term), Vec<T>{});
+    for (idx k = 0; k < 4; ++k) store(at.dgates + p * at.panel_stride + k * W, Vec<T>{});
+    leave(at, p, w.dh, dc, nothing, w.dh, dc);
+  }
+
+  UNDERTOW_INLINE void plain_units(const StepBackward<T>& at, idx p) const {
+    const Step w = recall(at, p);
+    const Vec<T> tc = tanh<T>(w.c), d = w.dh * (T(1) - w.keep_h);
+    Vec<T> dgates[4];
+    gates(at, p, w, d * tc * w.o * (T(1) - w.o), d * w.o * (T(1) - tc * tc), dgates);
+    for (idx k = 0; k < 4; ++k) store(at.dgates + p * at.panel_stride + k * W, dgates[k]);
+  }
+
+  // From do, and from what reaches c~ through tanh, to all gates and to c'.
+  UNDERTOW_INLINE void gates(const StepBackward<T>& at, idx p, const Step& w, Vec<T> d_o, Vec<T> through_h,
+                             Vec<T> (&d)[4]) const {
+    const idx u = p * W, valid = panels.valid(p, 0), H = b.hidden;
+    const Vec<T> arriving = load(at.dc + u);
+    Vec<T> dc = arriving * (T(1) - w.keep_c) + through_h;
+    if (v.peepholes) dc += d_o * load(v.peepholes + 2 * H + u, valid);
+    d[0] = dc * (v.coupled ? w.g - w.before : w.g) * w.i * (T(1) - w.i);
+    d[1] = v.coupled ? Vec<T>{} : dc * w.before * w.f * (T(1) - w.f);
+    d[2] = dc * w.i * (T(1) - w.g * w.g);
+    d[3] = d_o;
+    Vec<T> back = arriving * w.keep_c + dc * w.f;
+    if (v.peepholes) back += d[0] * load(v.peepholes + u, valid) + d[1] * load(v.peepholes + H + u, valid);
+    if (b.dpeepholes) {
+      store(product(p, at.place, 0), d[0] * w.before);
+      store(product(p, at.place, 1), d[1] * w.before);
+      store(product(p, at.place, 2), d_o * w.c);
+    }
+    leave(at, p, w.dh, dc, d, w.dh * w.keep_h, back);
+  }
+
+  UNDERTOW_INLINE void leave(const StepBackward<T>& at, idx p, Vec<T> dh, Vec<T> dc, const Vec<T> (&d)[4], Vec<T> keep_h,
+                             Vec<T> back) const {
+    const idx u = p * W, valid = panels.valid(p, 0), H = b.hidden;
+    for (idx k = 0; b.dgates && k < 4; ++k) store(b.dgates + (at.row * 4 + k) * H + u, d[k], valid);
+    for (idx k = 0; b.dpre.data && k < 4; ++k) store(b.dpre.at(at.t, at.n) + k * H + u, d[k], valid);
+    if (b.dh) store(b.dh + at.row * H + u, dh, valid);
+    if (b.dc) store(b.dc + at.row * H + u, dc, valid);
+    store(at.kept + u, keep_h, valid);
+    if (resets(at.t, at.n)) {
+      T* to = b.dc_reset ? b.dc_reset + b.place(at.n) * H + u : nullptr;
+      if (to) store(to, load(to, valid) + back, valid);
+      back = Vec<T>{};
+    }
+    store(at.dc + u, back);
+  }
+
+  void normed_row(const StepBackward<T>& at) const {
+    const idx H = b.hidden;
+    T *units = at.room, *through = units + P * W;  // c^; the gradient of what tanh is taken of
+    const Moments<T> of_cells = moments<T>(H, [&](auto&& see) {
+      for (idx p = 0; p < P; ++p) see(recall(at, p).c, panels.valid(p, 0));
+    });
+    Vec<T> sum = {}, with_units = {};
+    const idx term = b.dpeepholes ? 3 : 0;
+    for (idx p = 0; p < P; ++p) {
+      const idx u = p * W, valid = panels.valid(p, 0);
+      const Step w = recall(at, p);
+      const Vec<T> unit = first<T>((w.c - of_cells.mean) * of_cells.scale, valid), gain = load(v.gain_c + u, valid);
+      const Vec<T> tc = tanh<T>(unit * gain + load(v.bias_c + u, valid));
+      const Vec<T> d = w.dh * (T(1) - w.keep_h) * w.o * (T(1) - tc * tc);
+      store(units + u, unit), store(through + u, d);
+      store(product(p, at.place, term + 4), d * unit), store(product(p, at.place, term + 5), d);
+      sum += d * gain, with_units += d * gain * unit;
+    }
+    const T mean = sum_of<T>(sum) / T(H), mean_with = sum_of<T>(with_units) / T(H);
+    sum = with_units = Vec<T>{};
+    for (idx p = 0; p < P; ++p) {
+      const idx u = p * W, valid = panels.valid(p, 0);
+      const Step w = recall(at, p);
+      const Vec<T> unit = load(units + u), gain = load(v.gain_c + u, valid);
+      const Vec<T> tc = tanh<T>(unit * gain + load(v.bias_c + u, valid));
+      const Vec<T> dc = first<T>((load(through + u) * gain - mean - unit * mean_with) * of_cells.scale, valid);
+      Vec<T> d[4];
+      gates(at, p, w, w.dh * (T(1) - w.keep_h) * tc * w.o * (T(1) - w.o), dc, d);
+      for (idx k = 0; k < 4; ++k) {
+        const Vec<T> normed = load(b.normed + (at.row * 4 + k) * H + u, valid);
+        const Vec<T> dn = d[k] * load(v.gain_h + k * H + u, valid);
+        store(product(p, at.place, term + k), d[k] * normed);
+        store(at.dgates + p * at.panel_stride + k * W, dn);
+        sum += dn, with_units += dn * normed;
+      }
+    }
+    const T all = sum_of<T>(sum) / T(4 * H), all_with = sum_of<T>(with_units) / T(4 * H);
+    for (idx p = 0; p < P; ++p)
+      for (idx k = 0; k < 4; ++k) {
+        const idx valid = panels.valid(p, 0);
+        T* to = at.dgates + p * at.panel_stride + k * W;
+        const Vec<T> normed = load(b.normed + (at.row * 4 + k) * H + p * W, valid);
+        store(to, first<T>((load(to) - all - normed * all_with) * b.scale[at.row], valid));
+      }
+  }
+};
+
+}  // namespace
+}  // namespace undertow

@@ -1,0 +1,155 @@
+"""The LSTM with what may be added to it: the loop over time, forward and backward."""
+
+import numpy as np
+import numpy.typing as npt
+
+from undertow.equations.common import (
+    Array,
+    check_backward,
+    check_layer,
+    check_lengths,
+    final_gradient,
+    float64,
+    outputs,
+    processing_order,
+)
+from undertow.equations.variants.step import (
+    lstm_step,
+    lstm_step_backward,
+    normalise,
+    normalise_backward,
+    product,
+)
+from undertow.equations.variants.variant import PLAIN, Norms, Running, Variant, VariantGradients, VariantTape
+
+
+def lstm(
+    x: Array,
+    h_0: Array,
+    c_0: Array,
+    weight_ih: Array,
+    weight_hh: Array,
+    bias: Array | None = None,
+    *,
+    lengths: npt.ArrayLike | None = None,
+    reverse: bool = False,
+    variant: Variant = PLAIN,
+) -> tuple[Array, VariantTape]:
+    """One layer, one direction: where reset[t], (h', c') = (reset_h, reset_c), else (h_{t−1}, c_{t−1}); then
+    ``lstm_step`` where mask[t], else h_t = h' and c_t = c'.
+
+    Arguments and results as of ``equations.lstm``, and the ``variant``.
+    Raises ValueError naming the argument, or the field of the variant, whose shape does not fit.
+    """
+    x, h_0, c_0, W, U = float64(x, h_0, c_0, weight_ih, weight_hh)
+    (b,) = float64(np.zeros(len(U)) if bias is None else bias)
+    check_layer("lstm", x, W, U, b, h_0=h_0, c_0=c_0)
+    lengths = check_lengths(lengths, x)
+    (T, N, _), H = x.shape, U.shape[1]
+    v = Running(variant, T, N, H, lengths, reverse)
+    x, _ = processing_order(np.where(v.read, x, 0), lengths, reverse)
+    gates = np.zeros((T, N, 4, H))
+    h = np.stack([h_0] * (T + 1))  # [T+1, N, H]
+    c = np.stack([c_0] * (T + 1))  # [T+1, N, H]
+    for t in range(T):
+        h_prev, c_prev = np.where(v.fresh[t], v.h_reset, h[t]), np.where(v.fresh[t], v.c_reset, c[t])
+        h_t, c_t, gates_t = lstm_step(x[t], h_prev, c_prev, W, U, b, v.step(t))
+        h[t + 1] = np.where(v.live[t], h_t, h_prev)
+        c[t + 1] = np.where(v.live[t], c_t, c_prev)
+        gates[t] = np.where(v.live[t, :, None], gates_t, 0)
+    tape = VariantTape(gates, h, c, lengths, reverse, variant, added=variant.added)
+    return outputs(tape), tape
+
+
+def lstm_backward(
+    tape: VariantTape,
+    x: Array,
+    weight_ih: Array,
+    weight_hh: Array,
+    dy: Array,
+    dh_n: Array | None = None,
+    dc_n: Array | None = None,
+) -> VariantGradients:
+    """Back-propagation through time: ``lstm_step_backward`` from the last step to the first.
+
+    dh' = z_h ⊙ dh_t + r ⊙ Uᵀ da^h_t        dx_t = Wᵀ da^x_t
+    ∂E/∂W = Σ_t da^x_t x_tᵀ        ∂E/∂U = Σ_t da^h_t (h' ⊙ r)ᵀ        ∂E/∂b = Σ_t da_t
+    ∂E/∂p_i = Σ_t di_pre ⊙ c'        ∂E/∂p_f = Σ_t df_pre ⊙ c'        ∂E/∂p_o = Σ_t do_pre ⊙ c̃_t
+
+    where da is ``dgates``, and da^x and da^h, of W x_t and of U (h' ⊙ r), are the same, or with norms
+    LNᵀ(da ⊙ gain). At a masked step dh' = dh_t and dc' = dc_t. Where reset[t], dh' and dc' go to reset_h and
+    reset_c and nothing goes to h_{t−1} and c_{t−1}.
+
+    Arguments as of ``equations.lstm_backward``. Raises ValueError naming the argument that does not fit.
+    """
+    x, W, U, dy = float64(x, weight_ih, weight_hh, dy)
+    T, N, _, H = tape.gates.shape
+    check_backward("lstm", tape, x, W, U, dy)
+    v = Running(tape.variant, T, N, H, tape.lengths, tape.reverse)
+    x, _ = processing_order(np.where(v.read, x, 0), tape.lengths, tape.reverse)
+    h_prev = np.where(v.fresh, v.h_reset, tape.h[:-1])  # [T, N, H]
+    c_prev = np.where(v.fresh, v.c_reset, tape.c[:-1])  # [T, N, H]
+    Wx, Uh = product(x, W), product(h_prev * v.r, U)  # [T, N, 4H]
+    dh = final_gradient("dh_n", dh_n, tape.h)  # [T+1, N, H]
+    dc = final_gradient("dc_n", dc_n, tape.c)  # [T+1, N, H]
+    dh[1:] += processing_order(dy, tape.lengths, tape.reverse)[0]
+    da = np.zeros((T, N, 4 * H))
+    da_x, da_h = np.zeros_like(da), np.zeros_like(da)
+    c_new, ds = np.zeros((T, N, H)), np.zeros((T, N, H))
+    dreset_h, dreset_c = np.zeros((N, H)), np.zeros((N, H))
+    for t in reversed(range(T)):
+        live, fresh, terms = v.live[t], v.fresh[t], v.step(t)
+        # zero gates make dgates zero where no step was made; there the state was only carried
+        dgates, dc_t, dc_before, c_new[t], ds[t] = lstm_step_backward(
+            tape.gates[t], c_prev[t], dh[t + 1], dc[t + 1], terms
+        )
+        da[t] = dgates.reshape(N, 4 * H)
+        da_x[t], da_h[t] = _sums_backward(da[t], Wx[t], Uh[t], v.norms)
+        dh_before = np.where(live, terms.z_h * dh[t + 1] + v.r * (da_h[t] @ U), dh[t + 1])
+        dc_before = np.where(live, dc_before, dc[t + 1])
+        dc[t + 1] = np.where(live, dc_t, dc[t + 1])
+        dh[t] += np.where(fresh, 0, dh_before)
+        dc[t] = np.where(fresh, 0, dc_before)
+        dreset_h += np.where(fresh, dh_before, 0)
+        dreset_c += np.where(fresh, dc_before, 0)
+    dx, both = da_x @ W, ((0, 1), (0, 1))
+    dgates = da.reshape(T, N, 4, H)
+    return VariantGradients(
+        dx=dx[::-1] if tape.reverse else dx,
+        dweight_ih=np.tensordot(da_x, x, axes=both),
+        dweight_hh=np.tensordot(da_h, h_prev * v.r, axes=both),
+        dbias=da.sum(axis=(0, 1)),
+        dgates=dgates,
+        dh=dh,
+        dc=dc,
+        dreset_h=dreset_h,
+        dreset_c=dreset_c,
+        dpeepholes=_peepholes_gradient(dgates, c_prev, c_new, v),
+        **_norms_gradients(da, Wx, Uh, ds, c_new, v),
+    )
+
+
+def _sums_backward(da: Array, Wx: Array, Uh: Array, norms: Norms | None) -> tuple[Array, Array]:
+    """The gradients of W x_t and of U (h' ⊙ r) from that of a, all [N,4H]."""
+    if norms is None:
+        return da, da
+    return normalise_backward(Wx, da * norms.gain_x), normalise_backward(Uh, da * norms.gain_h)
+
+
+def _peepholes_gradient(dgates: Array, c_prev: Array, c_new: Array, v: Running) -> Array:
+    seen = np.stack([c_prev, np.zeros_like(c_prev) if v.coupled else c_prev, c_new], axis=-2)  # [T, N, 3, H]
+    d: Array = (dgates[:, :, [0, 1, 3]] * seen).sum(axis=(0, 1))
+    return d
+
+
+def _norms_gradients(
+    da: Array, Wx: Array, Uh: Array, ds: Array, c_new: Array, v: Running
+) -> dict[str, Array]:
+    """Σ_t da ⊙ LN(W x_t), Σ_t da ⊙ LN(U (h' ⊙ r)), Σ_t ds ⊙ LN(c̃) and Σ_t ds; zero without norms."""
+    on, sums = float(v.norms is not None), (0, 1)
+    return {
+        "dgain_x": on * (da * normalise(Wx)).sum(axis=sums),
+        "dgain_h": on * (da * normalise(Uh)).sum(axis=sums),
+        "dgain_c": on * (ds * normalise(c_new)).sum(axis=sums),
+        "dbias_c": on * ds.sum(axis=sums),
+    }

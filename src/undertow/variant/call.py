@@ -1,0 +1,122 @@
+"""One call of a module that adds to torch's equations: what came with the call, and what is drawn for it."""
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn.functional import dropout
+from torch.nn.utils.rnn import PackedSequence
+
+from undertow import ops
+from undertow.variant import PLAIN, Variant, parameters
+from undertow.variant.options import TORCH, check_together
+
+
+class Call(NamedTuple):
+    """``mask`` and ``reset`` are bool [T,N] on x's device."""
+
+    module: Any
+    mask: Tensor | None
+    reset: Tensor | None
+
+    @classmethod
+    def of(cls, module: Any, input: Any, mask: Any, reset: Any) -> "Call":
+        """Raises TypeError or ValueError, naming it, where mask or reset fits neither input nor module."""
+        marks = {"mask": mask, "reset": reset}
+        marks = {name: value for name, value in marks.items() if value is not None}
+        if marks and module._checkpoint is not None:
+            check_together(TORCH, checkpoint=module._checkpoint, forget_bias=None, marks=tuple(marks))
+        found = {name: _mark(name, value, input, module.batch_first) for name, value in marks.items()}
+        return cls(module, found.get("mask"), found.get("reset"))
+
+    def enter(
+        self, k: int, x: Tensor, states: Any, weights: list[Any], ragged: ops.Ragged
+    ) -> tuple[Tensor, list[Tensor], list[Any], dict[str, Variant]]:
+        """Of layer k: its input, initial states and weights, and what more ops.layer is told of it."""
+        module, N = self.module, ops._batch(x, ragged)
+        options, D = module._options or TORCH, 2 if module.bidirectional else 1
+        weights = weights[k * D : (k + 1) * D]
+        if module.training and options.input_dropout:
+            x = x * _by_row(dropout(x.new_ones(N, x.shape[-1]), options.input_dropout), ragged)
+        if module.training and options.weight_drop:
+            weights = [[W, dropout(U, options.weight_drop), *rest] for W, U, *rest in weights]
+        learnt = [_for_all(parameters.of_layer(s, k, D), N) for s in parameters.initial(module)]
+        own = [parameters.of_layer(s, k, D) for s in states] or learnt
+        found = self._variant(k, x, learnt, weights, N)
+        return x, own, weights, {"variant": found} if _adds(found) else {}
+
+    def _variant(self, k: int, x: Tensor, learnt: list[Tensor], weights: list[Any], N: int) -> Variant:
+        module, U = self.module, weights[0][1]
+        found = PLAIN if module._options is None else parameters.variant(module, k)
+        if self.mask is not None or self.reset is not None:
+            found = found._replace(mask=self.mask, reset=self.reset)
+        if self.reset is not None and learnt:
+            found = found._replace(reset_h=learnt[0], reset_c=(*learnt, None)[1])
+        return found if module._options is None else self._with_noise(found, k, x, U, N)
+
+    def _with_noise(self, found: Variant, k: int, x: Tensor, U: Tensor, N: int) -> Variant:
+        module, options, (D, R) = (
+            self.module,
+            self.module._options,
+            (1 + self.module.bidirectional, U.shape[1]),
+        )
+        if module.training and options.recurrent_dropout:
+            found = found._replace(recurrent=dropout(U.new_ones(D, N, R), options.recurrent_dropout))
+        steps, (of_h, of_c) = (D, *x.shape[:-1]), options.zoneouts
+        if of_h:
+            found = found._replace(zoneout_h=_zoneout(U, (*steps, R), of_h, module.training))
+        if of_c and module.mode == "LSTM":
+            H = parameters.widths(module)[k]
+            found = found._replace(zoneout_c=_zoneout(U, (*steps, H), of_c, module.training))
+        return found
+
+
+def _adds(variant: Variant) -> bool:
+    return any(part is not None and part is not False for part in variant)
+
+
+def _zoneout(like: Tensor, shape: tuple[int, ...], rate: float, training: bool) -> Tensor:
+    if not training:
+        return like.new_full(shape[-1:], rate).expand(shape)
+    drawn = torch.rand(shape, device=like.device) < rate  # in less than half the time of bernoulli_
+    return drawn.to(like.dtype)
+
+
+def _for_all(state: Tensor, N: int) -> Tensor:
+    """[D,·] -> [D,N,·]: all sequences begin alike."""
+    return state.unsqueeze(1).expand(-1, N, -1)
+
+
+def _by_row(factors: Tensor, ragged: ops.Ragged) -> Tensor:
+    """Of sequences [N,C], for x [T,N,C] or packed [R,C], whose rows at each step are the first in rank."""
+    if ragged.batch_sizes is None:
+        return factors
+    return torch.cat([factors[:n] for n in ragged.batch_sizes.tolist()])
+
+
+def _mark(name: str, value: Any, input: Any, batch_first: bool) -> Tensor:
+    """``value`` as the kernels take it."""
+    if isinstance(input, PackedSequence):
+        raise ValueError(
+            f"{name}: expected None with a PackedSequence, which has no place for steps [T, N]; "
+            "give the padded input and lengths="
+        )
+    if not isinstance(input, Tensor) or input.dim() not in (2, 3):
+        raise ValueError(f"{name}: expected with an input of 2 or 3 dimensions, got {_kind(input)}")
+    found = torch.as_tensor(value)
+    if found.dtype != torch.bool:
+        raise TypeError(f"{name}: expected booleans, got {found.dtype}")
+    if found.shape != input.shape[:-1]:
+        axes = "T" if input.dim() == 2 else "N, T" if batch_first else "T, N"
+        sizes = list(input.shape[:-1])
+        raise ValueError(
+            f"{name}: expected shape [{axes}] = {sizes}, as the input has, got {list(found.shape)}"
+        )
+    found = found.to(input.device)
+    if input.dim() == 2:
+        return found.unsqueeze(1)
+    return found.transpose(0, 1).contiguous() if batch_first else found
+
+
+def _kind(input: Any) -> str:
+    return f"shape {list(input.shape)}" if isinstance(input, Tensor) else type(input).__name__

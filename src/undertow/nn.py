@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.fx import Proxy
 from torch.nn.functional import dropout
 from torch.nn.utils.rnn import PackedSequence
 
@@ -165,6 +166,8 @@ class _Recurrent(torch.nn.RNNBase):
         for the LSTM (h_n, c_n). Raises what torch raises where the arguments do not fit the module, and
         TypeError or ValueError, naming it, where lengths, mask or reset do not fit the input.
         """
+        if isinstance(input, Proxy):
+            return self._record(input, hx, lengths=lengths, mask=mask, reset=reset, return_tape=return_tape)
         ragged = ops.EVEN if lengths is None else ops.Ragged(_lengths(lengths, input, self.batch_first))
         call = None
         if self._options is not None or mask is not None or reset is not None:
@@ -176,6 +179,12 @@ class _Recurrent(torch.nn.RNNBase):
             return super().forward(input, hx) if call is None else self._refuse(input, hx)
         y, finals = result
         return y, tuple(finals) if self.mode == "LSTM" else finals[0]
+
+    def _record(self, input: Proxy, hx: Any, **options: Any) -> Any:
+        """One node of torch.fx's graph, as for torch's own modules, which fx knows by the name torch.nn."""
+        given = {name: value for name, value in options.items() if value is not None and value is not False}
+        tracer: Any = input.tracer
+        return tracer.create_proxy("call_module", tracer.path_of_module(self), (input, hx), given)
 
     def _refuse(self, input: Any, hx: Any) -> None:
         """What torch refuses, in torch's words; it would serve the rest with its own equations."""

@@ -10,7 +10,7 @@ import torch
 from client import main
 from nam.cli import nam_full
 
-RATE, SECONDS, VALIDATION = 48_000, 12, 2
+RATE, SECONDS, VALIDATION = 48_000, 9, 1
 DATA = {
     "common": {"x_path": "input.wav", "y_path": "output.wav", "delay": 0},
     "train": {"start_seconds": None, "stop_seconds": float(SECONDS - VALIDATION), "ny": 8192},
@@ -65,4 +65,4 @@ def train(_: None) -> dict:
     return {"weights": exported["weights"], "validation losses": sorted(best["best_k_models"].values())}
 
 
-main("neural-amp-modeler", "`nam-full`, LSTM of 24 units on 10 s of sound, 6 epochs", prepare, train)
+main("neural-amp-modeler", "`nam-full`, LSTM of 24 units on 8 s of sound, 6 epochs", prepare, train)

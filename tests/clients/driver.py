@@ -39,18 +39,25 @@ def main() -> None:
     parser.add_argument("--only", choices=CLIENTS, nargs="+", default=CLIENTS)
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
-    results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-    faults = []
+    failed = 0
     for name in options.only:
         python = environment(name, options.wheel)
-        results[name] = found = compare(*runs(python, name, options.rounds))
-        faults += [f"{name}: {fault}" for fault in found["faults"]]
-        print(name, json.dumps(found), flush=True)
-        RESULTS.write_text(json.dumps(results, indent=1, sort_keys=True) + "\n")
+        found = compare(*runs(python, name, options.rounds))
+        record(name, found)
+        print(
+            f"{name}: {'; '.join(found['faults']) or 'agrees'}, {found['ratio']:.2f} times as fast",
+            flush=True,
+        )
+        failed += bool(found["faults"])
+    print(f"{len(options.only) - failed} passed, {failed} failed")
+    sys.exit(failed > 0)
+
+
+def record(name: str, found: dict[str, Any]) -> None:
+    results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    results[name] = found
+    RESULTS.write_text(json.dumps(results, indent=1, sort_keys=True) + "\n")
     write_table(results)
-    passed = len(options.only) - len({fault.split(":")[0] for fault in faults})
-    print("\n".join([*faults, f"{passed} passed, {len(options.only) - passed} failed"]))
-    sys.exit(bool(faults))
 
 
 def environment(name: str, wheel: Path) -> Path:

@@ -58,7 +58,6 @@ def train(data: pd.DataFrame) -> dict[str, Any]:
 main(
     "pytorch-forecasting",
     "DeepAR, 2 layers of 64 units, 80 steps of training, forecast",
-    1e-3,
     prepare,
     train,
 )

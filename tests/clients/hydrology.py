@@ -93,7 +93,6 @@ def train(_: None) -> dict[str, Any]:
 main(
     "neuralhydrology",
     "`nh-run train` and `evaluate`, CudaLSTM of 64 units, 365 days, 4 epochs",
-    1e-3,
     prepare,
     train,
 )

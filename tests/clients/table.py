@@ -31,9 +31,13 @@ def row(found: dict[str, Any]) -> list[str]:
     return [
         f"{found['package']} {found['version']}",
         found["what"],
-        ", ".join(f"{name} {difference:.0e}" for name, difference in found["differences"].items()),
-        ", ".join(f"{difference:.0e}" for difference in other.values()),
+        ", ".join(f"{name} {short(difference)}" for name, difference in found["differences"].items()),
+        ", ".join(map(short, other.values())),
         f"{median(found['seconds']['theirs']):.2f} s",
         f"{median(found['seconds']['ours']):.2f} s",
         f"**{found['ratio']:.2f}** ({min(found['ratios']):.2f}–{max(found['ratios']):.2f})",
     ]
+
+
+def short(difference: float) -> str:
+    return f"{difference:.0e}" if difference else "0"

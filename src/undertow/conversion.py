@@ -84,8 +84,8 @@ class _Patch:
         with self.lock:
             if self.holders == 0:
                 with ExitStack() as undo:
+                    _rename(undo)
                     for theirs, ours in OURS.items():
-                        _rename(theirs, ours, undo)
                         _derive_anew(theirs, ours, undo)
                     self.undo = undo.pop_all()
             self.holders += 1
@@ -100,13 +100,19 @@ class _Patch:
 _patch = _Patch()
 
 
-def _rename(theirs: type, ours: type, undo: ExitStack) -> None:
-    """Every name of ``theirs`` in a loaded module that is not undertow's becomes one of ``ours``."""
+def _rename(undo: ExitStack) -> None:
+    """Every name of theirs in a loaded module that is not undertow's becomes one of ours."""
     modules = [m for m in list(sys.modules.values()) if isinstance(m, ModuleType)]
     for names in [vars(m) for m in modules if m.__name__.split(".")[0] != "undertow"]:
-        for name in [name for name, value in list(names.items()) if value is theirs]:
-            names[name] = ours
-            undo.callback(_name_back, names, name, theirs, ours)
+        for name, value in list(names.items()):
+            if type(value) is type and value in OURS:
+                names[name] = OURS[value]
+                undo.callback(_name_back, names, name, value)
+
+
+def _name_back(names: dict[str, object], name: str, theirs: type) -> None:
+    if names.get(name) is OURS[theirs]:  # and not what the program has put there since
+        names[name] = theirs
 
 
 def _derive_anew(theirs: type, ours: type, undo: ExitStack) -> None:
@@ -116,11 +122,6 @@ def _derive_anew(theirs: type, ours: type, undo: ExitStack) -> None:
         if derived is not ours:
             undo.callback(_set_bases, derived, derived.__bases__)
             _set_bases(derived, tuple(ours if base is theirs else base for base in derived.__bases__))
-
-
-def _name_back(names: dict[str, object], name: str, theirs: type, ours: type) -> None:
-    if names.get(name) is ours:  # and not what the program has put there since
-        names[name] = theirs
 
 
 def _set_bases(kind: type, bases: tuple[type, ...]) -> None:

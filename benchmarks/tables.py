@@ -1,4 +1,4 @@
-"""The figures of results/ as Markdown: docs/speed.md, and between its marks the README's table.
+"""The figures of results/ as Markdown: docs/speed.md, and tables in README and docs/variants.md.
 
 python benchmarks/tables.py
 """
@@ -12,6 +12,7 @@ from undertow.app.bench_view import duration
 
 HERE = Path(__file__).parent
 README, SPEED = HERE.parent / "README.md", HERE.parent / "docs" / "speed.md"
+VARIANTS = HERE.parent / "docs" / "variants.md"
 BEGIN, END = "<!-- speed: made by benchmarks/tables.py -->\n", "<!-- end of speed -->\n"
 Row = dict[str, Any]
 
@@ -136,6 +137,22 @@ def neighbour(figures: dict[str, Any]) -> str:
     return table(["N, T, C, H", "", "alone", "beside a busy process", "slower"], rows)
 
 
+def variants(figures: dict[str, Any]) -> str:
+    """Time over the same LSTM without the option, and a loop in torch's operations over it."""
+    shapes = list(dict.fromkeys(row["shape"] for row in figures["rows"]))
+    cells = []
+    for option in dict.fromkeys(row["option"] for row in figures["rows"]):
+        rows = {row["shape"]: row for row in figures["rows"] if row["option"] == option}
+        costs = [f"{rows[s][kind]['cost'][1]:.2f}" for s in shapes for kind in ("inference", "training")]
+        loops = [
+            f"{rows[s]['training']['loop'][1]:.1f}" if "loop" in rows[s]["training"] else "" for s in shapes
+        ]
+        if option != "none":
+            cells.append([f"`{option}`", *costs, " · ".join(filter(None, loops))])
+    headings = [f"{s.replace(',', ', ')}: {kind}" for s in shapes for kind in ("inference", "training")]
+    return table(["", *headings, "a loop, training"], cells)
+
+
 def main() -> None:
     figures, page = load("speed"), SPEED.read_text()
     threads = sorted({row["threads"] for row in figures["rows"]})
@@ -150,6 +167,10 @@ def main() -> None:
     for name, text in parts.items():
         page = between(page, f"<!-- {name} -->\n", f"<!-- end of {name} -->\n", text)
     SPEED.write_text(page)
+    guide = VARIANTS.read_text()
+    VARIANTS.write_text(
+        between(guide, "<!-- costs -->\n", "<!-- end of costs -->\n", variants(load("variants")))
+    )
     README.write_text(between(README.read_text(), BEGIN, END, summary(figures, threads[-1])))
 
 

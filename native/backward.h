@@ -36,10 +36,10 @@ class BackwardPass {
  public:
   explicit BackwardPass(const Given& b)
       : b(b), panels{b.cell, b.hidden}, P(panels.count()), wants_weights(b.dweight_ih || b.dweight_hh || b.dbias),
-        capacity(most(b.batch, least(block_rows(b), b.steps * b.batch)) / 2 * 2 + 2), fan_in(b.input + b.hidden + 1),
+        capacity(most(b.batch, least(block_rows(b), b.steps * b.batch)) / 2 * 2 + 2), h_at(variant_norms(b) ? ceil_div(b.input, tile_rows) * tile_rows : b.input), fan_in(h_at + b.hidden + 1),
         groups(wants_weights ? ceil_div(fan_in, tile_rows) : 0), h_groups(ceil_div(b.hidden, width)),
         x_groups(b.dx.data ? ceil_div(b.input, width) : 0), dgates(P * capacity * width),
-        dgates_paired(pairs ? P * capacity * width / parts<S> : 0),
+        dgates_x(variant_norms(b) ? P * capacity * width : 0), dgates_paired(pairs ? P * capacity * width / parts<S> : 0),
         inputs(groups * capacity * tile_rows / (pairs ? parts<S> : 1)), sums(P * groups * tile_rows * width),
         dh(b.batch * h_groups * width + b.threads * apart<T>), dc(b.batch * P * width + b.threads * apart<T>),
         weight_hh(h_groups * P * width * width / parts<S>), weight_ih(x_groups * P * width * width / parts<S>),
@@ -68,7 +68,6 @@ class BackwardPass {
         row -= b.active(s);
         keep(s, row, own, joined.get() + team.id * joined_size(), lone);
         if (b.dx.data && !b.dx.starts) clear_idle(s, share(b.batch - b.active(s), team));
-        if constexpr (varied) variant.clear_idle(s, share(b.batch - b.active(s), team));
         const Share active{taken.begin, most(taken.begin, least(taken.end, b.active(s)))};
         gate_gradients(s, row, active, columns, lone, team.id);
         if (s == 0 && !b.dh_0 && !varied) continue;
@@ -82,7 +81,7 @@ class BackwardPass {
       const Share some = share(rows, team);
       if (x_groups) inputs_gradients(some);
       if (wants_weights) add_to_sums(share(P * groups, team), rows, first);
-      if constexpr (varied) variant.add(share(P, team), rows);
+      if constexpr (varied) variant.add(share(P, team), rows, b.tape_start(start));
       team.barrier();
       end = start;
     }
@@ -100,10 +99,12 @@ class BackwardPass {
   const idx P;                // panels of hidden units
   const bool wants_weights;
   const idx capacity;         // rows (t,n) of a block
-  const idx fan_in;           // C + H + 1: what feeds a gate; the 1 is the bias
+  const idx h_at;             // where h stands in what feeds a gate: behind x, with norms in another group
+  const idx fan_in;           // h_at + H + 1: what feeds a gate; the 1 is the bias
   const idx groups;           // of tile_rows of them
   const idx h_groups, x_groups;  // of 4W columns of weight_hh and weight_ih
   Scratch<K> dgates;          // [p][row][4][W]
+  Scratch<K> dgates_x;        // the same of W x_t, where norms make it another
   Scratch<F> dgates_paired;   // [p][row/2][4][W]: neighbouring rows in one factor, where factors are pairs
   Scratch<F> inputs;          // [group][row][tile_rows]: x_t, h_{t-1}, 1; in pairs [row/2][group][tile_rows]
   Scratch<T> sums;            // [p][group][tile_rows][4][W]: transposed dW, dU, db
@@ -116,9 +117,18 @@ class BackwardPass {
   Scratch<T> joined;          // of each thread: what feeds the gates of one row, side by side
   const std::conditional_t<varied, VariedGradients<T>, NoGradients> variant;
 
+  static bool variant_norms(const Given& b) {
+    if constexpr (varied) return b.variant.gain_x;
+    else return (void)b, false;
+  }
   idx joined_size() const { return groups * tile_rows + apart<T>; }
-  K* dgates_at(idx p, idx row) const { return dgates.get() + (p * capacity + row) * width; }
-  const F* dgates_factors(idx p, idx row) const { return reinterpret_cast<const F*>(dgates_at(p, row)); }
+  K* dgates_at(idx p, idx row, bool of_x = false) const {
+    K* all = varied && of_x && variant.whole_rows() ? dgates_x.get() : dgates.get();
+    return all + (p * capacity + row) * width;
+  }
+  const F* dgates_factors(idx p, idx row, bool of_x = false) const {
+    return reinterpret_cast<const F*>(dgates_at(p, row, of_x));
+  }
   F* pairs_at(idx p, idx row) const { return dgates_paired.get() + (p * capacity + row) / parts<S> * width; }
   F* inputs_at(idx group, idx row) const {
     if (pairs) return inputs.get() + (row / 2 * groups + group) * tile_rows;
@@ -192,8 +202,8 @@ class BackwardPass {
 
   StepBackward<T> at(idx s, idx n, idx place, idx thread) const {
     return {s, b.time(s), n, b.tape_start(s) + n, place, dh_rows.get()[n], dc_at(n),
-            variant.kept_of(n, dh_rows.get()[n] - dh.get() - n * h_groups * width), dgates_at(0, place), capacity * width,
-            variant.room_of(thread)};
+            variant.kept_of(n, dh_rows.get()[n] - dh.get() - n * h_groups * width), dgates_at(0, place),
+            dgates_x.get() + place * width, capacity * width, variant.room_of(thread)};
   }
 
   // The gradient of vector v of panel p, where the products look for it.
@@ -268,13 +278,13 @@ class BackwardPass {
   // x_t, h_{t-1}, 1 and zeros, first side by side, then tile_rows at a time to where the tiles read them.
   void keep_inputs(idx t, idx n, const S* h, idx row, T* joined, idx lone) const {
     copy(joined, b.x.at(t, n), b.input);
-    copy(joined + b.input, h, b.hidden);
+    copy(joined + h_at, h, b.hidden);
     if constexpr (varied) {
       if (variant.masked(t, n)) copy(joined, none, b.input);
       if (const T* factors = variant.recurrent(n))
-        for (idx k = 0; k < b.hidden; ++k) joined[b.input + k] *= factors[k];
+        for (idx k = 0; k < b.hidden; ++k) joined[h_at + k] *= factors[k];
     }
-    joined[b.input + b.hidden] = T(1);
+    joined[h_at + b.hidden] = T(1);
 #if defined(__AVX512BF16__)
     if constexpr (pairs) {
       for (idx k = 0; k < groups * tile_rows; k += W) {
@@ -300,14 +310,15 @@ class BackwardPass {
   }
 
   void inputs_gradients(Share rows) const {
-    times_weights(weight_ih.get(), b.input, {0, x_groups}, rows, dx_rows.get() + rows.begin);
+    times_weights(weight_ih.get(), b.input, {0, x_groups}, rows, dx_rows.get() + rows.begin, true);
     if constexpr (!std::is_same_v<S, T>)
       for (idx row = rows.begin; row < rows.end; ++row) copy(dx_places.get()[row], dx_rows.get()[row], b.input);
   }
 
   // out[i][0..columns) = dgates of row begin + i [4H] times the packed weights, up to row end. A piece of
   // the weights that stays in cache goes past all rows before the next one; sums under way wait in `out`.
-  void times_weights(const F* weights, idx columns, Share column_groups, Share rows, T* const* out) const {
+  void times_weights(const F* weights, idx columns, Share column_groups, Share rows, T* const* out,
+                     bool of_x = false) const {
     const int few = static_cast<int>(least(tile_rows, rows.end - rows.begin));
     for (idx q = column_groups.begin; q < column_groups.end;) {
       const bool wide = few && few == rows.end - rows.begin && q + panels_at_once(few) <= column_groups.end &&
@@ -316,7 +327,7 @@ class BackwardPass {
         const Share piece{from, least(P, from + panels_in_cache)};
         each_tile(rows, [&](auto r, idx row, idx number) {
           constexpr int R = decltype(r)::value;
-          const Place place{q, row, piece, out + (row - rows.begin), least(3, number)};
+          const Place place{q, row, piece, out + (row - rows.begin), least(3, number), of_x};
           if (wide) return times_piece<R, panels_at_once(R), 4>(weights, columns, place);
           with_extent<4>(column_vectors<T>(q, columns), [&](auto v) {
             times_piece<R, 1, decltype(v)::value>(weights, columns, place);
@@ -332,6 +343,7 @@ class BackwardPass {
     Share piece;    // panels to sum over
     T* const* out;  // where its rows go
     idx quarter;    // of the next piece, that this tile calls into the cache
+    bool of_x;      // which gradients of the gates
   };
 
   // The part of that sum over the panels in a piece, for R rows and Q groups of V vectors of columns.
@@ -355,8 +367,8 @@ class BackwardPass {
     for (idx p = piece.begin; p < piece.end; ++p) {
       const F* rows[R];
       for (int r = 0; r < R; ++r) {
-        rows[r] = dgates_factors(p, row + r);
-        const K* ahead = dgates_at(least(p + 1, P - 1), row + r);  // too short a run for the processor to guess
+        rows[r] = dgates_factors(p, row + r, place.of_x);
+        const K* ahead = dgates_at(least(p + 1, P - 1), row + r, place.of_x);  // too short for the processor to guess
         for (int v = 0; v < 4; ++v) __builtin_prefetch(ahead + v * W);
       }
       tile.multiply(rows, 1, weights + (q * P + p) * panel_factors, P * panel_factors, width, depth, next);
@@ -378,7 +390,7 @@ class BackwardPass {
       const F* factors[tile_rows];
       for (int r = 0; r < tile_rows; ++r) factors[r] = inputs_at(group, 0) + r;
       if (pairs) tile.multiply(factors, groups * tile_rows, pairs_at(p, 0), 0, width, ceil_div(rows, 2), factors[0]);
-      else tile.multiply(factors, tile_rows, dgates_factors(p, 0), 0, width, rows, factors[0]);
+      else tile.multiply(factors, tile_rows, dgates_factors(p, 0, group * tile_rows < h_at), 0, width, rows, factors[0]);
       for (int r = 0; r < tile_rows; ++r)
         for (int v = 0; v < 4; ++v) {
           T* at = sum + r * width + v * W;
@@ -397,9 +409,9 @@ class BackwardPass {
       T* sum = sums.get() + p * groups * tile_rows * width;
       if (empty) std::memset(sum, 0, sizeof(T) * static_cast<std::size_t>(groups * tile_rows * width));
       if (b.dweight_ih) unpack_transposed(panels, p, sum, b.input, b.dweight_ih);
-      sum += b.input * width;
+      sum += h_at * width;
       if (b.dweight_hh) unpack_transposed(panels, p, sum, b.hidden, b.dweight_hh);
-      if (b.dbias) unpack_transposed(panels, p, sum + b.hidden * width, 1, b.dbias);
+      if (b.dbias && !variant.whole_rows()) unpack_transposed(panels, p, sum + b.hidden * width, 1, b.dbias);
     }
   }
 };

@@ -368,8 +368,8 @@ template <class T>
 void describe_variant(Variant<T>& v, const Problem<T>& p, const Tables& tables, const OptionalIn& mask,
                       const OptionalIn& reset, const OptionalIn& h_reset, const OptionalIn& c_reset,
                       const OptionalIn& recurrent, const OptionalIn& zoneout_h, const OptionalIn& zoneout_c,
-                      const OptionalIn& peepholes, bool coupled, const OptionalIn& gain_h, const OptionalIn& gain_c,
-                      const OptionalIn& bias_c, const OptionalIn& pre) {
+                      const OptionalIn& peepholes, bool coupled, const OptionalIn& gain_x,
+                      const OptionalIn& gain_h, const OptionalIn& gain_c, const OptionalIn& bias_c) {
   const idx N = p.batch, H = p.hidden;
   if (p.cell != Cell::lstm) refuse("cell", "'rnn'", "'lstm' for a variant");
   v.mask = flags("mask", mask, p, tables);
@@ -381,32 +381,32 @@ void describe_variant(Variant<T>& v, const Problem<T>& p, const Tables& tables, 
   v.zoneout_c = given_sequence<const T>("zoneout_c", zoneout_c, p, tables, H);
   v.peepholes = contiguous<T>("peepholes", peepholes, {3, H});
   v.coupled = coupled;
-  const bool norms = gain_h.has_value();
-  if (gain_c.has_value() != norms || bias_c.has_value() != norms || pre.has_value() != norms || (norms && p.input))
-    refuse("gain_h, gain_c, bias_c, pre", "some of them, or with an x", "all or none, and C = 0 with them");
+  const bool norms = gain_x.has_value();
+  if (gain_h.has_value() != norms || gain_c.has_value() != norms || bias_c.has_value() != norms)
+    refuse("gain_x, gain_h, gain_c, bias_c", "some of them", "all or none");
+  v.gain_x = contiguous<T>("gain_x", gain_x, {4 * H});
   v.gain_h = contiguous<T>("gain_h", gain_h, {4 * H});
   v.gain_c = contiguous<T>("gain_c", gain_c, {H});
   v.bias_c = contiguous<T>("bias_c", bias_c, {H});
-  v.pre = given_sequence<const T>("pre", pre, p, tables, 4 * H);
 }
 
 // The tape of norms: both arrays or neither; a pass that needs them has them.
 template <class T, class Array>
 auto normed_tape(const Problem<T>& p, const Variant<T>& v, const Tables& tables, const std::optional<Array>& normed,
                  const std::optional<Array>& scale, bool wanted) {
-  const bool expected = wanted && v.gain_h;
+  const bool expected = wanted && v.gain_x;
   if (normed.has_value() != expected || scale.has_value() != expected)
     refuse("normed, scale", normed || scale ? "an array" : "None", expected ? "both" : "None without norms and a tape");
-  return std::pair(contiguous<T>("normed", normed, tape_shape(p, tables, {4, p.hidden})),
-                   contiguous<T>("scale", scale, tape_shape(p, tables, {})));
+  return std::pair(contiguous<T>("normed", normed, tape_shape(p, tables, {2, 4, p.hidden})),
+                   contiguous<T>("scale", scale, tape_shape(p, tables, {2})));
 }
 
 // The variant's own arguments come before those that the LSTM has anyway.
 template <class... Args>
 void varied_forward(const OptionalIn& mask, const OptionalIn& reset, const OptionalIn& h_reset, const OptionalIn& c_reset,
                     const OptionalIn& recurrent, const OptionalIn& zoneout_h, const OptionalIn& zoneout_c,
-                    const OptionalIn& peepholes, bool coupled, const OptionalIn& gain_h, const OptionalIn& gain_c,
-                    const OptionalIn& bias_c, const OptionalIn& pre, const OptionalOut& normed, const OptionalOut& scale,
+                    const OptionalIn& peepholes, bool coupled, const OptionalIn& gain_x, const OptionalIn& gain_h,
+                    const OptionalIn& gain_c, const OptionalIn& bias_c, const OptionalOut& normed, const OptionalOut& scale,
                     const std::string& cell, const In& x, const Args&... args) {
   with_dtype(x, [&]<class T>(T) {
     if constexpr (std::is_same_v<T, bf16>) refuse_dtype(x, "float32 or float64 for a variant");
@@ -415,7 +415,7 @@ void varied_forward(const OptionalIn& mask, const OptionalIn& reset, const Optio
       Tables tables;
       describe<T>(f, tables, cell, x, args...);
       describe_variant<T>(f.variant, f, tables, mask, reset, h_reset, c_reset, recurrent, zoneout_h, zoneout_c, peepholes,
-                          coupled, gain_h, gain_c, bias_c, pre);
+                          coupled, gain_x, gain_h, gain_c, bias_c);
       std::tie(f.normed, f.scale) = normed_tape<T>(f, f.variant, tables, normed, scale, f.gates);
       run(f);
     }
@@ -425,11 +425,11 @@ void varied_forward(const OptionalIn& mask, const OptionalIn& reset, const Optio
 template <class... Args>
 void varied_backward(const OptionalIn& mask, const OptionalIn& reset, const OptionalIn& h_reset, const OptionalIn& c_reset,
                      const OptionalIn& recurrent, const OptionalIn& zoneout_h, const OptionalIn& zoneout_c,
-                     const OptionalIn& peepholes, bool coupled, const OptionalIn& gain_h, const OptionalIn& gain_c,
-                     const OptionalIn& bias_c, const OptionalIn& pre, const OptionalIn& normed, const OptionalIn& scale,
+                     const OptionalIn& peepholes, bool coupled, const OptionalIn& gain_x, const OptionalIn& gain_h,
+                     const OptionalIn& gain_c, const OptionalIn& bias_c, const OptionalIn& normed, const OptionalIn& scale,
                      const OptionalOut& dh_reset, const OptionalOut& dc_reset, const OptionalOut& dpeepholes,
-                     const OptionalOut& dgain_h, const OptionalOut& dgain_c, const OptionalOut& dbias_c,
-                     const OptionalOut& dpre, const std::string& cell, const In& x, const Args&... args) {
+                     const OptionalOut& dgain_x, const OptionalOut& dgain_h, const OptionalOut& dgain_c,
+                     const OptionalOut& dbias_c, const std::string& cell, const In& x, const Args&... args) {
   with_dtype(x, [&]<class T>(T) {
     if constexpr (std::is_same_v<T, bf16>) refuse_dtype(x, "float32 or float64 for a variant");
     else {
@@ -437,20 +437,21 @@ void varied_backward(const OptionalIn& mask, const OptionalIn& reset, const Opti
       Tables tables;
       describe<T>(b, tables, cell, x, args...);
       describe_variant<T>(b.variant, b, tables, mask, reset, h_reset, c_reset, recurrent, zoneout_h, zoneout_c, peepholes,
-                          coupled, gain_h, gain_c, bias_c, pre);
+                          coupled, gain_x, gain_h, gain_c, bias_c);
       std::tie(b.normed, b.scale) = normed_tape<T>(b, b.variant, tables, normed, scale, true);
       const idx N = b.batch, H = b.hidden;
-      const bool norms = b.variant.gain_h;
-      if (dgain_h.has_value() != norms || dgain_c.has_value() != norms || dbias_c.has_value() != norms || dpre.has_value() != norms)
-        refuse("dgain_h, dgain_c, dbias_c, dpre", "some of them", norms ? "all of them" : "None without norms");
+      const bool sums = dgain_x.has_value();
+      if (dgain_h.has_value() != sums || dgain_c.has_value() != sums || dbias_c.has_value() != sums || (sums && !b.variant.gain_x))
+        refuse("dgain_x, dgain_h, dgain_c, dbias_c", "some of them, or no norms", "all or none, and norms with them");
+      if (b.variant.gain_x && b.dbias && !sums) refuse("dbias", "an array", "None with norms and without their gradients");
       if (dpeepholes && !peepholes) refuse("dpeepholes", "an array", "None without peepholes");
       b.dh_reset = contiguous<T>("dh_reset", dh_reset, {N, H});
       b.dc_reset = contiguous<T>("dc_reset", dc_reset, {N, H});
       b.dpeepholes = contiguous<T>("dpeepholes", dpeepholes, {3, H});
+      b.dgain_x = contiguous<T>("dgain_x", dgain_x, {4 * H});
       b.dgain_h = contiguous<T>("dgain_h", dgain_h, {4 * H});
       b.dgain_c = contiguous<T>("dgain_c", dgain_c, {H});
       b.dbias_c = contiguous<T>("dbias_c", dbias_c, {H});
-      b.dpre = given_sequence<T>("dpre", dpre, b, tables, 4 * H);
       run(b);
     }
   });
@@ -531,8 +532,8 @@ NB_MODULE(_native, m) {
         OptionalOut, OptionalOut, OptionalIn, OptionalIn, OptionalIn, bool, int>,
         nb::arg("mask").none(), nb::arg("reset").none(), nb::arg("h_reset").none(), nb::arg("c_reset").none(),
         nb::arg("recurrent").none(), nb::arg("zoneout_h").none(), nb::arg("zoneout_c").none(),
-        nb::arg("peepholes").none(), nb::arg("coupled"), nb::arg("gain_h").none(), nb::arg("gain_c").none(),
-        nb::arg("bias_c").none(), nb::arg("pre").none(), nb::arg("normed").none(), nb::arg("scale").none(),
+        nb::arg("peepholes").none(), nb::arg("coupled"), nb::arg("gain_x").none(), nb::arg("gain_h").none(), nb::arg("gain_c").none(),
+        nb::arg("bias_c").none(), nb::arg("normed").none(), nb::arg("scale").none(),
         nb::arg("cell"), nb::arg("x").none(), nb::arg("h_0").none(), nb::arg("c_0").none(),
         nb::arg("weight_ih").none(), nb::arg("weight_hh").none(), nb::arg("bias_ih").none(),
         nb::arg("bias_hh").none(), nb::arg("y").none(), nb::arg("h_n").none(), nb::arg("c_n").none(),
@@ -544,10 +545,10 @@ NB_MODULE(_native, m) {
         OptionalOut, OptionalOut, OptionalIn, OptionalIn, OptionalIn, bool, int>,
         nb::arg("mask").none(), nb::arg("reset").none(), nb::arg("h_reset").none(), nb::arg("c_reset").none(),
         nb::arg("recurrent").none(), nb::arg("zoneout_h").none(), nb::arg("zoneout_c").none(),
-        nb::arg("peepholes").none(), nb::arg("coupled"), nb::arg("gain_h").none(), nb::arg("gain_c").none(),
-        nb::arg("bias_c").none(), nb::arg("pre").none(), nb::arg("normed").none(), nb::arg("scale").none(),
+        nb::arg("peepholes").none(), nb::arg("coupled"), nb::arg("gain_x").none(), nb::arg("gain_h").none(), nb::arg("gain_c").none(),
+        nb::arg("bias_c").none(), nb::arg("normed").none(), nb::arg("scale").none(),
         nb::arg("dh_reset").none(), nb::arg("dc_reset").none(), nb::arg("dpeepholes").none(),
-        nb::arg("dgain_h").none(), nb::arg("dgain_c").none(), nb::arg("dbias_c").none(), nb::arg("dpre").none(),
+        nb::arg("dgain_x").none(), nb::arg("dgain_h").none(), nb::arg("dgain_c").none(), nb::arg("dbias_c").none(),
         nb::arg("cell"), nb::arg("x").none(), nb::arg("h_0").none(), nb::arg("c_0").none(),
         nb::arg("weight_ih").none(), nb::arg("weight_hh").none(), nb::arg("y").none(), nb::arg("gates").none(),
         nb::arg("c").none(), nb::arg("dy").none(), nb::arg("dh_n").none(), nb::arg("dc_n").none(),

@@ -159,14 +159,24 @@ class ForwardPass {
       }
     }
     if constexpr (varied)
-      for (idx n = rows.begin; variant.whole_rows() && n < rows.end; ++n) variant.normed_row(at(run, n));
+      for (idx n = rows.begin; variant.whole_rows() && n < rows.end; ++n) variant.normed_row(at(run, n), bias.get());
+  }
+
+  // What the sums of vector v of panel p start from: biases come after norms.
+  UNDERTOW_INLINE Vec<T> start(idx p, int v) const {
+    return variant.whole_rows() ? Vec<T>{} : load(bias.get() + p * width + v * W);
   }
 
   template <int V>
   void unpacked(const Running& run, idx p) const {
     Vec<T> sums[4];
-    for (int v = 0; v < 4; ++v) sums[v] = load(bias.get() + p * width + v * W);
+    for (int v = 0; v < 4; ++v) sums[v] = start(p, v);
     multiply_once(panels, p, f.weight_ih, f.input, x_factors(0, 0), sums);
+    if constexpr (varied)
+      if (variant.whole_rows()) {
+        variant.keep_sums(at(run, 0), p, 0, sums);
+        for (int v = 0; v < 4; ++v) sums[v] = Vec<T>{};
+      }
     multiply_once(panels, p, f.weight_hh, f.hidden, h_factors(run, 0), sums);
     activate<V>(run, 0, p, sums);
   }
@@ -193,7 +203,7 @@ class ForwardPass {
     Tile<T, R, P, V> tile;
     for (int q = 0; q < P; ++q)
       for (int v = 0; v < V; ++v) {
-        const Vec<T> b = load(bias.get() + (p + q) * width + v * W);
+        const Vec<T> b = start(p + q, v);
         for (int r = 0; r < R; ++r) tile.acc[r][q][v] = b;
       }
     const F* rows[R];
@@ -202,6 +212,12 @@ class ForwardPass {
       if (f.x.order && p == 0 && run.next_t >= 0) call_row(f.x.at(run.next_t, n + r), f.input);
     }
     tile.multiply(rows, 1, panel(p), depth * width, width, inputs, next);
+    if constexpr (varied && V == 4)
+      if (variant.whole_rows()) {
+        for (int q = 0; q < P; ++q)
+          for (int r = 0; r < R; ++r) variant.keep_sums(at(run, n + r), p + q, 0, tile.acc[r][q]);
+        tile.clear();
+      }
     for (int r = 0; r < R; ++r) rows[r] = h_factors(run, n + r);
     tile.multiply(rows, 1, panel(p) + inputs * width, depth * width, width, depth - inputs, next + inputs * W);
     for (int q = 0; q < P; ++q)
@@ -211,7 +227,10 @@ class ForwardPass {
   template <int V, int all>
   UNDERTOW_INLINE void activate(const Running& run, idx n, idx p, const Vec<T> (&pre)[all]) const {
     if constexpr (all == 4) {
-      if constexpr (varied) return variant.units(at(run, n), p, pre);
+      if constexpr (varied) {
+        if (variant.whole_rows()) return variant.keep_sums(at(run, n), p, 1, pre);
+        return variant.units(at(run, n), p, pre);
+      }
       if (f.cell == Cell::lstm) return lstm_units(run, n, p, pre);
     }
     rnn_units<V>(run, n, p, pre);

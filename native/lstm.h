@@ -106,7 +106,7 @@ struct Backward : Problem<T> {
 
 // What may be added to the equations of the LSTM, float32 and float64; every pointer may be null. h' and c' are the states
 // a step starts from. `~` marks what the LSTM's own equations make of them:
-//   sums   W x_t + U (h' * recurrent) + b;  with norms  LN(U (h' * recurrent)) * gain_h + pre_t, and C = 0
+//   sums   W x_t + U (h' * recurrent) + b;  with norms  LN(W x_t) * gain_x + LN(U (h' * recurrent)) * gain_h + b
 //   gates  i, f see p_i * c', p_f * c' before their activation, o sees p_o * c~;  coupled: f = 1 - i
 //   h~     o * tanh(c~);  with norms  o * tanh(LN(c~) * gain_c + bias_c)
 //   c_t    zoneout_c * c' + (1 - zoneout_c) * c~, and h_t likewise
@@ -120,25 +120,23 @@ struct Variant {
   Sequence<const T> zoneout_h, zoneout_c;  // H features
   const T* peepholes;          // [3,H]: p_i, p_f, p_o
   bool coupled;
-  const T *gain_h, *gain_c, *bias_c;  // [4H], [H], [H]: all or none, and pre with them
-  Sequence<const T> pre;              // 4H features
+  const T *gain_x, *gain_h, *gain_c, *bias_c;  // [4H], [4H], [H], [H]: all or none
 };
 constexpr double norm_epsilon = 1e-5;
 
 template <class T>
 struct VariedForward : Forward<T> {
   Variant<T> variant;
-  T *normed, *scale;  // tape, out, of norms: LN(U (h' * recurrent)) [R,4,H] and what it was multiplied by [R]
+  T *normed, *scale;  // tape, out, of norms: of W x_t and of U (h' * recurrent) LN [R,2,4,H], and what it multiplied
+                      // by [R,2]
 };
 
 template <class T>
-struct VariedBackward : Backward<T> {  // dgates, and dpre, are those before the activation, dc that of c~
+struct VariedBackward : Backward<T> {  // dgates is that before the activation, dc that of c~
   Variant<T> variant;
   const T *normed, *scale;
-  T *dh_reset, *dc_reset;              // [N,H] out, each may be null
-  T *dpeepholes;                       // [3,H] out, or null
-  T *dgain_h, *dgain_c, *dbias_c;      // [4H], [H], [H] out, all or none
-  Sequence<T> dpre;                    // out, with norms
+  T *dh_reset, *dc_reset, *dpeepholes;  // [N,H], [N,H], [3,H] out, each may be null
+  T *dgain_x, *dgain_h, *dgain_c, *dbias_c;  // [4H], [4H], [H], [H] out, all or none; dbias only with them
 };
 
 // One instruction-set level's kernels. Chosen once, at run time, in dispatch.cc.

@@ -21,7 +21,7 @@ struct StepBackward {
   idx s, t, n, row, place;  // row: of the tape; place: of the block
   T *dh, *dc;               // arriving from later steps; dc is then that of the step before
   T *kept;                  // the part of dh that does not go through the gates, out
-  T* dgates;                // of the sums, out: panel p at p * panel_stride
+  T *dgates, *dgates_x;     // of the sums, out: panel p at p * panel_stride; with norms that of W x_t apart
   idx panel_stride;
   T* room;                  // with norms: for a row's c^ and gradients
 };
@@ -31,12 +31,12 @@ class VariedGradients {
  public:
   VariedGradients(const VariedBackward<T>& b, idx columns, idx capacity)
       : b(b), v(b.variant), panels{b.cell, b.hidden}, P(panels.count()), columns(columns), capacity(capacity),
-        terms((b.dpeepholes ? 3 : 0) + (v.gain_h ? 6 : 0)), kept(b.batch * columns + b.threads * apart<T>),
-        room(v.gain_h ? b.threads * (2 * P * W + apart<T>) : 0), products(P * capacity * terms * W) {}
+        terms((b.dpeepholes ? 3 : 0) + (b.dgain_x ? 6 : 0)), kept(b.batch * columns + b.threads * apart<T>),
+        room(v.gain_x ? b.threads * (2 * P * W + apart<T>) : 0), products(P * capacity * terms * W) {}
 
-  bool whole_rows() const { return v.gain_h; }
+  bool whole_rows() const { return v.gain_x; }
   T* kept_of(idx n, idx away) const { return kept.get() + n * columns + away; }
-  T* room_of(idx thread) const { return v.gain_h ? room.get() + thread * (2 * P * W + apart<T>) : nullptr; }
+  T* room_of(idx thread) const { return v.gain_x ? room.get() + thread * (2 * P * W + apart<T>) : nullptr; }
   bool masked(idx t, idx n) const { return v.mask && !v.mask[t * b.batch + b.place(n)]; }
   bool resets(idx t, idx n) const { return v.reset && v.reset[t * b.batch + b.place(n)]; }
   const T* h_reset(idx n) const { return v.h_reset ? v.h_reset + b.place(n) * b.hidden : nullptr; }
@@ -46,18 +46,20 @@ class VariedGradients {
     for (idx n = rows.begin; n < rows.end; ++n)
       for (T* to : {b.dh_reset, b.dc_reset})
         if (to) copy(to + b.place(n) * b.hidden, none, b.hidden);
-    each_sum(of_panels, [&](T* to, idx, idx, idx valid) { store(to, Vec<T>{}, valid); });
-  }
-
-  void clear_idle(idx s, Share idle) const {
-    if (!b.dpre.data || b.dpre.starts) return;
-    for (idx n = idle.begin; n < idle.end; ++n) copy(b.dpre.at(b.time(s), b.active(s) + n), none, 4 * b.hidden);
+    for (idx p = of_panels.begin; p < of_panels.end; ++p) {
+      const idx valid = panels.valid(p, 0);
+      for (idx k = 0; b.dpeepholes && k < 3; ++k) store(b.dpeepholes + k * b.hidden + p * W, Vec<T>{}, valid);
+      for (T* to : {b.dgain_c, b.dbias_c})
+        if (to) store(to + p * W, Vec<T>{}, valid);
+      for (T* to : {b.dgain_x, b.dgain_h, b.dgain_x ? b.dbias : nullptr})
+        for (idx k = 0; to && k < 4; ++k) store(to + k * b.hidden + p * W, Vec<T>{}, valid);
+    }
   }
 
   UNDERTOW_INLINE void row(const StepBackward<T>& at, Share units) const {
     if (masked(at.t, at.n))
       for (idx p = units.begin; p < units.end; ++p) pass_over(at, p);
-    else if (v.gain_h) normed_row(at);
+    else if (v.gain_x) normed_row(at);
     else
       for (idx p = units.begin; p < units.end; ++p) plain_units(at, p);
   }
@@ -78,13 +80,15 @@ class VariedGradients {
     }
   }
 
-  // A block's contribution to the sums of all units in these panels.
-  void add(Share of_panels, idx rows) const {
-    each_sum(of_panels, [&](T* to, idx p, idx term, idx valid) {
-      Vec<T> sum = load(to, valid);
-      for (idx row = 0; row < rows; ++row) sum += load(product(p, row, term));
-      store(to, sum, valid);
-    });
+  // A block's contribution to the sums of all units in these panels; its rows are the tape's from `first` on.
+  void add(Share of_panels, idx rows, idx first) const {
+    for (idx p = of_panels.begin; p < of_panels.end; ++p) {
+      for (idx k = 0; b.dpeepholes && k < 3; ++k) add_term(b.dpeepholes + k * b.hidden, p, rows, k);
+      if (!b.dgain_x) continue;
+      for (idx k = 0; k < 4; ++k) add_gate(p, rows, first, k);
+      add_term(b.dgain_c, p, rows, terms - 2);
+      add_term(b.dbias_c, p, rows, terms - 1);
+    }
   }
 
  private:
@@ -106,17 +110,28 @@ class VariedGradients {
 
   T* product(idx p, idx row, idx term) const { return products.get() + ((p * capacity + row) * terms + term) * W; }
 
-  template <class F>
-  void each_sum(Share of_panels, F&& f) const {
-    for (idx p = of_panels.begin; p < of_panels.end; ++p) {
-      const idx u = p * W, valid = panels.valid(p, 0), H = b.hidden;
-      idx term = 0;
-      for (idx k = 0; b.dpeepholes && k < 3; ++k) f(b.dpeepholes + k * H + u, p, term++, valid);
-      for (idx k = 0; v.gain_h && k < 4; ++k) f(b.dgain_h + k * H + u, p, term++, valid);
-      if (!v.gain_h) continue;
-      f(b.dgain_c + u, p, term++, valid);
-      f(b.dbias_c + u, p, term++, valid);
+  void add_term(T* to, idx p, idx rows, idx term) const {
+    const idx valid = panels.valid(p, 0);
+    Vec<T> sum = load(to + p * W, valid);
+    for (idx row = 0; row < rows; ++row) sum += load(product(p, row, term));
+    store(to + p * W, sum, valid);
+  }
+
+  // Of gate k: the bias's gradient, and with what was normalised those of both gains.
+  void add_gate(idx p, idx rows, idx first, idx k) const {
+    const idx H = b.hidden, u = k * H + p * W, valid = panels.valid(p, 0);
+    Vec<T> bias = b.dbias ? load(b.dbias + u, valid) : Vec<T>{};
+    Vec<T> gain_x = load(b.dgain_x + u, valid), gain_h = load(b.dgain_h + u, valid);
+    for (idx row = 0; row < rows; ++row) {
+      const T* normed = b.normed + (first + row) * 8 * H + u;
+      const Vec<T> d = load(product(p, row, terms - 6 + k));
+      bias += d;
+      gain_x += d * load(normed, valid);
+      gain_h += d * load(normed + 4 * H, valid);
     }
+    if (b.dbias) store(b.dbias + u, bias, valid);
+    store(b.dgain_x + u, gain_x, valid);
+    store(b.dgain_h + u, gain_h, valid);
   }
 
   const T* c_before(const StepBackward<T>& at) const {
@@ -143,7 +158,10 @@ class VariedGradients {
     const Step w = recall(at, p);
     const Vec<T> dc = load(at.dc + p * W), nothing[4] = {};
     for (idx term = 0; term < terms; ++term) store(product(p, at.place, term), Vec<T>{});
-    for (idx k = 0; k < 4; ++k) store(at.dgates + p * at.panel_stride + k * W, Vec<T>{});
+    for (idx k = 0; k < 4; ++k) {
+      store(at.dgates + p * at.panel_stride + k * W, Vec<T>{});
+      if (v.gain_x) store(at.dgates_x + p * at.panel_stride + k * W, Vec<T>{});
+    }
     leave(at, p, w.dh, dc, nothing, w.dh, dc);
   }
 
@@ -180,7 +198,6 @@ class VariedGradients {
                              Vec<T> back) const {
     const idx u = p * W, valid = panels.valid(p, 0), H = b.hidden;
     for (idx k = 0; b.dgates && k < 4; ++k) store(b.dgates + (at.row * 4 + k) * H + u, d[k], valid);
-    for (idx k = 0; b.dpre.data && k < 4; ++k) store(b.dpre.at(at.t, at.n) + k * H + u, d[k], valid);
     if (b.dh) store(b.dh + at.row * H + u, dh, valid);
     if (b.dc) store(b.dc + at.row * H + u, dc, valid);
     store(at.kept + u, keep_h, valid);
@@ -199,7 +216,6 @@ class VariedGradients {
       for (idx p = 0; p < P; ++p) see(recall(at, p).c, panels.valid(p, 0));
     });
     Vec<T> sum = {}, with_units = {};
-    const idx term = b.dpeepholes ? 3 : 0;
     for (idx p = 0; p < P; ++p) {
       const idx u = p * W, valid = panels.valid(p, 0);
       const Step w = recall(at, p);
@@ -207,11 +223,13 @@ class VariedGradients {
       const Vec<T> tc = tanh<T>(unit * gain + load(v.bias_c + u, valid));
       const Vec<T> d = w.dh * (T(1) - w.keep_h) * w.o * (T(1) - tc * tc);
       store(units + u, unit), store(through + u, d);
-      store(product(p, at.place, term + 4), d * unit), store(product(p, at.place, term + 5), d);
+      if (b.dgain_x) store(product(p, at.place, terms - 2), d * unit), store(product(p, at.place, terms - 1), d);
       sum += d * gain, with_units += d * gain * unit;
     }
     const T mean = sum_of<T>(sum) / T(H), mean_with = sum_of<T>(with_units) / T(H);
-    sum = with_units = Vec<T>{};
+    Vec<T> sums[2] = {}, with_normed[2] = {};
+    const T *gains[2] = {v.gain_x, v.gain_h}, *normed = b.normed + at.row * 8 * H;
+    T* const to[2] = {at.dgates_x, at.dgates};
     for (idx p = 0; p < P; ++p) {
       const idx u = p * W, valid = panels.valid(p, 0);
       const Step w = recall(at, p);
@@ -221,21 +239,24 @@ class VariedGradients {
       Vec<T> d[4];
       gates(at, p, w, w.dh * (T(1) - w.keep_h) * tc * w.o * (T(1) - w.o), dc, d);
       for (idx k = 0; k < 4; ++k) {
-        const Vec<T> normed = load(b.normed + (at.row * 4 + k) * H + u, valid);
-        const Vec<T> dn = d[k] * load(v.gain_h + k * H + u, valid);
-        store(product(p, at.place, term + k), d[k] * normed);
-        store(at.dgates + p * at.panel_stride + k * W, dn);
-        sum += dn, with_units += dn * normed;
+        if (b.dgain_x) store(product(p, at.place, terms - 6 + k), d[k]);
+        for (idx part = 0; part < 2; ++part) {
+          const Vec<T> dn = d[k] * load(gains[part] + k * H + u, valid);
+          store(to[part] + p * at.panel_stride + k * W, dn);
+          sums[part] += dn, with_normed[part] += dn * load(normed + (part * 4 + k) * H + u, valid);
+        }
       }
     }
-    const T all = sum_of<T>(sum) / T(4 * H), all_with = sum_of<T>(with_units) / T(4 * H);
-    for (idx p = 0; p < P; ++p)
-      for (idx k = 0; k < 4; ++k) {
-        const idx valid = panels.valid(p, 0);
-        T* to = at.dgates + p * at.panel_stride + k * W;
-        const Vec<T> normed = load(b.normed + (at.row * 4 + k) * H + p * W, valid);
-        store(to, first<T>((load(to) - all - normed * all_with) * b.scale[at.row], valid));
-      }
+    for (idx part = 0; part < 2; ++part) {
+      const T all = sum_of<T>(sums[part]) / T(4 * H), all_with = sum_of<T>(with_normed[part]) / T(4 * H);
+      for (idx p = 0; p < P; ++p)
+        for (idx k = 0; k < 4; ++k) {
+          const idx valid = panels.valid(p, 0);
+          T* d = to[part] + p * at.panel_stride + k * W;
+          const Vec<T> unit = load(normed + (part * 4 + k) * H + p * W, valid);
+          store(d, first<T>((load(d) - all - unit * all_with) * b.scale[2 * at.row + part], valid));
+        }
+    }
   }
 };
 

@@ -15,7 +15,7 @@ struct StepForward {
   idx next_t;        // of the step that follows, or -1
   T *c, *h, *factors;  // the state, before and then after it; where h goes for the next product
   T* y;
-  T* sums;             // with norms: room for the gates' sums, c~ and o
+  T* sums;             // with norms: room for the sums of W x_t, of U h', for c~ and o
 };
 
 template <class T>
@@ -23,11 +23,11 @@ class VariedUnits {
  public:
   VariedUnits(const VariedForward<T>& f, idx padded)
       : f(f), v(f.variant), panels{f.cell, f.hidden}, padded(padded), hidden(f.batch * padded + f.threads * apart<T>),
-        waiting(v.gain_h ? f.batch * row_size() + f.threads * apart<T> : 0) {}
+        waiting(v.gain_x ? f.batch * row_size() + f.threads * apart<T> : 0) {}
 
   T* h_of(idx n, idx away) const { return hidden.get() + n * padded + away; }
-  T* sums_of(idx n, idx away) const { return v.gain_h ? waiting.get() + n * row_size() + away : nullptr; }
-  bool whole_rows() const { return v.gain_h; }
+  T* sums_of(idx n, idx away) const { return v.gain_x ? waiting.get() + n * row_size() + away : nullptr; }
+  bool whole_rows() const { return v.gain_x; }
 
   void begin(idx n, T* c, T* h, T* factors) const {
     idx s = 0;
@@ -41,39 +41,43 @@ class VariedUnits {
     for (idx p = 0; p < panels.count(); ++p) store(factors + p * W, entering(n, p, load(h + p * W)));
   }
 
-  // The sums of one panel are there.
+  // With norms, of one panel: 0, W x_t; 1, U h'.
+  UNDERTOW_INLINE void keep_sums(const StepForward<T>& at, idx p, idx part, const Vec<T> (&sums)[4]) const {
+    for (idx k = 0; k < 4; ++k) store(at.sums + (part * panels.count() + p) * width + k * W, sums[k]);
+  }
+
+  // Without: the sums of one panel are there.
   UNDERTOW_INLINE void units(const StepForward<T>& at, idx p, const Vec<T> (&sums)[4]) const {
-    if (v.gain_h) {
-      for (idx k = 0; k < 4; ++k) store(at.sums + p * width + k * W, sums[k]);
-      return;
-    }
     if (masked(at)) return pass_over(at, p);
     const Opened gates = open(at, p, sums);
     settle(at, p, gates.c, gates.o * tanh<T>(gates.c));
   }
 
-  // Those of all panels are there.
-  void normed_row(const StepForward<T>& at) const {
-    const idx P = panels.count();
+  // With: those of all panels are there. bias [p][4][W]
+  void normed_row(const StepForward<T>& at, const T* bias) const {
+    const idx P = panels.count(), H = f.hidden;
+    T* normed = f.normed ? f.normed + at.row * 8 * H : nullptr;
     if (masked(at)) {
       for (idx p = 0; p < P; ++p) pass_over(at, p);
-      if (f.normed) copy(f.normed + at.row * 4 * f.hidden, static_cast<const T*>(nullptr), 4 * f.hidden);
-      if (f.scale) f.scale[at.row] = T(0);
+      if (normed) copy(normed, static_cast<const T*>(nullptr), 8 * H);
+      if (f.scale) f.scale[2 * at.row] = f.scale[2 * at.row + 1] = T(0);
       return;
     }
-    T *sums = at.sums, *cells = sums + P * width, *outputs = cells + P * W;
-    const Moments<T> of_sums = moments<T>(4 * f.hidden, [&](auto&& see) {
-      for (idx p = 0; p < P; ++p)
-        for (idx k = 0; k < 4; ++k) see(load(sums + p * width + k * W), panels.valid(p, 0));
-    });
-    if (f.scale) f.scale[at.row] = of_sums.scale;
+    T *cells = at.sums + 2 * P * width, *outputs = cells + P * W;
+    const Moments<T> of_sums[2] = {moments_of(at.sums), moments_of(at.sums + P * width)};
+    const T* gains[2] = {v.gain_x, v.gain_h};
+    for (idx part = 0; f.scale && part < 2; ++part) f.scale[2 * at.row + part] = of_sums[part].scale;
     for (idx p = 0; p < P; ++p) {
       const idx u = p * W, valid = panels.valid(p, 0);
       Vec<T> pre[4];
       for (idx k = 0; k < 4; ++k) {
-        const Vec<T> unit = (load(sums + p * width + k * W) - of_sums.mean) * of_sums.scale;
-        if (f.normed) store(f.normed + (at.row * 4 + k) * f.hidden + u, unit, valid);
-        pre[k] = unit * load(v.gain_h + k * f.hidden + u, valid) + load(v.pre.at(at.t, at.n) + k * f.hidden + u, valid);
+        pre[k] = load(bias + p * width + k * W);
+        for (idx part = 0; part < 2; ++part) {
+          const Vec<T> sum = load(at.sums + (part * P + p) * width + k * W);
+          const Vec<T> unit = (sum - of_sums[part].mean) * of_sums[part].scale;
+          if (normed) store(normed + (part * 4 + k) * H + u, unit, valid);
+          pre[k] += unit * load(gains[part] + k * H + u, valid);
+        }
       }
       const Opened gates = open(at, p, pre);
       store(cells + u, gates.c);
@@ -96,13 +100,19 @@ class VariedUnits {
   const Panels<T> panels;
   const idx padded;
   Scratch<T> hidden;   // [N][padded]: h itself, where the pass keeps h * recurrent
-  Scratch<T> waiting;  // with norms, [N][P*6W]: sums, c~, o
+  Scratch<T> waiting;  // with norms, [N][P*10W]: both sums, c~, o
 
   struct Opened {
     Vec<T> o, c;  // o, c~
   };
 
-  idx row_size() const { return panels.count() * (width + 2 * W); }
+  idx row_size() const { return panels.count() * (2 * width + 2 * W); }
+  Moments<T> moments_of(const T* sums) const {
+    return moments<T>(4 * f.hidden, [&](auto&& see) {
+      for (idx p = 0; p < panels.count(); ++p)
+        for (idx k = 0; k < 4; ++k) see(load(sums + p * width + k * W), panels.valid(p, 0));
+    });
+  }
   bool resets(idx t, idx n) const { return v.reset && v.reset[t * f.batch + f.place(n)]; }
   bool masked(const StepForward<T>& at) const { return v.mask && !v.mask[at.t * f.batch + f.place(at.n)]; }
 

@@ -455,29 +455,6 @@ def test_fx_leaves_it_whole(cell):
 
 
 @both_cells
-@pytest.mark.filterwarnings("ignore:The tensor attributes self._flat_weights")  # nn.LSTM's, too
-def test_export(cell):
-    theirs, ours = pair(cell)
-    free = ({1: torch.export.Dim("N", min=2, max=99)},)  # T is frozen by torch, in nn.LSTM too
-    program = torch.export.export(ours, (torch.randn(T, N, C),), dynamic_shapes=free)
-    x = torch.randn(T, N + 2, C)
-    assert_same(program.module()(x), theirs(x))
-
-
-@both_cells
-def test_compile(cell):
-    theirs, ours = pair(cell)
-    compiled = torch.compile(torch.nn.Sequential(ours), backend="aot_eager")
-    for x in (torch.randn(T, N, C), torch.randn(T + 1, N, C)):
-        assert_same(compiled(x), theirs(x))
-        results = []
-        for result in (compiled(x), theirs(x)):
-            module = ours if not results else theirs
-            results.append(torch.autograd.grad(result[0].sum(), list(module.parameters())))
-        assert_same(*results, 1e-5)
-
-
-@both_cells
 def test_cuda_is_torchs_own(cell):
     if not torch.cuda.is_available():
         pytest.skip("no CUDA device")

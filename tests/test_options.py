@@ -260,6 +260,10 @@ def test_zoneout_is_drawn_at_each_step_and_its_mean_in_evaluation(monkeypatch):
         assert not torch.equal(drawn[:, 0], drawn[:, 1])
     assert (evaluation.zoneout_h == 0.25).all()
     assert (evaluation.zoneout_c == 0.5).all()
+    for lstm.zoneout in (0.3, (0.3, 0), (0, 0.3)):
+        lstm(torch.randn(50, N, 3))
+    for (_, _, found), given in zip(spy.calls[2:], ("hc", "h", "c"), strict=True):
+        assert (found.zoneout_h is not None, found.zoneout_c is not None) == ("h" in given, "c" in given)
 
 
 @pytest.mark.parametrize("cell", KINDS)

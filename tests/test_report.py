@@ -112,6 +112,23 @@ def numbers(p, card):
     return {name: float(v.replace("−", "-").split()[0]) for name, v in text.items() if re.match("[−0-9]", v)}
 
 
+@pytest.mark.parametrize("foretold", [True, False])
+def test_words_stand_apart_and_the_text_is_what_was_read(browser, tmp_path, foretold):
+    """Of tags, or anything but the next word, the text shows the words read, coloured by their own error."""
+    trace, _ = read(undertow.LSTM)
+    words = [f"word{k}" for k in range(T + 1)]
+    trace.report(tmp_path / "words.html", symbols=words[:-1], targets=words[1:] if foretold else ["noun"] * T)
+    with opened(browser, tmp_path / "words.html") as p:
+        assert p.locator("#text").inner_text() == "".join(words if foretold else words[:-1])
+        first, second = (span.bounding_box() for span in p.locator("#text span").all()[:2])
+        assert second["x"] - first["x"] - first["width"] > 3
+        p.locator("#text span[data-t='5']").click()
+        rows = dict(line.split("\t") for line in p.locator("#step-card table").inner_text().splitlines())
+        assert rows["reads"] == "“word5”"
+        assert rows["next" if foretold else "wanted"] == ("“word6”" if foretold else "“noun”")
+        assert p.evaluate("undertow.at.from") == {"kind": "error", "t": 5}
+
+
 # ------------------------------------------------------------------------------------ numbers
 
 
@@ -270,6 +287,28 @@ def test_steps_without_an_error_are_uncoloured_and_nothing_begins_there(browser,
         assert [colour == "#00000000" for colour in colours] == np.isnan(E).tolist()
 
 
+def test_a_step_that_stands_alone_has_a_dot(browser, tmp_path):
+    """A line needs two: E_t at one step between others that ask nothing, and the flow from the first step."""
+    trace, _ = read(undertow.LSTM)
+    E = np.full(T, np.nan)
+    E[[7, 20, 21, T - 1]] = 1.0
+    trace.loss_per_step = E
+    trace.report(tmp_path / "alone.html")
+
+    def dots(p, source):
+        values = p.evaluate(f"[...plain(model('{source}')).dot]")
+        return [step for step, size in enumerate(values) if size]
+
+    with opened(browser, tmp_path / "alone.html") as p:
+        assert dots(p, "0-error-source") == [7, T - 1]
+        p.keyboard.press("u")
+        assert dots(p, "0-norm-source") == []
+        p.keyboard.press("Home")
+        p.keyboard.press("u")
+        p.wait_for_function("undertow.flows[0].done && undertow.flows[0].to === 0")
+        assert dots(p, "0-norm-source") == [0]
+
+
 def test_large_arrays_are_kept_in_half_the_bytes_and_it_says_so(browser, tmp_path, monkeypatch):
     monkeypatch.setattr(page, "LARGE", 0)
     trace, x = answer_at_the_end()
@@ -348,6 +387,12 @@ def test_units_are_found_and_ordered_by_what_they_do(browser, text_page, texts):
         p.keyboard.type("7")
         assert p.evaluate("undertow.rows[0]") == [7]
         assert p.locator("[id='0-shown']").inner_text().startswith(f"1 of {H} units")
+        p.keyboard.press("Enter")  # keeps them; keys are for the page again
+        p.keyboard.press("d")
+        assert p.evaluate("undertow.rows[0]") == [7] and p.locator("#search").input_value() == "7"
+        p.keyboard.press("/")
+        p.keyboard.press("Escape")
+        assert len(p.evaluate("undertow.rows[0]")) == H and p.locator("#search").input_value() == ""
         p.locator("#search").fill("no such thing")
         assert p.locator("#units .row").count() == 0
         p.locator("#search").fill("")
@@ -371,9 +416,10 @@ def test_all_pictures_stand_on_one_axis_whatever_their_rows_are_called(browser, 
         assert len(borders) == 9
 
 
-@pytest.mark.parametrize("width", [700, 1280, 1920])
+@pytest.mark.parametrize("width", [420, 700, 1280, 1920])
 def test_nothing_sticks_out(browser, text_page, width):
     with opened(browser, text_page, width=width) as p:
+        assert p.locator("header").bounding_box()["height"] < 160
         assert p.evaluate("document.documentElement.scrollWidth") <= width
 
 
@@ -403,14 +449,31 @@ def test_traces_of_different_lengths_are_not_compared(tmp_path):
         answer_at_the_end()[0].report(tmp_path / "page.html", compare={"longer": longer})
 
 
-def test_a_page_that_cannot_be_written_leaves_the_older_one(tmp_path):
+def test_a_page_that_cannot_be_written_leaves_the_older_one_and_nothing_beside_it(tmp_path, small_files):
     trace, _ = answer_at_the_end()
     trace.report(tmp_path / "page.html", symbols=["a"] * T)
     before = (tmp_path / "page.html").read_bytes()
-    with pytest.raises(ValueError, match="surrogates not allowed"):
-        trace.report(tmp_path / "page.html", symbols=["\ud800"] * T)
+    with small_files, pytest.raises(OSError, match="File too large"):
+        trace.report(tmp_path / "page.html", symbols=["b"] * T)
     assert (tmp_path / "page.html").read_bytes() == before
     assert [path.name for path in tmp_path.iterdir()] == ["page.html"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"symbols": ["a", "\ud800"] * (T // 2)}, r"symbols: expected Unicode text, got '\\ud800' at 1$"),
+        ({"symbols": "a" * T, "targets": ["a"] * (T - 1) + ["\udcff"]}, r"targets: .* got '\\udcff' at 59$"),
+        ({"steps": list(range(T))}, "steps: expected Unicode text, got 0 at 0$"),
+        ({"title": "\ud800"}, r"title: expected Unicode text, got '\\ud800'$"),
+        ({"name": "\ud800"}, r"name: expected Unicode text, got '\\ud800'$"),
+        ({"answer": "\ud800"}, r"answer: expected Unicode text, got '\\ud800'$"),
+    ],
+)
+def test_what_is_no_text_is_named(tmp_path, options, message):
+    with pytest.raises(ValueError, match=message):
+        answer_at_the_end()[0].report(tmp_path / "page.html", **options)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_loss_per_step_that_does_not_fit_is_named():
@@ -459,6 +522,17 @@ def test_padding_is_left_out_and_two_directions_are_shown(browser, tmp_path):
     with opened(browser, tmp_path / "both.html") as p:
         p.keyboard.press("Enter")
         assert "two directions" in p.locator("#flow-caption").inner_text()
+
+
+def test_with_something_added_to_the_equations_only_the_whole_loss_is_followed(browser, tmp_path):
+    model = undertow.LSTM(2, H, peepholes=True)
+    with undertow.trace(model) as trace:
+        model(torch.rand(T, 1, 2))[0].sum().backward()
+    trace.report(tmp_path / "peepholes.html")
+    with opened(browser, tmp_path / "peepholes.html") as p:
+        for key in ("Enter", "u"):
+            p.keyboard.press(key)
+            assert "with peepholes added to the equations" in p.locator("#flow-caption").inner_text()
 
 
 def test_a_layer_that_feeds_the_loss_beside_the_top_is_not_followed_from_one_step():

@@ -55,6 +55,9 @@ class Layer:
     for data; ``lengths`` and ``mask`` say where. Where they do not, arrays are views of the kernels' own,
     but for h and the states of the reverse direction.
 
+    A step that a mask passed over has gates of zero, and the states of the step before. What a Variant
+    added to the equations is named in ``tape.added``: arrays are true, but flow and the doctor refuse it.
+
     Gradients are those of the last backward, ∂E/∂(...) of whatever it was called on; the first that is read
     has the kernel go back through the layer once more, for all of them. NotRecorded, naming the reason, is
     raised where no backward came. A plain RNN has h and dh, and ``da`` in the gates' place.

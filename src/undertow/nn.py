@@ -15,7 +15,7 @@ from torch.fx import Proxy
 from torch.nn.functional import dropout
 from torch.nn.utils.rnn import PackedSequence
 
-from undertow import initialise, ops
+from undertow import compiled, dynamo, initialise, ops
 from undertow.carry import Stateful
 from undertow.kernels import plain
 from undertow.recording import traced
@@ -176,6 +176,8 @@ class _Recurrent(torch.nn.RNNBase):
             return self._with_tape(input, hx, ragged, call)
         result = self._run(input, hx, ragged, call)
         if result is None:
+            if isinstance(input, Proxy):
+                return _leaf(self, input, hx)
             return super().forward(input, hx) if call is None else self._refuse(input, hx)
         y, finals = result
         return y, tuple(finals) if self.mode == "LSTM" else finals[0]
@@ -220,11 +222,12 @@ class _Recurrent(torch.nn.RNNBase):
         states = () if hx is None else hx if self.mode == "LSTM" else (hx,)
         if not (isinstance(x, Tensor) and isinstance(states, tuple | list)):
             return None
+        if hx is not None and not states:
+            return None
         if layer is None:
             if ops.torch_serves(x) and ragged is ops.EVEN and call is None:
                 return None
-            traces = traced.get()
-            layer = ops.layer if traces is None or self not in traces else traces[self]()
+            layer = compiled.layer if torch.compiler.is_compiling() else self._layer()
         # read once: a parametrization may cost, or draw random numbers, each time
         weights = [self._weights(names) for names in self._all_weights]
         if packed:
@@ -232,6 +235,10 @@ class _Recurrent(torch.nn.RNNBase):
         if x.dim() == 2:
             return self._run_unbatched(x, states, weights, call, layer)
         return self._run_batched(x, states, weights, ragged, call, layer) if x.dim() == 3 else None
+
+    def _layer(self) -> _Layer:
+        traces = traced.get()
+        return ops.layer if traces is None or self not in traces else traces[self]()
 
     def _run_batched(
         self,
@@ -267,7 +274,8 @@ class _Recurrent(torch.nn.RNNBase):
         layer: _Layer,
     ) -> _Result | None:
         data, batch_sizes, order, inverse = packed
-        if data.dim() != 2 or not self._fits(data, states, (int(batch_sizes[0]),), weights[0][0].dtype):
+        N = compiled.batch(batch_sizes, states)
+        if data.dim() != 2 or not self._fits(data, states, (N,), weights[0][0].dtype):
             return None
         y, finals = self._walk(data, states, weights, ops.Ragged(None, batch_sizes, order), call, layer)
         return PackedSequence(y, batch_sizes, order, inverse), finals
@@ -431,6 +439,12 @@ def _lengths(lengths: Any, input: Any, batch_first: bool) -> Tensor:
     return found.to("cpu", torch.int64).contiguous()
 
 
+def _leaf(module: torch.nn.Module, input: Proxy, hx: Any) -> Any:
+    """The call of a module that torch.fx does not look into, which it does by itself with torch's own."""
+    tracer: Any = input.tracer
+    return tracer.create_proxy("call_module", tracer.path_of_module(module), (input, hx), {})
+
+
 def _each(change: Callable[[Tensor], Tensor], state: Any) -> Any:
     """``change`` of a state, or, with widths, of that of each layer."""
     return tuple(map(change, state)) if isinstance(state, tuple | list) else change(state)
@@ -442,3 +456,11 @@ def _autocast(x: Tensor) -> bool:
 
 def _kind(input: Any) -> str:
     return f"shape {list(input.shape)}" if isinstance(input, Tensor) else type(input).__name__
+
+
+def _in_graphs(module: Any) -> bool:
+    """Whether torch.compile may take ``module`` up: elsewhere torch's operators serve, taken apart."""
+    return isinstance(module, _Recurrent) and all(p.is_cpu for p in module.parameters())
+
+
+dynamo.admit(_in_graphs)

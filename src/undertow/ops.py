@@ -4,7 +4,9 @@ Which path serves a call is decided here and nowhere else:
 
 ========  =====================================================================================
 torch     (``torch_serves``, the whole module at once) every device but the CPU and meta, cuDNN
-          on CUDA among them; and while torch records a program: jit.trace, export, compile
+          on CUDA among them; and while jit.trace or torch.onnx record a program
+compiled  (``compiled``, of each layer) while torch.compile or torch.export record one: an operator
+          that takes one of the two ways below when the program runs
 native    float32, float64 or bfloat16 on the CPU, all tensors of one dtype (also of autocast's
           making), LSTM or tanh RNN without projection; forward, and backward while no graph of
           the backward is asked for; with ``checkpoint``, training goes through ``segments``
@@ -55,7 +57,9 @@ EVEN = Ragged()
 
 def torch_serves(x: Tensor) -> bool:
     """Whether torch's own operator runs this module as a whole."""
-    return not (x.is_cpu or x.is_meta) or torch.compiler.is_compiling() or torch._C._is_tracing()
+    if not (x.is_cpu or x.is_meta):
+        return True
+    return torch.onnx.is_in_onnx_export() if torch.compiler.is_compiling() else torch._C._is_tracing()
 
 
 def layer(
@@ -156,6 +160,8 @@ def layer_with_steps(
 
 
 def _native_serves(args: Sequence[Any]) -> bool:
+    if torch.compiler.is_compiling():
+        return False
     dtype = args[0].dtype
     for t in args:
         if t is None:
@@ -167,7 +173,6 @@ def _native_serves(args: Sequence[Any]) -> bool:
         and dtype in _NATIVE_DTYPES
         and args[0].numel() > 0
         and not _transformed()
-        and not torch.compiler.is_compiling()
         and not torch._C._is_tracing()
     )
 

@@ -127,6 +127,13 @@ def test_unreadable_table(undertow, name):
     refused(undertow("train", name, "--target", "x"), name, "empty")
 
 
+def test_a_name_in_another_encoding(undertow, text, waves):
+    for source, options in ((text, ()), (waves, ("--target", "level"))):
+        name = "n\udce9" + source.suffix  # é in Latin-1, as Python has it
+        source.rename(name)
+        refused(undertow("train", name, *options), r"'n\udce9", "expected a name in Unicode")
+
+
 def test_folder_as_source(undertow, tmp_path):
     refused(undertow("train", tmp_path), str(tmp_path), "folder")
 

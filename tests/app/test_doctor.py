@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from browser import chromium, opened
 from conftest import CLASSIFY, FORECAST, TEXT
+from undertow import problems
 from undertow.app import doctor_page, doctor_view
 from undertow.app.doctor import known_lag, training_of
 from undertow.app.run import open_run
@@ -190,6 +191,49 @@ def test_the_lag_and_the_guess_are_those_of_the_task(undertow, healthy, fresh):
     text = watch(open_run(healthy("text")), sequences=16)
     share = np.unique(text.reading.batch.y, return_counts=True)[1] / text.reading.batch.y.numel()
     assert training_of(text).baseline == pytest.approx(-(share * np.log(share)).sum())
+
+
+@pytest.mark.parametrize(
+    ("name", "steps", "exact"),
+    [
+        ("copy-memory", 20, 10 * math.log(8) / 40),  # blanks till step 30, then letters
+        ("lag-noise-free", 12, math.log(2) / 12),  # only the last symbol is not known from the step
+        ("reber", 30, None),
+    ],
+)
+def test_knowing_the_time_is_a_guess_to_beat(undertow, name, steps, exact):
+    """Where every step is asked, a clock alone is right nearly always: that is no memory."""
+    options = ("--steps", steps, "--hidden-size", 4, "--epochs", 1, "-q", "--run", "run")
+    assert undertow("train", name, *options).code == 0
+    watched = watch(open_run(Path("run")))
+    found = training_of(watched)
+    assert found.baseline_name == "knowing how frequent each class is at each step"
+    _, y = problems.get(name).sample(np.random.default_rng(5), 20_000, steps)
+    best = (
+        sum(
+            -sum(n * math.log(n / counts.sum()) for n in counts)
+            for row in y
+            if len(counts := np.unique(row[row >= 0], return_counts=True)[1])
+        )
+        / (y >= 0).sum()
+    )
+    assert found.baseline == pytest.approx(best, rel=0.02)
+    if exact is not None:
+        assert found.baseline == pytest.approx(exact, rel=0.01)
+    guesses = watched.run.baselines
+    assert guesses["best guess at each step"] >= guesses["best constant guess"]
+    rows(Path("run"), [found.baseline * part for part in (1.4, 1.2, 1.05, 0.98)])
+    assert "hardly better than knowing how frequent each class is" in " ".join(
+        undertow("doctor", "run").out.split()
+    )
+
+
+def test_how_long_the_sequences_are_that_were_read(undertow, healthy):
+    uneven = watch(open_run(healthy("classify")), sequences=16)
+    T, N = uneven.reading.batch.x.shape[:2]
+    assert f"; read {N} sequences of up to {T} steps of " in doctor_view.about(uneven)
+    even = watch(open_run(healthy("forecast")), sequences=2)
+    assert "; read 2 sequences of 10 steps of " in doctor_view.about(even)
 
 
 def test_a_lag_of_one_s_own(undertow, fresh):

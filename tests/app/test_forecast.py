@@ -140,8 +140,11 @@ def test_trains_beats_the_baselines_and_predicts(undertow, waves, tmp_path):
     assert error == pytest.approx(best["validation"], rel=1e-4)
 
 
-def test_several_rows_ahead(undertow, waves):
+def test_several_rows_ahead(undertow, waves, small_files):
     assert undertow("train", waves, *FORECAST, "--horizon", 3, "--epochs", 1, "--run", "r").code == 0
+    with small_files:
+        full = undertow("predict", "r", waves, "--output", "out.parquet")
+    assert (full.code, full.err) == (2, "undertow: out.parquet: cannot be written: File too large\n")
     undertow("predict", "r", waves, "--output", "out.parquet")
     table = pl.read_parquet("out.parquet")
     assert table.columns == ["place", "day", "ahead", "prediction", "truth"]

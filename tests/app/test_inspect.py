@@ -63,6 +63,15 @@ def test_both_cells_of_every_task_side_by_side(undertow, train, task):
         assert len(data["inputNames"]) > 0 and data["symbols"] is None
 
 
+@pytest.mark.parametrize("task", list(WAYS))
+def test_a_training_ends_by_saying_what_to_type_next(undertow, text, walks, waves, task):
+    source = {"text": text, "forecast": waves, "classify": walks, "problem": "adding"}[task]
+    said = undertow("train", source, *WAYS[task], *SHORT).out.split("Next:\n")[1].splitlines()
+    assert said[-2:] == [f"  undertow {verb} runs/{Path(source).stem}-1" for verb in ("inspect", "doctor")]
+    for line in said[-2:]:
+        assert undertow(*line.split()[1:]).code == 0
+
+
 def test_the_report_is_written_anew_and_another_file_only_when_told(undertow, train, tmp_path):
     run = train("problem")
     assert undertow("inspect", run).code == undertow("inspect", run).code == 0
@@ -84,6 +93,30 @@ def test_a_new_training_takes_the_old_report_away(undertow, train):
     train("problem", "lstm", "--overwrite")
     assert not (run / "report.html").exists()
     assert not (run / "doctor.html").exists()
+
+
+def test_a_training_that_goes_on_takes_them_away_too(undertow, train):
+    run = train("problem")
+    for verb in ("inspect", "doctor"):
+        assert undertow(verb, run).code == 0
+    assert undertow("train", "--resume", run).code == 2  # finished already: nothing has changed
+    assert (run / "report.html").exists() and (run / "doctor.html").exists()
+    went_on = undertow("train", "--resume", run, "--epochs", 2)
+    assert went_on.code == 0, went_on.err
+    assert "report.html and doctor.html showed it as it was: removed" in went_on.out
+    assert not (run / "report.html").exists() and not (run / "doctor.html").exists()
+
+
+@pytest.mark.parametrize("verb", ["inspect", "doctor"])
+def test_a_full_disk_is_one_line_and_leaves_the_older_page(undertow, train, small_files, verb):
+    run = train("problem")
+    assert undertow(verb, run).code == 0
+    files = {path.name: path.read_bytes() for path in run.iterdir()}
+    with small_files:
+        result = undertow(verb, run)
+    page = run / {"inspect": "report.html", "doctor": "doctor.html"}[verb]
+    assert (result.code, result.err) == (2, f"undertow: {page}: cannot be written: File too large\n")
+    assert {path.name: path.read_bytes() for path in run.iterdir()} == files
 
 
 def test_a_text_of_one_s_own(undertow, train):
@@ -200,9 +233,41 @@ def test_a_problem_with_a_target_at_every_step(undertow, problem):
     assert data["errorUnit"] == "bits"
     assert E.mean() == pytest.approx(seen.loss / np.log(2), rel=1e-5)
     assert network["weight"] * E.sum() == pytest.approx(seen.loss, rel=1e-5)
+    assert len(data["symbols"]) == len(data["targets"]) == data["T"] and data["inputs"] is None
+    assert data["foretold"] == (name != "copy-memory")  # whose letters come only after the blanks
+    read, wanted = "".join(data["symbols"]), "".join(data["targets"])
+    if name == "copy-memory":
+        assert (read[10:], wanted[:13]) == ("··!" + "·" * 10, "·" * 13) and read[:10] == wanted[13:]
+    elif name == "lag-noise-free":
+        assert data["symbols"][1:] == ["a1", "a2", "a3", "a4", "a5"] and data["targets"][-1] == read[0]
+    else:
+        assert read[0] == "B" and read[1] in "TP" and set(read) <= set("BTPSXVE")
     page = Path("run/report.html").read_text(encoding="utf-8")
     assert "the mean of the errors at each step" in page
     assert "after the last step" not in page and "; it was" not in page and "rightly" not in page
+
+
+def test_a_folder_named_like_a_problem_does_not_hide_it(undertow):
+    """Such as the run of one: only a file of that name is meant before it."""
+    options = ("adding", "--steps", 20, "--hidden-size", 8, *SHORT)
+    for folder in ("adding", "again"):
+        result = undertow("train", *options, "--run", folder)
+        assert result.code == 0, result.err
+
+
+def test_a_problem_that_reads_symbols_shows_them_and_one_that_reads_values_those(undertow):
+    for name, symbolic in (("temporal-order", True), ("adding-1997", False), ("two-sequence", False)):
+        options = ("--steps", 20, "--hidden-size", 8, "--run", name, *SHORT)
+        assert undertow("train", name, *options).code == 0
+        assert undertow("inspect", name).code == 0
+        data = data_of(Path(name) / "report.html")
+        if symbolic:
+            assert (data["symbols"][0], data["symbols"][-1], data["targets"]) == ("E", "B", None)
+            order = "".join(symbol for symbol in data["symbols"] if symbol in "XY")  # which is the answer
+            page = (Path(name) / "report.html").read_text(encoding="utf-8")
+            assert f"says {order}, rightly" in page or f"; it was {order}" in page
+        else:
+            assert data["inputNames"] == ["value", "marker"][: 1 + (name == "adding-1997")]
 
 
 def test_classification_says_what_was_said_and_what_was_right(undertow, train):

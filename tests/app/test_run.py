@@ -56,9 +56,10 @@ def test_a_crash_while_writing_loses_nothing(tmp_path):
         beside.write_text("half of the ne")
         raise OSError("disk full")
 
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(UserError, match=r"config\.json: cannot be written: disk full"):
         run_folder.atomically(path, crash)
     assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_options_survive_the_file_and_wrong_ones_do_not():
@@ -207,3 +208,13 @@ def test_weather_beats_both_baselines(undertow):
     run = open_run(Path("r"))
     best = min(row["validation"] for row in run.read_metrics())
     assert best < 0.95 * run.baselines["persistence"] < run.baselines["seasonal (day-of-year) mean"]
+
+
+def test_a_full_disk_ends_a_training_in_one_line(undertow, walks, small_files):
+    """The weights too, which safetensors writes."""
+    with small_files:
+        result = undertow("train", walks, *CLASSIFY, "--epochs", 1, "-q", "--run", "r")
+    assert result.code == 2
+    assert result.err.startswith("undertow: r/") and "cannot be written: " in result.err
+    assert result.err.count("\n") == 1
+    assert not [path for path in Path("r").iterdir() if path.name.startswith(".")]

@@ -91,6 +91,10 @@ def test_bytes_model_writes_readable_text(undertow, text):
     assert undertow("train", text, *TEXT, "--epochs", 1, "--bytes", "--run", "r").code == 0
     assert open_run(Path("r")).unit == "bits/byte"
     assert undertow("generate", "r", "--prompt", "né", "--length", 40).out.startswith("né")
+    for verb, flag in (("generate", "--prompt"), ("inspect", "--input"), ("doctor", "--input")):
+        refused = undertow(verb, "r", flag, "n\udce9")  # é in Latin-1, as Python has it
+        assert refused.code == 2
+        assert refused.err == f"undertow: {flag}: expected Unicode text, got 'n\\udce9'\n"
 
 
 def test_draws_follow_the_softmax():

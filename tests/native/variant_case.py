@@ -24,12 +24,12 @@ OPTIONS = (
     "peepholes",
     "norms",
 )
-SUMS = ("dreset_h", "dreset_c", "dpeepholes", "dgain_h", "dgain_c", "dbias_c")
+SUMS = ("dreset_h", "dreset_c", "dpeepholes", "dgain_x", "dgain_h", "dgain_c", "dbias_c")
 
 
 @dataclass(frozen=True)
 class VariantCase(Case):
-    """``options``: of OPTIONS, those that are added. With norms W x_t comes in normalised, in place of x."""
+    """``options``: of OPTIONS, those that are added."""
 
     options: tuple[str, ...] = ()
 
@@ -82,14 +82,8 @@ class VariantCase(Case):
         weights = self.inputs["weight_ih"], self.inputs["weight_hh"]
         found = variants.lstm_backward(tape, self.inputs["x"], *weights, **self.upstream)
         names = [*GRADIENTS, "dc_0", *SUMS]
-        if self.norms:  # the kernel's part ends at the sums of the gates
-            names = [n for n in names if n not in {"dx", "dweight_ih", "dbias"}]
         steps = {"dgates": found.dgates, "dh": found.dh[1:], "dc": found.dc[1:]}
-        known = {n: getattr(found, n) for n in names} | {n: self.as_tape(a) for n, a in steps.items()}
-        if self.norms:
-            dgates = found.dgates.reshape(self.T, self.N, 4 * self.H)
-            known["dpre"] = dgates[::-1] if self.reverse else dgates
-        return known
+        return {n: getattr(found, n) for n in names} | {n: self.as_tape(a) for n, a in steps.items()}
 
     def forward(self, *, tape: bool = True, layout: str = "contiguous", threads: int = 1) -> Arrays:
         T, N, H = self.T, self.N, self.H
@@ -98,13 +92,13 @@ class VariantCase(Case):
             c = (T + 1, N, H) if len(self.tape_shape) == 2 else (N + self.tape_shape[0], H)
             shapes |= {"gates": (*self.tape_shape, 4, H), "c": c}
             if self.norms:
-                shapes |= {"normed": (*self.tape_shape, 4, H), "scale": self.tape_shape}
+                shapes |= {"normed": (*self.tape_shape, 2, 4, H), "scale": (*self.tape_shape, 2)}
         out = {name: np.full(shape, np.nan, self.dtype) for name, shape in shapes.items()}
         self.call("varied_forward", [*ADDED, *FORWARD], out, threads)
         return out
 
     def backward(self, outputs: Arrays, *, threads: int = 1) -> Arrays:  # type: ignore[override]
-        T, N, C, H = self.T, self.N, 0 if self.norms else self.C, self.H
+        T, N, C, H = self.T, self.N, self.C, self.H
         shapes = {
             "dh_0": (N, H),
             "dc_0": (N, H),
@@ -117,12 +111,11 @@ class VariantCase(Case):
             "dreset_h": (N, H),
             "dreset_c": (N, H),
         }
-        if not self.norms:
-            shapes |= {"dx": (T, N, C), "dweight_ih": (4 * H, C), "dbias": (4 * H,)}
+        shapes |= {"dx": (T, N, C), "dweight_ih": (4 * H, C), "dbias": (4 * H,)}
         if self.variant.peepholes is not None:
             shapes["dpeepholes"] = (3, H)
         if self.norms:
-            shapes |= {"dgain_h": (4 * H,), "dgain_c": (H,), "dbias_c": (H,), "dpre": (T, N, 4 * H)}
+            shapes |= {"dgain_x": (4 * H,), "dgain_h": (4 * H,), "dgain_c": (H,), "dbias_c": (H,)}
         out = {name: np.full(shape, np.nan, self.dtype) for name, shape in shapes.items()}
         kept = {name: a for name, a in outputs.items() if name not in {"h_n", "c_n"}}
         self.call("varied_backward", [*ADDED, *ADDED_OUT, *BACKWARD], out, threads, kept | self.upstream)
@@ -140,23 +133,11 @@ class VariantCase(Case):
         }
         added = {"mask": v.mask, "reset": fresh, "h_reset": v.reset_h, "c_reset": v.reset_c}
         added |= {"recurrent": v.recurrent, "peepholes": v.peepholes} | broad
-        if self.norms:
-            added |= {"gain_h": v.gain_h, "gain_c": v.gain_c, "bias_c": v.bias_c, "pre": self.pre}
-            given |= {"x": given["x"][..., :0].copy(), "weight_ih": given["weight_ih"][:, :0].copy()}
-            given = {name: a for name, a in given.items() if not name.startswith("bias")}
+        added |= {name: getattr(v, name) for name in ("gain_x", "gain_h", "gain_c", "bias_c")}
         arrays = given | added | out
         arrays |= {"dh_reset": out.get("dreset_h"), "dc_reset": out.get("dreset_c")}
         options = {**self.ranking, "reverse": self.reverse, "threads": threads, "coupled": v.coupled}
         getattr(native, function)(cell="lstm", **{name: arrays.get(name) for name in names}, **options)
-
-    @cached_property
-    def pre(self) -> np.ndarray:
-        """LN(W x_t) * gain_x + b, [T,N,4H]."""
-        Wx = self.given["x"].astype(np.float64) @ self.inputs["weight_ih"].T.astype(np.float64)
-        pre = variants.normalise(Wx) * self.variant.gain_x
-        if self.bias:
-            pre = pre + self.inputs["bias_ih"] + self.inputs["bias_hh"]
-        return pre.astype(self.dtype)
 
     def __str__(self) -> str:
         return "-".join([super().__str__(), *self.options])
@@ -172,5 +153,5 @@ def as_run(reset: np.ndarray, lengths: np.ndarray | None, reverse: bool) -> np.n
 
 
 STATES = ["mask", "reset", "h_reset", "c_reset", "recurrent", "zoneout_h", "zoneout_c", "peepholes"]
-ADDED = [*STATES, "gain_h", "gain_c", "bias_c", "pre", "normed", "scale"]
-ADDED_OUT = ["dh_reset", "dc_reset", "dpeepholes", "dgain_h", "dgain_c", "dbias_c", "dpre"]
+ADDED = [*STATES, "gain_x", "gain_h", "gain_c", "bias_c", "normed", "scale"]
+ADDED_OUT = ["dh_reset", "dc_reset", "dpeepholes", "dgain_x", "dgain_h", "dgain_c", "dbias_c"]

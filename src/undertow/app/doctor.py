@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from undertow.app.watch import Watched
     from undertow.doctor import Training
 
@@ -52,10 +55,10 @@ def doctor(
     from undertow import diagnose
     from undertow.app import doctor_page, doctor_view
     from undertow.app.inspect import check_output
-    from undertow.app.run import open_run
+    from undertow.app.run import DOCTOR, open_run
     from undertow.app.watch import watch
 
-    path = run / "doctor.html" if output is None else output
+    path = run / DOCTOR if output is None else output
     opened = open_run(run)
     check_output(path, overwrite or output is None)
     console = Console()
@@ -87,19 +90,22 @@ def training_of(watched: "Watched") -> "Training":
 def guess(watched: "Watched") -> tuple[float | None, str]:
     """The loss, in the unit of the run's losses, of the best baseline that needs no learning, and its name.
 
-    Of symbols their frequencies in what was read; of classes the share of the commonest, where the others are
-    taken to be alike, which is what the run knows of them. None where nothing is known.
+    Of symbols their frequencies in what was read; of a problem that asks at every step those at that step,
+    which takes a clock and no memory; of classes the share of the commonest, where the others are taken to be
+    alike, which is what the run knows of them. None where nothing is known.
     """
     import numpy as np
+
+    from undertow.app.data.problem import ProblemTask
 
     run, kind = watched.run, watched.objective.kind
     known = {name: value for name, value in run.baselines.items() if math.isfinite(value)}
     if run.data.task == "text":
-        share = (
-            np.unique(watched.reading.batch.y.numpy(), return_counts=True)[1]
-            / watched.reading.batch.y.numel()
-        )
-        return float(-(share * np.log(share)).sum()), "knowing how frequent each character is"
+        _, counts = np.unique(watched.reading.batch.y.numpy(), return_counts=True)
+        return surprise(counts[None]), "knowing how frequent each character is"
+    if run.data.task == "problem" and run.model.readout == "every":
+        by_step = ProblemTask(run.data, 1, run.training.seed).frequencies().numpy()
+        return surprise(by_step), "knowing how frequent each class is at each step"
     if not known:
         return None, ""
     if kind == "accuracy":
@@ -110,3 +116,12 @@ def guess(watched: "Watched") -> tuple[float | None, str]:
     name = min(known, key=lambda name: known[name])
     called = name if name == "persistence" else f"the {name}"
     return (known[name] / watched.objective.scale) ** 2, called
+
+
+def surprise(counts: "NDArray[np.int64]") -> float:
+    """Mean cross-entropy, in nats, of the frequencies in each row of counts [rows,classes]."""
+    import numpy as np
+
+    share = counts / np.maximum(1, counts.sum(axis=1, keepdims=True))
+    log = np.log(share, out=np.zeros_like(share), where=share > 0)
+    return float(-(counts * log).sum() / counts.sum())

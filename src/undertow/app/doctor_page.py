@@ -88,9 +88,10 @@ def draw(chart: Chart) -> Figure:
             )
     for name, place in chart.marks.items():
         axes.axvline(place, color=INK, lw=1, ls="--")
-        axes.text(
-            place, 0.97, f"{name} ", transform=axes.get_xaxis_transform(), color=INK, ha="right", va="top"
-        )
+        axes.annotate(
+            name, (place, 0.97), (-4, 0), axes.get_xaxis_transform(), "offset points",
+            color=INK, ha="right", va="top",
+        )  # fmt: skip
     if chart.log and wide(chart):
         axes.set_yscale("log")
     if chart.bars:

@@ -71,8 +71,10 @@ def show_finding(console: Console, finding: Finding) -> None:
 
 def about(watched: Watched) -> str:
     """The run, its network and what it read, in a line."""
-    run, (T, N) = watched.run, watched.reading.batch.x.shape[:2]
-    read = f"{N} sequence{'s' * (N > 1)} of {T} steps"
+    run, batch = watched.run, watched.reading.batch
+    T, N = batch.x.shape[:2]
+    uneven = batch.lengths is not None and bool((batch.lengths < T).any())
+    read = f"{N} sequence{'s' * (N > 1)} of {'up to ' * uneven}{T} steps"
     return f"{run.folder}: {describe(run, watched.model)}; read {read} of {watched.reading.about}"
 
 

@@ -1,8 +1,18 @@
 """The one exception that a user is meant to read."""
 
+from pathlib import Path
+
 
 class UserError(Exception):
     """Something the user can put right: shown as one line on stderr, exit code 2, no traceback."""
+
+
+def must_be_unicode(path: Path) -> None:
+    """Raises UserError where a file's name is in another encoding: config.json could not hold it."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        raise UserError(f"{str(path)!r}: expected a name in Unicode; rename the file") from None
 
 
 def one_of(words: list[str], limit: int = 12) -> str:

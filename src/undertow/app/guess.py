@@ -5,7 +5,7 @@ from typing import Any
 
 from undertow import problems
 from undertow.app.data.table import column_names, read_table
-from undertow.app.errors import UserError, one_of
+from undertow.app.errors import UserError, must_be_unicode, one_of
 
 TABLES = {".csv", ".tsv", ".parquet"}
 TASKS = ("text", "forecast", "classify", "problem")
@@ -41,7 +41,7 @@ def _guess(source: str, given: dict[str, Any]) -> tuple[str, str]:
     if wanted is not None and wanted not in TASKS:
         raise UserError(f"--task {wanted}: expected one of {', '.join(TASKS)}")
     path = Path(source)
-    if wanted == "problem" or (source in problems.names() and not path.exists()):
+    if wanted == "problem" or (source in problems.names() and not path.is_file()):
         return "problem", f"{source} is a built-in problem"
     check_file(path)
     if wanted:
@@ -64,6 +64,7 @@ def _guess_table(path: Path, given: dict[str, Any]) -> tuple[str, str]:
 
 def check_file(path: Path) -> None:
     """Raises UserError unless ``path`` is a file with something in it."""
+    must_be_unicode(path)
     if not path.exists():
         known = ", ".join(problems.names())
         raise UserError(f"{path}: no such file, and no built-in problem ({known})")

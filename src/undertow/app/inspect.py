@@ -116,7 +116,7 @@ def write(page: Path, seen: "list[Watched]") -> None:
     names = names_of(seen)
     T = len(reading.steps[0])
     x = reading.batch.x[:T, 0]
-    text = run.data.task == "text"
+    symbols, targets = spelt(first)
     for each in seen:
         if each.loss_per_step is not None:
             each.trace.loss_per_step = each.loss_per_step / LN2  # E_t in bits, as training shows it
@@ -125,11 +125,11 @@ def write(page: Path, seen: "list[Watched]") -> None:
         page,
         lambda path: lead[1].trace.report(
             path,
-            symbols=reading.steps[0] if text else None,
-            targets=[reading.inputs[k] for k in reading.batch.y[:, 0].tolist()] if text else None,
-            inputs=None if text else x.numpy(),
-            input_names=None if text else reading.inputs,
-            steps=None if text else reading.steps[0],
+            symbols=symbols,
+            targets=targets,
+            inputs=None if symbols else x.numpy(),
+            input_names=None if symbols else reading.inputs,
+            steps=None if reading.steps is reading.symbols else reading.steps[0],
             loss_weight=LN2 / int((reading.batch.y != UNSCORED).sum()) if every else None,
             loss_unit="bits" if every else "",
             title=title(seen, names),
@@ -140,6 +140,17 @@ def write(page: Path, seen: "list[Watched]") -> None:
             answers=[answer(each) for _, each in rest],
         ),
     )
+
+
+def spelt(seen: "Watched") -> tuple[list[str] | None, list[str] | None]:
+    """The symbols that were read and those that were wanted, where it reads and answers in symbols."""
+    reading = seen.reading
+    if reading.symbols is None:
+        return None, None
+    read = reading.symbols[0]
+    if seen.run.model.readout != "every":
+        return read, None
+    return read, [reading.inputs[k] for k in reading.batch.y[: len(read), 0].tolist()]
 
 
 LN2 = 0.6931471805599453  # nats in a bit

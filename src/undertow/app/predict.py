@@ -1,5 +1,6 @@
 """``undertow predict``: forecasts or labels for a table, with the error where the truth is known."""
 
+import io
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -73,8 +74,12 @@ def check_output(output: Path, overwrite: bool) -> None:
 def write(table: "pl.DataFrame", output: Path) -> None:
     from undertow.app.run import atomically
 
-    parquet = output.suffix.lower() == ".parquet"
-    atomically(output, table.write_parquet if parquet else table.write_csv)
+    made = io.BytesIO()  # polars has errors of its own for a full disk
+    if output.suffix.lower() == ".parquet":
+        table.write_parquet(made)
+    else:
+        table.write_csv(made)
+    atomically(output, lambda path: path.write_bytes(made.getvalue()))
 
 
 def show(console: "Console", answers: "Answers") -> None:

@@ -111,10 +111,19 @@ class Run:
 
 
 def atomically(path: Path, write: Callable[[Path], Any]) -> None:
-    """Let ``write`` fill a file beside ``path``, then put it in its place in one step."""
+    """Let ``write`` fill a file beside ``path``, then put it in its place in one step.
+
+    Raises UserError where it cannot be written, say because the disk is full; what was there stays.
+    """
     beside = path.with_name(f".{path.name}.new")
-    write(beside)
-    beside.replace(path)
+    try:
+        write(beside)
+        beside.replace(path)
+    except BaseException as error:
+        beside.unlink(missing_ok=True)
+        if not isinstance(error, OSError | SafetensorError):
+            raise
+        raise UserError(f"{path}: cannot be written: {getattr(error, 'strerror', None) or error}") from None
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
@@ -209,8 +218,17 @@ def prepare_folder(folder: Path, overwrite: bool) -> None:
     """Make the folder, or empty it of an earlier run's files where ``overwrite`` says so."""
     refuse_existing(folder, overwrite)
     folder.mkdir(parents=True, exist_ok=True)
-    for name in (*FILES, REPORT, DOCTOR):
+    for name in FILES:
         (folder / name).unlink(missing_ok=True)
+    remove_pages(folder)
+
+
+def remove_pages(folder: Path) -> list[str]:
+    """Take away the pages on a model that is no longer there; their names."""
+    found = [name for name in (REPORT, DOCTOR) if (folder / name).exists()]
+    for name in found:
+        (folder / name).unlink()
+    return found
 
 
 def refuse_existing(folder: Path, overwrite: bool) -> None:

@@ -19,7 +19,16 @@ from undertow.app.errors import UserError
 from undertow.app.guess import check_file, guess
 from undertow.app.loop import Trainer
 from undertow.app.progress import LiveView, PlainView, View
-from undertow.app.run import Run, fingerprint, next_folder, open_run, prepare_folder, refuse_existing, stamp
+from undertow.app.run import (
+    Run,
+    fingerprint,
+    next_folder,
+    open_run,
+    prepare_folder,
+    refuse_existing,
+    remove_pages,
+    stamp,
+)
 
 TASKS: dict[str, Any] = {
     "text": TextTask,
@@ -86,10 +95,13 @@ def resume(folder: Path, given: dict[str, Any], quiet: bool) -> bool:
             "a larger --epochs, --patience or --minutes goes on"
         )
     run.write_config()
+    gone = remove_pages(folder)
     if not quiet:
         console.print(
             f"Going on with {escape(str(folder))} from epoch {trainer.at.epoch + 1}", highlight=False
         )
+        if gone:
+            console.print(f"  {' and '.join(gone)} showed it as it was: removed", highlight=False)
         summary.introduce(console, run, task, trainer.plain)
     return finish(console, trainer)
 

@@ -11,12 +11,13 @@ from undertow.app.objective import Objective
 from undertow.app.progress import clock
 from undertow.app.run import Run
 
-NEXT = {
-    "text": 'undertow generate {run} --prompt "..."',
-    "forecast": "undertow predict {run} TABLE",
-    "classify": "undertow predict {run} TABLE",
-    "problem": "undertow info {run}",
+NEXT = {  # besides looking at it
+    "text": ['undertow generate {run} --prompt "..."'],
+    "forecast": ["undertow predict {run} TABLE"],
+    "classify": ["undertow predict {run} TABLE"],
+    "problem": [],
 }
+LOOK = ["undertow inspect {run}", "undertow doctor {run}"]
 
 
 def introduce(console: Console, run: Run, task: Task, model: nn.Module) -> None:
@@ -61,9 +62,8 @@ def conclude(console: Console, trainer: Trainer, done: bool) -> None:
             soft_wrap=True,
         )
         return
-    console.print(
-        f"Saved in {name}. Next:\n  {NEXT[run.data.task].format(run=name)}", highlight=False, soft_wrap=True
-    )
+    following = "".join(f"\n  {line.format(run=name)}" for line in NEXT[run.data.task] + LOOK)
+    console.print(f"Saved in {name}. Next:{following}", highlight=False, soft_wrap=True)
 
 
 def of(run: Run) -> str:

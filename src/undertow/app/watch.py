@@ -19,6 +19,7 @@ from undertow.app.data.forecast import columns_of, validation_rows, window_start
 from undertow.app.data.problem import ProblemTask
 from undertow.app.data.sequences import pad, read_sequences, stratified
 from undertow.app.data.series import read_series
+from undertow.app.data.symbols import CLASSES, SIGNALS, SYMBOLS
 from undertow.app.data.table import Columns, encode, numbers
 from undertow.app.data.text import alphabet_of, lanes, read_text
 from undertow.app.errors import UserError, one_of
@@ -29,14 +30,6 @@ from undertow.app.run import Run, fingerprint
 from undertow.problems import UNSCORED
 
 Names = list[str]
-SIGNALS = {  # of the built-in problems, where an input has a name
-    "adding": ["value", "marker"],
-    "multiplication": ["value", "marker"],
-    "temporal-order": [*"EBabcdXY"],
-    "temporal-order-3": [*"EBabcdXY"],
-    "reber": [*"BTPSXVE"],
-    "continual-reber": [*"BTPSXVE"],
-}
 
 
 @dataclass(frozen=True)
@@ -48,6 +41,7 @@ class Reading:
     inputs: Names  # C names of features; of a text its symbols, in the order of their numbers
     about: str  # where they come from, in a few words
     classes: Names  # of a classification, in the order of their numbers; otherwise empty
+    symbols: list[Names] | None = None  # N lists of T where each step is one of ``inputs``
 
 
 @dataclass(frozen=True)
@@ -152,7 +146,7 @@ def read_symbols(run: Run, given: str | None, sequences: int) -> Reading:
     batch = next(lanes(symbols, max(1, min(sequences, (len(symbols) - 1) // run.data.steps)), run.data.steps))
     names = [*alphabet.characters] if alphabet.characters is not None else [byte_name(k) for k in range(256)]
     steps = [[names[k] for k in lane] for lane in batch.x.T.tolist()]
-    return Reading(batch, steps, names, about, [])
+    return Reading(batch, steps, names, about, [], steps)
 
 
 def names_a_file(text: str) -> bool:
@@ -226,13 +220,19 @@ def read_problem(run: Run, sequences: int) -> Reading:
     batch = Batch(first.x[:, :sequences], first.y[:sequences])
     if run.model.readout == "every":
         batch = up_to_the_end(batch.x, first.y[:, :sequences])
-    inputs = SIGNALS.get(run.data.source, [f"x{k}" for k in range(batch.x.shape[-1])])
-    classes = numbered(run.model.outputs) if task.problem.task == "classification" else []
+    inputs = SYMBOLS.get(run.data.source, SIGNALS)[: batch.x.shape[-1]]
+    classes = CLASSES.get(run.data.source, numbered(run.model.outputs))
+    if task.problem.task == "regression":
+        classes = []
     T, N = batch.x.shape[:2]
     given = "T =" if run.data.steps == T else "--steps"  # some problems set lengths of their own
     about = f"{run.data.source}, {given} {run.data.steps}, drawn afresh"
     lengths = [T] * N if batch.lengths is None else batch.lengths.tolist()
-    return Reading(batch, [numbered(length) for length in lengths], inputs, about, classes)
+    symbols = None
+    if run.data.source in SYMBOLS:
+        read = batch.x.argmax(-1).T.tolist()  # N lists of T
+        symbols = [[inputs[k] for k in lane[:length]] for lane, length in zip(read, lengths, strict=True)]
+    return Reading(batch, [numbered(length) for length in lengths], inputs, about, classes, symbols)
 
 
 def up_to_the_end(x: torch.Tensor, y: torch.Tensor) -> Batch:

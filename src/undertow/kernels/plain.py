@@ -18,6 +18,7 @@ from undertow.layout import N_GATES
 from undertow.variant import PLAIN, Variant
 
 States = tuple[Tensor, ...]
+Stepped = tuple[States, States]  # what a step makes: the states, and all that is kept of it
 
 
 @dataclass(frozen=True)
@@ -156,7 +157,7 @@ def lstm(
     c_t = i ⊙ g + f ⊙ c_{t-1};  h_t = o ⊙ tanh(c_t), with a projection h_t = W_hr (o ⊙ tanh(c_t))
     """
 
-    def step(pre_x: Tensor, h: Tensor, c: Tensor) -> tuple[States, States]:
+    def step(pre_x: Tensor, h: Tensor, c: Tensor) -> Stepped:
         i, f, g, o = (pre_x + linear(h, weight_hh, bias_hh)).chunk(4, dim=-1)  # each [n,H]
         i, f, g, o = i.sigmoid(), f.sigmoid(), g.tanh(), o.sigmoid()
         c = i * g + f * c
@@ -185,7 +186,7 @@ def rnn(
     """One layer, one direction: h_t = φ(W x_t + U h_{t-1} + b), φ tanh or relu."""
     phi = {"tanh": torch.tanh, "relu": torch.relu}[nonlinearity]
 
-    def step(pre_x: Tensor, h: Tensor) -> tuple[States, States]:
+    def step(pre_x: Tensor, h: Tensor) -> Stepped:
         states = (phi(pre_x + linear(h, weight_hh, bias_hh)),)  # [n,H]
         return states, states
 
@@ -194,7 +195,7 @@ def rnn(
 
 
 def _unroll(
-    step: Callable[..., tuple[States, States]],
+    step: Callable[..., Stepped],
     pre_x: Tensor,
     states: States,
     reverse: bool,

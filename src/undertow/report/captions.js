@@ -38,8 +38,8 @@ function drawCaption() {
     flows[k]?.why ? `Not for the ${escaped(network.name)}, ${escaped(layerOf(k).name)}: ${escaped(flows[k].why)}.` : "");
   $("flow-caption").innerHTML = [`∂${of}/∂${sub(state, "s")} ${sentence()}`, ...missing].join(" ");
 
-  const states = [...new Set(networks.map((_, k) => layerOf(k).state))].join(" or ");
-  $("norm-name").innerHTML = `‖∂${numerator(state)}/∂${sub(states, "s")}‖`;
+  const states = [...new Set(networks.map((_, k) => layerOf(k).state))].map((each) => sub(each, "s")).join(" or ");
+  $("norm-name").innerHTML = `‖∂${numerator(state)}/∂${states}‖`;
   $("norm-scale").textContent = kind === "loss" ? "of the largest" : `of that at ${onlyAtTheEnd && kind === "error" ? "the end" : "t"}`;
   networks.forEach((_, k) => {
     const own = layerOf(k).state;

@@ -38,7 +38,10 @@ function setTheme(name) {
     if (mapper) mapper.palette = blend("ifo".includes(plot.name.split("-")[1]) ? theme.gate : theme.both);
   }
   networks.forEach((_, k) => {
-    for (const line of ["norm", "norm-carousel", "error"]) paint(`${k}-${line}-line`, "line_color", theme.lines[k % 3]);
+    for (const curve of ["norm", "norm-carousel", "error"]) {
+      paint(`${k}-${curve}-line`, "line_color", theme.lines[k % 3]);
+      paint(`${k}-${curve}-dots`, "fill_color", theme.lines[k % 3]);
+    }
   });
   for (let k = 0; k < data.inputNames.length; k++) paint(`input-${k}`, "line_color", theme.ink);
   for (const row of [0, 1]) paint(`symbols-${row}-text`, "text_color", theme.ink);
@@ -70,7 +73,7 @@ function drawErrors() {
   const source = model(`symbols-${data.targets ? 1 : 0}-source`);
   if (source) source.data = { ...plain(source), color: Array.from({ length: T }, (_, t) => color(t)) };
   for (const span of $("text")?.children ?? []) {
-    if (span.dataset.t !== undefined && (data.targets || span.dataset.t >= 0)) span.style.background = color(+span.dataset.t);
+    if (span.dataset.t !== undefined) span.style.background = color(+span.dataset.t);
   }
 }
 

@@ -65,6 +65,14 @@ function next(select) {
   select.dispatchEvent(new Event("change"));
 }
 
+// Out of a field, by Enter with what was found in it, by Escape without: browsers empty some fields then and say nothing.
+function leave(field, empty) {
+  field.blur();
+  if (!empty || field !== $("search")) return;
+  field.value = at.query = "";
+  arrange();
+}
+
 const KEYS = {
   ArrowLeft: (e) => moveTo(at.t - (e.shiftKey ? 10 : 1)), ArrowRight: (e) => moveTo(at.t + (e.shiftKey ? 10 : 1)),
   ArrowUp: () => move(-1), ArrowDown: () => move(1), Enter: () => from(at.from.kind === "unit" ? "unit" : "error"),
@@ -77,7 +85,7 @@ const KEYS = {
 function listen() {
   document.addEventListener("keydown", (event) => {
     const typing = event.target.matches?.("input, select"), pressing = event.target.matches?.("button") && ["Enter", " "].includes(event.key);
-    if (event.key === "Escape" && typing) event.target.blur();
+    if (typing && ["Escape", "Enter"].includes(event.key)) leave(event.target, event.key === "Escape");
     if (typing || pressing || $("keys").open || event.ctrlKey || event.metaKey || event.altKey || !KEYS[event.key]) return;
     event.preventDefault();
     KEYS[event.key](event);
@@ -109,10 +117,13 @@ function legible() {
   for (const row of [0, 1]) { const text = model(`symbols-${row}-text`); if (text) text.visible = room > 7; }
 }
 
+// Each symbol stands for the step that is judged by it: of a text that is foretold, the step before.
 function fillText() {
   if (!data.symbols) return;
-  const follow = data.targets ?? data.symbols, spans = follow.map((s, t) => `<span data-t="${t}">${s === "\n" ? "↵ " : escaped(s)}</span>`);
-  $("text").innerHTML = (data.targets ? `<span>${data.symbols[0] === "\n" ? "↵ " : escaped(data.symbols[0])}</span>` : "") + spans.join("");
+  const drawn = (s) => (s === "\n" ? "↵ " : escaped(s)), shown = data.foretold ? data.targets : data.symbols;
+  const spans = shown.map((s, t) => `<span data-t="${t}">${drawn(s)}</span>`);
+  $("text").innerHTML = (data.foretold ? `<span>${drawn(data.symbols[0])}</span>` : "") + spans.join("");
+  $("text").classList.toggle("words", data.symbols.some((s) => [...s].length > 1));
   if (errors()) { $("error-low").textContent = 0; $("error-high").textContent = `${number(topError(), 2)} ${data.errorUnit}`; }
 }
 
@@ -155,7 +166,7 @@ function begin() {
   if (followed && (onlyAtTheEnd || worst !== undefined)) at.from = { kind: "error", t: endsAlone ? T - 1 : at.t };
   if (error) {
     model("error").y_range.setv({ start: -0.07 * topError(), end: topError() * 1.07 });
-    networks.forEach((n, k) => n.error && (model(`${k}-error-source`).data = { x: [...n.error.keys()], y: [...n.error] }));
+    networks.forEach((n, k) => n.error && (model(`${k}-error-source`).data = curve([...n.error.keys()], [...n.error])));
   }
   $("from-loss").hidden = onlyAtTheEnd;
   fillText();

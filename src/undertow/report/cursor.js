@@ -51,7 +51,7 @@ function drawStep() {
   const { t } = at, lines = [], plainly = data.steps[t] === String(t);
   const name = plainly ? `step ${t}` : `step ${t} · ${data.steps[t]}`;
   if (data.symbols) lines.push(["reads", escaped(seen(data.symbols[t]))]);
-  if (data.targets) lines.push(["next", escaped(seen(data.targets[t]))]);
+  if (data.targets) lines.push([data.foretold ? "next" : "wanted", escaped(seen(data.targets[t]))]);
   networks.forEach((network) => {
     if (network.error) lines.push([`error, ${escaped(network.name)}`, `${number(network.error[t])} ${escaped(data.errorUnit)}`]);
   });

@@ -95,7 +95,7 @@ def _heat_map(time: Range1d, units: Range1d, name: str, height: int) -> Any:
 
 
 def _lines(time: Range1d, name: str, height: int, networks: list[Network], log: bool = False) -> Any:
-    """A line for each network; ``log`` on a logarithmic axis."""
+    """A line for each network, and a dot where a step stands alone; ``log`` on a logarithmic axis."""
     options = (
         {"y_axis_type": "log", "y_range": Range1d(start=1e-6, end=2)}
         if log
@@ -108,11 +108,12 @@ def _lines(time: Range1d, name: str, height: int, networks: list[Network], log: 
         for which, dash in (("", "solid"), ("-carousel", [2, 3])):
             if which and not log:
                 continue
-            source = ColumnDataSource({"x": [], "y": []}, name=f"{k}-{name}{which}-source")
+            source = ColumnDataSource({"x": [], "y": [], "dot": []}, name=f"{k}-{name}{which}-source")
             plot.line(
                 "x", "y", source=source, line_width=2 if not which else 1.2, line_dash=dash,
                 name=f"{k}-{name}{which}-line",
             )  # fmt: skip
+            plot.scatter("x", "y", size="dot", source=source, line_color=None, name=f"{k}-{name}{which}-dots")
     return plot
 
 
@@ -154,7 +155,9 @@ def row_names(sequence: Sequence) -> list[str]:
     """The rows of the sequence's own picture, from the top. The page writes them, cut to the border."""
     if sequence.symbols is None:
         return sequence.input_names[:MOST_INPUTS]
-    return ["reads"] if sequence.targets is None else ["reads", "next"]
+    if sequence.targets is None:
+        return ["reads"]
+    return ["reads", "next" if sequence.foretold else "wanted"]
 
 
 def visible(symbol: str) -> str:

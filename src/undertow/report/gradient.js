@@ -6,7 +6,7 @@ function beginning(k) {
   const network = networks[k], layer = layerOf(k), { H } = layer, { kind, t } = at.from;
   const above = network.layers.slice(network.layers.indexOf(layer));
   if (kind === "unit") {
-    if (layer.name.endsWith("reverse")) return { why: layer.whyNot };
+    if (layer.name.endsWith("reverse") || !layer.ownEquations) return { why: layer.whyNot };
     const one = new Float64Array(H);
     one[at.units[k]] = 1;
     return layer.state === "c" ? { t, layers: [layer], dc: one } : { t, layers: [layer], dh: one };
@@ -98,12 +98,18 @@ function shown(k) {
     size.push(flow.norms[s] / unit || NaN);
     carousel.push(flow.carousel ? flow.carousel[s] / unit || NaN : NaN);
   }
-  model(`${k}-norm-source`).data = { x: t, y: size };
-  model(`${k}-norm-carousel-source`).data = { x: t, y: carousel };
+  model(`${k}-norm-source`).data = curve(t, size);
+  model(`${k}-norm-carousel-source`).data = curve(t, carousel);
   let low = 1, high = 1;
   for (const each of flows.filter((f) => f?.norms)) {
     const its = one(each);
     for (const x of each.norms) if (x > 0) [low, high] = [Math.min(low, x / its), Math.max(high, x / its)];
   }
   model("norm").y_range.setv({ start: Math.min(Math.max(low, 1e-12), 0.1) / 4, end: high * 3 });
+}
+
+// A line through all points, broken at NaN; where one stands alone there is no line, so it is a dot.
+function curve(x, y) {
+  const there = (s) => Number.isFinite(y[s]);
+  return { x, y, dot: y.map((_, s) => (there(s) && !there(s - 1) && !there(s + 1) ? 5 : 0)) };
 }

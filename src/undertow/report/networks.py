@@ -1,7 +1,7 @@
 """A trace's layers as one sequence went through them, and what enters them from the loss at each step."""
 
 from collections.abc import Sequence as Several
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,7 @@ class Shown:
     weight_ih: Array  # [G*H, C]
     weight_hh: Array  # [G*H, H]
     why_not: str = ""  # why the error at one step cannot be followed back to this layer; "" where it can
+    own_equations: bool = True  # nothing was added to those that the page goes back by
 
     @property
     def state(self) -> str:
@@ -71,6 +72,11 @@ class Sequence:
     title: str = ""
     about: str = ""
 
+    @property
+    def foretold(self) -> bool:
+        """Whether every target is the symbol that comes next: then the text is what is foretold."""
+        return self.targets is not None and self.targets[:-1] == (self.symbols or [])[1:]
+
 
 def sequence_of(
     T: int,
@@ -83,10 +89,16 @@ def sequence_of(
     title: str,
     about: str,
 ) -> Sequence:
-    """A Sequence of T steps. Raises ValueError naming the argument that has not T entries, or C names."""
+    """A Sequence of T steps. Raises ValueError naming the argument that has not T entries, or C names.
+
+    So it does where what should be text is not, as lone surrogates are not: no file could hold it.
+    """
     for name, given in {"symbols": symbols, "targets": targets, "inputs": inputs, "steps": steps}.items():
         if given is not None and len(given) != T:  # type: ignore[arg-type]
             raise ValueError(f"{name}: expected {T}, one for each step, got {len(given)}")  # type: ignore[arg-type]
+    words = {"symbols": symbols, "targets": targets, "input_names": input_names, "steps": steps}
+    for name, given in (words | {"loss_unit": [error_unit], "title": [title], "about": [about]}).items():
+        must_be_text(name, () if given is None else given)
     values = None if inputs is None else np.asarray(inputs, np.float64)
     if values is not None and (values.ndim != 2 or not np.isfinite(values).all()):
         raise ValueError(f"inputs: expected finite numbers [T, C], got shape {list(values.shape)}")
@@ -107,6 +119,16 @@ def sequence_of(
     )
 
 
+def must_be_text(name: str, words: Several[str]) -> None:
+    """Raises ValueError naming the argument and the first word that is no Unicode text."""
+    for k, word in enumerate(words):
+        try:
+            str.encode(word)
+        except (TypeError, UnicodeEncodeError):
+            at = f" at {k}" if len(words) > 1 else ""
+            raise ValueError(f"{name}: expected Unicode text, got {word!r}{at}") from None
+
+
 def network(
     name: str,
     layers: Several[Layer],
@@ -118,8 +140,11 @@ def network(
     """Sequence ``n`` of a traced module's layers.
 
     loss_per_step [T] or [T,N] is E_t, and weight·ΣE_t the loss that was differentiated; None: their mean.
-    Raises IndexError where there is no such sequence, ValueError where it is empty or E_t does not fit it.
+    Raises IndexError where there is no such sequence, ValueError where it is empty or E_t does not fit it, or
+    where name or answer is no Unicode text.
     """
+    must_be_text("name", [name])
+    must_be_text("answer", [answer])
     N = len(layers[0].lengths)
     if not 0 <= n < N:
         raise IndexError(f"sequence: expected 0 to {N - 1}, got {n}")
@@ -142,7 +167,7 @@ def network(
     added = sorted({name for layer in layers for name in layer.tape.added})
     if added:
         reason = f"with {', '.join(added)} added to the equations only the whole loss is followed back"
-        shown = [_without(each, reason) for each in shown]
+        shown = [replace(_without(each, reason), own_equations=False) for each in shown]
     elif any(len(layer.directions) > 1 for layer in layers):
         reason = "of a network with two directions only the whole loss is followed back"
         shown = [_without(each, reason) for each in shown]
@@ -248,4 +273,4 @@ def _backward(layer: Shown, dy: Array, dc_n: Array | None) -> Any:
 
 
 def _without(layer: Shown, reason: str) -> Shown:
-    return Shown(**{**layer.__dict__, "why_not": reason})
+    return replace(layer, why_not=reason)

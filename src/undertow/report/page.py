@@ -43,7 +43,7 @@ LABELS = {
 def write(path: str | PathLike[str], networks: list[Network], sequence: Sequence) -> None:
     """Write the page on what ``networks`` did with ``sequence``, in one step.
 
-    Raises OSError where the file cannot be written, ValueError where a text is not Unicode.
+    Raises OSError where the file cannot be written; what was there stays.
 
     Arrays are kept in float32, as they are; from 16 MiB on in float16 (3 significant digits, each step's
     gradients in units of their largest). Weights are kept in float32 always. The page says which.
@@ -57,6 +57,7 @@ def write(path: str | PathLike[str], networks: list[Network], sequence: Sequence
         "steps": sequence.steps,
         "symbols": sequence.symbols,
         "targets": sequence.targets,
+        "foretold": sequence.foretold,
         "inputNames": sequence.input_names,
         "inputs": None if sequence.inputs is None else _packed(sequence.inputs, False),
         "errorUnit": sequence.error_unit,
@@ -70,10 +71,18 @@ def write(path: str | PathLike[str], networks: list[Network], sequence: Sequence
         scripts=[_read(f"{name}.js") for name in SCRIPTS], data=_json(data),
         errors=any(network.error is not None for network in networks),
     )  # fmt: skip
-    page = html.encode()  # before anything is written: what cannot be leaves an older page as it was
-    beside = Path(path).with_name(f".{Path(path).name}.new")
-    beside.write_bytes(page)
-    beside.replace(path)
+    _put(Path(path), html.encode())
+
+
+def _put(path: Path, page: bytes) -> None:
+    """Write beside and rename, so that an older page stays until the new one is whole."""
+    beside = path.with_name(f".{path.name}.new")
+    try:
+        beside.write_bytes(page)
+        beside.replace(path)
+    except BaseException:
+        beside.unlink(missing_ok=True)
+        raise
 
 
 def _read(name: str) -> str:
@@ -115,6 +124,7 @@ def _layer(layer: Shown, features: dict[str, Array], half: bool) -> dict[str, An
         "weightHH": _packed(layer.weight_hh, False),
         "weightIH": _packed(layer.weight_ih, False),
         "whyNot": layer.why_not,
+        "ownEquations": layer.own_equations,
         "followed": {
             "names": followed.names,
             "match": followed.match.tolist(),

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from undertow import problems
 from undertow.app.config import DataConfig
@@ -39,17 +40,25 @@ class ProblemTask:
                 f"{config.source}: T={config.steps}, drawn afresh; {VALIDATION} other sequences validate",
                 f"solved, says {problem.source}, by: {problem.criterion.words}",
             ],
-            baselines=[Baseline("best constant guess", self._guess())],
+            baselines=self._baselines(),
         )
 
-    def _guess(self) -> float:
-        """The best constant guess: its error, or the share of scored steps that it gets right."""
-        if self.problem.task == "regression":
-            return float(np.sqrt(self.problem.baseline))
-        if self.problem.readout == "last":
-            return 1 / self.problem.output_size
-        y = torch.cat([batch.y[batch.y != UNSCORED] for batch in self.validation_batches()])
-        return float(y.bincount().max() / len(y))
+    def _baselines(self) -> list[Baseline]:
+        """The best guesses that look at no input: their error, or the share of scored steps that is right."""
+        if self.problem.readout == "every":
+            counts = self.frequencies()
+            shares = counts.sum(dim=0).max() / counts.sum(), counts.amax(dim=1).sum() / counts.sum()
+            names = "best constant guess", "best guess at each step"
+            return [Baseline(name, float(share)) for name, share in zip(names, shares, strict=True)]
+        regression = self.problem.task == "regression"
+        error = float(np.sqrt(self.problem.baseline)) if regression else 1 / self.problem.output_size
+        return [Baseline("best constant guess", error)]
+
+    def frequencies(self) -> Tensor:
+        """How often each class is the answer at each step, in the validation part, [T,classes]."""
+        found = [counted(batch.y, self.shape.outputs) for batch in self.validation_batches()]
+        T = max(map(len, found))
+        return torch.stack([functional.pad(each, (0, 0, 0, T - len(each))) for each in found]).sum(dim=0)
 
     def buffers(self) -> dict[str, Tensor]:
         return {}
@@ -70,3 +79,10 @@ class ProblemTask:
     def _batch(self, rng: np.random.Generator, n: int) -> Batch:
         x, y = self.problem.sample(rng, n, self.steps)
         return Batch(torch.from_numpy(x), torch.from_numpy(y))
+
+
+def counted(y: Tensor, classes: int) -> Tensor:
+    """How often each class stands at each step of y [T,N], [T,classes]."""
+    scored, T = y != UNSCORED, len(y)
+    cells = (torch.arange(T)[:, None] * classes + y)[scored]
+    return cells.bincount(minlength=T * classes).view(T, classes)

@@ -10,7 +10,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from undertow.app.data import order
-from undertow.app.errors import UserError, one_of
+from undertow.app.errors import UserError, must_be_unicode, one_of
 
 MISSING = ["", "NA", "N/A", "NaN", "nan", "null"]
 MOST_CATEGORIES = 20  # a text column with more different words is no feature
@@ -19,6 +19,7 @@ ROW = "undertow: row"  # number of a row in the file, from 1, the heading not co
 
 def read_table(path: Path) -> pl.DataFrame:
     """A CSV, TSV or Parquet file as it stands; raises UserError where it is unreadable or has no rows."""
+    must_be_unicode(path)
     if not path.is_file():
         raise UserError(f"{path}: no such file")
     try:

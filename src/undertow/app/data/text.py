@@ -39,9 +39,15 @@ class Alphabet:
         return "byte" if self.characters is None else "char"
 
     def encode(self, text: str, given_as: str = "--prompt") -> NDArray[np.int64]:
-        """Numbers of the symbols of ``text``; raises UserError for a character never seen in training."""
+        """Numbers of the symbols of ``text``; raises UserError for a character never seen in training.
+
+        Of bytes also for what is no Unicode, such as an argument in another encoding than the terminal's.
+        """
         if self.characters is None:
-            return np.frombuffer(text.encode(), np.uint8).astype(np.int64)
+            try:
+                return np.frombuffer(text.encode(), np.uint8).astype(np.int64)
+            except UnicodeEncodeError:
+                raise UserError(f"{given_as}: expected Unicode text, got {text!r}") from None
         number = {character: k for k, character in enumerate(self.characters)}
         for place, character in enumerate(text):
             if character not in number:

@@ -57,6 +57,8 @@ def test_each_with_each_other(pair, dtype):
 def test_all_at_once(size, dtype):
     T, N, C, H = size
     for options in (OPTIONS, OPTIONS[:-1]):
+        if "norms" in options and C == 1 and dtype == "float32":
+            continue  # LN(W x) is then the same for any x > 0: dx is what is left of numbers that cancel
         check(VariantCase("lstm", T, N, C, H, dtype, options=options, ragged=True), threads=2)
         check(VariantCase("lstm", T, N, C, H, dtype, options=options, reverse=True), threads=2)
 

@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 SOURCES := $(shell find src native -type f -not -name '*.so' -not -name '*.pyc') pyproject.toml CMakeLists.txt
 
-.PHONY: demo test lint types sanitize sanitize-threads bench wheel clean
+.PHONY: demo test lint types sanitize sanitize-threads test-clients bench wheel clean
 
 demo: $(VENV)/app
 	$(BIN)/undertow demo
@@ -28,6 +28,11 @@ sanitize: $(VENV)/dev
 sanitize-threads: $(VENV)/dev
 	tests/native/sanitize.sh $(BIN)/python thread -k test_threads
 
+# Other people's programs with torch's LSTM and with ours, each in an environment of its own: docs/clients.md.
+# One of them: make test-clients CLIENTS="--only amp".
+test-clients: .venv-clients/wheel/built
+	$(BIN)/python tests/clients/driver.py --wheel .venv-clients/wheel/*.whl $(CLIENTS)
+
 bench: $(VENV)/app
 	$(BIN)/python benchmarks/speed.py
 
@@ -35,7 +40,7 @@ wheel: $(VENV)/dev
 	$(BIN)/python -m build
 
 clean:
-	rm -rf build dist $(VENV)
+	rm -rf build dist $(VENV) .venv-clients
 
 # The virtual environment, in three steps: the tools that build, the package, and what tests it. The package
 # is built in the environment itself, so that every tool has the version that constraints.txt names.
@@ -51,4 +56,9 @@ $(VENV)/app: $(VENV)/tools $(SOURCES)
 
 $(VENV)/dev: $(VENV)/app
 	$(PIP) --group dev
+	touch $@
+
+.venv-clients/wheel/built: $(VENV)/tools $(SOURCES)
+	rm -rf $(@D)
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pip wheel --quiet --no-build-isolation --no-deps --wheel-dir $(@D) .
 	touch $@

@@ -433,6 +433,27 @@ def test_torchscript(cell):
     assert_same(torch.jit.script(model)(x), theirs(x))
 
 
+class Masked(torch.nn.Module):
+    def __init__(self, lstm):
+        super().__init__()
+        self.inner = torch.nn.ModuleList([lstm])
+
+    def forward(self, x, mask=None):
+        return self.inner[0](x, mask=mask)[0] if mask is not None else self.inner[0](x)[0]
+
+
+@both_cells
+def test_fx_leaves_it_whole(cell):
+    """As one node, ``call_module``, which fx does for the modules of torch.nn alone."""
+    theirs, ours = pair(cell)
+    x, mask = torch.randn(T, N, C), torch.rand(T, N) < 0.5
+    model = Masked(ours)
+    graph = torch.fx.symbolic_trace(model, {"mask": None})
+    assert [node.target for node in graph.graph.nodes if node.op == "call_module"] == ["inner.0"]
+    assert_same(graph(x), theirs(x)[0])
+    assert torch.equal(torch.fx.symbolic_trace(model)(x, mask), model(x, mask))
+
+
 @both_cells
 def test_cuda_is_torchs_own(cell):
     if not torch.cuda.is_available():

@@ -1,8 +1,8 @@
 """undertow: the LSTM you can see through, at full speed.
 
 Public names are loaded on first use, so that ``import undertow`` needs neither torch nor the
-command line and stays fast. ``LSTM``, ``RNN``, ``convert``, ``trace`` and ``FlowMonitor`` need
-torch; ``plots`` needs matplotlib; ``diagnose``, ``doctor``, ``equations``, ``flow`` and ``problems``
+command line and stays fast. ``LSTM``, ``RNN``, ``convert``, ``patch``, ``trace`` and ``FlowMonitor``
+need torch; ``plots`` needs matplotlib; ``diagnose``, ``doctor``, ``equations``, ``flow`` and ``problems``
 need NumPy alone.
 """
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from undertow import plots as plots
     from undertow import problems as problems
     from undertow.conversion import convert as convert
+    from undertow.conversion import patch as patch
     from undertow.doctor import diagnose as diagnose
     from undertow.monitor import FlowMonitor as FlowMonitor
     from undertow.nn import LSTM as LSTM
@@ -40,6 +41,7 @@ _PUBLIC = {
     "flow": "undertow.flow",
     "hardware": "undertow.hardware",
     "load_trace": "undertow.tracing",
+    "patch": "undertow.conversion",
     "plots": "undertow.plots",
     "problems": "undertow.problems",
     "trace": "undertow.tracing",
@@ -57,6 +59,7 @@ __all__ = [
     "flow",
     "hardware",
     "load_trace",
+    "patch",
     "plots",
     "problems",
     "trace",

@@ -1,5 +1,10 @@
-"""``undertow.convert``: any model's torch LSTMs and RNNs become undertow's, and back."""
+"""torch's LSTMs and RNNs become undertow's: those of a model (``convert``), or all there are (``patch``)."""
 
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from types import ModuleType
 from typing import TypeVar
 
 import torch
@@ -41,3 +46,83 @@ def convert(model: Model, *, back: bool = False) -> Model:
             own = {key: a for key, a in vars(kind).items() if key not in ("__dict__", "__weakref__")}
             module.__class__ = type(kind.__name__, (classes[kind.__bases__[0]],), own)
     return model
+
+
+@contextmanager
+def patch() -> Iterator[None]:
+    """While it lasts, torch.nn.LSTM and torch.nn.RNN are ours, for programs that know nothing of undertow.
+
+    ``with undertow.patch(): model = Whatever()``. So are, in every module that is loaded, the names that
+    ``from torch.nn import LSTM`` has bound, and the base of classes that were derived from nn.LSTM before:
+    their instances run on our kernels until the end. Then all is as it was; but what was made inside stays
+    ours: modules, classes with nn.LSTM as their base, names that modules loaded inside have bound.
+    Ours being subclasses of torch's, ``isinstance(module, torch.nn.LSTM)`` holds inside and outside, and what
+    was pickled inside loads outside, as ours.
+
+    For the whole process, all its threads; nested, or begun in several threads, it lasts until the last ends.
+
+    Not reached is what was there before and is no name of a module, as in ``{"lstm": torch.nn.LSTM}``: make
+    the patch before the import (``python -m undertow.run`` does), or ``convert`` the model. A torch.nn.LSTM
+    made before is, inside, no instance of what torch.nn.LSTM then is, and cannot be pickled by that name.
+    """
+    _patch.begin()
+    try:
+        yield
+    finally:
+        _patch.end()
+
+
+class _Patch:
+    """The patch of this process: how many hold it, and what undoes it."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.holders = 0
+        self.undo = ExitStack()
+
+    def begin(self) -> None:
+        with self.lock:
+            if self.holders == 0:
+                with ExitStack() as undo:
+                    _rename(undo)
+                    for theirs, ours in OURS.items():
+                        _derive_anew(theirs, ours, undo)
+                    self.undo = undo.pop_all()
+            self.holders += 1
+
+    def end(self) -> None:
+        with self.lock:
+            self.holders -= 1
+            if self.holders == 0:
+                self.undo.close()
+
+
+_patch = _Patch()
+
+
+def _rename(undo: ExitStack) -> None:
+    """Every name of theirs in a loaded module that is not undertow's becomes one of ours."""
+    modules = [m for m in list(sys.modules.values()) if isinstance(m, ModuleType)]
+    for names in [vars(m) for m in modules if m.__name__.split(".")[0] != "undertow"]:
+        for name, value in list(names.items()):
+            if type(value) is type and value in OURS:
+                names[name] = OURS[value]
+                undo.callback(_name_back, names, name, value)
+
+
+def _name_back(names: dict[str, object], name: str, theirs: type) -> None:
+    if names.get(name) is OURS[theirs]:  # and not what the program has put there since
+        names[name] = theirs
+
+
+def _derive_anew(theirs: type, ours: type, undo: ExitStack) -> None:
+    """Classes derived from ``theirs`` become derived from ``ours``."""
+    derived: type
+    for derived in theirs.__subclasses__():
+        if derived is not ours:
+            undo.callback(_set_bases, derived, derived.__bases__)
+            _set_bases(derived, tuple(ours if base is theirs else base for base in derived.__bases__))
+
+
+def _set_bases(kind: type, bases: tuple[type, ...]) -> None:
+    kind.__bases__ = bases

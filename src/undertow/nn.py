@@ -166,6 +166,8 @@ class _Recurrent(torch.nn.RNNBase):
         for the LSTM (h_n, c_n). Raises what torch raises where the arguments do not fit the module, and
         TypeError or ValueError, naming it, where lengths, mask or reset do not fit the input.
         """
+        if isinstance(input, Proxy):
+            return self._record(input, hx, lengths=lengths, mask=mask, reset=reset, return_tape=return_tape)
         ragged = ops.EVEN if lengths is None else ops.Ragged(_lengths(lengths, input, self.batch_first))
         call = None
         if self._options is not None or mask is not None or reset is not None:
@@ -179,6 +181,12 @@ class _Recurrent(torch.nn.RNNBase):
             return super().forward(input, hx) if call is None else self._refuse(input, hx)
         y, finals = result
         return y, tuple(finals) if self.mode == "LSTM" else finals[0]
+
+    def _record(self, input: Proxy, hx: Any, **options: Any) -> Any:
+        """One node of torch.fx's graph, as for torch's own modules, which fx knows by the name torch.nn."""
+        given = {name: value for name, value in options.items() if value is not None and value is not False}
+        tracer: Any = input.tracer
+        return tracer.create_proxy("call_module", tracer.path_of_module(self), (input, hx), given)
 
     def _refuse(self, input: Any, hx: Any) -> None:
         """What torch refuses, in torch's words; it would serve the rest with its own equations."""
@@ -358,8 +366,9 @@ class _Recurrent(torch.nn.RNNBase):
         """
         if self._options is not None:
             raise ValueError(f"torch.jit.script compiles torch's module, which is no {self}")
-        kind = torch.nn.LSTM if self.mode == "LSTM" else torch.nn.RNN
-        twin = kind.__new__(kind)
+        # not by the name torch.nn.LSTM, which is ours under undertow.patch
+        kind: Any = next(k for k in type(self).__mro__ if k.__module__ == torch.nn.RNNBase.__module__)
+        twin: torch.nn.Module = kind.__new__(kind)
         twin.__setstate__(self.__getstate__())  # type: ignore[no-untyped-call]
         return twin
 

@@ -390,11 +390,12 @@ void describe_variant(Variant<T>& v, const Problem<T>& p, const Tables& tables, 
   v.bias_c = contiguous<T>("bias_c", bias_c, {H});
 }
 
-// The tape of norms: both arrays or neither; a pass that needs them has them.
+// The tape of norms: both arrays or neither, and both where the pass needs them. Without rows no pass does, and gates is null.
 template <class T, class Array>
 auto normed_tape(const Problem<T>& p, const Variant<T>& v, const Tables& tables, const std::optional<Array>& normed,
-                 const std::optional<Array>& scale, bool wanted) {
-  const bool expected = wanted && v.gain_x;
+                 const std::optional<Array>& scale, bool taped) {
+  const bool rowless = tables.ragged() ? tables.rows() == 0 : p.steps * p.batch == 0;
+  const bool expected = v.gain_x && (rowless ? normed.has_value() : taped);
   if (normed.has_value() != expected || scale.has_value() != expected)
     refuse("normed, scale", normed || scale ? "an array" : "None", expected ? "both" : "None without norms and a tape");
   return std::pair(contiguous<T>("normed", normed, tape_shape(p, tables, {2, 4, p.hidden})),

@@ -523,6 +523,18 @@ def test_masked_steps_are_not_there(cell):
     assert all(p.grad.isfinite().all() for p in module.parameters())
 
 
+def test_a_batch_without_any_step():
+    """No row of any tape, of which the kernels are then given no address."""
+    lstm, x = make(**EVERYTHING), torch.randn(T, N, C, dtype=torch.float64, requires_grad=True)
+    y, (h_n, c_n) = lstm(x, lengths=[0] * N, **marks())
+    (y.sum() + h_n.sum() + c_n.sum()).backward()
+    assert not y.any()
+    assert not x.grad.any()
+    assert torch.equal(h_n, lstm.h_0.unsqueeze(1).expand_as(h_n))
+    assert all(torch.equal(s.grad, torch.full_like(s, N)) for s in (lstm.h_0, lstm.c_0))
+    assert not any(p.grad.any() for name, p in lstm.named_parameters() if name not in ("h_0", "c_0"))
+
+
 @pytest.mark.parametrize("cell", KINDS)
 def test_a_reset_begins_from_the_modules_own_state(cell):
     """As pieces by themselves: the first from hx, the second from the learnt state; no gradient between."""

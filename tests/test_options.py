@@ -342,6 +342,15 @@ def test_parameters_start_neutral_beside_torchs(options, added):
     )
 
 
+def test_parameters_that_others_added_are_drawn_too():
+    ours, theirs = undertow.LSTM(C, H, peepholes=True), torch.nn.LSTM(C, H)
+    for module in (ours, theirs):
+        module.scale = torch.nn.Parameter(torch.ones(3))
+        torch.manual_seed(0)
+        module.reset_parameters()
+    assert torch.equal(ours.scale, theirs.scale)
+
+
 @each_option
 def test_copies_repr_and_moves(cell, options):
     module, x = make(cell, **options).eval(), torch.randn(T, N, C, dtype=torch.float64)

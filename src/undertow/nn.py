@@ -1,8 +1,8 @@
 """LSTM and RNN, torch modules: arguments in, one call per layer and direction, results out.
 
 Both are subclasses of torch's own modules, so constructor, parameters, initial values, state_dict,
-repr and pickling are torch's. ``forward`` alone is ours, and what it does not recognise it leaves to
-torch's forward, to serve or to refuse in torch's words.
+repr and pickling are torch's. ``forward`` is ours, and what it does not recognise it leaves to torch's
+forward, to serve or to refuse in torch's words. Options add to that: ``undertow.variant.options``.
 """
 
 from collections.abc import Callable, Sequence

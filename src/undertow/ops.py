@@ -9,7 +9,8 @@ compiled  (``compiled``, of each layer) while torch.compile or torch.export reco
           that takes one of the two ways below when the program runs
 native    float32, float64 or bfloat16 on the CPU, all tensors of one dtype (also of autocast's
           making), LSTM or tanh RNN without projection; forward, and backward while no graph of
-          the backward is asked for; with ``checkpoint``, training goes through ``segments``
+          the backward is asked for; with ``checkpoint``, training goes through ``segments``; with
+          a variant (``variant.native``), float32 and float64 and the LSTM alone
 plain     all else: projections, relu, other dtypes, meta and fake tensors, empty batches,
           functorch transforms, forward-mode gradients, double backward, no extension;
           ``lengths`` wherever native does not serve

@@ -55,11 +55,8 @@ class Call(NamedTuple):
         return found if module._options is None else self._with_noise(found, k, x, U, N)
 
     def _with_noise(self, found: Variant, k: int, x: Tensor, U: Tensor, N: int) -> Variant:
-        module, options, (D, R) = (
-            self.module,
-            self.module._options,
-            (1 + self.module.bidirectional, U.shape[1]),
-        )
+        module, options = self.module, self.module._options
+        D, R = 1 + module.bidirectional, U.shape[1]
         if module.training and options.recurrent_dropout:
             found = found._replace(recurrent=dropout(U.new_ones(D, N, R), options.recurrent_dropout))
         steps, (of_h, of_c) = (D, *x.shape[:-1]), options.zoneouts

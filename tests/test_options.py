@@ -571,6 +571,21 @@ def test_marks_in_the_layout_of_the_input(name):
 
 
 @pytest.mark.parametrize("name", ["mask", "reset"])
+def test_marks_may_change_before_the_backward_or_are_missed(name):
+    """Where a rollout's buffer is filled again: of an array a copy is used, of a tensor torch speaks up."""
+    lstm, x, mark = make(), torch.randn(T, N, C, dtype=torch.float64), marks()[name]
+    (expected,) = torch.autograd.grad(lstm(x, **{name: mark})[0].sum(), lstm.weight_ih_l0)
+    given = mark.numpy().copy()
+    y, _ = lstm(x, **{name: given})
+    given[:] = ~given
+    assert torch.equal(torch.autograd.grad(y.sum(), lstm.weight_ih_l0)[0], expected)
+    y, _ = lstm(x, **{name: mark})
+    mark.logical_not_()
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        y.sum().backward()
+
+
+@pytest.mark.parametrize("name", ["mask", "reset"])
 def test_marks_that_do_not_fit(name):
     lstm, x = undertow.LSTM(C, H), torch.zeros(T, N, C)
     call = partial(lambda x, mark, lstm=lstm: lstm(x, **{name: mark}))

@@ -100,7 +100,8 @@ def _mark(name: str, value: Any, input: Any, batch_first: bool) -> Tensor:
         )
     if not isinstance(input, Tensor) or input.dim() not in (2, 3):
         raise ValueError(f"{name}: expected with an input of 2 or 3 dimensions, got {_kind(input)}")
-    found = torch.as_tensor(value)
+    # of an array a copy: torch would not notice if it changed before the backward pass
+    found = value if isinstance(value, Tensor) else torch.tensor(value)
     if found.dtype != torch.bool:
         raise TypeError(f"{name}: expected booleans, got {found.dtype}")
     if found.shape != input.shape[:-1]:

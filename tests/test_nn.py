@@ -287,6 +287,16 @@ def test_lengths_may_be_any_integers():
         assert_same(lstm(x, lengths=[2, 6, 0]), expected, 0)
 
 
+@pytest.mark.parametrize("options", [{}, {"peepholes": True}], ids=str)
+def test_lengths_may_change_before_the_backward(options):
+    """As they do where a loader fills the same memory again."""
+    lstm, x, lengths = undertow.LSTM(C, H, **options), torch.randn(6, 3, C), torch.tensor([2, 6, 0])
+    (expected,) = torch.autograd.grad(lstm(x, lengths=[2, 6, 0])[0].sum(), lstm.weight_ih_l0)
+    y, _ = lstm(x, lengths=lengths)
+    lengths.copy_(torch.tensor([6, 0, 2]))
+    assert torch.equal(torch.autograd.grad(y.sum(), lstm.weight_ih_l0)[0], expected)
+
+
 @pytest.mark.parametrize("path", ["native", "plain"])
 @pytest.mark.parametrize(
     ("lengths", "error"),

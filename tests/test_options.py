@@ -342,6 +342,15 @@ def test_parameters_start_neutral_beside_torchs(options, added):
     )
 
 
+def test_parameters_that_others_added_are_drawn_too():
+    ours, theirs = undertow.LSTM(C, H, peepholes=True), torch.nn.LSTM(C, H)
+    for module in (ours, theirs):
+        module.scale = torch.nn.Parameter(torch.ones(3))
+        torch.manual_seed(0)
+        module.reset_parameters()
+    assert torch.equal(ours.scale, theirs.scale)
+
+
 @each_option
 def test_copies_repr_and_moves(cell, options):
     module, x = make(cell, **options).eval(), torch.randn(T, N, C, dtype=torch.float64)
@@ -523,6 +532,18 @@ def test_masked_steps_are_not_there(cell):
     assert all(p.grad.isfinite().all() for p in module.parameters())
 
 
+def test_a_batch_without_any_step():
+    """No row of any tape, of which the kernels are then given no address."""
+    lstm, x = make(**EVERYTHING), torch.randn(T, N, C, dtype=torch.float64, requires_grad=True)
+    y, (h_n, c_n) = lstm(x, lengths=[0] * N, **marks())
+    (y.sum() + h_n.sum() + c_n.sum()).backward()
+    assert not y.any()
+    assert not x.grad.any()
+    assert torch.equal(h_n, lstm.h_0.unsqueeze(1).expand_as(h_n))
+    assert all(torch.equal(s.grad, torch.full_like(s, N)) for s in (lstm.h_0, lstm.c_0))
+    assert not any(p.grad.any() for name, p in lstm.named_parameters() if name not in ("h_0", "c_0"))
+
+
 @pytest.mark.parametrize("cell", KINDS)
 def test_a_reset_begins_from_the_modules_own_state(cell):
     """As pieces by themselves: the first from hx, the second from the learnt state; no gradient between."""
@@ -547,6 +568,21 @@ def test_marks_in_the_layout_of_the_input(name):
     close(lstm(x[:, 1], **{name: mark[:, 1].tolist()})[0], expected[:, 1])
     lstm.batch_first = True
     close(lstm(x.transpose(0, 1), **{name: mark.T.numpy()})[0].transpose(0, 1), expected)
+
+
+@pytest.mark.parametrize("name", ["mask", "reset"])
+def test_marks_may_change_before_the_backward_or_are_missed(name):
+    """Where a rollout's buffer is filled again: of an array a copy is used, of a tensor torch speaks up."""
+    lstm, x, mark = make(), torch.randn(T, N, C, dtype=torch.float64), marks()[name]
+    (expected,) = torch.autograd.grad(lstm(x, **{name: mark})[0].sum(), lstm.weight_ih_l0)
+    given = mark.numpy().copy()
+    y, _ = lstm(x, **{name: given})
+    given[:] = ~given
+    assert torch.equal(torch.autograd.grad(y.sum(), lstm.weight_ih_l0)[0], expected)
+    y, _ = lstm(x, **{name: mark})
+    mark.logical_not_()
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        y.sum().backward()
 
 
 @pytest.mark.parametrize("name", ["mask", "reset"])

@@ -180,6 +180,8 @@ def test_another_batch_is_refused_and_the_state_stays():
         carried(pack_padded_sequence(x[:, :2], [9, 3]))
     with pytest.raises(RuntimeError, match=r"input.size\(-1\) must be equal to input_size"):
         carried(x[..., :2])
+    with pytest.raises(ValueError, match="Expected input to be 2D or 3D, got 1D"):
+        carried(x[0, 0])
     assert_same(carried.state, before)
     carried.reset()
     assert carried(x[:, :3])[0].shape == (T, 3, H)

@@ -167,3 +167,7 @@ def test_what_knows_only_the_lstms_own_equations_says_so(tmp_path):
         rnn(x)
     with pytest.raises(NotRecorded, match="a variant of the rnn has no native kernel"):
         _ = trace.layers
+    with undertow.trace(lstm.bfloat16()) as trace:
+        lstm(x.bfloat16())
+    with pytest.raises(NotRecorded, match=r"a variant of the lstm has no native kernel for torch\.bfloat16"):
+        _ = trace.layers

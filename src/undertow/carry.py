@@ -78,7 +78,7 @@ class Stateful:
         return h.shape[1] if h.dim() == 3 else None
 
     def _check_batch(self, input: Any) -> None:
-        if self._state is None or not isinstance(input, Tensor | PackedSequence):
+        if self._state is None or not (isinstance(input, PackedSequence) or _is_sequence(input)):
             return
         given = _batch_of(input, self.layer.batch_first)
         if given != self._batch:
@@ -119,6 +119,11 @@ def _chosen(sequences: Any, N: int | None) -> Tensor:
     if found.min() < -N or found.max() >= N:
         raise ValueError(f"reset: expected indices of {N} sequences, got {found.tolist()}")
     return torch.zeros(N, dtype=torch.bool).index_fill(0, found.flatten() % N, True)
+
+
+def _is_sequence(input: Any) -> bool:
+    """Whether it is a tensor of one that the layer may take; it refuses all else in its own words."""
+    return isinstance(input, Tensor) and input.dim() in (2, 3)
 
 
 def _batch_of(input: Any, batch_first: bool) -> int | None:

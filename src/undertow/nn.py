@@ -1,8 +1,8 @@
 """LSTM and RNN, torch modules: arguments in, one call per layer and direction, results out.
 
 Both are subclasses of torch's own modules, so constructor, parameters, initial values, state_dict,
-repr and pickling are torch's. ``forward`` alone is ours, and what it does not recognise it leaves to
-torch's forward, to serve or to refuse in torch's words.
+repr and pickling are torch's. ``forward`` is ours, and what it does not recognise it leaves to torch's
+forward, to serve or to refuse in torch's words. Options add to that: ``undertow.variant.options``.
 """
 
 from collections.abc import Callable, Sequence
@@ -427,7 +427,7 @@ class RNN(_Recurrent, torch.nn.RNN):
 
 
 def _lengths(lengths: Any, input: Any, batch_first: bool) -> Tensor:
-    """``lengths`` as the kernels take them, int64 [N] on the CPU."""
+    """``lengths`` as the kernels take them, int64 [N] on the CPU: a copy, the same in the backward pass."""
     if not isinstance(input, Tensor) or input.dim() != 3:
         raise ValueError(f"lengths: expected with a batched input of 3 dimensions, got {_kind(input)}")
     found = torch.as_tensor(lengths)
@@ -436,7 +436,7 @@ def _lengths(lengths: Any, input: Any, batch_first: bool) -> Tensor:
     N = input.shape[0 if batch_first else 1]
     if found.shape != (N,):
         raise ValueError(f"lengths: expected shape [{N}], one for each sequence, got {list(found.shape)}")
-    return found.to("cpu", torch.int64).contiguous()
+    return found.to("cpu", torch.int64, copy=True).contiguous()
 
 
 def _leaf(module: torch.nn.Module, input: Proxy, hx: Any) -> Any:

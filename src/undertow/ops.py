@@ -9,7 +9,8 @@ compiled  (``compiled``, of each layer) while torch.compile or torch.export reco
           that takes one of the two ways below when the program runs
 native    float32, float64 or bfloat16 on the CPU, all tensors of one dtype (also of autocast's
           making), LSTM or tanh RNN without projection; forward, and backward while no graph of
-          the backward is asked for; with ``checkpoint``, training goes through ``segments``
+          the backward is asked for; with ``checkpoint``, training goes through ``segments``; with
+          a variant (``variant.native``), float32 and float64 and the LSTM alone
 plain     all else: projections, relu, other dtypes, meta and fake tensors, empty batches,
           functorch transforms, forward-mode gradients, double backward, no extension;
           ``lengths`` wherever native does not serve
@@ -136,7 +137,7 @@ def _varied_layer(
     if kernel and _native_serves(args) and varied.serves(variant, args):
         return varied.layer(ragged, args, variant, recording)
     if recording is not None:
-        recording.missing = _why_plain(weights, nonlinearity, args, "rnn" if cell == "rnn" else "")
+        recording.missing = _why_plain(weights, nonlinearity, args, cell)
     with torch.autocast("cpu", enabled=False):
         return plain.layer(cell, x, states, weights, *ragged, nonlinearity, variant=variant)
 
@@ -188,8 +189,10 @@ def _why_plain(weights: Sequence[Weights], nonlinearity: str, args: Sequence[Any
         return f"nonlinearity {nonlinearity!r} has no native kernel"
     if x.dtype not in _NATIVE_DTYPES:
         return f"{x.dtype} has no native kernel"
-    if varied == "rnn" or (varied and x.dtype == torch.bfloat16):
-        return f"a variant of the {varied} has no native kernel"
+    if varied == "rnn":
+        return "a variant of the rnn has no native kernel"
+    if varied and x.dtype == torch.bfloat16:
+        return f"a variant of the lstm has no native kernel for {x.dtype}"
     return "its tensors are of a kind that the native kernels do not take: see undertow.ops"
 
 

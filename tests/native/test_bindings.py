@@ -25,21 +25,37 @@ GIVEN = {"dy": (T, N, H), "dh_n": (N, H), "dc_n": (N, H)}
 ASKED = {"dx": (T, N, C), "dh_0": (N, H), "dc_0": (N, H)}
 ASKED |= {"dweight_ih": (4 * H, C), "dweight_hh": (4 * H, H), "dbias": (4 * H,)}
 ASKED |= {"dgates": (T, N, 4, H), "dh": (T, N, H), "dc": (T, N, H)}
+MARKS = {"mask": (T, N), "reset": (T, N)}  # of booleans, all others of float32
+NORMS = {"gain_x": (4 * H,), "gain_h": (4 * H,), "gain_c": (H,), "bias_c": (H,)}
+ADDED = MARKS | {"h_reset": (N, H), "c_reset": (N, H), "recurrent": (N, H), "peepholes": (3, H)} | NORMS
+ADDED |= {"zoneout_h": (T, N, H), "zoneout_c": (T, N, H)}
+NORMED = {"normed": (T, N, 2, 4, H), "scale": (T, N, 2)}
+SUMS = {f"d{name}": ADDED[name] for name in ("h_reset", "c_reset", "peepholes", *NORMS)}
 ARRAYS = {"forward": SHAPES, "backward": {name: SHAPES[name] for name in TAKEN} | GIVEN | ASKED}
 OUTPUTS = {"forward": ["y", "h_n", "c_n", "gates", "c"], "backward": list(ASKED)}
+ARRAYS |= {f"varied_{name}": arrays | ADDED | NORMED for name, arrays in ARRAYS.items()}
+ARRAYS["varied_backward"] |= SUMS
+OUTPUTS |= {
+    "varied_forward": [*OUTPUTS["forward"], *NORMED],
+    "varied_backward": [*OUTPUTS["backward"], *SUMS],
+}
 STATES = {f"{d}{name}" for d in ("", "d") for name in ("h_0", "c_0", "h_n", "c_n")}
-STRIDED = {"x", "y", "dy", "dx"}
+STRIDED = {"x", "y", "dy", "dx", "zoneout_h", "zoneout_c"}
 
 ARGUMENTS = [(function, name) for function, arrays in ARRAYS.items() for name in arrays]
 every_argument = pytest.mark.parametrize(("function", "name"), ARGUMENTS)
-both = pytest.mark.parametrize("function", ARRAYS)
+both = pytest.mark.parametrize("function", ["forward", "backward"])
+
+
+def zeros(name, shape):
+    return np.zeros(shape, bool if name in MARKS else np.float32)
 
 
 def arguments(function, **changed):
-    """A valid call of the LSTM, but for what is changed."""
-    given = {name: np.zeros(shape, np.float32) for name, shape in ARRAYS[function].items()}
+    """A valid call of the LSTM, but for what is changed; with all that may be added, where it may."""
+    given = {name: zeros(name, shape) for name, shape in ARRAYS[function].items()}
     options = {"cell": "lstm", "lengths": None, "batch_sizes": None, "order": None}
-    options |= {"reverse": False, "threads": 1}
+    options |= {"reverse": False, "threads": 1} | ({"coupled": True} if "varied" in function else {})
     return given | options | changed
 
 
@@ -56,14 +72,16 @@ def named(name):
     return rf"^{name}: expected "
 
 
-@both
+@pytest.mark.parametrize("function", ARRAYS)
 def test_the_call_that_the_others_spoil_is_valid(function):
     getattr(native, function)(**arguments(function))
 
 
 @every_argument
-@pytest.mark.parametrize("dtype", ["float64", "int32", "float16", "complex64", "bool"])
+@pytest.mark.parametrize("dtype", ["float64", "int32", "float16", "complex64", "bool or uint8"])
 def test_dtype(function, name, dtype):
+    if dtype == "bool or uint8":  # whichever is wrong
+        dtype = "uint8" if name in MARKS else "bool"
     # a float64 x is at odds with the float32 of the next argument, which is then the one named
     match = named("[a-z_0]+" if name == "x" else name)
     refused(function, TypeError, match, **{name: np.zeros(ARRAYS[function][name], dtype)})
@@ -83,7 +101,7 @@ def test_shape(function, name):
         for wrong in (length - 1, length + 1, 0):
             if (axis, wrong) == (0, 0):
                 continue
-            changed = np.zeros((*shape[:axis], wrong, *shape[axis + 1 :]), np.float32)
+            changed = zeros(name, (*shape[:axis], wrong, *shape[axis + 1 :]))
             refused(function, ValueError, match, **{name: changed})
 
 
@@ -92,24 +110,24 @@ def test_number_of_dimensions(function, name):
     shape = ARRAYS[function][name]
     for wrong in [(1, *shape), shape[1:], (int(np.prod(shape)),), ()]:
         if wrong != shape and not (name in STATES and wrong == (1, *shape)):  # as a module has them
-            refused(function, ValueError, named(name), **{name: np.zeros(wrong, np.float32)})
+            refused(function, ValueError, named(name), **{name: zeros(name, wrong)})
 
 
-def other_layouts(shape):
+def other_layouts(name, shape):
     """Arrays of this shape that are not contiguous: spread, backwards and transposed."""
-    spread = np.zeros((*shape[:-1], 2 * shape[-1]), np.float32)[..., ::2]
-    turned = [np.zeros(shape[::-1], np.float32).transpose()] if len(shape) > 1 else []
-    return [spread, np.zeros(shape, np.float32)[..., ::-1], *turned]
+    spread = zeros(name, (*shape[:-1], 2 * shape[-1]))[..., ::2]
+    turned = [zeros(name, shape[::-1]).transpose()] if len(shape) > 1 else []
+    return [spread, zeros(name, shape)[..., ::-1], *turned]
 
 
 @every_argument
 def test_layout(function, name):
-    for changed in other_layouts(ARRAYS[function][name]):
+    for changed in other_layouts(name, ARRAYS[function][name]):
         expected = "stride 1 in the last dimension" if name in STRIDED else "a contiguous array"
         refused(function, ValueError, named(name) + expected, **{name: changed})
 
 
-@every_argument
+@pytest.mark.parametrize(("function", "name"), [pair for pair in ARGUMENTS if pair[1] not in MARKS])
 def test_misaligned_memory(function, name):
     """An element that lies across its natural boundary is undefined behaviour in C++."""
     shape = ARRAYS[function][name]
@@ -133,6 +151,7 @@ def test_not_an_array(function, name, wrong):
 
 
 OPTIONAL = ["h_0", "h_n", "bias_ih", "bias_hh", "gates", "c", "c_0", "c_n", "dy", "dh_n", "dc_n", *ASKED]
+OPTIONAL += [*ADDED, *NORMED, *SUMS]
 
 
 @pytest.mark.parametrize(("function", "name"), [pair for pair in ARGUMENTS if pair[1] not in OPTIONAL])
@@ -238,6 +257,31 @@ def test_tape_in_part():
         refused("forward", ValueError, named("gates, c"), **{name: None})
         refused("backward", ValueError, named("gates, c"), **{name: None})
     refused("backward", ValueError, named("gates, c"), gates=None, c=None)
+
+
+@pytest.mark.parametrize("function", ["varied_forward", "varied_backward"])
+def test_variants_in_part(function):
+    for name in NORMS:
+        refused(function, ValueError, "^gain_x, gain_h, gain_c, bias_c: expected all or none", **{name: None})
+    for name in NORMED:
+        refused(function, ValueError, "^normed, scale: expected both", **{name: None})
+    none = dict.fromkeys(NORMS)
+    refused(function, ValueError, "^normed, scale: expected None without norms", **none)
+
+
+@both
+def test_the_plain_rnn_has_no_variants(function):
+    with pytest.raises(ValueError, match=named("cell") + "'lstm' for a variant"):
+        getattr(native, f"varied_{function}")(**arguments(f"varied_{function}") | rnn(function))
+
+
+def test_gradients_of_what_was_not_added():
+    for name in NORMS:
+        refused(
+            "varied_backward", ValueError, "^dgain_x, .*: expected all or none, and", **{f"d{name}": None}
+        )
+    refused("varied_backward", ValueError, named("dpeepholes") + "None without", peepholes=None)
+    refused("varied_backward", ValueError, named("dbias"), **dict.fromkeys(f"d{name}" for name in NORMS))
 
 
 def test_lstm_without_its_cell():

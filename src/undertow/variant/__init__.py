@@ -13,7 +13,7 @@ class Variant(NamedTuple):
     reset_h: Tensor | None = None  # [D,N,R], the state that it begins from; None: zero
     reset_c: Tensor | None = None  # [D,N,H]
     recurrent: Tensor | None = None  # [D,N,R], factors of h_{t-1} on its way into the gates
-    zoneout_h: Tensor | None = None  # [D,T,N,R], packed [D,R,R]: the part of h_{t-1} that stays
+    zoneout_h: Tensor | None = None  # [D,T,N,R], packed [D,rows,R]: the part of h_{t-1} that stays
     zoneout_c: Tensor | None = None  # [D,T,N,H]
     coupled: bool = False  # f = 1 - i
     peepholes: Tensor | None = None  # [D,3,H]: p_i, p_f, p_o

@@ -55,11 +55,8 @@ class Call(NamedTuple):
         return found if module._options is None else self._with_noise(found, k, x, U, N)
 
     def _with_noise(self, found: Variant, k: int, x: Tensor, U: Tensor, N: int) -> Variant:
-        module, options, (D, R) = (
-            self.module,
-            self.module._options,
-            (1 + self.module.bidirectional, U.shape[1]),
-        )
+        module, options = self.module, self.module._options
+        D, R = 1 + module.bidirectional, U.shape[1]
         if module.training and options.recurrent_dropout:
             found = found._replace(recurrent=dropout(U.new_ones(D, N, R), options.recurrent_dropout))
         steps, (of_h, of_c) = (D, *x.shape[:-1]), options.zoneouts
@@ -103,7 +100,8 @@ def _mark(name: str, value: Any, input: Any, batch_first: bool) -> Tensor:
         )
     if not isinstance(input, Tensor) or input.dim() not in (2, 3):
         raise ValueError(f"{name}: expected with an input of 2 or 3 dimensions, got {_kind(input)}")
-    found = torch.as_tensor(value)
+    # of an array a copy: torch would not notice if it changed before the backward pass
+    found = value if isinstance(value, Tensor) else torch.tensor(value)
     if found.dtype != torch.bool:
         raise TypeError(f"{name}: expected booleans, got {found.dtype}")
     if found.shape != input.shape[:-1]:

@@ -121,8 +121,9 @@ def draw(layer: Any) -> None:
     others, H = _shapes(layer), widths(layer)
     for name, p in layer.named_parameters():
         if name not in others:
-            k = int(re.search(r"_l(\d+)", name)[1])  # type: ignore[index]
-            p.uniform_(-1 / math.sqrt(H[k]), 1 / math.sqrt(H[k]))
+            found = re.search(r"_l(\d+)", name)
+            bound = 1 / math.sqrt(H[int(found[1]) if found else 0])  # torch draws what others added, too
+            p.uniform_(-bound, bound)
 
 
 def initial(layer: Any) -> list[Any]:

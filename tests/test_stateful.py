@@ -116,7 +116,9 @@ def test_resets_add_up_and_end_with_the_next_call():
     carried.reset([0])  # nothing to reset yet, and no batch to know
     assert carried.state is None
     carried(torch.randn(T, N, C, dtype=torch.float64))
-    carried.reset([0])
+    done = torch.tensor([True, False, False, False])
+    carried.reset(done)
+    done.logical_not_()  # the environment's own, which goes on
     carried.reset([])
     carried.reset([2])
     h = carried.state[0]

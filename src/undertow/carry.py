@@ -111,7 +111,7 @@ def _chosen(sequences: Any, N: int | None) -> Tensor:
     if found.dtype == torch.bool:
         if found.shape != (N,):
             raise ValueError(f"reset: expected booleans of shape [{N}], got {list(found.shape)}")
-        return found
+        return found.clone()  # what was given may change before the next call
     if found.numel() == 0:
         return torch.zeros(N, dtype=torch.bool)
     if found.is_floating_point() or found.is_complex():

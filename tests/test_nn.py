@@ -287,6 +287,12 @@ def test_lengths_may_be_any_integers():
         assert_same(lstm(x, lengths=[2, 6, 0]), expected, 0)
 
 
+def test_no_lengths_for_no_sequences():
+    y, (h_n, _) = undertow.LSTM(3, 4)(torch.randn(5, 0, 3), lengths=[])
+    assert y.shape == (5, 0, 4)
+    assert h_n.shape == (1, 0, 4)
+
+
 @pytest.mark.parametrize("options", [{}, {"peepholes": True}], ids=str)
 def test_lengths_may_change_before_the_backward(options):
     """As they do where a loader fills the same memory again."""

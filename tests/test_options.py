@@ -85,7 +85,10 @@ def of_module(module, k, d, drawn, given):
     fields = dict(given)
     for field, name in {"peepholes": "peephole", "gain_x": "gain_ih", "gain_h": "gain_hh"}.items():
         fields[field] = getattr(module, name + end, None)
-    fields |= {name: getattr(module, name + end, None) for name in ("gain_c", "bias_c")}
+    fields |= {
+        "gain_c": getattr(module, f"gain_c{end}", None),
+        "bias_c": getattr(module, f"shift_c{end}", None),
+    }
     for name in ("recurrent", "zoneout_h", "zoneout_c"):
         fields[name] = getattr(drawn, name)[d] if drawn and getattr(drawn, name) is not None else None
     arrays = {name: a.detach().numpy() for name, a in fields.items() if a is not None}
@@ -308,7 +311,7 @@ def test_without_options_nothing_is_added():
         ({"peepholes": True}, {"peephole_l0": (3, H), "peephole_l0_reverse": (3, H)}),
         (
             {"layer_norm": True, "bidirectional": False},
-            {"gain_ih_l0": (4 * H,), "gain_hh_l0": (4 * H,), "gain_c_l0": (H,), "bias_c_l0": (H,)},
+            {"gain_ih_l0": (4 * H,), "gain_hh_l0": (4 * H,), "gain_c_l0": (H,), "shift_c_l0": (H,)},
         ),
         ({"hidden_size": [H], "learn_initial_state": True}, {"h_0_l0": (2, H), "c_0_l0": (2, H)}),
         ({"zoneout": 0.1, "coupled": True}, {}),

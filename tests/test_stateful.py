@@ -168,6 +168,16 @@ def test_one_sequence_without_a_batch_and_packed_ones(cell):
     assert_same(carried(x[T:]), module(x[T:], after))
 
 
+def test_what_was_returned_may_be_written_to():
+    carried, x = undertow.LSTM(3, 4).stateful(), torch.randn(6, 2, 3)
+    with torch.no_grad():
+        _, (h_n, c_n) = carried(x[:3])
+        h_n.zero_()
+        c_n.zero_()
+        y, _ = carried(x[3:])
+        assert torch.equal(y, carried.layer(x)[0][3:])
+
+
 def test_another_batch_is_refused_and_the_state_stays():
     module = make()
     carried, x = module.stateful(), torch.randn(T, N, C, dtype=torch.float64)

@@ -44,7 +44,7 @@ class Stateful:
         """
         self._check_batch(input)
         result = self.layer(input, self._start(), lengths=lengths, mask=mask, reset=reset)
-        self.state = result[1]
+        self.state = _each(lambda s: s.detach().clone(), result[1])  # the caller may write into the result
         return result
 
     @property

@@ -431,6 +431,8 @@ def _lengths(lengths: Any, input: Any, batch_first: bool) -> Tensor:
     if not isinstance(input, Tensor) or input.dim() != 3:
         raise ValueError(f"lengths: expected with a batched input of 3 dimensions, got {_kind(input)}")
     found = torch.as_tensor(lengths)
+    if found.numel() == 0:  # as [] is, which torch takes for floats
+        found = found.long()
     if found.is_floating_point() or found.is_complex() or found.dtype == torch.bool:
         raise TypeError(f"lengths: expected integers, got {found.dtype}")
     N = input.shape[0 if batch_first else 1]

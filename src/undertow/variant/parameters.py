@@ -91,7 +91,7 @@ def _shapes(layer: Any) -> dict[str, tuple[int, ...]]:
         for end in _ends(layer, k):
             if options.layer_norm:
                 found |= {f"gain_ih{end}": (4 * H,), f"gain_hh{end}": (4 * H,)}
-                found |= {f"gain_c{end}": (H,), f"bias_c{end}": (H,)}
+                found |= {f"gain_c{end}": (H,), f"shift_c{end}": (H,)}
             if options.peepholes:
                 found[f"peephole{end}"] = (3, H)
     return found
@@ -154,5 +154,5 @@ def variant(layer: Any, k: int) -> Variant:
         found = found._replace(peepholes=stacked("peephole"))
     if options.layer_norm:
         found = found._replace(gain_x=stacked("gain_ih"), gain_h=stacked("gain_hh"))
-        found = found._replace(gain_c=stacked("gain_c"), bias_c=stacked("bias_c"))
+        found = found._replace(gain_c=stacked("gain_c"), bias_c=stacked("shift_c"))
     return found

@@ -31,6 +31,7 @@ UPSTAIRS += [
     "variant.parameters",
     "kernels.variants",
     "carry",
+    "arguments",
 ]
 APP_MODULES = sorted((PACKAGE / "app").rglob("*.py"))
 

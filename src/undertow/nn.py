@@ -15,7 +15,7 @@ from torch.fx import Proxy
 from torch.nn.functional import dropout
 from torch.nn.utils.rnn import PackedSequence
 
-from undertow import compiled, dynamo, initialise, ops
+from undertow import arguments, compiled, dynamo, initialise, ops
 from undertow.carry import Stateful
 from undertow.kernels import plain
 from undertow.recording import traced
@@ -168,7 +168,9 @@ class _Recurrent(torch.nn.RNNBase):
         """
         if isinstance(input, Proxy):
             return self._record(input, hx, lengths=lengths, mask=mask, reset=reset, return_tape=return_tape)
-        ragged = ops.EVEN if lengths is None else ops.Ragged(_lengths(lengths, input, self.batch_first))
+        ragged = (
+            ops.EVEN if lengths is None else ops.Ragged(arguments.lengths(lengths, input, self.batch_first))
+        )
         call = None
         if self._options is not None or mask is not None or reset is not None:
             call = Call.of(self, input, mask, reset)
@@ -251,7 +253,7 @@ class _Recurrent(torch.nn.RNNBase):
     ) -> _Result | None:
         if self.batch_first:
             x = x.transpose(0, 1)  # [T,N,C]
-        if not self._fits(x, states, (x.shape[1],), weights[0][0].dtype):
+        if not arguments.fit(self, x, states, (x.shape[1],), weights[0][0].dtype):
             return None
         y, finals = self._walk(x, states, weights, ragged, call, layer)
         return y.transpose(0, 1) if self.batch_first else y, finals
@@ -259,7 +261,7 @@ class _Recurrent(torch.nn.RNNBase):
     def _run_unbatched(
         self, x: Tensor, states: _States, weights: list[_Weights], call: Call | None, layer: _Layer
     ) -> _Result | None:
-        if not self._fits(x, states, (), weights[0][0].dtype):
+        if not arguments.fit(self, x, states, (), weights[0][0].dtype):
             return None
         batch = [_each(partial(torch.unsqueeze, dim=1), s) for s in states]
         y, finals = self._walk(x.unsqueeze(1), batch, weights, ops.EVEN, call, layer)
@@ -275,43 +277,10 @@ class _Recurrent(torch.nn.RNNBase):
     ) -> _Result | None:
         data, batch_sizes, order, inverse = packed
         N = compiled.batch(batch_sizes, states)
-        if data.dim() != 2 or not self._fits(data, states, (N,), weights[0][0].dtype):
+        if data.dim() != 2 or not arguments.fit(self, data, states, (N,), weights[0][0].dtype):
             return None
         y, finals = self._walk(data, states, weights, ops.Ragged(None, batch_sizes, order), call, layer)
         return PackedSequence(y, batch_sizes, order, inverse), finals
-
-    def _fits(self, x: Tensor, states: _States, batch: tuple[int, ...], dtype: torch.dtype) -> bool:
-        """Whether x [T,*batch,C] (packed: [R,C]) and ``states`` [L*D,*batch,·] are sure to suit torch."""
-        shape = x.shape
-        if shape[-1] != self.input_size or shape[0] == 0 or not (x.dtype is dtype or _autocast(x)):
-            return False
-        if not states:
-            return True
-        autocast = _autocast(x)
-        if isinstance(self.hidden_size, tuple):
-            return self._widths_fit(states, batch, dtype, autocast)
-        blocks, sizes = len(self._all_weights), [self.proj_size or self.hidden_size]
-        if self.mode == "LSTM":
-            sizes.append(self.hidden_size)
-        return len(states) == len(sizes) and all(
-            isinstance(s, Tensor) and s.shape == (blocks, *batch, size) and (s.dtype == dtype or autocast)
-            for s, size in zip(states, sizes, strict=True)
-        )
-
-    def _widths_fit(
-        self, states: _States, batch: tuple[int, ...], dtype: torch.dtype, autocast: bool
-    ) -> bool:
-        """The same of states that are tuples with a tensor [D,*batch,H] for each layer."""
-        D, kinds = 1 + self.bidirectional, 2 if self.mode == "LSTM" else 1
-        return len(states) == kinds and all(
-            isinstance(state, tuple | list)
-            and len(state) == self.num_layers
-            and isinstance(s, Tensor)
-            and s.shape == (D, *batch, H)
-            and (s.dtype == dtype or autocast)
-            for state in states
-            for s, H in zip(state, parameters.widths(self), strict=False)
-        )
 
     def _walk(
         self,
@@ -426,21 +395,6 @@ class RNN(_Recurrent, torch.nn.RNN):
     """
 
 
-def _lengths(lengths: Any, input: Any, batch_first: bool) -> Tensor:
-    """``lengths`` as the kernels take them, int64 [N] on the CPU: a copy, the same in the backward pass."""
-    if not isinstance(input, Tensor) or input.dim() != 3:
-        raise ValueError(f"lengths: expected with a batched input of 3 dimensions, got {_kind(input)}")
-    found = torch.as_tensor(lengths)
-    if found.numel() == 0:  # as [] is, which torch takes for floats
-        found = found.long()
-    if found.is_floating_point() or found.is_complex() or found.dtype == torch.bool:
-        raise TypeError(f"lengths: expected integers, got {found.dtype}")
-    N = input.shape[0 if batch_first else 1]
-    if found.shape != (N,):
-        raise ValueError(f"lengths: expected shape [{N}], one for each sequence, got {list(found.shape)}")
-    return found.to("cpu", torch.int64, copy=True).contiguous()
-
-
 def _leaf(module: torch.nn.Module, input: Proxy, hx: Any) -> Any:
     """The call of a module that torch.fx does not look into, which it does by itself with torch's own."""
     tracer: Any = input.tracer
@@ -450,14 +404,6 @@ def _leaf(module: torch.nn.Module, input: Proxy, hx: Any) -> Any:
 def _each(change: Callable[[Tensor], Tensor], state: Any) -> Any:
     """``change`` of a state, or, with widths, of that of each layer."""
     return tuple(map(change, state)) if isinstance(state, tuple | list) else change(state)
-
-
-def _autocast(x: Tensor) -> bool:
-    return x.is_cpu and torch.is_autocast_enabled("cpu")
-
-
-def _kind(input: Any) -> str:
-    return f"shape {list(input.shape)}" if isinstance(input, Tensor) else type(input).__name__
 
 
 def _in_graphs(module: Any) -> bool:

@@ -5,9 +5,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 from torch.nn.functional import dropout
-from torch.nn.utils.rnn import PackedSequence
 
 from undertow import ops
+from undertow.arguments import mark
 from undertow.variant import PLAIN, Variant, parameters
 from undertow.variant.options import TORCH, check_together
 
@@ -26,7 +26,7 @@ class Call(NamedTuple):
         marks = {name: value for name, value in marks.items() if value is not None}
         if marks and module._checkpoint is not None:
             check_together(TORCH, checkpoint=module._checkpoint, forget_bias=None, marks=tuple(marks))
-        found = {name: _mark(name, value, input, module.batch_first) for name, value in marks.items()}
+        found = {name: mark(name, value, input, module.batch_first) for name, value in marks.items()}
         return cls(module, found.get("mask"), found.get("reset"))
 
     def enter(
@@ -89,32 +89,3 @@ def _by_row(factors: Tensor, ragged: ops.Ragged) -> Tensor:
     if ragged.batch_sizes is None:
         return factors
     return torch.cat([factors[:n] for n in ragged.batch_sizes.tolist()])
-
-
-def _mark(name: str, value: Any, input: Any, batch_first: bool) -> Tensor:
-    """``value`` as the kernels take it."""
-    if isinstance(input, PackedSequence):
-        raise ValueError(
-            f"{name}: expected None with a PackedSequence, which has no place for steps [T, N]; "
-            "give the padded input and lengths="
-        )
-    if not isinstance(input, Tensor) or input.dim() not in (2, 3):
-        raise ValueError(f"{name}: expected with an input of 2 or 3 dimensions, got {_kind(input)}")
-    # of an array a copy: torch would not notice if it changed before the backward pass
-    found = value if isinstance(value, Tensor) else torch.tensor(value)
-    if found.dtype != torch.bool:
-        raise TypeError(f"{name}: expected booleans, got {found.dtype}")
-    if found.shape != input.shape[:-1]:
-        axes = "T" if input.dim() == 2 else "N, T" if batch_first else "T, N"
-        sizes = list(input.shape[:-1])
-        raise ValueError(
-            f"{name}: expected shape [{axes}] = {sizes}, as the input has, got {list(found.shape)}"
-        )
-    found = found.to(input.device)
-    if input.dim() == 2:
-        return found.unsqueeze(1)
-    return found.transpose(0, 1).contiguous() if batch_first else found
-
-
-def _kind(input: Any) -> str:
-    return f"shape {list(input.shape)}" if isinstance(input, Tensor) else type(input).__name__

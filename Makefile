@@ -26,7 +26,7 @@ sanitize: $(VENV)/dev
 
 # Those that run several threads, with checks for races. Our own team of threads: OpenMP's locks are unknown to it.
 sanitize-threads: $(VENV)/dev
-	tests/native/sanitize.sh $(BIN)/python thread -k test_threads
+	tests/native/sanitize.sh $(BIN)/python thread -k "test_threads or (varied and any_number)"
 
 # Other people's programs with torch's LSTM and with ours, each in an environment of its own: docs/clients.md.
 # One of them: make test-clients CLIENTS="--only amp".

@@ -5,13 +5,19 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 SOURCES := $(shell find src native -type f -not -name '*.so' -not -name '*.pyc') pyproject.toml CMakeLists.txt
 
-.PHONY: demo test lint types sanitize sanitize-threads test-clients bench wheel clean
+.PHONY: demo test fuzz lint types sanitize sanitize-threads test-clients bench wheel clean
 
 demo: $(VENV)/app
 	$(BIN)/undertow demo
 
 test: $(VENV)/dev
 	$(BIN)/python -m pytest
+
+# The tests that draw their cases, with 20 times as many and other cases at each run. FUZZ=200 takes longer.
+FUZZ ?= 20
+fuzz: $(VENV)/dev
+	UNDERTOW_FUZZ=$(FUZZ) $(BIN)/python -m pytest tests/test_variants.py tests/test_parity.py \
+	  tests/native/test_varied_kernels.py -k "any or same_results"
 
 lint: $(VENV)/dev
 	$(BIN)/ruff check .

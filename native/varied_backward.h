@@ -212,20 +212,23 @@ class VariedGradients {
 
   void normed_row(const StepBackward<T>& at) const {
     const idx H = b.hidden;
-    T *units = at.room, *through = units + P * W;  // c^; the gradient of what tanh is taken of
+    T *units = at.room, *through = units + P * W;  // c~, then c^; the gradient of c^
+    for (idx p = 0; p < P; ++p) store(units + p * W, recall(at, p).c);
     const Moments<T> of_cells = moments<T>(H, [&](auto&& see) {
-      for (idx p = 0; p < P; ++p) see(recall(at, p).c, panels.valid(p, 0));
+      for (idx p = 0; p < P; ++p) see(load(units + p * W), panels.valid(p, 0));
     });
     Vec<T> sum = {}, with_units = {};
     for (idx p = 0; p < P; ++p) {
       const idx u = p * W, valid = panels.valid(p, 0);
       const Step w = recall(at, p);
-      const Vec<T> unit = first<T>((w.c - of_cells.mean) * of_cells.scale, valid), gain = load(v.gain_c + u, valid);
-      const Vec<T> tc = tanh<T>(unit * gain + load(v.bias_c + u, valid));
+      const Vec<T> unit = first<T>((load(units + u) - of_cells.mean) * of_cells.scale, valid);
+      const Vec<T> gain = load(v.gain_c + u, valid), tc = tanh<T>(unit * gain + load(v.bias_c + u, valid));
       const Vec<T> d = w.dh * (T(1) - w.keep_h) * w.o * (T(1) - tc * tc);
-      store(units + u, unit), store(through + u, d);
+      store(units + u, unit), store(through + u, d * gain);
       if (b.dgain_x) store(product(p, at.place, terms - 2), d * unit), store(product(p, at.place, terms - 1), d);
-      sum += d * gain, with_units += d * gain * unit;
+      // From memory, so that the sum and its terms are the same roundings: of one unit the mean leaves exactly zero.
+      const Vec<T> dunit = load(through + u);
+      sum += dunit, with_units += dunit * unit;
     }
     const T mean = sum_of<T>(sum) / T(H), mean_with = sum_of<T>(with_units) / T(H);
     Vec<T> sums[2] = {}, with_normed[2] = {};
@@ -236,7 +239,7 @@ class VariedGradients {
       const Step w = recall(at, p);
       const Vec<T> unit = load(units + u), gain = load(v.gain_c + u, valid);
       const Vec<T> tc = tanh<T>(unit * gain + load(v.bias_c + u, valid));
-      const Vec<T> dc = first<T>((load(through + u) * gain - mean - unit * mean_with) * of_cells.scale, valid);
+      const Vec<T> dc = first<T>((load(through + u) - mean - unit * mean_with) * of_cells.scale, valid);
       Vec<T> d[4];
       gates(at, p, w, w.dh * (T(1) - w.keep_h) * tc * w.o * (T(1) - w.o), dc, d);
       for (idx k = 0; k < 4; ++k) {

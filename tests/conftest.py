@@ -1,6 +1,5 @@
-"""For all tests: hypothesis without a clock, under CI with the same examples every time; a full disk."""
+"""For all tests: hypothesis without a clock and with the same examples every time; a full disk."""
 
-import os
 import resource
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -8,9 +7,11 @@ from contextlib import AbstractContextManager, contextmanager
 import pytest
 from hypothesis import settings
 
-settings.register_profile("here", deadline=None)
-settings.register_profile("ci", deadline=None, derandomize=True)
-settings.load_profile("ci" if os.environ.get("CI") else "here")
+import sampling
+
+settings.register_profile("fixed", deadline=None, derandomize=True)
+settings.register_profile("fuzz", deadline=None)
+settings.load_profile("fuzz" if sampling.FACTOR else "fixed")
 
 
 @pytest.fixture

@@ -5,10 +5,8 @@ Imports are tried in processes of their own, because this one has everything loa
 
 import ast
 import json
-import statistics
 import subprocess
 import sys
-import time
 from importlib.util import resolve_name
 from pathlib import Path
 
@@ -48,18 +46,6 @@ def test_import_undertow_loads_nothing_heavy():
     added = {name.split(".")[0] for name in loaded - loaded_by("pass")}
     assert not added & {"torch", "numpy", "typer", "rich", "polars", "lightning", "matplotlib"}
     assert {name for name in loaded if name.startswith("undertow")} == {"undertow"}
-
-
-def test_import_undertow_takes_under_150_ms():
-    """Over bare Python: the median of pairs taken in turn, so that a busy machine slows both."""
-
-    def seconds(statement):
-        start = time.perf_counter()
-        subprocess.run([sys.executable, "-c", statement], check=True)
-        return time.perf_counter() - start
-
-    extra = [seconds("import undertow") - seconds("pass") for _ in range(7)]
-    assert statistics.median(extra) < 0.150
 
 
 @pytest.mark.parametrize("name", BELOW_STAIRS)

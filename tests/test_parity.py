@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence, pack_sequence
 
 import undertow
+from sampling import examples
 
 # torch's own word about its own path
 pytestmark = pytest.mark.filterwarnings("ignore:LSTM with projections is not supported with oneDNN")
@@ -152,7 +153,7 @@ def compare(case):
 
 
 @given(cases())
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 def test_same_results_and_gradients_as_torch(case):
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # hundreds of tiny calls; test_a_model_of_ordinary_size uses all threads

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sampling import examples
 from test_equations import (
     Case,
     all_sizes,
@@ -144,7 +145,7 @@ def test_gradients_agree_with_finite_differences(kind, options, how, reverse):
     check_finite_differences(Varied(kind, SIZE, options, how, reverse), np.random.default_rng(1), at_most=8)
 
 
-@settings(max_examples=40)
+@settings(max_examples=examples(40))
 @given(data=st.data())
 def test_any_combination_agrees_with_finite_differences(data):
     kind = data.draw(st.sampled_from(["lstm", "rnn"]))

@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 from layer_case import FORWARD, Case, assert_close, assert_same_bits
 from variant_case import ADDED, OPTIONS, VariantCase
 
+from sampling import examples
+
 DTYPES = ("float64", "float32")
 
 
@@ -63,7 +65,7 @@ def test_all_at_once(size, dtype):
         check(VariantCase("lstm", T, N, C, H, dtype, options=options, reverse=True), threads=2)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60))
 @given(
     st.builds(
         VariantCase,

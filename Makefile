@@ -16,7 +16,7 @@ test: $(VENV)/dev
 # The tests that draw their cases, with 20 times as many and other cases at each run. FUZZ=200 takes longer.
 FUZZ ?= 20
 fuzz: $(VENV)/dev
-	UNDERTOW_FUZZ=$(FUZZ) $(BIN)/python -m pytest tests/test_variants.py tests/test_parity.py \
+	UNDERTOW_FUZZ=$(FUZZ) $(BIN)/python -m pytest tests/equations/test_variants.py tests/nn/test_parity.py \
 	  tests/native/test_varied_kernels.py -k "any or same_results"
 
 lint: $(VENV)/dev

@@ -13,9 +13,9 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 import record
 import undertow
-from undertow.app.bench import machine
-from undertow.app.bench_view import duration
-from undertow.app.speed import Results, Shape, Spread, make, make_task, same, seconds, spread
+from undertow.app.bench.speed import Results, Shape, Spread, make, make_task, same, seconds, spread
+from undertow.app.bench.view import duration
+from undertow.app.verbs.bench import machine
 
 SHAPES = [Shape(64, 200, 32, 128), Shape(256, 365, 32, 64)]
 Way = Callable[[torch.nn.LSTM, Tensor, Tensor], Tensor]  # module, x [T,N,C], lengths [N] -> y [T,N,H]

@@ -17,10 +17,10 @@ import torch
 
 import record
 import undertow
-from undertow.app.bench import machine
-from undertow.app.bench_view import duration
-from undertow.app.memory import status
-from undertow.app.speed import Results, Shape, call, make_task, same, seconds, spread
+from undertow.app.bench.memory import status
+from undertow.app.bench.speed import Results, Shape, call, make_task, same, seconds, spread
+from undertow.app.bench.view import duration
+from undertow.app.verbs.bench import machine
 
 LONG = Shape(8, 100_000, 16, 64)
 SHAPES = [Shape(8, 4000, 16, 64), Shape(32, 1000, 32, 128), LONG]

@@ -17,9 +17,9 @@ import torch
 
 import record
 import undertow
-from undertow.app.bench import machine
-from undertow.app.bench_view import duration
-from undertow.app.speed import Shape, Spread, spread
+from undertow.app.bench.speed import Shape, Spread, spread
+from undertow.app.bench.view import duration
+from undertow.app.verbs.bench import machine
 
 SHAPES = [Shape(32, 100, 16, 64), Shape(64, 100, 32, 128)]
 

@@ -17,9 +17,9 @@ import torch
 
 import record
 import undertow
-from undertow.app.bench import machine
-from undertow.app.bench_view import duration
-from undertow.app.speed import Module, Shape, Spread, make_task, spread, turn, validate
+from undertow.app.bench.speed import Module, Shape, Spread, make_task, spread, turn, validate
+from undertow.app.bench.view import duration
+from undertow.app.verbs.bench import machine
 
 SHAPES = [Shape(32, 100, 128, 256), Shape(64, 64, 1024, 1024)]
 THREADS = 2

@@ -8,7 +8,7 @@ from pathlib import Path
 from statistics import geometric_mean
 from typing import Any
 
-from undertow.app.bench_view import duration
+from undertow.app.bench.view import duration
 
 HERE = Path(__file__).parent
 README, SPEED = HERE.parent / "README.md", HERE.parent / "docs" / "speed.md"

@@ -15,9 +15,9 @@ import torch
 
 import record
 import undertow
-from undertow.app.bench import machine
-from undertow.app.bench_view import duration
-from undertow.app.speed import Results, Shape, Spread, call, make, make_task, seconds, spread
+from undertow.app.bench.speed import Results, Shape, Spread, call, make, make_task, seconds, spread
+from undertow.app.bench.view import duration
+from undertow.app.verbs.bench import machine
 
 SHAPES = [Shape(32, 100, 16, 64), Shape(64, 100, 32, 128), Shape(256, 100, 32, 256)]
 Step = Callable[[], Results]

@@ -17,10 +17,10 @@ import torch
 
 import record
 import undertow
-from undertow import variant
-from undertow.app.bench import machine
-from undertow.app.bench_view import duration
-from undertow.app.speed import Shape, spread
+from undertow.app.bench.speed import Shape, spread
+from undertow.app.bench.view import duration
+from undertow.app.verbs.bench import machine
+from undertow.kernels import call as variant
 
 SHAPES = [Shape(32, 100, 16, 64), Shape(64, 100, 32, 128), Shape(256, 100, 32, 256)]
 OPTIONS: dict[str, dict[str, Any]] = {

@@ -55,7 +55,7 @@ def train(network: Network) -> undertow.FlowMonitor:
     return monitor
 
 
-def watch(network: Network) -> undertow.layer.Layer:
+def watch(network: Network) -> undertow.records.layer.Layer:
     """One batch of sequences it has never seen, traced."""
     x, target = batch(np.random.default_rng(1), 16)
     with undertow.trace(network) as trace:
@@ -63,7 +63,7 @@ def watch(network: Network) -> undertow.layer.Layer:
     return trace["layer"].layers[0]
 
 
-def reach(layer: undertow.layer.Layer) -> flow.GradientByLag:
+def reach(layer: undertow.records.layer.Layer) -> flow.GradientByLag:
     """The last step's error, followed back."""
     return flow.gradient_by_lag(layer.tape, layer.weight_hh, layer.dh[-1])
 

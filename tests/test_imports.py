@@ -16,21 +16,10 @@ import undertow
 
 PACKAGE = Path(undertow.__file__).parent
 BELOW_STAIRS = ["equations", "layout", "tape", "flow", "problems", "hardware", "kernels", "kernels.native"]
-BELOW_STAIRS += ["layer", "places", "trace_file", "report", "doctor", "flow_record", "plots"]
-BELOW_STAIRS += ["lightning_callback", "equations.variants"]
-UPSTAIRS = ["nn", "initialise", "ops", "segments", "kernels.plain", "recording", "tracing", "conversion"]
-UPSTAIRS += [
-    "lags",
-    "monitor",
-    "variant",
-    "variant.native",
-    "variant.call",
-    "variant.options",
-    "variant.parameters",
-    "kernels.variants",
-    "carry",
-    "arguments",
-]
+BELOW_STAIRS += ["records.layer", "records.rows", "records.trace_file", "records.flow_record"]
+BELOW_STAIRS += ["report", "doctor", "plots", "equations.variants"]
+UPSTAIRS = ["nn", "nn.convert", "kernels.dispatch", "kernels.operators", "kernels.segments", "kernels.plain"]
+UPSTAIRS += ["tracing", "tracing.monitor", "tracing.walk_back"]
 APP_MODULES = sorted((PACKAGE / "app").rglob("*.py"))
 
 

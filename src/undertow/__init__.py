@@ -16,32 +16,32 @@ if TYPE_CHECKING:
     from undertow import hardware as hardware
     from undertow import plots as plots
     from undertow import problems as problems
-    from undertow.conversion import convert as convert
-    from undertow.conversion import patch as patch
     from undertow.doctor import diagnose as diagnose
-    from undertow.monitor import FlowMonitor as FlowMonitor
     from undertow.nn import LSTM as LSTM
     from undertow.nn import RNN as RNN
+    from undertow.nn.convert import convert as convert
+    from undertow.nn.convert import patch as patch
     from undertow.tracing import Trace as Trace
     from undertow.tracing import load_trace as load_trace
     from undertow.tracing import trace as trace
+    from undertow.tracing.monitor import FlowMonitor as FlowMonitor
 
 __version__ = "0.1.0"
 
 # public name -> module that defines it; a module's own name stands for the module itself
 _PUBLIC = {
-    "FlowMonitor": "undertow.monitor",
+    "FlowMonitor": "undertow.tracing.monitor",
     "LSTM": "undertow.nn",
     "RNN": "undertow.nn",
     "Trace": "undertow.tracing",
-    "convert": "undertow.conversion",
+    "convert": "undertow.nn.convert",
     "diagnose": "undertow.doctor",
     "doctor": "undertow.doctor",
     "equations": "undertow.equations",
     "flow": "undertow.flow",
     "hardware": "undertow.hardware",
     "load_trace": "undertow.tracing",
-    "patch": "undertow.conversion",
+    "patch": "undertow.nn.convert",
     "plots": "undertow.plots",
     "problems": "undertow.problems",
     "trace": "undertow.tracing",

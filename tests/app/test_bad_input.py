@@ -9,8 +9,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from conftest import CLASSIFY, FORECAST, TEXT, walk_table, wave_table
-from undertow.app.loop import Trainer
+from inputs import CLASSIFY, FORECAST, TEXT, walk_table, wave_table
+from undertow.app.training.loop import Trainer
 
 
 def refused(result, *words):

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from client import main
 from nam.cli import nam_full
+
+from client import main
 
 RATE, SECONDS, VALIDATION = 48_000, 9, 1
 DATA = {

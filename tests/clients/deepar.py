@@ -5,10 +5,11 @@ from typing import Any
 import lightning.pytorch as pl
 import pandas as pd
 import torch
-from client import SEED, main
 from pytorch_forecasting import DeepAR, TimeSeriesDataSet
 from pytorch_forecasting.data.examples import generate_ar_data
 from torch.utils.data import DataLoader
+
+from client import SEED, main
 
 ENCODER, PREDICTION = 60, 20
 

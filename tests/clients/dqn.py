@@ -3,13 +3,14 @@
 from typing import Any
 
 import torch
-from client import SEED, main
 from tensordict.nn import TensorDictModule, TensorDictSequential
 from torchrl.collectors import Collector
 from torchrl.data import LazyTensorStorage, TensorDictReplayBuffer
 from torchrl.envs import Compose, GymEnv, InitTracker, ObservationTransform, StepCounter, TransformedEnv
 from torchrl.modules import MLP, EGreedyModule, LSTMModule, QValueModule, set_recurrent_mode
 from torchrl.objectives import DQNLoss, SoftUpdate
+
+from client import SEED, main
 
 FRAMES, PER_BATCH, UPDATES, H = 3000, 50, 4, 128
 

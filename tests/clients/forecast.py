@@ -5,10 +5,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from client import SEED, main
 from neuralforecast import NeuralForecast
 from neuralforecast.losses.pytorch import DistributionLoss
 from neuralforecast.models import LSTM
+
+from client import SEED, main
 
 SERIES, LENGTH, HORIZON = 12, 144, 12
 

@@ -6,9 +6,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from client import SEED, main
 from neuralhydrology.nh_run import eval_run, start_run
 from ruamel.yaml import YAML
+
+from client import SEED, main
 
 DATES = pd.date_range("2000-01-01", "2003-12-31", name="date")
 BASINS = ("north", "south", "west")

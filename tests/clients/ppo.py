@@ -5,11 +5,12 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import torch
-from client import SEED, main
 from gymnasium.envs.classic_control import CartPoleEnv
 from gymnasium.wrappers import TimeLimit, TransformObservation
 from sb3_contrib import RecurrentPPO
 from stable_baselines3.common.env_util import make_vec_env
+
+from client import SEED, main
 
 STEPS = 10_240
 

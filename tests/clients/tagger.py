@@ -6,11 +6,12 @@ from typing import Any
 
 import flair
 import torch
-from client import SEED, main
 from flair.datasets import ColumnCorpus
 from flair.embeddings import OneHotEmbeddings
 from flair.models import SequenceTagger
 from flair.trainers import ModelTrainer
+
+from client import SEED, main
 
 WORDS = {kind: [f"{kind.lower()}{n}" for n in range(40)] for kind in ("DET", "ADJ", "NOUN", "VERB")}
 

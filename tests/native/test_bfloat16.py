@@ -7,8 +7,8 @@ weight, to the largest sum of the magnitudes of its terms, for they are what is 
 
 import numpy as np
 import pytest
-from layer_case import BACKWARD, FORWARD, Case
 
+from layer_case import BACKWARD, FORWARD, Case
 from undertow.kernels import native
 
 torch = pytest.importorskip("torch")

@@ -9,6 +9,7 @@ from itertools import product
 
 import numpy as np
 import pytest
+
 from layer_case import LAYOUTS, Case, assert_close, assert_same_bits
 
 TOLERANCE = {"float64": 1e-11, "float32": 2e-5}

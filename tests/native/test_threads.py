@@ -8,8 +8,8 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from layer_case import Case, assert_same_bits
 
+from layer_case import Case, assert_same_bits
 from undertow.kernels import native
 
 # These fork or measure time, which a sanitizer upsets.

@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-from layer_case import BACKWARD, FORWARD, Case, assert_same_bits
 
+from layer_case import BACKWARD, FORWARD, Case, assert_same_bits
 from undertow.kernels import native
 
 torch = pytest.importorskip("torch")

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from layer_case import FORWARD, Case, assert_close, assert_same_bits
-from variant_case import ADDED, OPTIONS, VariantCase
 
+from layer_case import FORWARD, Case, assert_close, assert_same_bits
 from sampling import examples
+from variant_case import ADDED, OPTIONS, VariantCase
 
 DTYPES = ("float64", "float32")
 

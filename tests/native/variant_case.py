@@ -8,8 +8,8 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from layer_case import BACKWARD, FORWARD, GRADIENTS, Arrays, Case
 
+from layer_case import BACKWARD, FORWARD, GRADIENTS, Arrays, Case
 from undertow.equations import variants
 from undertow.kernels import native
 

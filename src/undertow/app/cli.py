@@ -33,7 +33,7 @@ class Verbs(TyperGroup):
     """Lists verbs from the table above; imports one when it is about to run."""
 
     def list_commands(self, ctx: Any) -> list[str]:
-        return [verb for verb in VERBS if find_spec(f"undertow.app.{verb}")]
+        return [verb for verb in VERBS if find_spec(f"undertow.app.verbs.{verb}")]
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         if cmd_name not in self.list_commands(ctx):
@@ -47,7 +47,7 @@ class Verbs(TyperGroup):
 
 def load(verb: str) -> Any:
     """The command of one verb, with its options."""
-    module = import_module(f"undertow.app.{verb}")
+    module = import_module(f"undertow.app.verbs.{verb}")
     alone = typer.Typer(add_completion=False, rich_markup_mode="rich")
     alone.command(name=verb, help=None)(getattr(module, verb))
     return typer.main.get_command(alone)

@@ -2,16 +2,7 @@
 
 import numpy as np
 
-from undertow.doctor.finding import (
-    Chart,
-    Evidence,
-    Finding,
-    InOrder,
-    NotJudged,
-    Outcome,
-    Remedy,
-    Severity,
-)
+from undertow.doctor.finding import Chart, Evidence, Finding, InOrder, NotJudged, Outcome, Remedy, Severity
 from undertow.doctor.memory import EACH, LEARNT, chrono, memory_horizon
 from undertow.doctor.patient import NO_LSTM, Array, Case, Patient
 

@@ -9,7 +9,7 @@ from undertow.doctor.finding import Chart, Evidence, Finding, InOrder, NotJudged
 from undertow.doctor.forget import ONE
 from undertow.doctor.patient import NO_LSTM, Array, Case, Patient
 from undertow.doctor.training import clipping, smaller_rate
-from undertow.layer import Mask
+from undertow.records.layer import Mask
 
 LOW, HIGH = 0.01, 0.99  # σ' is below 4 % of its largest value outside of these
 BAND = 1e-3  # h that stays within it says the same whatever the input

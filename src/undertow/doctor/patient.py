@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from undertow import flow
-from undertow.layer import Layer, NotRecorded
 from undertow.layout import gate
+from undertow.records.layer import Layer, NotRecorded
 from undertow.tape import Tape
 
 Array = npt.NDArray[np.float64]

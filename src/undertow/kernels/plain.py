@@ -1,7 +1,7 @@
 """The LSTM and the plain RNN in differentiable torch operations, one loop over time.
 
 Slow and general: any device, dtype and transform that torch's own operations know, projections,
-double backward. ``ops`` says when this path serves. The equations are those of ``equations``; with
+double backward. ``dispatch`` says when this path serves. The equations are those of ``equations``; with
 a ``Variant`` ``variants`` takes each direction.
 """
 
@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import linear, pad
 
-from undertow.kernels import variants
+from undertow.kernels import plain_variants
+from undertow.kernels.call import PLAIN, Variant
 from undertow.layout import N_GATES
-from undertow.variant import PLAIN, Variant
 
 States = tuple[Tensor, ...]
 Stepped = tuple[States, States]  # what a step makes: the states, and all that is kept of it
@@ -73,7 +73,7 @@ def layer(
     steps: list[Steps] | None = None,
     variant: Variant = PLAIN,
 ) -> States:
-    """One layer, arguments and results as in ``ops.layer``; of an LSTM, ``steps`` receives its Steps.
+    """One layer, arguments and results as in ``dispatch.layer``; of an LSTM, ``steps`` receives its Steps.
 
     Raises ValueError for lengths outside 0..T.
     """
@@ -82,7 +82,7 @@ def layer(
         N = int(batch_sizes[0])
         live = torch.arange(N) < batch_sizes.unsqueeze(1)  # [T,N]
         rows = live.view(-1).nonzero().squeeze(1).to(x.device)  # where the packed rows lie in [T*N]
-        x = variants.spread(x, rows, *live.shape)
+        x = plain_variants.spread(x, rows, *live.shape)
     elif lengths is not None:
         check_lengths(lengths, x.shape[0])
         order = lengths.argsort(descending=True, stable=True)
@@ -90,7 +90,7 @@ def layer(
         live = (torch.arange(N) < batch_sizes.unsqueeze(1)).to(x.device)
         x = x.index_select(1, order.to(x.device)).where(live.unsqueeze(2), 0)  # padding may hold NaN
     if variant is not PLAIN:
-        variant = variants.ranked(variant, order, rows, *x.shape[:2])
+        variant = plain_variants.ranked(variant, order, rows, *x.shape[:2])
     if not states:
         H, R = weights[0][0].shape[0] // N_GATES[cell], weights[0][1].shape[1]
         states = [x.new_zeros(len(weights), N, size) for size in (R, H)[: 2 if cell == "lstm" else 1]]
@@ -103,8 +103,10 @@ def layer(
     for d, each in enumerate(weights):
         start = [s[d] for s in states]
         if variant is not PLAIN:
-            own = variants.direction(variant, d)
-            y_d, ends_d, seen = variants.run(cell, x, start, each, nonlinearity, d == 1, batch_sizes, own)
+            own = plain_variants.direction(variant, d)
+            y_d, ends_d, seen = plain_variants.run(
+                cell, x, start, each, nonlinearity, d == 1, batch_sizes, own
+            )
             found.append((y_d, *ends_d))
             if inside is not None:
                 inside.append(seen)

@@ -7,7 +7,6 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from undertow.flow import GateSaturation
-from undertow.layer import Layer
 from undertow.plots.style import (
     BLUE,
     COLUMN,
@@ -26,6 +25,7 @@ from undertow.plots.style import (
     points,
     title,
 )
+from undertow.records.layer import Layer
 
 NAMES = {
     "i": "input gate i",

@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 
-from undertow.flow_record import FlowRecord
 from undertow.plots.style import (
     COLORS,
     COLUMN,
@@ -20,6 +19,7 @@ from undertow.plots.style import (
     panels,
     title,
 )
+from undertow.records.flow_record import FlowRecord
 
 Row = Mapping[str, Any]
 

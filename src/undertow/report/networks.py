@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from undertow import equations
-from undertow.layer import Layer, NotRecorded
 from undertow.layout import GATES
+from undertow.records.layer import Layer, NotRecorded
 from undertow.tape import Array, RNNTape, Tape
 
 TOLERANCE = 1e-3  # by which a layer's gradients may differ from those found again through the layers above

@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
-from undertow.app.objective import Batch, Objective
+from undertow.app.runs.objective import Batch, Objective
 
 
 @dataclass(frozen=True)

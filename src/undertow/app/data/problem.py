@@ -8,10 +8,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from undertow import problems
-from undertow.app.config import DataConfig
 from undertow.app.data import Baseline, Facts, Shape
 from undertow.app.errors import UserError
-from undertow.app.objective import Batch, Objective
+from undertow.app.runs.config import DataConfig
+from undertow.app.runs.objective import Batch, Objective
 from undertow.problems import UNSCORED
 
 BATCHES = 100  # an epoch

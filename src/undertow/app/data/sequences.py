@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from undertow.app.config import DataConfig
 from undertow.app.data import Baseline, Facts, Shape, order
 from undertow.app.data.normalise import QUARTER, fit_normaliser
 from undertow.app.data.table import ROW, choose, encode, read_table, require
 from undertow.app.errors import UserError, one_of
-from undertow.app.objective import Batch, Objective
+from undertow.app.runs.config import DataConfig
+from undertow.app.runs.objective import Batch, Objective
 
 VALIDATION_BATCH = 64
 

@@ -7,10 +7,10 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from undertow.app.config import DataConfig
 from undertow.app.data import order
 from undertow.app.data.table import ROW, read_table, require
 from undertow.app.errors import UserError
+from undertow.app.runs.config import DataConfig
 
 GAPS = ("error", "fill", "ignore")
 GAP = 1.5  # times the usual step; months of 28 and 31 days pass

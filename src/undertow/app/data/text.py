@@ -14,10 +14,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from undertow.app.config import DataConfig
 from undertow.app.data import Facts, Shape
 from undertow.app.errors import UserError
-from undertow.app.objective import Batch, Objective
+from undertow.app.runs.config import DataConfig
+from undertow.app.runs.objective import Batch, Objective
 
 MOST_CHARACTERS = 1000  # more distinct ones than this: bytes serve better
 VALIDATION_LANES = 16  # each lane starts from a zero state, so few of them

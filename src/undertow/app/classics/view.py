@@ -1,0 +1,146 @@
+"""What a person sees of the classics: how far it is, then the table, in the terminal and in files."""
+
+import json
+import time
+from datetime import date
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
+from rich.table import Table
+
+from undertow import __version__
+from undertow.app.classics import picture as classics_picture
+from undertow.app.classics.results import Results, Row, Side
+from undertow.app.classics.trial import Outcome, Trial
+from undertow.app.runs.folder import atomically
+from undertow.app.terminal import Interrupt
+from undertow.app.training.view import REFRESH, clock
+
+HEADINGS = (
+    "problem", "T", "H", "N", "LSTM starts", "LSTM solved", "sequences, median", "range", "published",
+    "wrong", "verdict", "plain RNN solved", "given", "RNN wrong",
+)  # fmt: skip
+CAPTION = (
+    "Solved: the criterion of the paper that posed the problem, asked of fresh sequences while training; "
+    "pass: every LSTM met it. Sequences: trained on until then, counted one by one, though learnt from in "
+    "minibatches of N with Adam, where the published figures are for one at a time; so compare orders of "
+    "magnitude. LSTM starts: torch's initial values, or an option of undertow.LSTM. Wrong: share of fresh "
+    "sequences that the paper would call processed wrongly at the end, the worst seed. Given: sequences a "
+    "plain RNN with as many units got without solving it, up to four times what the slowest LSTM needed."
+)
+QUICK = "Quick: one seed, and the longest lags shortened or left out; docs/classics.md has the full table."
+
+
+def train(results: Results, console: Console) -> bool:
+    """Do what is still to be done, in view; False where Ctrl-C ended it."""
+    todo = list(results.todo())
+    columns = SpinnerColumn(), MofNCompleteColumn(), BarColumn(bar_width=12), TextColumn("{task.description}")
+    done = sum(2 * setting.seeds for setting in results.settings) - len(todo)
+    if done and todo:
+        console.print(f"{done} networks are trained already, {len(todo)} to go.", highlight=False)
+    with Interrupt() as interrupt, Progress(*columns, console=console, transient=True) as progress:
+        bar = progress.add_task("", total=len(todo))
+        for setting, cell, seed in todo:
+            began, drawn = time.monotonic(), 0.0
+            trial = Trial(setting, cell, seed, results.most(setting, cell))
+            for _ in trial.run():
+                if interrupt.asked:
+                    break
+                if time.monotonic() - drawn > REFRESH:
+                    drawn = time.monotonic()
+                    progress.update(bar, description=standing(trial, drawn - began))
+            if interrupt.asked:
+                break
+            outcome = trial.outcome(time.monotonic() - began)
+            results.add(outcome)
+            progress.advance(bar)
+            progress.console.print(said(outcome), highlight=False, soft_wrap=True)
+    if interrupt.asked:
+        console.print("Stopped by Ctrl-C; what is done is kept. The same command goes on.", highlight=False)
+    return not interrupt.asked
+
+
+def standing(trial: Trial, seconds: float) -> str:
+    """Where a trial stands."""
+    return escape(
+        f"{trial.setting.row} {NAMES[trial.cell]}, seed {trial.seed}: {trial.sequences:,} of {trial.most:,} "
+        f"sequences, {trial.share:.0%} right, {clock(seconds)}"
+    )
+
+
+NAMES = {"LSTM": "LSTM", "RNN": "plain RNN"}
+
+
+def said(outcome: Outcome) -> str:
+    """How a trial ended, in a line."""
+    ended = "[green]solved[/] after" if outcome.solved else "[red]not solved[/] in"
+    return (
+        f"{outcome.row:24} {NAMES[outcome.cell]:9} seed {outcome.seed}  {ended} {outcome.sequences:,} "
+        f"sequences, {outcome.wrong} of {outcome.tested:,} wrong, {clock(outcome.seconds)}"
+    )
+
+
+def write(results: Results, quick: bool, console: Console) -> None:
+    """Print the table, and write it as Markdown, JSON and a picture."""
+    rows, folder = results.rows(), results.folder
+    content = {
+        "undertow": __version__,
+        "made": date.today().isoformat(),
+        "quick": quick,
+        "caption": CAPTION,
+        "rows": [row.to_dict() for row in rows],
+    }
+    text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+    atomically(folder / "classics.json", lambda path: path.write_text(text, encoding="utf-8"))
+    page = markdown(rows, quick)
+    atomically(folder / "classics.md", lambda path: path.write_text(page, encoding="utf-8"))
+    atomically(folder / "classics.png", lambda path: classics_picture.draw(results, path))
+    console.print(table(rows))
+    console.print(f"[dim]{QUICK}[/]" if quick else "", soft_wrap=True)
+    console.print(f"The table, its numbers and a picture: [bold]{escape(str(folder))}[/]", soft_wrap=True)
+
+
+def table(rows: list[Row]) -> Table:
+    """The table as a terminal shows it, in 80 columns."""
+    grid = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    grid.add_column("problem")
+    for heading in ("LSTM", "sequences", "published", "", "plain RNN"):
+        grid.add_column(heading, justify="right" if heading != "" else "left")
+    colors = {"pass": "[green]pass[/]", "fail": "[red]fail[/]", "not run": "[dim]not run[/]"}
+    for row in rows:
+        grid.add_row(
+            f"{row.problem} T={row.steps}", of(row.lstm), number(row.lstm.sequences if row.lstm else None),
+            number(row.published), colors[row.verdict], of(row.rnn),
+        )  # fmt: skip
+    return grid
+
+
+def markdown(rows: list[Row], quick: bool) -> str:
+    """The whole table with its caption."""
+    lines = ["| " + " | ".join(HEADINGS) + " |", "|---|" + "--:|" * 3 + "---|" + "--:|" * 9]
+    lines += ["| " + " | ".join(cells(row)) + " |" for row in rows]
+    return "\n".join([*lines, "", CAPTION, *(["", QUICK] if quick else [])]) + "\n"
+
+
+def cells(row: Row) -> list[str]:
+    """A row of the Markdown table, under HEADINGS."""
+    lstm, rnn = row.lstm, row.rnn
+    spread = f"{lstm.fewest:,} to {lstm.most:,}" if lstm and lstm.fewest != lstm.most else ""
+    return [
+        row.problem, str(row.steps), str(row.hidden_size), str(row.batch_size), row.start, of(lstm),
+        number(lstm.sequences if lstm else None), spread, number(row.published), share(lstm), row.verdict,
+        of(rnn), number((rnn.given or rnn.sequences) if rnn else None), share(rnn),
+    ]  # fmt: skip
+
+
+def of(one: Side | None) -> str:
+    return "" if one is None else f"{one.solved} of {one.trials}"
+
+
+def number(value: int | None) -> str:
+    return "" if value is None else f"{value:,}"
+
+
+def share(one: Side | None) -> str:
+    return "" if one is None else f"{100 * one.wrong:.1f} %"

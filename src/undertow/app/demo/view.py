@@ -1,0 +1,88 @@
+"""What a person sees of a duel: both errors while it runs, the result as a table and in words."""
+
+import time
+
+import numpy as np
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from undertow.app.demo.duel import ADDING, Array, Duel, Verdict
+from undertow.app.demo.picture import ROUNDING
+from undertow.app.terminal import Interrupt
+
+NAMES = {"LSTM": "[bold #56B4E9]LSTM[/]", "RNN": "[bold #E69F00]plain RNN[/]"}
+CHANCE = 1 - 0.96**2  # how often the sum of two uniform numbers lies within 0.04 of its mean
+BLOCKS = "▁▂▃▄▅▆▇█"
+TREND = (1e-4, 1.0)  # errors that the lowest and the highest block stand for
+
+
+def train(duel: Duel, console: Console) -> None:
+    """Run the duel in view: both errors, steps a second and the time left."""
+    progress = Progress(
+        BarColumn(bar_width=32), MofNCompleteColumn(), TextColumn("steps  {task.fields[rate]:.0f} a second "),
+        TimeRemainingColumn(), TextColumn("left"), console=console,
+    )  # fmt: skip
+    task, began = progress.add_task("", total=duel.steps, rate=0.0), time.monotonic()
+
+    def view() -> Group:
+        return Group(standing(duel), "", progress)
+
+    with Interrupt() as interrupt, Live(get_renderable=view, console=console, refresh_per_second=5):
+        for step in duel.train():
+            progress.update(task, completed=step, rate=step / (time.monotonic() - began))
+            if interrupt.asked:
+                break
+    if interrupt.asked:
+        console.print(f"Stopped at step {step} of {duel.steps}.")
+
+
+def standing(duel: Duel) -> Table:
+    """Where both stand, beside what guessing the mean would give."""
+    table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0))
+    table.add_column("")
+    table.add_column("mean square error", justify="right")
+    table.add_column("within 0.04", justify="right")
+    table.add_column("error so far (log scale)")
+    for kind, name in NAMES.items():
+        seen = duel.seen[kind]
+        if seen:
+            table.add_row(
+                name, f"{seen[-1].error:.4f}", f"{seen[-1].right:.0%}", trend([v.error for v in seen])
+            )
+    table.add_row("[dim]guessing the mean[/]", f"[dim]{ADDING.baseline:.4f}[/]", f"[dim]{CHANCE:.0%}[/]", "")
+    return table
+
+
+def trend(errors: list[float], width: int = 24) -> str:
+    """Errors as a row of blocks on one logarithmic scale for all rows."""
+    low, high = np.log(TREND)
+    picked = [errors[k] for k in np.linspace(0, len(errors) - 1, min(width, len(errors))).astype(int)]
+    heights = (np.log(np.maximum(picked, TREND[0])) - low) / (high - low) * (len(BLOCKS) - 1)
+    return "".join(BLOCKS[int(h)] for h in np.clip(heights.round(), 0, len(BLOCKS) - 1))
+
+
+def comparison(duel: Duel, verdicts: dict[str, Verdict], after: dict[str, Array]) -> Table:
+    """The result, on fresh sequences."""
+    table = Table(title="\nOn 2560 fresh sequences", title_justify="left", title_style="bold")
+    table.add_column("")
+    for heading in ("mean square error", "within 0.04", f"gradient at lag {duel.lag}"):
+        table.add_column(heading, justify="right")
+    left = {"LSTM": f"{after['LSTM c'][-1]:.2g} (cell)", "RNN": f"{after['RNN h'][-1]:.1g}"}
+    for kind, name in NAMES.items():
+        table.add_row(name, f"{verdicts[kind].error:.5f}", f"{verdicts[kind].right:.1%}", left[kind])
+    table.add_row("[dim]guessing the mean[/]", f"[dim]{ADDING.baseline:.5f}[/]", f"[dim]{CHANCE:.1%}[/]", "")
+    return table
+
+
+def in_words(duel: Duel, verdicts: dict[str, Verdict], after: dict[str, Array]) -> str:
+    """What the table and the picture show."""
+    cell, hidden = after["LSTM c"][-1], after["RNN h"][-1]
+    return (
+        f"The LSTM answers {verdicts['LSTM'].right:.0%} of them to within 0.04, the plain RNN "
+        f"{verdicts['RNN'].right:.0%}; guessing the mean would answer {CHANCE:.0%}.\n"
+        f"The picture shows why. {duel.lag} steps before the answer, the gradient of the error has "
+        f"{cell:.2g} times its size at the end in the LSTM's cell, and {hidden:.0e} times in the plain RNN"
+        + (", far too small to learn from." if hidden < ROUNDING else ".")
+    )

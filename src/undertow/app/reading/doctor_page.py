@@ -1,0 +1,122 @@
+"""The page of ``undertow doctor``: one file, no network, drawn by matplotlib, laid out by ``doctor.html``."""
+
+import io
+import re
+from importlib.resources import files
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from undertow import __version__
+from undertow.app.reading import doctor_view
+from undertow.app.reading.watch import Watched
+from undertow.app.runs.folder import atomically
+from undertow.doctor import Chart, Diagnosis, Finding
+
+# Stand-ins that the page's style replaces, so that pictures follow its light or dark colours.
+INK, CURVES = "#010101", ["#020202", "#030303", "#040404", "#050505", "#060606", "#070707"]
+NAMES = {INK: "currentColor"} | {color: f"var(--curve-{k})" for k, color in enumerate(CURVES)}
+
+
+def write(path: Path, watched: Watched, diagnosis: Diagnosis) -> None:
+    """Write the page; a file that is there is replaced only once the new one is whole."""
+    content = page(watched, diagnosis)
+    atomically(path, lambda beside: beside.write_text(content, encoding="utf-8"))
+
+
+def page(watched: Watched, diagnosis: Diagnosis) -> str:
+    """All of the HTML."""
+    here = files("undertow.app.reading")
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters["title"] = doctor_view.title
+    template = environment.from_string((here / "doctor.html").read_text(encoding="utf-8"))
+    return template.render(
+        style=Markup((here / "doctor.css").read_text(encoding="utf-8")),
+        name=watched.run.folder.name,
+        about=doctor_view.about(watched),
+        verdict=doctor_view.verdict(diagnosis),
+        diagnosis=diagnosis,
+        unjudged=doctor_view.unjudged(diagnosis),
+        in_order=doctor_view.IN_ORDER,
+        pictures=pictures(diagnosis),
+        version=__version__,
+    )
+
+
+def pictures(diagnosis: Diagnosis) -> dict[str, Markup]:
+    """One for each finding that has a chart, but for a chart that stood higher up already."""
+    shown: dict[str, Markup] = {}
+    titles: set[str] = set()
+    for finding in diagnosis.findings:
+        if finding.chart is not None and finding.chart.title not in titles:
+            titles.add(finding.chart.title)
+            shown[finding.name] = picture(finding)
+    return shown
+
+
+def picture(finding: Finding) -> Markup:
+    """A finding's chart as SVG that can stand in a page: named, without ids that another could have too."""
+    assert finding.chart is not None
+    file = io.StringIO()
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": finding.name, "font.size": 9}):
+        draw(finding.chart).savefig(file, format="svg", transparent=True, metadata={"Date": None})
+    svg = re.sub(r"<metadata>.*?</metadata>", "", file.getvalue(), flags=re.DOTALL)
+    svg = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{finding.name}-", svg[svg.index("<svg") :])
+    for color, name in NAMES.items():
+        svg = svg.replace(color, name)
+    label = Markup.escape(f"{finding.chart.title}: {finding.chart.y_label} over {finding.chart.x_label}")
+    return Markup(svg.replace("<svg ", f'<svg role="img" aria-label="{label}" ', 1))
+
+
+def draw(chart: Chart) -> Figure:
+    """The picture that a chart describes."""
+    figure = Figure(figsize=(5.4, 2.7), layout="constrained")
+    axes = figure.subplots()
+    for (name, values), color in zip(chart.curves.items(), CURVES, strict=False):
+        if chart.bars:
+            axes.bar(chart.x, values, width=0.9, color=color, label=name)
+        else:
+            axes.plot(
+                chart.x, values, color=color, lw=1.8, label=name, marker="o" if len(chart.x) < 4 else None
+            )
+    for name, place in chart.marks.items():
+        axes.axvline(place, color=INK, lw=1, ls="--")
+        axes.annotate(
+            name, (place, 0.97), (-4, 0), axes.get_xaxis_transform(), "offset points",
+            color=INK, ha="right", va="top",
+        )  # fmt: skip
+    if chart.log and wide(chart):
+        axes.set_yscale("log")
+    if chart.bars:
+        axes.set_ylim(0, max(1.0, *(float(np.nanmax(v)) for v in chart.curves.values())))
+    axes.set(xlabel=chart.x_label, ylabel=chart.y_label)
+    axes.set_title(chart.title, fontsize=10, loc="left", color=INK)
+    dress(axes)
+    if len(chart.curves) > 1:
+        axes.legend(frameon=False, labelcolor=INK)
+    return figure
+
+
+def wide(chart: Chart) -> bool:
+    """Whether its values span enough for powers of ten."""
+    values = np.concatenate(list(chart.curves.values()))
+    values = values[np.isfinite(values) & (values > 0)]
+    return len(values) > 0 and values.max() > 20 * values.min()
+
+
+def dress(axes: Axes) -> None:
+    """In the ink that follows the page's colours."""
+    axes.spines[["top", "right"]].set_visible(False)
+    for spine in axes.spines.values():
+        spine.set_color(INK)
+    axes.tick_params(colors=INK, which="both")
+    axes.grid(alpha=0.15, color=INK)
+    for label in (axes.xaxis.label, axes.yaxis.label):
+        label.set_color(INK)

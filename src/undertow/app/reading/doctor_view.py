@@ -1,0 +1,104 @@
+"""What ``undertow doctor`` says on the terminal."""
+
+from rich.console import Console
+from rich.markup import escape
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from undertow.app.reading.watch import Watched
+from undertow.app.training.summary import describe
+from undertow.doctor import Diagnosis, Finding
+
+STYLES = {"problem": "bold red", "warning": "bold yellow"}
+IN_ORDER = {  # what it means that a check found nothing
+    "not-finite": "All values are numbers",
+    "learning-rate-low": "The weights have moved",
+    "learning-rate-high": "The loss does not jump",
+    "saturated-gates": "Gates move",
+    "exploding": "Gradients do not explode",
+    "clip": "Clipping leaves the gradient its size",
+    "dead-units": "Units are alive",
+    "runaway-cells": "Cells stay in range",
+    "forget-bias": "Forget gates are not in the way",
+    "memory-horizon": "Errors reach as far back as the task asks for",
+    "forget-bias-twice": "The forget bias is set once",
+    "forget-bias-uneven": "The forget bias is alike in all layers",
+    "over-fitting": "Not learnt by heart",
+    "not-learning": "Better than a guess",
+}
+
+
+def show(console: Console, watched: Watched, diagnosis: Diagnosis) -> None:
+    """Who was examined, what is wrong, and what was in order."""
+    console.print(escape(about(watched)), highlight=False, soft_wrap=True)
+    console.print(f"\n[bold]{verdict(diagnosis)}[/]", highlight=False)
+    for finding in diagnosis.findings:
+        console.print()
+        show_finding(console, finding)
+    console.print()
+    rest = Table(box=None, pad_edge=False, padding=(0, 2), show_header=False, style="dim")
+    rest.add_column(no_wrap=True)
+    rest.add_column(overflow="fold")
+    for outcome in diagnosis.in_order:
+        rest.add_row("in order", IN_ORDER[outcome.name])
+    for reason, names in unjudged(diagnosis).items():
+        rest.add_row("not judged", Text(f"{', '.join(names)}: {reason}"))
+    console.print(rest)
+
+
+def show_finding(console: Console, finding: Finding) -> None:
+    """One finding: what, the evidence, what to try."""
+    because = ", ".join(title(name).lower() for name in finding.because)
+    console.print(
+        f"[{STYLES[finding.severity]}]{finding.severity}[/]  [bold]{title(finding.name)}[/]"
+        + (f" [dim](follows from {because})[/]" if because else ""),
+        highlight=False,
+    )
+    console.print(Padding(Text(finding.sentence), (0, 0, 0, 2)))
+    table = Table(box=None, pad_edge=False, padding=(0, 1), show_header=False, style="dim")
+    table.add_column(overflow="fold")
+    table.add_column(justify="right", no_wrap=True)
+    table.add_column(overflow="fold")
+    for line in finding.evidence:
+        table.add_row(Text(line.what), Text(line.amount), Text(line.where))
+    console.print(Padding(table, (0, 0, 0, 4)))
+    for remedy in () if because else finding.remedies:
+        console.print(Padding(Text(f"→ {remedy.text}"), (0, 0, 0, 2)))
+        if remedy.code:
+            console.print(Padding(Text(remedy.code, style="cyan"), (0, 0, 0, 6)), soft_wrap=True)
+
+
+def about(watched: Watched) -> str:
+    """The run, its network and what it read, in a line."""
+    run, batch = watched.run, watched.reading.batch
+    T, N = batch.x.shape[:2]
+    uneven = batch.lengths is not None and bool((batch.lengths < T).any())
+    read = f"{N} sequence{'s' * (N > 1)} of {'up to ' * uneven}{T} steps"
+    return f"{run.folder}: {describe(run, watched.model)}; read {read} of {watched.reading.about}"
+
+
+def verdict(diagnosis: Diagnosis) -> str:
+    """How much is wrong, in a line."""
+    causes, all_found = diagnosis.causes, diagnosis.findings
+    if not all_found:
+        return "Nothing is wrong as far as can be judged."
+    problems = sum(finding.severity == "problem" for finding in causes)
+    counts = ((problems, "problem"), (len(causes) - problems, "warning"))
+    counted = " and ".join(f"{n} {word}{'s' * (n > 1)}" for n, word in counts if n)
+    follow = len(all_found) - len(causes)
+    them = "them" if len(causes) > 1 else "it"
+    return counted + (f", and {follow} more that follow{'s' * (follow == 1)} from {them}" if follow else "")
+
+
+def unjudged(diagnosis: Diagnosis) -> dict[str, list[str]]:
+    """Reason -> the checks that were not made for it."""
+    found: dict[str, list[str]] = {}
+    for missing in diagnosis.not_judged:
+        found.setdefault(missing.reason, []).append(title(missing.name))
+    return found
+
+
+def title(name: str) -> str:
+    """The name of a check as a heading."""
+    return name.replace("-", " ").capitalize()

@@ -1,0 +1,165 @@
+"""Answers to a table: a forecast after every window, or a label for every sequence."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from undertow.app.data import order
+from undertow.app.data.forecast import columns_of, seasonal_forecast, window_starts, windows
+from undertow.app.data.sequences import pad, read_sequences
+from undertow.app.data.series import Series, read_series, shift
+from undertow.app.data.table import encode, numbers
+from undertow.app.errors import UserError
+from undertow.app.runs.folder import Run, fingerprint
+from undertow.app.runs.model import SequenceModel
+from undertow.app.runs.objective import Objective
+
+BATCH = 512
+
+
+@dataclass(frozen=True)
+class Answers:
+    """The predictions and what is said about them."""
+
+    table: pl.DataFrame
+    lines: list[str]
+    newest_last: bool  # whether the last rows are the ones to look at
+
+
+def answer(run: Run, path: Path) -> Answers:
+    """Predict ``path`` with the model of ``run``; raises UserError where the table does not fit it."""
+    run.data = replace(run.data, time=run.facts["time"])
+    found = forecasts(run, path) if run.data.task == "forecast" else labels(run, path)
+    if fingerprint(path)["sha256"] == run.source.get("sha256"):
+        found.lines.append("[dim]This is the table it was trained on: most of these rows are no test.[/]")
+    return found
+
+
+# -- forecasts ------------------------------------------------------------------------------------
+
+
+def forecasts(run: Run, path: Path) -> Answers:
+    """After each window of T rows, the next ``horizon`` values of the target."""
+    series = read_series(path, run.data)
+    columns = columns_of(run.facts)
+    x = encode(series.table, path, columns, series.time)  # [rows, C]
+    steps, horizon = run.data.steps, run.data.horizon
+    starts = window_starts(series.spans, steps)  # [windows]
+    if not len(starts):
+        longest = max(stop - start for start, stop in series.spans)
+        raise UserError(f"{path}: the longest series has {longest} rows; the model's window needs {steps}")
+    predicted = run_model(run.load_model(), torch.from_numpy(x), torch.from_numpy(starts), steps)
+    rows = starts[:, None] + steps + np.arange(horizon)  # [windows, horizon]
+    stops = np.array([stop for _, stop in series.spans])
+    stop = stops[np.searchsorted(stops, starts, side="right")][:, None]  # of the series of each window
+    known, last = rows < stop, np.minimum(rows, stop - 1)
+    target = numbers(series.table, path, str(run.data.target))  # [rows]
+    truth = np.where(known, target[last], np.nan)
+    persistence = np.repeat(target[starts + steps - 1][:, None], horizon, axis=1)
+    rivals = {"persistence": persistence} | seasonal(run, series, last)
+    table = pl.DataFrame(names(run, series, rows, last)).with_columns(
+        prediction=predicted.ravel().astype(np.float32), truth=pl.Series(truth.ravel()).fill_nan(None)
+    )
+    return Answers(table, error_lines(run, predicted, truth, rivals), newest_last=True)
+
+
+def run_model(model: SequenceModel, x: Tensor, starts: Tensor, steps: int) -> NDArray[np.float64]:
+    with torch.no_grad():
+        parts = [model(windows(x, chosen, steps))[0] for chosen in torch.split(starts, BATCH)]
+    return np.asarray(torch.cat(parts).double().numpy())  # [windows, horizon]
+
+
+def names(run: Run, series: Series, rows: NDArray[np.int64], last: NDArray[np.int64]) -> list[pl.Series]:
+    """The columns that say which series, which time and how far ahead each prediction is for."""
+    beyond = (rows - last).ravel()
+    columns = [series.table[run.data.group][last.ravel()]] if run.data.group else []
+    if series.time is not None:
+        by = np.asarray(beyond * run.facts["step"], np.float64)
+        columns.append(shift(series.table[series.time][last.ravel()], by))
+    else:
+        begins = np.repeat([a for a, _ in series.spans], [b - a for a, b in series.spans])
+        columns.append(pl.Series("row", last.ravel() - begins[last.ravel()] + beyond + 1))
+    if run.data.horizon > 1:
+        columns.append(pl.Series("ahead", np.tile(np.arange(1, run.data.horizon + 1), len(rows))))
+    return columns
+
+
+def seasonal(run: Run, series: Series, last: NDArray[np.int64]) -> dict[str, NDArray[np.float64]]:
+    """The seasonal mean of the training for every known row; {} where the training had no seasons."""
+    seasons = run.facts["seasons"]
+    if not seasons or series.time is None or order.season(series.table[series.time], series.step) is None:
+        return {}
+    by_row = seasonal_forecast(series, run.data.group, seasons)  # [rows]
+    return {order.season_name(series.step): by_row[last]}
+
+
+def error_lines(
+    run: Run,
+    predicted: NDArray[np.float64],
+    truth: NDArray[np.float64],
+    rivals: dict[str, NDArray[np.float64]],
+) -> list[str]:
+    """RMSE and mean absolute error where the truth is known, and the rivals' on the same rows."""
+    known = np.isfinite(truth)
+    for rival in rivals.values():
+        known &= np.isfinite(rival)
+    if not known.any():
+        return ["No truth is known here: every forecast is for a row after the table's end."]
+
+    def errors(forecast: NDArray[np.float64]) -> tuple[float, float]:
+        error = (forecast - truth)[known]
+        return float(np.sqrt(np.mean(error**2))), float(np.mean(np.abs(error)))
+
+    objective, (mine, absolute) = Objective("rmse", "RMSE"), errors(predicted)
+    lines = [
+        f"[bold]{objective.show(mine)}[/] of {run.data.target} over {known.sum():,} forecasts of known truth "
+        f"(mean absolute error {absolute:.4g})"
+    ]
+    for name, rival in rivals.items():
+        better, by = objective.compare(mine, errors(rival)[0])
+        lines.append(
+            f"  {name}: {objective.show(errors(rival)[0])}, "
+            + (f"[green]beaten {by}[/]" if better else f"[red]not beaten: it is better {by}[/]")
+        )
+    return lines
+
+
+# -- labels ---------------------------------------------------------------------------------------
+
+
+def labels(run: Run, path: Path) -> Answers:
+    """The likeliest class of every sequence and its probability."""
+    data = read_sequences(path, run.data, labelled=False)
+    x = data.split(encode(data.table, path, columns_of(run.facts), None))
+    chances = torch.cat(list(class_chances(run.load_model(), x)))  # [sequences, classes]
+    best = chances.max(-1)
+    found = [run.facts["classes"][k] for k in best.indices.tolist()]
+    table = pl.DataFrame(
+        {str(run.data.sequence): data.names, "prediction": found, "probability": best.values.numpy()}
+    )
+    if data.labels is None:
+        return Answers(table, [f"No column {run.data.label!r}: nothing to compare with."], newest_last=False)
+    table = table.with_columns(truth=pl.Series(data.labels))
+    return Answers(table, accuracy_lines(found, data.labels), newest_last=False)
+
+
+def class_chances(model: SequenceModel, x: list[Tensor]) -> Iterator[Tensor]:
+    with torch.no_grad():
+        for start in range(0, len(x), BATCH):
+            padded, lengths = pad(x[start : start + BATCH])  # [T, N, C], [N]
+            yield model(padded, lengths=lengths)[0].softmax(-1)
+
+
+def accuracy_lines(found: list[str], truth: list[str]) -> list[str]:
+    right = [one == other for one, other in zip(found, truth, strict=True)]
+    lines = [f"[bold]{100 * sum(right) / len(right):.1f}% right[/]: {sum(right)} of {len(right)} sequences"]
+    for name in sorted(set(truth)):
+        of_class = [good for good, label in zip(right, truth, strict=True) if label == name]
+        lines.append(f"  {name}: {sum(of_class)} of {len(of_class)}")
+    return lines

@@ -1,0 +1,253 @@
+"""A trained network, watched while it reads: what `inspect` shows and `doctor` judges.
+
+``watch`` opens what a run was trained on, or what is given in its place, has the run's model read it once
+under ``undertow.trace`` and calls backward on the run's own loss. ``read`` and ``observe`` are its two
+halves, for those who show the same sequences to several networks.
+"""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import torch
+from numpy.typing import NDArray
+from torch.nn import functional
+
+import undertow
+from undertow.app.data.forecast import columns_of, validation_rows, window_starts, windows
+from undertow.app.data.problem import ProblemTask
+from undertow.app.data.sequences import pad, read_sequences, stratified
+from undertow.app.data.series import read_series
+from undertow.app.data.symbols import CLASSES, SIGNALS, SYMBOLS
+from undertow.app.data.table import Columns, encode, numbers
+from undertow.app.data.text import alphabet_of, lanes, read_text
+from undertow.app.errors import UserError, one_of
+from undertow.app.runs.folder import Run, fingerprint
+from undertow.app.runs.model import SequenceModel
+from undertow.app.runs.objective import Batch, Objective
+from undertow.app.verbs.info import objective_of
+from undertow.problems import UNSCORED
+
+Names = list[str]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """Sequences as a run's model reads them, and what a person calls their steps and inputs."""
+
+    batch: Batch  # x [T,N] symbols or [T,N,C] features, y as the task has it, lengths [N] where they differ
+    steps: list[Names]  # N lists of T: characters, times, or the numbers of the steps
+    inputs: Names  # C names of features; of a text its symbols, in the order of their numbers
+    about: str  # where they come from, in a few words
+    classes: Names  # of a classification, in the order of their numbers; otherwise empty
+    symbols: list[Names] | None = None  # N lists of T where each step is one of ``inputs``
+
+
+@dataclass(frozen=True)
+class Watched:
+    """What a network did with a Reading, forward and backward."""
+
+    run: Run
+    reading: Reading
+    model: SequenceModel  # in eval mode; its LSTM or RNN is called ``rnn``
+    trace: undertow.Trace  # trace["rnn"].layers; backward has been called on ``loss``
+    objective: Objective
+    output: NDArray[np.float32]  # [T,N,outputs] where every step is read out, else [N,outputs]
+    loss: float  # the run's loss, a mean over predictions: nats, or squared error in units of its scale
+    # [T,N] nats, whose mean is ``loss``, NaN where nothing is asked; None: an error only at the end
+    loss_per_step: NDArray[np.float32] | None
+
+
+def watch(run: Run, given: str | None = None, *, sequences: int = 1, steps: int | None = None) -> Watched:
+    """Have the run's model read ``sequences`` sequences once, forward and backward.
+
+    ``given`` is a file, or for a language model a text; None stands for what the run was trained on, of
+    which only the validation part is taken. ``steps`` is T of a text, of a forecast's window and of a
+    problem; None stands for the run's own. There may be fewer sequences, or steps of a text, than asked for.
+    Raises UserError where the input is missing or does not fit the run.
+    """
+    return observe(run, read(run, given, sequences=sequences, steps=steps))
+
+
+def read(run: Run, given: str | None = None, *, sequences: int = 1, steps: int | None = None) -> Reading:
+    """The sequences alone; arguments and errors as of ``watch``."""
+    run = replace(run, data=replace(run.data, steps=steps or run.data.steps))
+    if run.data.task == "problem":
+        if given is not None:
+            raise UserError(f"--input {given}: {run.data.source} draws its own sequences; leave it out")
+        return read_problem(run, sequences)
+    if run.data.task == "text":
+        return read_symbols(run, given, sequences)
+    path = source(run, given)
+    run.data = replace(run.data, time=run.facts["time"])
+    reader = read_windows if run.data.task == "forecast" else read_labelled
+    return reader(run, path, sequences, held_back=given is None)
+
+
+def observe(run: Run, reading: Reading) -> Watched:
+    """Read once under a trace, and go back from the run's own loss."""
+    model, batch = run.load_model(), reading.batch
+    objective = objective_of(run)
+    if run.model.residual >= 0:
+        scale = float(model.get_buffer("scale")[run.model.residual])
+        objective = replace(objective, scale=scale)
+    with undertow.trace(model) as trace:
+        output, _ = model(batch.x, lengths=batch.lengths)
+        loss = objective.loss(output, batch.y)
+        torch.autograd.backward(loss)
+    per_step = None
+    if run.model.readout == "every":
+        logits = output.detach().movedim(-1, 1)
+        per_step = functional.cross_entropy(logits, batch.y, reduction="none", ignore_index=UNSCORED)
+        per_step[batch.y == UNSCORED] = torch.nan  # no error where nothing is asked
+        trace.loss_per_step = per_step  # [T, N]
+    return Watched(
+        run, reading, model, trace, objective, output.detach().numpy(), loss.item(),
+        None if per_step is None else per_step.numpy(),
+    )  # fmt: skip
+
+
+def source(run: Run, given: str | None) -> Path:
+    """The file to read; UserError where there is none, or no longer the one that the run was trained on."""
+    path = Path(run.data.source if given is None else given)
+    if not path.is_file():
+        hint = "the data of this run are gone; --input gives others" if given is None else "no such file"
+        raise UserError(f"{path}: {hint}")
+    if given is None and fingerprint(path)["sha256"] != run.source.get("sha256"):
+        raise UserError(
+            f"{path}: has changed since {run.folder} was trained, and with it the part held back; "
+            f"--input {path} reads all of it all the same"
+        )
+    return path
+
+
+# ---------------------------------------------------------------------------------- task by task
+
+
+def read_symbols(run: Run, given: str | None, sequences: int) -> Reading:
+    """Lanes of a text, one beside the other; a TEXT, or a short file, may make fewer or shorter ones."""
+    alphabet = alphabet_of(run.facts)
+    if given is None or names_a_file(given):
+        path = source(run, given)
+        theirs, symbols = read_text(path, as_bytes=alphabet.characters is None)
+        if theirs.characters is not None and theirs != alphabet:
+            symbols = alphabet.encode("".join(theirs.characters[k] for k in symbols), str(path))
+        elif theirs.characters is None and alphabet.characters is not None:
+            raise UserError(f"{path}: expected a text of the characters that the model learnt, got bytes")
+        about = f"{path.name}, from its beginning"
+    else:
+        symbols, about = alphabet.encode(given, "--input"), "a text of your own"
+    if given is None:
+        symbols = symbols[len(symbols) - int(len(symbols) * run.data.validation) :]
+        about = f"{path.name}, the part held back for validation"
+    if len(symbols) < 2:
+        raise UserError(f"--input {given}: expected 2 symbols or more, got {len(symbols)}")
+    batch = next(lanes(symbols, max(1, min(sequences, (len(symbols) - 1) // run.data.steps)), run.data.steps))
+    names = [*alphabet.characters] if alphabet.characters is not None else [byte_name(k) for k in range(256)]
+    steps = [[names[k] for k in lane] for lane in batch.x.T.tolist()]
+    return Reading(batch, steps, names, about, [], steps)
+
+
+def names_a_file(text: str) -> bool:
+    try:
+        return Path(text).is_file()
+    except (OSError, ValueError):  # longer than any name, or with a character that none may have
+        return False
+
+
+def byte_name(byte: int) -> str:
+    return chr(byte) if byte < 128 else f"\\x{byte:02x}"
+
+
+def read_windows(run: Run, path: Path, sequences: int, held_back: bool) -> Reading:
+    """Windows whose targets are known, spread evenly over the table, the last one among them."""
+    series = read_series(path, run.data)
+    columns = columns_of(run.facts)
+    x = torch.from_numpy(encode(series.table, path, columns, series.time))  # [rows, C]
+    steps, horizon = run.data.steps, run.data.horizon
+    starts = window_starts(series.spans, steps + horizon)
+    if held_back:
+        starts = starts[validation_rows(series, run.data.validation)[starts + steps]]
+    if not len(starts):
+        longest = max(stop - start for start, stop in series.spans)
+        raise UserError(f"{path}: the longest series has {longest} rows; {steps + horizon} are needed")
+    chosen = starts[np.linspace(len(starts) - 1, 0, min(sequences, len(starts))).round().astype(int)]
+    target = numbers(series.table, path, str(run.data.target))  # [rows]
+    y = torch.from_numpy(target[chosen[:, None] + steps + np.arange(horizon)]).float()  # [N, horizon]
+    batch = Batch(windows(x, torch.from_numpy(chosen), steps), y)
+    times = pl.Series(range(len(x))) if series.time is None else series.table[series.time]
+    labels = [str(value) for value in times.to_list()]
+    part = ", the part held back for validation" if held_back else ""
+    names = [labels[start : start + steps] for start in chosen]
+    return Reading(batch, names, feature_names(columns), path.name + part, [])
+
+
+def read_labelled(run: Run, path: Path, sequences: int, held_back: bool) -> Reading:
+    """Labelled sequences: of those held back one class after the other, else in the table's order."""
+    data, classes, columns = read_sequences(path, run.data), run.facts["classes"], columns_of(run.facts)
+    assert data.labels is not None
+    for label in data.labels:
+        if label not in classes:
+            raise UserError(
+                f"{path}: column {run.data.label!r}: {label!r} is none of the classes that the model learnt: "
+                f"{one_of(classes)}"
+            )
+    y = torch.tensor([classes.index(label) for label in data.labels])  # [sequences]
+    x = data.split(encode(data.table, path, columns, None))
+    chosen = torch.arange(len(y))
+    if held_back:
+        chosen = stratified(y, run.data.validation, run.training.seed)[1]
+        chosen = chosen[in_turn(y[chosen].tolist())]
+    chosen = chosen[:sequences]
+    features, lengths = pad([x[k] for k in chosen.tolist()])  # [T, N, C], [N]
+    part = ", the part held back for validation" if held_back else ""
+    names = [numbered(int(length)) for length in lengths]
+    return Reading(
+        Batch(features, y[chosen], lengths), names, feature_names(columns), path.name + part, classes
+    )
+
+
+def in_turn(labels: list[int]) -> list[int]:
+    """Places of ``labels``, ordered such that every class comes once before any comes twice."""
+    return sorted(range(len(labels)), key=lambda k: labels[:k].count(labels[k]))
+
+
+def read_problem(run: Run, sequences: int) -> Reading:
+    """Sequences of the validation stream, which training never saw, each up to its last scored step."""
+    task = ProblemTask(run.data, sequences, run.training.seed)
+    first = next(task.validation_batches())
+    batch = Batch(first.x[:, :sequences], first.y[:sequences])
+    if run.model.readout == "every":
+        batch = up_to_the_end(batch.x, first.y[:, :sequences])
+    inputs = SYMBOLS.get(run.data.source, SIGNALS)[: batch.x.shape[-1]]
+    classes = CLASSES.get(run.data.source, numbered(run.model.outputs))
+    if task.problem.task == "regression":
+        classes = []
+    T, N = batch.x.shape[:2]
+    given = "T =" if run.data.steps == T else "--steps"  # some problems set lengths of their own
+    about = f"{run.data.source}, {given} {run.data.steps}, drawn afresh"
+    lengths = [T] * N if batch.lengths is None else batch.lengths.tolist()
+    symbols = None
+    if run.data.source in SYMBOLS:
+        read = batch.x.argmax(-1).T.tolist()  # N lists of T
+        symbols = [[inputs[k] for k in lane[:length]] for lane, length in zip(read, lengths, strict=True)]
+    return Reading(batch, [numbered(length) for length in lengths], inputs, about, classes, symbols)
+
+
+def up_to_the_end(x: torch.Tensor, y: torch.Tensor) -> Batch:
+    """x [T,N,C] and y [T,N] without the steps after each sequence's last scored one: they are padding."""
+    ends = ((y != UNSCORED) * torch.arange(1, len(y) + 1)[:, None]).amax(dim=0)  # [N]
+    T = int(ends.max())
+    return Batch(x[:T], y[:T], None if bool((ends == T).all()) else ends)
+
+
+def numbered(n: int) -> Names:
+    return [str(k) for k in range(n)]
+
+
+def feature_names(columns: Columns) -> Names:
+    """C names, in the order in which ``encode`` makes the features."""
+    words = [f"{name}={word}" for name, found in columns.categories.items() for word in found]
+    cycles = [f"{wave} of {cycle}" for cycle in columns.calendar for wave in ("sine", "cosine")]
+    return columns.numeric + words + cycles

@@ -1,0 +1,245 @@
+"""The run folder: everything a training leaves behind, written so that nothing saved is ever lost.
+
+    config.json         options, data facts and fingerprint, seed, versions: enough to repeat the run
+    model.safetensors   the best weights so far, and the normaliser
+    last.safetensors    where training stands: weights, optimiser, carried state, random numbers
+    metrics.jsonl       one line an evaluation
+    curve.png           the learning curve
+
+Each file is written beside its place and then renamed, which a crash cannot tear. No pickle.
+"""
+
+import hashlib
+import json
+import platform
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+import undertow
+from undertow.app.errors import UserError
+from undertow.app.runs.config import DataConfig, ModelConfig, TrainConfig, from_dict, to_dict
+from undertow.app.runs.model import SequenceModel
+
+FORMAT = 1  # of the run folder; a newer one is refused
+FILES = ("config.json", "model.safetensors", "last.safetensors", "metrics.jsonl", "curve.png")
+REPORT, DOCTOR = "report.html", "doctor.html"  # by inspect and doctor, of the model that was there then
+
+
+@dataclass
+class Run:
+    """One run folder and what its config.json says."""
+
+    folder: Path
+    data: DataConfig
+    model: ModelConfig
+    training: TrainConfig
+    facts: dict[str, Any]  # what the task needs to read further data the same way
+    source: dict[str, Any] = field(default_factory=dict)  # fingerprint of the data
+    baselines: dict[str, float] = field(default_factory=dict)
+    unit: str = ""
+    created: str = ""
+    versions: dict[str, str] = field(default_factory=dict)
+
+    def path(self, name: str) -> Path:
+        return self.folder / name
+
+    def write_config(self) -> None:
+        content = {
+            "undertow_run": FORMAT,
+            "created": self.created,
+            "versions": self.versions,
+            "source": self.source,
+            "data": to_dict(self.data),
+            "model": to_dict(self.model),
+            "training": to_dict(self.training),
+            "unit": self.unit,
+            "baselines": self.baselines,
+            "facts": self.facts,
+        }
+        text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+        atomically(self.path("config.json"), lambda path: path.write_text(text, encoding="utf-8"))
+
+    def write_model(self, model: SequenceModel) -> None:
+        tensors = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
+        atomically(self.path("model.safetensors"), lambda path: save_file(tensors, path))
+
+    def write_last(self, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
+        """Tensors and plain values in one file, so that they can never disagree."""
+        tensors = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+        metadata = {"state": json.dumps(state)}
+        atomically(self.path("last.safetensors"), lambda path: save_file(tensors, path, metadata))
+
+    def read_last(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        path = self.path("last.safetensors")
+        tensors = read_tensors(path)
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata() or {}
+        try:
+            state: dict[str, Any] = json.loads(metadata["state"])
+        except (KeyError, ValueError):
+            raise UserError(f"{path}: damaged: it does not say where training stood") from None
+        return tensors, state
+
+    def write_metrics(self, rows: list[dict[str, Any]]) -> None:
+        text = "".join(json.dumps(row) + "\n" for row in rows)
+        atomically(self.path("metrics.jsonl"), lambda path: path.write_text(text, encoding="utf-8"))
+
+    def read_metrics(self) -> list[dict[str, Any]]:
+        path = self.path("metrics.jsonl")
+        if not path.exists():
+            return []
+        try:
+            return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        except ValueError:
+            raise UserError(f"{path}: damaged: a line is not JSON") from None
+
+    def load_model(self) -> SequenceModel:
+        """The best model, ready to predict."""
+        path = self.path("model.safetensors")
+        model = SequenceModel(self.model)
+        load_weights(model, read_tensors(path), path)
+        return model.eval()
+
+
+def atomically(path: Path, write: Callable[[Path], Any]) -> None:
+    """Let ``write`` fill a file beside ``path``, then put it in its place in one step.
+
+    Raises UserError where it cannot be written, say because the disk is full; what was there stays.
+    """
+    beside = path.with_name(f".{path.name}.new")
+    try:
+        write(beside)
+        beside.replace(path)
+    except BaseException as error:
+        beside.unlink(missing_ok=True)
+        if not isinstance(error, OSError | SafetensorError):
+            raise
+        raise UserError(f"{path}: cannot be written: {getattr(error, 'strerror', None) or error}") from None
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    if not path.exists():
+        raise UserError(f"{path}: missing from the run folder")
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise UserError(f"{path}: damaged ({error})") from None
+
+
+def load_weights(model: torch.nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
+    """Load all weights or raise UserError naming the first that does not fit."""
+    expected = model.state_dict()
+    for name in sorted(set(expected) ^ set(tensors)):
+        raise UserError(f"{path}: damaged: {name} is {'missing' if name in expected else 'not expected'}")
+    for name, value in expected.items():
+        if value.shape != tensors[name].shape:
+            raise UserError(
+                f"{path}: damaged: {name} has shape {list(tensors[name].shape)}, "
+                f"config.json asks for {list(value.shape)}"
+            )
+    model.load_state_dict(tensors)
+
+
+def open_run(folder: Path) -> Run:
+    """Read a run folder; raises UserError where it is missing, damaged or of another version."""
+    path = folder / "config.json"
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such run folder")
+    if not path.exists():
+        raise UserError(f"{folder}: not a run folder (it holds no config.json)")
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{path}: damaged: not JSON ({error})") from None
+    return parse_config(folder, path, content)
+
+
+def parse_config(folder: Path, path: Path, content: Any) -> Run:
+    if not isinstance(content, dict) or "undertow_run" not in content:
+        raise UserError(f"{path}: not written by undertow (it has no 'undertow_run')")
+    if content["undertow_run"] != FORMAT:
+        made_by = content.get("versions", {}).get("undertow", "another version")
+        raise UserError(
+            f"{path}: run format {content['undertow_run']!r} (undertow {made_by}); "
+            f"this is undertow {undertow.__version__}, which reads format {FORMAT}"
+        )
+    for name in ("data", "model", "training", "facts"):
+        if name not in content:
+            raise UserError(f"{path}: damaged: {name!r} is missing")
+    return Run(
+        folder,
+        from_dict(DataConfig, content["data"], f"{path}: data"),
+        from_dict(ModelConfig, content["model"], f"{path}: model"),
+        from_dict(TrainConfig, content["training"], f"{path}: training"),
+        content["facts"],
+        content.get("source", {}),
+        content.get("baselines", {}),
+        content.get("unit", ""),
+        content.get("created", ""),
+        content.get("versions", {}),
+    )
+
+
+def stamp() -> tuple[str, dict[str, str]]:
+    """When, and with which versions of what decides the result."""
+    packages = ("torch", "lightning-fabric", "polars", "numpy", "safetensors")
+    versions = {"undertow": undertow.__version__, "python": platform.python_version()}
+    versions |= {name: version(name) for name in packages}
+    return datetime.now(timezone.utc).isoformat(timespec="seconds"), versions
+
+
+def fingerprint(path: Path) -> dict[str, Any]:
+    """Size in bytes and SHA-256 of a data file."""
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256") if hasattr(hashlib, "file_digest") else None
+        if digest is None:  # Python 3.10
+            digest = hashlib.sha256(file.read())
+    return {"path": str(path), "bytes": path.stat().st_size, "sha256": digest.hexdigest()}
+
+
+def next_folder(stem: str) -> Path:
+    """``runs/<stem>-<n>`` with the first n that is free."""
+    n = 1
+    while (folder := Path("runs") / f"{stem}-{n}").exists():
+        n += 1
+    return folder
+
+
+def prepare_folder(folder: Path, overwrite: bool) -> None:
+    """Make the folder, or empty it of an earlier run's files where ``overwrite`` says so."""
+    refuse_existing(folder, overwrite)
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in FILES:
+        (folder / name).unlink(missing_ok=True)
+    remove_pages(folder)
+
+
+def remove_pages(folder: Path) -> list[str]:
+    """Take away the pages on a model that is no longer there; their names."""
+    found = [name for name in (REPORT, DOCTOR) if (folder / name).exists()]
+    for name in found:
+        (folder / name).unlink()
+    return found
+
+
+def refuse_existing(folder: Path, overwrite: bool) -> None:
+    """Raises UserError unless ``folder`` is free, or a run that may be overwritten."""
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{folder}: is a file, not a folder for a run")
+    if not folder.exists() or not any(folder.iterdir()):
+        return
+    if not (folder / "config.json").exists():
+        raise UserError(f"{folder}: holds other files and no run; choose another --run")
+    if not overwrite:
+        raise UserError(
+            f"{folder}: a run is there already; --overwrite replaces it, --resume goes on with it"
+        )

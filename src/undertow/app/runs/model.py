@@ -1,0 +1,80 @@
+"""The network that every task shares: normalise or embed, LSTM or RNN, one linear head."""
+
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+import undertow
+from undertow.app.runs.config import ModelConfig
+
+State = tuple[Tensor, ...]  # (h, c) of the LSTM, (h,) of the RNN; each [layers, N, H]
+CELLS = {"lstm": undertow.LSTM, "rnn": undertow.RNN}
+
+
+def start_options(config: ModelConfig) -> dict[str, Any]:
+    """How the layers start, as options of undertow.LSTM and undertow.RNN."""
+    chrono = {"max_lag": config.max_lag} if config.init == "chrono" else {}
+    options = {"init": None if config.init == "torch" else config.init} | chrono
+    return options if config.forget_bias is None else options | {"forget_bias": config.forget_bias}
+
+
+class SequenceModel(nn.Module):
+    """Sequences in, predictions out, both in the data's own units.
+
+    x is [T, N] symbols (int64) or [T, N, C] features; the output is [T, N, outputs] where the head
+    reads every step, else [N, outputs]; with ``lengths`` [N] its T is that of the longest. The
+    normaliser's centre and scale are buffers, so that a saved model needs no other file to be used on
+    raw values.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        width = config.width if config.symbols else config.inputs
+        self.embedding = nn.Embedding(config.symbols, width) if config.symbols else None
+        if not config.symbols:
+            self.register_buffer("centre", torch.zeros(width))  # [C]
+            self.register_buffer("scale", torch.ones(width))  # [C]
+        dropout = config.dropout if config.num_layers > 1 else 0.0
+        self.rnn = CELLS[config.cell](
+            width, config.hidden_size, config.num_layers, dropout=dropout, **start_options(config)
+        )
+        self.dropout = nn.Dropout(config.dropout)
+        self.head = nn.Linear(config.hidden_size, config.outputs)
+        if config.residual >= 0:  # the first forecast is then exactly the last value: persistence
+            nn.init.zeros_(self.head.weight)
+            nn.init.zeros_(self.head.bias)
+
+    def forward(
+        self, x: Tensor, state: State | None = None, lengths: Tensor | None = None
+    ) -> tuple[Tensor, State]:
+        """The predictions, and the state after the last step of each sequence."""
+        inputs = self.embedding(x) if self.embedding is not None else self._normalise(x)
+        if lengths is not None:
+            inputs = pack_padded_sequence(inputs, lengths, enforce_sorted=False)
+        hidden, last = self.rnn(inputs, self._to_rnn(state))  # [T, N, H], (h_n, c_n) or h_n
+        last = last if isinstance(last, tuple) else (last,)
+        every = self.config.readout == "every"
+        if every and lengths is not None:
+            hidden, _ = pad_packed_sequence(hidden)
+        output = self.head(self.dropout(hidden if every else last[0][-1]))
+        return self._from_last_value(output, x), cast(State, last)
+
+    def _normalise(self, x: Tensor) -> Tensor:
+        """Linear near the centre and logarithmic far off, so that extremes do not drown the rest."""
+        features = torch.asinh((x - cast(Tensor, self.centre)) / cast(Tensor, self.scale))
+        if self.training and self.config.noise:
+            features = features + self.config.noise * torch.randn_like(features)
+        return features
+
+    def _to_rnn(self, state: State | None) -> Tensor | State | None:
+        return state[0] if state is not None and self.config.cell == "rnn" else state
+
+    def _from_last_value(self, output: Tensor, x: Tensor) -> Tensor:
+        column = self.config.residual
+        if column < 0:
+            return output
+        scale = cast(Tensor, self.scale)[column]
+        return x[-1, :, column, None] + scale * output  # [N, horizon], in the target's unit

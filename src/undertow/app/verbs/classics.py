@@ -1,0 +1,56 @@
+"""``undertow classics``: the literature's long-lag problems, LSTM beside plain RNN, by the papers' rules."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def classics(
+    problem: Annotated[
+        list[str] | None,
+        typer.Argument(help="Problems to train on. (default: all of them)", metavar="PROBLEM"),
+    ] = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Shorter lags and one seed: all problems in some minutes.")
+    ] = False,
+    seeds: Annotated[
+        int | None, typer.Option(min=1, help="Networks of each kind a problem. (default: 3, 1 with --quick)")
+    ] = None,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of results.")] = Path("classics"),
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Start anew, in place of the results in --output.")
+    ] = False,
+) -> None:
+    """Train an LSTM and a plain RNN on the long-lag problems of the literature.
+
+    Each is trained until the criterion of the paper that posed the problem
+    holds on fresh sequences, or until its sequences are used up. The plain
+    RNN gets up to four times the sequences that the LSTM needed.
+
+    undertow classics --quick
+    undertow classics adding-1997 temporal-order --seeds 5
+
+    --output holds results.jsonl, a line for each network as soon as it is
+    done, and made from it classics.md, classics.json and classics.png.
+    Ctrl-C keeps what is done and exits with code 130; the same command goes
+    on.
+    """
+    # here, so that `undertow classics --help` need not wait for torch
+    import torch
+    from rich.console import Console
+
+    from undertow.app.classics.results import Results
+    from undertow.app.classics.settings import chosen
+    from undertow.app.classics.view import train, write
+
+    settings = chosen(problem or [], quick, seeds)
+    results = Results(output, settings, overwrite)
+    # networks this small gain little from a second core, and lose much where a neighbour wants it
+    torch.set_num_threads(1)
+    console = Console()
+    done = train(results, console)
+    if results.outcomes:  # none where Ctrl-C came during the first
+        write(results, quick, console)
+    if not done:
+        raise typer.Exit(130)

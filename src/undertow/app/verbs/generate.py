@@ -1,0 +1,90 @@
+"""``undertow generate``: text from a trained language model, symbol by symbol."""
+
+import codecs
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from undertow.app.data.text import Alphabet
+    from undertow.app.runs.model import SequenceModel
+
+
+def generate(
+    run: Annotated[Path, typer.Argument(help="Folder of a run trained on text.")],
+    prompt: Annotated[str, typer.Option(help="Text to go on from; it is printed too.")] = "\n",
+    length: Annotated[int, typer.Option(help="Symbols to write.", min=0)] = 500,
+    temperature: Annotated[
+        float, typer.Option(help="Below 1 surer, above 1 wilder, 0 always the likeliest symbol.", min=0.0)
+    ] = 0.8,
+    seed: Annotated[
+        int | None, typer.Option(help="Same seed, same text; otherwise a new one.", min=0)
+    ] = None,
+) -> None:
+    """Write text with a trained language model.
+
+    The text, prompt included, goes to standard output as it is made and nothing else
+    does, so it can be piped. The state is carried from symbol to symbol.
+    """
+    import numpy as np
+
+    from undertow.app.data.text import alphabet_of
+    from undertow.app.errors import UserError
+    from undertow.app.runs.folder import open_run
+
+    opened = open_run(run)
+    if opened.data.task != "text":
+        raise UserError(f"{run}: generate needs a run trained on text; this one's task is {opened.data.task}")
+    alphabet = alphabet_of(opened.facts)
+    first = alphabet.encode(prompt or "\n")
+    stream = write(
+        alphabet, symbols(opened.load_model(), first, length, temperature, np.random.default_rng(seed))
+    )
+    sys.stdout.write(prompt)
+    for piece in stream:
+        sys.stdout.write(piece)
+        sys.stdout.flush()
+    sys.stdout.write("\n")
+
+
+def symbols(
+    model: "SequenceModel",
+    first: "NDArray[np.int64]",
+    length: int,
+    temperature: float,
+    rng: "np.random.Generator",
+) -> Iterator[int]:
+    """Draw ``length`` symbols, each from softmax(output / temperature) given all before it."""
+    import torch
+
+    x, state = torch.from_numpy(first)[:, None], None  # [T, 1]
+    for _ in range(length):
+        with torch.no_grad():
+            output, state = model(x, state)
+        symbol = draw(output[-1, 0].double().numpy(), temperature, rng)
+        yield symbol
+        x = torch.tensor([[symbol]])  # [1, 1]
+
+
+def draw(scores: "NDArray[np.float64]", temperature: float, rng: "np.random.Generator") -> int:
+    """One symbol by its score; the largest of scores/temperature + Gumbel noise is a softmax draw."""
+    if temperature == 0:
+        return int(scores.argmax())
+    return int((scores / temperature + rng.gumbel(size=scores.shape)).argmax())
+
+
+def write(alphabet: "Alphabet", numbers: Iterator[int]) -> Iterator[str]:
+    """Symbols as text; bytes that form no character become the replacement character."""
+    if alphabet.characters is not None:
+        yield from (alphabet.characters[number] for number in numbers)
+        return
+    decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+    for number in numbers:
+        yield decoder.decode(bytes([number]))
+    yield decoder.decode(b"", final=True)

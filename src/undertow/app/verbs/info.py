@@ -1,0 +1,104 @@
+"""``undertow info``: what is in a run folder, for a person to read."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from undertow.app.runs.folder import Run
+    from undertow.app.runs.objective import Objective
+
+
+def info(run: Annotated[Path, typer.Argument(help="Folder of a run.")]) -> None:
+    """Say what is in a run folder: task, data, model, training, result."""
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    from undertow.app.runs.folder import open_run
+
+    opened = open_run(run)
+    grid = Table(box=None, pad_edge=False, padding=(0, 2), show_header=False)
+    grid.add_column(style="bold")
+    grid.add_column(overflow="fold")
+    sections = {"run": about_run, "data": about_data, "model": about_model, "training": about_training}
+    for heading, about in (sections | {"result": about_result}).items():
+        for number, line in enumerate(about(opened)):
+            grid.add_row("" if number else heading, escape(line))
+    Console().print(grid, highlight=False)
+
+
+def about_run(run: "Run") -> list[str]:
+    present = [path.name for path in sorted(run.folder.iterdir()) if not path.name.startswith(".")]
+    versions = ", ".join(f"{name} {version}" for name, version in run.versions.items())
+    return [str(run.folder), f"begun {run.created}", versions, f"files: {', '.join(present)}"]
+
+
+def about_data(run: "Run") -> list[str]:
+    data = run.data
+    lines = [f"{data.task}: {data.source}"]
+    if run.source:
+        lines.append(f"{run.source['bytes']:,} bytes, SHA-256 {run.source['sha256'][:16]}...")
+    options = {
+        "target": data.target,
+        "time": data.time or run.facts.get("time"),
+        "group": data.group,
+        "sequence": data.sequence,
+        "label": data.label,
+        "window": data.steps or None,
+        "horizon": data.horizon if data.task == "forecast" else None,
+        "validation": data.validation or None,
+        "classes": ", ".join(run.facts.get("classes", [])) or None,
+    }
+    lines.append(", ".join(f"{name} {value}" for name, value in options.items() if value is not None))
+    if "columns" in run.facts:
+        from undertow.app.data.forecast import columns_of
+
+        lines.append(columns_of(run.facts).describe())
+    return [line for line in lines if line]
+
+
+def about_model(run: "Run") -> list[str]:
+    from undertow.app.training.summary import describe
+
+    return [describe(run, run.load_model()), f"dropout {run.model.dropout:g}"]
+
+
+def about_training(run: "Run") -> list[str]:
+    training = run.training
+    rows = run.read_metrics()
+    if not rows:
+        return ["no evaluation yet"]
+    last = rows[-1]
+    return [
+        f"{last['epoch']:g} of {training.epochs} epochs, {last['step']:,} steps in {last['seconds']:.0f} s, "
+        f"seed {training.seed}",
+        f"batch size {training.batch_size}, learning rate {training.lr:g}, precision {training.precision}",
+        f"gradient norm {last['grad_norm']:.3g}, {100 * last['clipped']:.0f}% of steps clipped at "
+        f"{training.clip:g} (since the evaluation before the last)",
+    ]
+
+
+def about_result(run: "Run") -> list[str]:
+    rows = run.read_metrics()
+    if not rows:
+        return []
+    best, objective = min(rows, key=lambda row: float(row["validation_loss"])), objective_of(run)
+    lines = [
+        f"{objective.show(best['validation'])} on the validation part, best at epoch {best['epoch']:g} "
+        f"(training part then: {objective.show(best['train'])})"
+    ]
+    for name, value in run.baselines.items():
+        better, by = objective.compare(best["validation"], value)
+        verdict = f"beaten {by}" if better else f"not beaten: it is better {by}"
+        lines.append(f"{name}: {objective.show(value)}, {verdict}")
+    return lines
+
+
+def objective_of(run: "Run") -> "Objective":
+    """The objective that the run's unit stands for."""
+    from undertow.app.runs.objective import Objective
+
+    kinds = {"RMSE": "rmse", "right": "accuracy"}
+    return Objective(kinds.get(run.unit, "bits"), run.unit)

@@ -1,0 +1,112 @@
+"""``undertow predict``: forecasts or labels for a table, with the error where the truth is known."""
+
+import io
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    import polars as pl
+    from rich.console import Console
+
+    from undertow.app.reading.predictions import Answers
+
+SHOWN = 10  # rows printed
+
+
+def predict(
+    run: Annotated[Path, typer.Argument(help="Folder of a run trained on a table.")],
+    table: Annotated[
+        Path, typer.Argument(help="CSV, TSV or Parquet table with the columns of the training.")
+    ],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Write all predictions to FILE.csv or FILE.parquet.")
+    ] = None,
+    gaps: Annotated[
+        str | None, typer.Option(help="error, fill or ignore; otherwise as in the training.")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file in --output.")] = False,
+) -> None:
+    """Forecast or label a table with a trained model.
+
+    A forecast is made after every window of rows, the last one for what follows the
+    table. A label is given to every sequence. Where the truth is known, the error is
+    printed beside that of forecasts that need no learning.
+    """
+    from dataclasses import replace
+
+    from rich.console import Console
+
+    from undertow.app.errors import UserError
+    from undertow.app.reading.predictions import answer
+    from undertow.app.runs.folder import open_run
+
+    if output is not None:
+        check_output(output, overwrite)
+    opened = open_run(run)
+    if opened.data.task not in ("forecast", "classify"):
+        other = f"undertow generate {run}" if opened.data.task == "text" else f"undertow info {run}"
+        raise UserError(f"{run}: its task is {opened.data.task}, which has no table to predict; try {other}")
+    opened.data = replace(opened.data, gaps=gaps or opened.data.gaps)
+    answers = answer(opened, table)
+    console = Console()
+    show(console, answers)
+    if output is not None:
+        write(answers.table, output)
+        console.print(
+            f"{len(answers.table):,} predictions written to {output}", highlight=False, markup=False
+        )
+
+
+def check_output(output: Path, overwrite: bool) -> None:
+    """Raises UserError, before any work, where the file cannot or must not be written."""
+    from undertow.app.errors import UserError
+
+    if output.suffix.lower() not in (".csv", ".parquet"):
+        raise UserError(f"--output {output}: expected a name that ends in .csv or .parquet")
+    if not output.parent.is_dir():
+        raise UserError(f"--output {output}: there is no folder {output.parent}")
+    if output.exists() and not overwrite:
+        raise UserError(f"--output {output}: exists already; --overwrite replaces it")
+
+
+def write(table: "pl.DataFrame", output: Path) -> None:
+    from undertow.app.runs.folder import atomically
+
+    made = io.BytesIO()  # polars has errors of its own for a full disk
+    if output.suffix.lower() == ".parquet":
+        table.write_parquet(made)
+    else:
+        table.write_csv(made)
+    atomically(output, lambda path: path.write_bytes(made.getvalue()))
+
+
+def show(console: "Console", answers: "Answers") -> None:
+    """The first or last rows, and the errors."""
+    from rich.table import Table
+
+    rows = answers.table.tail(SHOWN) if answers.newest_last else answers.table.head(SHOWN)
+    grid = Table(box=None, pad_edge=False, padding=(0, 2), header_style="bold")
+    for name in rows.columns:
+        grid.add_column(name, justify="right" if rows.schema[name].is_numeric() else "left")
+    for row in rows.iter_rows():
+        grid.add_row(*(cell(value) for value in row))
+    which = "last" if answers.newest_last else "first"
+    if len(rows) < len(answers.table):
+        console.print(
+            f"[dim]the {which} {len(rows)} of {len(answers.table):,} predictions[/]", highlight=False
+        )
+    console.print(grid)
+    console.print()
+    for line in answers.lines:
+        console.print(line, highlight=False, soft_wrap=True)
+
+
+def cell(value: Any) -> str:
+    """A value as it reads best: short numbers, and a word for what is not known."""
+    from rich.markup import escape
+
+    if value is None:
+        return "[dim]unknown[/]"
+    return f"{value:.4g}" if isinstance(value, float) else escape(str(value))

@@ -1,0 +1,92 @@
+"""One call of a module that adds to torch's equations: what came with the call, and what is drawn for it."""
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn.functional import dropout
+
+from undertow.kernels import dispatch
+from undertow.kernels.call import PLAIN, Variant
+from undertow.nn import parameters
+from undertow.nn.arguments import mark
+from undertow.nn.options import TORCH, check_together
+
+
+class Call(NamedTuple):
+    """``mask`` and ``reset`` are bool [T,N] on x's device."""
+
+    module: Any
+    mask: Tensor | None
+    reset: Tensor | None
+
+    @classmethod
+    def of(cls, module: Any, input: Any, mask: Any, reset: Any) -> "Call":
+        """Raises TypeError or ValueError, naming it, where mask or reset fits neither input nor module."""
+        marks = {"mask": mask, "reset": reset}
+        marks = {name: value for name, value in marks.items() if value is not None}
+        if marks and module._checkpoint is not None:
+            check_together(TORCH, checkpoint=module._checkpoint, forget_bias=None, marks=tuple(marks))
+        found = {name: mark(name, value, input, module.batch_first) for name, value in marks.items()}
+        return cls(module, found.get("mask"), found.get("reset"))
+
+    def enter(
+        self, k: int, x: Tensor, states: Any, weights: list[Any], ragged: dispatch.Ragged
+    ) -> tuple[Tensor, list[Tensor], list[Any], dict[str, Variant]]:
+        """Of layer k: its input, initial states and weights, and what more dispatch.layer is told of it."""
+        module, N = self.module, dispatch._batch(x, ragged)
+        options, D = module._options or TORCH, 2 if module.bidirectional else 1
+        weights = weights[k * D : (k + 1) * D]
+        if module.training and options.input_dropout:
+            x = x * _by_row(dropout(x.new_ones(N, x.shape[-1]), options.input_dropout), ragged)
+        if module.training and options.weight_drop:
+            weights = [[W, dropout(U, options.weight_drop), *rest] for W, U, *rest in weights]
+        learnt = [_for_all(parameters.of_layer(s, k, D), N) for s in parameters.initial(module)]
+        own = [parameters.of_layer(s, k, D) for s in states] or learnt
+        found = self._variant(k, x, learnt, weights, N)
+        return x, own, weights, {"variant": found} if _adds(found) else {}
+
+    def _variant(self, k: int, x: Tensor, learnt: list[Tensor], weights: list[Any], N: int) -> Variant:
+        module, U = self.module, weights[0][1]
+        found = PLAIN if module._options is None else parameters.variant(module, k)
+        if self.mask is not None or self.reset is not None:
+            found = found._replace(mask=self.mask, reset=self.reset)
+        if self.reset is not None and learnt:
+            found = found._replace(reset_h=learnt[0], reset_c=(*learnt, None)[1])
+        return found if module._options is None else self._with_noise(found, k, x, U, N)
+
+    def _with_noise(self, found: Variant, k: int, x: Tensor, U: Tensor, N: int) -> Variant:
+        module, options = self.module, self.module._options
+        D, R = 1 + module.bidirectional, U.shape[1]
+        if module.training and options.recurrent_dropout:
+            found = found._replace(recurrent=dropout(U.new_ones(D, N, R), options.recurrent_dropout))
+        steps, (of_h, of_c) = (D, *x.shape[:-1]), options.zoneouts
+        if of_h:
+            found = found._replace(zoneout_h=_zoneout(U, (*steps, R), of_h, module.training))
+        if of_c and module.mode == "LSTM":
+            H = parameters.widths(module)[k]
+            found = found._replace(zoneout_c=_zoneout(U, (*steps, H), of_c, module.training))
+        return found
+
+
+def _adds(variant: Variant) -> bool:
+    return any(part is not None and part is not False for part in variant)
+
+
+def _zoneout(like: Tensor, shape: tuple[int, ...], rate: float, training: bool) -> Tensor:
+    if not training:
+        return like.new_full(shape[-1:], rate).expand(shape)
+    drawn = torch.rand(shape, device=like.device) < rate  # in less than half the time of bernoulli_
+    return drawn.to(like.dtype)
+
+
+def _for_all(state: Tensor, N: int) -> Tensor:
+    """[D,·] -> [D,N,·]: all sequences begin alike."""
+    return state.unsqueeze(1).expand(-1, N, -1)
+
+
+def _by_row(factors: Tensor, ragged: dispatch.Ragged) -> Tensor:
+    """Of sequences [N,C], for x [T,N,C] or packed [R,C], whose rows at each step are the first in rank."""
+    if ragged.batch_sizes is None:
+        return factors
+    return torch.cat([factors[:n] for n in ragged.batch_sizes.tolist()])

@@ -1,0 +1,142 @@
+"""``lstm.stateful()``: sequences that come in pieces, each call going on where the last one ended.
+
+    >>> carried = undertow.LSTM(3, 8).stateful()
+    >>> for piece in x.split(50):  # x [T,N,3]
+    ...     y, _ = carried(piece)
+    ...     y.square().mean().backward()  # through these 50 steps alone
+
+The state is detached between calls: truncated back-propagation through time (Williams & Peng 1990, Neural
+Computation 2(4)). So outputs are those of one call on the whole, and gradients stop where a piece begins.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import PackedSequence
+
+from undertow.nn import parameters
+
+
+class Stateful:
+    """Calls ``layer``, an LSTM or RNN of one direction, and carries its state.
+
+    It is no module and has no parameters: a model holds the layer itself as well. The state is in no
+    state_dict, but may be read and set as ``state``. Raises ValueError for a bidirectional layer.
+    """
+
+    def __init__(self, layer: Any) -> None:
+        if layer.bidirectional:
+            raise ValueError(
+                "stateful: expected bidirectional=False: the reverse direction begins at a sequence's end, "
+                "which the pieces before it have not seen"
+            )
+        self.layer = layer
+        self._state: Any = None  # detached, in the layer's own form: h, or (h, c); None: all begin anew
+        self._fresh: Tensor | None = None  # bool [N]: sequences that begin anew
+
+    def __call__(self, input: Any, *, lengths: Any = None, mask: Any = None, reset: Any = None) -> Any:
+        """As the layer's own call without hx, of which it gives what the layer returns.
+
+        With ``reset`` [T,N] sequences may begin anew at any step of the input. Raises ValueError where the
+        batch is another than in the call before, and what the layer raises; the state then stays as it was.
+        """
+        self._check_batch(input)
+        result = self.layer(input, self._start(), lengths=lengths, mask=mask, reset=reset)
+        self.state = _each(lambda s: s.detach().clone(), result[1])  # the caller may write into the result
+        return result
+
+    @property
+    def state(self) -> Any:
+        """What the next call begins from: h_n of the RNN, (h_n, c_n), without a graph; None before the first.
+
+        May be set, to go on from a state that was kept, or to None.
+        """
+        return _each(Tensor.detach, self._start())
+
+    @state.setter
+    def state(self, state: Any) -> None:
+        self._state, self._fresh = _each(Tensor.detach, state), None
+
+    def reset(self, sequences: Any = None) -> None:
+        """All begin anew at the next call, from the layer's initial state; or those in ``sequences`` alone.
+
+        ``sequences``: their indices, or bool [N]. Before the first call there is nothing to reset. Raises
+        TypeError or ValueError for what names no sequences of the batch.
+        """
+        if sequences is None:
+            self.state = None
+        elif self._state is not None:
+            fresh = _chosen(sequences, self._batch)
+            self._fresh = fresh if self._fresh is None else self._fresh | fresh
+
+    @property
+    def _batch(self) -> int | None:
+        """N of the state; None where it is of a single sequence without a batch."""
+        h = _first(self._state)
+        return h.shape[1] if h.dim() == 3 else None
+
+    def _check_batch(self, input: Any) -> None:
+        if self._state is None or not (isinstance(input, PackedSequence) or _is_sequence(input)):
+            return
+        given = _batch_of(input, self.layer.batch_first)
+        if given != self._batch:
+            was, now = ("no batch" if N is None else f"{N} sequences" for N in (self._batch, given))
+            raise ValueError(f"input: expected {was}, as in the call before, got {now}; reset() begins anew")
+
+    def _start(self) -> Any:
+        """The state, and in the place of fresh sequences the layer's own, which a gradient may reach."""
+        if self._fresh is None:
+            return self._state
+        lstm = self.layer.mode == "LSTM"
+        states = self._state if lstm else (self._state,)
+        learnt = parameters.initial(self.layer) or [None] * len(states)
+        found = tuple(self._fill(s, start) for s, start in zip(states, learnt, strict=True))
+        return found if lstm else found[0]
+
+    def _fill(self, state: Any, start: Any) -> Any:
+        if isinstance(state, tuple | list):  # a tensor for each layer
+            return tuple(map(self._fill, state, start or [None] * len(state)))
+        assert self._fresh is not None
+        fresh = self._fresh.to(state.device).view(1, -1, 1)
+        return torch.where(fresh, state.new_zeros(()) if start is None else start.unsqueeze(1), state)
+
+
+def _chosen(sequences: Any, N: int | None) -> Tensor:
+    """bool [N] of indices or booleans."""
+    if N is None:
+        raise ValueError("reset: expected no sequences, the state is of a single one; reset() begins anew")
+    found = torch.as_tensor(sequences, device="cpu")
+    if found.dtype == torch.bool:
+        if found.shape != (N,):
+            raise ValueError(f"reset: expected booleans of shape [{N}], got {list(found.shape)}")
+        return found.clone()  # what was given may change before the next call
+    if found.numel() == 0:
+        return torch.zeros(N, dtype=torch.bool)
+    if found.is_floating_point() or found.is_complex():
+        raise TypeError(f"reset: expected indices or booleans, got {found.dtype}")
+    if found.min() < -N or found.max() >= N:
+        raise ValueError(f"reset: expected indices of {N} sequences, got {found.tolist()}")
+    return torch.zeros(N, dtype=torch.bool).index_fill(0, found.flatten() % N, True)
+
+
+def _is_sequence(input: Any) -> bool:
+    """Whether it is a tensor of one that the layer may take; it refuses all else in its own words."""
+    return isinstance(input, Tensor) and input.dim() in (2, 3)
+
+
+def _batch_of(input: Any, batch_first: bool) -> int | None:
+    if isinstance(input, PackedSequence):
+        return int(input.batch_sizes[0])
+    return None if input.dim() == 2 else input.shape[0 if batch_first else 1]
+
+
+def _first(state: Any) -> Any:
+    return _first(state[0]) if isinstance(state, tuple | list) else state
+
+
+def _each(change: Callable[[Tensor], Tensor], state: Any) -> Any:
+    if isinstance(state, Sequence):
+        return tuple(_each(change, s) for s in state)
+    return None if state is None else change(state)

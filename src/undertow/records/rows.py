@@ -1,0 +1,88 @@
+"""Where the rows of the kernels' arrays belong: from the layout of native/lstm.h to that of tape.py."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from undertow.tape import Array, Lengths
+
+Index = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Places:
+    """Of one call, all layers and directions: how many steps each sequence has, and where they lie."""
+
+    T: int
+    N: int
+    lengths: Lengths | None  # [N]; None: every sequence has T steps, and all that follows is None
+    batch_sizes: Index | None  # [T], how many ranks are active
+    order: Index | None  # [N], the sequence of each rank
+    packed: bool = False  # x and y are rows [R,·], in the order of time
+
+    @staticmethod
+    def of(ragged: Any, T: int, N: int) -> "Places":
+        """Of dispatch.Ragged; T and N are those of a padded y."""
+        if ragged.lengths is not None:
+            lengths = ragged.lengths.numpy().copy()
+            batch_sizes = (lengths > np.arange(T)[:, None]).sum(1)
+            return Places(T, N, lengths, batch_sizes, np.argsort(-lengths, kind="stable"))
+        if ragged.batch_sizes is not None:
+            batch_sizes = ragged.batch_sizes.numpy().copy()
+            T, N = len(batch_sizes), int(batch_sizes[0])
+            order = np.arange(N) if ragged.order is None else ragged.order.numpy().copy()
+            lengths = np.empty(N, np.int64)
+            lengths[order] = (batch_sizes[:, None] > np.arange(N)).sum(0)
+            return Places(T, N, lengths, batch_sizes, order, packed=True)
+        return Places(T, N, None, None, None)
+
+    def steps(self, array: Array, reverse: bool) -> Array:
+        """A row for each active (s, rank) -> [T,N,...] in processing order, zero where no step was taken."""
+        if self.batch_sizes is None:
+            return array
+        dense = np.zeros((self.T, self.N, *array.shape[1:]), array.dtype)
+        times, sequences = self._rows(reverse)
+        dense[self.T - 1 - times if reverse else times, sequences] = array
+        return dense
+
+    def rows(self, array: Array, reverse: bool) -> Array:
+        """x or y in the order of time, packed or not -> [T,N,K] in processing order, zero past the end."""
+        if self.packed:
+            array = self.steps(array, False)
+        elif self.lengths is not None:  # whatever the padding holds
+            alive = np.arange(self.T)[:, None] < self.lengths
+            array = np.where(alive[..., None], array, array.dtype.type(0))
+        return array[::-1] if reverse else array
+
+    def states(self, array: Array, reverse: bool, end: Array | None) -> Array:
+        """Gradients of states as dispatch.step_gradients has them -> [T+1,N,H] as ``with_start``; None: 0."""
+        if self.lengths is None:
+            return array
+        start, steps = array[: self.N], self.steps(array[self.N :], reverse)
+        return self.with_start(start, steps, reverse, np.zeros_like(start) if end is None else end)
+
+    def with_start(self, start: Array, steps: Array, reverse: bool, end: Array | None = None) -> Array:
+        """[N,H] and [T,N,H] in processing order -> [T+1,N,H], carried where no step was taken.
+
+        Past its end a sequence holds what its last step left, or ``end`` [N,H]: a gradient comes from there.
+        """
+        full: Array = np.concatenate([start[None], steps])
+        if self.lengths is None:
+            return full
+        k = np.arange(self.T + 1)[:, None]  # [T+1,1]
+        own = np.where(k > self.T - self.lengths, k, 0) if reverse else np.minimum(k, self.lengths)
+        found: Array = full[own, np.arange(self.N)]
+        if end is not None and not reverse:
+            found = np.where((k > self.lengths)[..., None], end, found)
+        return found
+
+    def _rows(self, reverse: bool) -> tuple[Index, Index]:
+        """The time and the sequence of each row, [R] each."""
+        assert self.batch_sizes is not None
+        assert self.order is not None
+        times = np.arange(self.T)[::-1] if reverse else np.arange(self.T)
+        active = self.batch_sizes[times]
+        ranks = np.arange(self.N) < active[:, None]  # [T,N]
+        return np.repeat(times, active), self.order[np.nonzero(ranks)[1]]

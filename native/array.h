@@ -1,13 +1,14 @@
-// An array argument from Python: NumPy, torch or anything else that speaks DLPack, on the CPU, never copied.
+// An array from Python: NumPy, torch or anything else that speaks DLPack, on the CPU, never copied.
 //
 // A type that offers DLPack's exchange table (torch >= 2.10) is read through it in a few nanoseconds; all else
-// goes through nanobind's ndarray, at 0.2 us (NumPy) to 2 us (older torch) an argument. With a dozen arguments a
+// goes through nanobind's ndarray, at 0.2 us (NumPy) to 2 us (older torch) an array. With a dozen arrays a
 // call that decides how fast a single step can be.
 #pragma once
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
 
 #include <cstdint>
+#include <vector>
 
 namespace undertow {
 
@@ -42,12 +43,14 @@ inline const ExchangeTable* exchange_table(PyTypeObject* type) {
   return table;
 }
 
+// The arrays that nanobind read for a call. They must outlive the kernel's run.
+using Held = std::vector<nb::ndarray<nb::ro>>;
+
 template <bool writable>
 class Array {
  public:
-  // Always succeeds, so that it is the kernels' checks that refuse an unusable argument, by its name.
-  void set(nb::handle object, std::uint8_t flags, nb::detail::cleanup_list* cleanup) {
-    type_ = Py_TYPE(object.ptr())->tp_name;
+  // Always succeeds. The checks refuse an unusable array later, by its name.
+  Array(nb::handle object, Held& held) : type_(Py_TYPE(object.ptr())->tp_name) {
     if (const ExchangeTable* table = exchange_table(Py_TYPE(object.ptr()))) {
       if (table->view(object.ptr(), &view_) == 0) {
         // a tensor can be on the CPU and yet hold nothing, as torch's fake tensors do
@@ -56,12 +59,16 @@ class Array {
       }
       PyErr_Clear();
     }
-    usable_ = !object.is_none() && slow_.from_python(object, flags, cleanup);
-    if (!usable_) return PyErr_Clear();
-    const auto& array = slow_.value;
+    NdArray array;
+    usable_ = !object.is_none() && nb::try_cast<NdArray>(object, array, false);
+    if (!usable_) {
+      PyErr_Clear();
+      return;
+    }
     view_ = {const_cast<void*>(static_cast<const void*>(array.data())), {}, static_cast<std::int32_t>(array.ndim()),
              array.dtype(), const_cast<std::int64_t*>(array.shape_ptr()),
              const_cast<std::int64_t*>(array.stride_ptr()), 0};
+    held.emplace_back(array);
   }
 
   bool usable() const { return usable_; }
@@ -84,25 +91,11 @@ class Array {
   using NdArray =
       std::conditional_t<writable, nb::ndarray<nb::device::cpu>, nb::ndarray<nb::ro, nb::device::cpu>>;
   bool usable_ = false;
-  const char* type_ = "";
+  const char* type_;
   nb::dlpack::dltensor view_;
-  nb::detail::make_caster<NdArray> slow_;
 };
 
 using In = Array<false>;
 using Out = Array<true>;
 
 }  // namespace undertow
-
-namespace nanobind::detail {
-
-template <bool writable>
-struct type_caster<undertow::Array<writable>> {
-  NB_TYPE_CASTER(undertow::Array<writable>, const_name("ndarray[device='cpu']"))
-  bool from_python(handle source, std::uint8_t flags, cleanup_list* cleanup) noexcept {
-    value.set(source, flags, cleanup);
-    return true;
-  }
-};
-
-}  // namespace nanobind::detail

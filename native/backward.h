@@ -9,6 +9,7 @@
 // cache, all threads share out its rows of dx and its contribution to each weight's sum. Every sum is taken by
 // one thread in the order of the blocks, so its bits do not depend on how many threads there are.
 #pragma once
+#include "product.h"
 #include "varied_backward.h"
 
 namespace undertow {
@@ -73,8 +74,8 @@ class BackwardPass {
         gate_gradients(s, row, active, columns, lone, team.id);
         if (s == 0 && !b.dh_0 && !varied) continue;
         if (by_units) team.barrier();
-        times_weights(weight_hh.get(), b.hidden, columns, {row + active.begin, row + active.end},
-                      dh_rows.get() + active.begin);
+        product(weight_hh.get(), b.hidden, false).take(columns, {row + active.begin, row + active.end},
+                                                       dh_rows.get() + active.begin);
         if constexpr (varied)
           for (idx n = active.begin; n < active.end; ++n) variant.carry(at(s, n, row + n, team.id), columns);
       }
@@ -91,8 +92,7 @@ class BackwardPass {
 
  private:
   static constexpr idx W = lanes<T>, width = Panels<T>::width;
-  static constexpr idx panel_factors = width * width / parts<S>;
-  static constexpr idx panels_in_cache = (idx{1} << 18) / (panel_factors * sizeof(F));  // 256 KiB of weights
+  static constexpr idx panel_factors = Product<S>::panel_factors;
   static constexpr bool pairs = parts<S> == 2;
   static constexpr const S* none = nullptr;
   const Given& b;
@@ -129,6 +129,9 @@ class BackwardPass {
   }
   const F* dgates_factors(idx p, idx row, bool of_x = false) const {
     return reinterpret_cast<const F*>(dgates_at(p, row, of_x));
+  }
+  Product<S> product(const F* weights, idx columns, bool of_x) const {
+    return {dgates_at(0, 0, of_x), capacity, P, weights, columns};
   }
   F* pairs_at(idx p, idx row) const { return dgates_paired.get() + (p * capacity + row) / parts<S> * width; }
   F* inputs_at(idx group, idx row) const {
@@ -189,16 +192,14 @@ class BackwardPass {
   }
 
   void gate_gradients(idx s, idx row, Share rows, Share columns, idx lone, idx thread) const {
-    const idx t = b.time(s), panels_in_group = b.cell == Cell::lstm ? 4 : 1;
+    const idx panels_in_group = b.cell == Cell::lstm ? 4 : 1;
     const Share units{columns.begin * panels_in_group, least(P, columns.end * panels_in_group)};
-    if constexpr (varied) {
-      for (idx n = rows.begin; n < rows.end; ++n) variant.row(at(s, n, row + n, thread), units);
-      return;
-    }
     for (idx n = rows.begin; n < rows.end; ++n)
-      for (idx p = units.begin; p < units.end; ++p)
-        if (b.cell == Cell::lstm) lstm_units(s, t, n, p, row + n, lone);
-        else rnn_units(s, t, n, p, row + n, lone);
+      if constexpr (varied) variant.row(at(s, n, row + n, thread), units);
+      else
+        for (idx p = units.begin; p < units.end; ++p)
+          if (b.cell == Cell::lstm) lstm_units(s, b.time(s), n, p, row + n, lone);
+          else rnn_units(s, b.time(s), n, p, row + n, lone);
   }
 
   StepBackward<T> at(idx s, idx n, idx place, idx thread) const {
@@ -222,7 +223,7 @@ class BackwardPass {
 
   const S* previous_h(idx s, idx n) const {  // null: zero
     if constexpr (varied)
-      if (variant.resets(b.time(s), n)) return variant.h_reset(n);
+      if (variant.resets(b.time(s), n)) return variant.reset_h(n);
     if (!b.begins(s, n)) return b.y.at(b.time(s - 1), n);
     return b.h_0 ? b.h_0 + b.place(n) * b.hidden : nullptr;
   }
@@ -311,71 +312,9 @@ class BackwardPass {
   }
 
   void inputs_gradients(Share rows) const {
-    times_weights(weight_ih.get(), b.input, {0, x_groups}, rows, dx_rows.get() + rows.begin, true);
+    product(weight_ih.get(), b.input, true).take({0, x_groups}, rows, dx_rows.get() + rows.begin);
     if constexpr (!std::is_same_v<S, T>)
       for (idx row = rows.begin; row < rows.end; ++row) copy(dx_places.get()[row], dx_rows.get()[row], b.input);
-  }
-
-  // out[i][0..columns) = dgates of row begin + i [4H] times the packed weights, up to row end. A piece of
-  // the weights that stays in cache goes past all rows before the next one; sums under way wait in `out`.
-  void times_weights(const F* weights, idx columns, Share column_groups, Share rows, T* const* out,
-                     bool of_x = false) const {
-    const int few = static_cast<int>(least(tile_rows, rows.end - rows.begin));
-    for (idx q = column_groups.begin; q < column_groups.end;) {
-      const bool wide = few && few == rows.end - rows.begin && q + panels_at_once(few) <= column_groups.end &&
-                        (q + panels_at_once(few)) * width <= columns;
-      for (idx from = 0; from < P; from += panels_in_cache) {
-        const Share piece{from, least(P, from + panels_in_cache)};
-        each_tile(rows, [&](auto r, idx row, idx number) {
-          constexpr int R = decltype(r)::value;
-          const Place place{q, row, piece, out + (row - rows.begin), least(3, number), of_x};
-          if (wide) return times_piece<R, panels_at_once(R), 4>(weights, columns, place);
-          with_extent<4>(column_vectors<T>(q, columns), [&](auto v) {
-            times_piece<R, 1, decltype(v)::value>(weights, columns, place);
-          });
-        });
-      }
-      q += wide ? panels_at_once(few) : 1;
-    }
-  }
-
-  struct Place {
-    idx q, row;     // the first column group and row of the tile
-    Share piece;    // panels to sum over
-    T* const* out;  // where its rows go
-    idx quarter;    // of the next piece, that this tile calls into the cache
-    bool of_x;      // which gradients of the gates
-  };
-
-  // The part of that sum over the panels in a piece, for R rows and Q groups of V vectors of columns.
-  template <int R, int Q, int V>
-  void times_piece(const F* weights, idx columns, const Place& place) const {
-    const idx q = place.q, row = place.row;
-    const Share piece = place.piece;
-    constexpr idx depth = width / parts<S>;
-    const F* next = weights + (q * P + piece.end) * panel_factors + place.quarter * (piece.end - piece.begin) * depth * W;
-    Tile<T, R, Q, V> tile;
-    const auto each_vector = [&](auto&& f) {
-      for (int r = 0; r < R; ++r)
-        for (int g = 0; g < Q; ++g)
-          for (int v = 0; v < V; ++v) {
-            const idx column = (place.q + g) * width + v * W;
-            f(tile.acc[r][g][v], place.out[r] + column, columns - column);
-          }
-    };
-    if (place.piece.begin == 0) tile.clear();
-    else each_vector([](Vec<T>& sum, const T* at, idx valid) { sum = load(at, valid); });
-    for (idx p = piece.begin; p < piece.end; ++p) {
-      const F* rows[R];
-      for (int r = 0; r < R; ++r) {
-        rows[r] = dgates_factors(p, row + r, place.of_x);
-        const K* ahead = dgates_at(least(p + 1, P - 1), row + r, place.of_x);  // too short for the processor to guess
-        for (int v = 0; v < 4; ++v) __builtin_prefetch(ahead + v * W);
-      }
-      tile.multiply(rows, 1, weights + (q * P + p) * panel_factors, P * panel_factors, width, depth, next);
-      next += depth * W;
-    }
-    each_vector([](Vec<T>& sum, T* at, idx valid) { store(at, sum, valid); });
   }
 
   // Tiles are taken so that the inputs of some groups stay in cache while all panels of dgates go past them.

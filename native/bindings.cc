@@ -2,36 +2,44 @@
 // checked, so that no call from Python can make a kernel read or write where it should not, and other Python threads
 // run while a kernel works.
 #include <nanobind/nanobind.h>
-#include <nanobind/stl/optional.h>
-#include <nanobind/stl/string.h>
 
+#include "layer_call.h"
 #include "machine.h"
 #include "scratch.h"
 #include "threads.h"
-#include "varied_call.h"
 
 using namespace undertow;
 
 namespace {
 
-template <template <class> class Pass, class... Args>
-void run_pass(const std::string& cell, const In& x, const Args&... args) {
-  with_dtype(x, [&]<class T>(T) {
-    Pass<T> pass;
-    Tables tables;
-    describe<T>(pass, tables, cell, x, args...);
-    run(pass);
-  });
+void forward(nb::handle cell, nb::handle x, nb::handle states, nb::handle weights, nb::handle outputs, nb::handle tape,
+             nb::handle ragged, nb::handle options, bool reverse, int threads) {
+  const ForwardGiven given{{cell, x, {"states", states}, {"weights", weights}, {"tape", tape}, {"ragged", ragged},
+                            Options(options), reverse, threads},
+                           {"outputs", outputs}};
+  run_pass<Forward, VariedForward>(given, given.options.any);
+}
+
+void backward(nb::handle cell, nb::handle x, nb::handle states, nb::handle weights, nb::handle y, nb::handle tape,
+              nb::handle douts, nb::handle dins, nb::handle dsteps, nb::handle ragged, nb::handle options,
+              nb::handle doptions, bool reverse, int threads) {
+  const BackwardGiven given{{cell, x, {"states", states}, {"weights", weights}, {"tape", tape}, {"ragged", ragged},
+                             Options(options), reverse, threads},
+                            y, {"douts", douts}, {"dins", dins}, {"dsteps", dsteps}, OptionGradients(doptions)};
+  run_pass<Backward, VariedBackward>(given, given.options.any || given.doptions.any);
 }
 
 template <class T>
 void apply(void (*function)(const T*, T*, idx), const In& x, const Out& y) {
   const idx n = x.size();
-  function(contiguous<T>("x", x, {n}), contiguous<T>("y", y, {n}), n);
+  function(contiguous<const T>("x", x, {n}), contiguous<T>("y", y, {n}), n);
 }
 
-void apply(void (*f32)(const float*, float*, idx), void (*f64)(const double*, double*, idx), const In& x,
-           const Out& y) {
+void apply(void (*f32)(const float*, float*, idx), void (*f64)(const double*, double*, idx), nb::handle from,
+           nb::handle to) {
+  Held held;
+  const In x(from, held);
+  const Out y(to, held);
   check_usable("x", x);
   if (x.dtype() == nb::dtype<float>()) return apply<float>(f32, x, y);
   if (x.dtype() == nb::dtype<double>()) return apply<double>(f64, x, y);
@@ -73,71 +81,92 @@ Tensor pooled(idx count, nb::dlpack::dtype dtype) {
 
 }  // namespace
 
+namespace {
+
+constexpr const char* forward_sig =
+    "def forward(cell: typing.Literal['lstm', 'rnn'], x: typing.Any, "
+    "states: collections.abc.Sequence[typing.Any], weights: collections.abc.Sequence[typing.Any], "
+    "outputs: collections.abc.Sequence[typing.Any], tape: collections.abc.Sequence[typing.Any] | None, "
+    "ragged: collections.abc.Sequence[typing.Any] | None, options: typing.Any, reverse: bool, threads: int) -> None";
+
+constexpr const char* forward_doc = R"(Run one layer in one direction over all time steps, and write its outputs.
+
+Arrays are NumPy arrays or torch tensors on the CPU. native/lstm.h has their layouts.
+
+Args:
+    cell: The recurrence.
+    x: [T,N,C], or [R,C] where batch_sizes are given; float32, float64 or, without options, bfloat16.
+    states: h_0 and c_0, [N,H] or [1,N,H]. Each may be None for zero; c_0 is None for the RNN.
+    weights: weight_ih [G*H,C], weight_hh [G*H,H], bias_ih and bias_hh [G*H] or None, then nothing but None.
+    outputs: y, like x with H features, h_n and c_n like the states. h_n may be None; c_n is None for the RNN.
+    tape: gates and c, with layer normalisation also normed and scale, for a backward pass. None for no tape.
+    ragged: lengths [N], batch_sizes [T] and order [N], int64, each may be None. None for sequences of length T.
+    options: What is added to the LSTM, as the attributes mask, reset (as run), reset_h, reset_c, recurrent,
+        zoneout_h, zoneout_c, peepholes, coupled, gain_x, gain_h, gain_c and bias_c. None for nothing.
+    reverse: Whether to run from the last step to the first.
+    threads: How many threads to use, at least 1. Results do not depend on it.
+
+Raises:
+    TypeError: An array has another dtype than x, or is none on the CPU.
+    ValueError: A shape, a stride or a length does not fit. The message names the argument.)";
+
+constexpr const char* backward_sig =
+    "def backward(cell: typing.Literal['lstm', 'rnn'], x: typing.Any, "
+    "states: collections.abc.Sequence[typing.Any], weights: collections.abc.Sequence[typing.Any], "
+    "y: typing.Any, tape: collections.abc.Sequence[typing.Any] | None, "
+    "douts: collections.abc.Sequence[typing.Any], dins: collections.abc.Sequence[typing.Any], "
+    "dsteps: collections.abc.Sequence[typing.Any] | None, "
+    "ragged: collections.abc.Sequence[typing.Any] | None, options: typing.Any, doptions: typing.Any, "
+    "reverse: bool, threads: int) -> None";
+
+constexpr const char* backward_doc = R"(Go back through the steps of a forward pass, and write the gradients asked for.
+
+Args:
+    cell: As for forward, like x, states, ragged, options, reverse and threads.
+    weights: weight_ih and weight_hh. Biases are not read.
+    y: The output of the forward pass.
+    tape: What the forward pass left; None for the RNN.
+    douts: Gradients of y, h_n and c_n. None counts as zero.
+    dins: Where to write the gradients of x, h_0, c_0, weight_ih, weight_hh and of the sum of both biases. Each may be
+        None.
+    dsteps: Where to write the gradients of every step's gates before their activation, of h and of c. Each, and
+        the whole, may be None.
+    doptions: Where to write the gradients of options, as the attributes reset_h, reset_c, peepholes, gain_x,
+        gain_h, gain_c and bias_c. Each, and the whole, may be None.
+
+Raises:
+    TypeError: As forward does.
+    ValueError: As forward does.)";
+
+}  // namespace
+
+// Handles take any object, so that the checks name an argument that cannot be used.
 NB_MODULE(_native, m) {
-  m.doc() = "The CPU kernels. See native/lstm.h for the contract; undertow.kernels.native is the way in.";
-  m.def("forward",
-        run_pass<Forward, OptionalIn, OptionalIn, In, In, OptionalIn, OptionalIn, Out, OptionalOut, OptionalOut,
-        OptionalOut, OptionalOut, OptionalIn, OptionalIn, OptionalIn, bool, int>,
-        nb::arg("cell"), nb::arg("x").none(), nb::arg("h_0").none(), nb::arg("c_0").none(),
-        nb::arg("weight_ih").none(), nb::arg("weight_hh").none(), nb::arg("bias_ih").none(),
-        nb::arg("bias_hh").none(), nb::arg("y").none(), nb::arg("h_n").none(), nb::arg("c_n").none(),
-        nb::arg("gates").none(), nb::arg("c").none(), nb::arg("lengths").none(), nb::arg("batch_sizes").none(),
-        nb::arg("order").none(), nb::arg("reverse"), nb::arg("threads"));
-  m.def("backward",
-        run_pass<Backward, OptionalIn, OptionalIn, In, In, In, OptionalIn, OptionalIn, OptionalIn, OptionalIn,
-        OptionalIn, OptionalOut, OptionalOut, OptionalOut, OptionalOut, OptionalOut, OptionalOut, OptionalOut,
-        OptionalOut, OptionalOut, OptionalIn, OptionalIn, OptionalIn, bool, int>,
-        nb::arg("cell"), nb::arg("x").none(), nb::arg("h_0").none(), nb::arg("c_0").none(),
-        nb::arg("weight_ih").none(), nb::arg("weight_hh").none(), nb::arg("y").none(), nb::arg("gates").none(),
-        nb::arg("c").none(), nb::arg("dy").none(), nb::arg("dh_n").none(), nb::arg("dc_n").none(),
-        nb::arg("dx").none(), nb::arg("dh_0").none(), nb::arg("dc_0").none(), nb::arg("dweight_ih").none(),
-        nb::arg("dweight_hh").none(), nb::arg("dbias").none(), nb::arg("dgates").none(), nb::arg("dh").none(),
-        nb::arg("dc").none(), nb::arg("lengths").none(), nb::arg("batch_sizes").none(), nb::arg("order").none(),
-        nb::arg("reverse"), nb::arg("threads"));
-  m.def("varied_forward",
-        varied_forward<OptionalIn, OptionalIn, In, In, OptionalIn, OptionalIn, Out, OptionalOut, OptionalOut,
-        OptionalOut, OptionalOut, OptionalIn, OptionalIn, OptionalIn, bool, int>,
-        nb::arg("mask").none(), nb::arg("reset").none(), nb::arg("h_reset").none(), nb::arg("c_reset").none(),
-        nb::arg("recurrent").none(), nb::arg("zoneout_h").none(), nb::arg("zoneout_c").none(),
-        nb::arg("peepholes").none(), nb::arg("coupled"), nb::arg("gain_x").none(), nb::arg("gain_h").none(),
-        nb::arg("gain_c").none(), nb::arg("bias_c").none(), nb::arg("normed").none(), nb::arg("scale").none(),
-        nb::arg("cell"), nb::arg("x").none(), nb::arg("h_0").none(), nb::arg("c_0").none(),
-        nb::arg("weight_ih").none(), nb::arg("weight_hh").none(), nb::arg("bias_ih").none(),
-        nb::arg("bias_hh").none(), nb::arg("y").none(), nb::arg("h_n").none(), nb::arg("c_n").none(),
-        nb::arg("gates").none(), nb::arg("c").none(), nb::arg("lengths").none(), nb::arg("batch_sizes").none(),
-        nb::arg("order").none(), nb::arg("reverse"), nb::arg("threads"));
-  m.def("varied_backward",
-        varied_backward<OptionalIn, OptionalIn, In, In, In, OptionalIn, OptionalIn, OptionalIn, OptionalIn,
-        OptionalIn, OptionalOut, OptionalOut, OptionalOut, OptionalOut, OptionalOut, OptionalOut, OptionalOut,
-        OptionalOut, OptionalOut, OptionalIn, OptionalIn, OptionalIn, bool, int>,
-        nb::arg("mask").none(), nb::arg("reset").none(), nb::arg("h_reset").none(), nb::arg("c_reset").none(),
-        nb::arg("recurrent").none(), nb::arg("zoneout_h").none(), nb::arg("zoneout_c").none(),
-        nb::arg("peepholes").none(), nb::arg("coupled"), nb::arg("gain_x").none(), nb::arg("gain_h").none(),
-        nb::arg("gain_c").none(), nb::arg("bias_c").none(), nb::arg("normed").none(), nb::arg("scale").none(),
-        nb::arg("dh_reset").none(), nb::arg("dc_reset").none(), nb::arg("dpeepholes").none(),
-        nb::arg("dgain_x").none(), nb::arg("dgain_h").none(), nb::arg("dgain_c").none(), nb::arg("dbias_c").none(),
-        nb::arg("cell"), nb::arg("x").none(), nb::arg("h_0").none(), nb::arg("c_0").none(),
-        nb::arg("weight_ih").none(), nb::arg("weight_hh").none(), nb::arg("y").none(), nb::arg("gates").none(),
-        nb::arg("c").none(), nb::arg("dy").none(), nb::arg("dh_n").none(), nb::arg("dc_n").none(),
-        nb::arg("dx").none(), nb::arg("dh_0").none(), nb::arg("dc_0").none(), nb::arg("dweight_ih").none(),
-        nb::arg("dweight_hh").none(), nb::arg("dbias").none(), nb::arg("dgates").none(), nb::arg("dh").none(),
-        nb::arg("dc").none(), nb::arg("lengths").none(), nb::arg("batch_sizes").none(), nb::arg("order").none(),
-        nb::arg("reverse"), nb::arg("threads"));
+  m.doc() = "The CPU kernels. native/lstm.h has their contract; undertow.kernels.native is the way in.";
+  m.def("forward", forward, nb::arg("cell").none(), nb::arg("x").none(), nb::arg("states").none(),
+        nb::arg("weights").none(), nb::arg("outputs").none(), nb::arg("tape").none(), nb::arg("ragged").none(),
+        nb::arg("options").none(), nb::arg("reverse"), nb::arg("threads"), nb::sig(forward_sig), forward_doc);
+  m.def("backward", backward, nb::arg("cell").none(), nb::arg("x").none(), nb::arg("states").none(),
+        nb::arg("weights").none(), nb::arg("y").none(), nb::arg("tape").none(), nb::arg("douts").none(),
+        nb::arg("dins").none(), nb::arg("dsteps").none(), nb::arg("ragged").none(), nb::arg("options").none(),
+        nb::arg("doptions").none(), nb::arg("reverse"), nb::arg("threads"), nb::sig(backward_sig), backward_doc);
   m.def("isa", [] { return usable_kernels().name; });
   m.def("isa_levels", [] {
     nb::list found;
     for (const char* name : {"baseline", "avx2", "avx512", "avx512bf16"})
       if (kernels(name)) found.append(name);
     return found;
-  });
+  }, nb::sig("def isa_levels() -> list[str]"));
   m.def("share_openmp", [] { return share_openmp(); });
   m.def("pooled", [](idx count, bool wide) { return pooled(count, wide ? nb::dtype<double>() : nb::dtype<float>()); },
-        nb::arg("count"), nb::arg("wide"));
+        nb::arg("count"), nb::arg("wide"), nb::sig("def pooled(count: int, wide: bool) -> typing.Any"));
   m.def("release_scratch", [] { scratch_release(); });
-  m.def("sigmoid", [](const In& x, const Out& y) {
-    apply(usable_kernels().sigmoid_f32, usable_kernels().sigmoid_f64, x, y);
-  });
-  m.def("tanh", [](const In& x, const Out& y) { apply(usable_kernels().tanh_f32, usable_kernels().tanh_f64, x, y); });
+  m.def("sigmoid", [](nb::handle x, nb::handle y) {
+    apply(usable_kernels().f32.sigmoid, usable_kernels().f64.sigmoid, x, y);
+  }, nb::arg("x").none(), nb::arg("y").none(), nb::sig("def sigmoid(x: typing.Any, y: typing.Any) -> None"));
+  m.def("tanh", [](nb::handle x, nb::handle y) {
+    apply(usable_kernels().f32.tanh, usable_kernels().f64.tanh, x, y);
+  }, nb::arg("x").none(), nb::arg("y").none(), nb::sig("def tanh(x: typing.Any, y: typing.Any) -> None"));
   m.def("fma_peak", measured_peak, nb::arg("threads"), nb::arg("seconds"));
   m.def("handover", measured_handover, nb::arg("rounds"));
 }

@@ -6,7 +6,28 @@
 
 namespace undertow {
 
-extern const Kernels kernels_baseline, kernels_avx2, kernels_avx512, kernels_avx512bf16;
+#define UNDERTOW_DECLARE(level)                  \
+  extern const KernelsOf<float> level##_float;   \
+  extern const KernelsOf<double> level##_double; \
+  extern const KernelsOf<bf16> level##_bf16;
+UNDERTOW_DECLARE(baseline)
+UNDERTOW_DECLARE(avx2)
+UNDERTOW_DECLARE(avx512)
+extern const KernelsOf<bf16> avx512bf16_bf16;
+
+namespace {
+
+constexpr Kernels kernels_baseline{"baseline", baseline_float, baseline_double, baseline_bf16};
+#ifdef UNDERTOW_AVX2
+constexpr Kernels kernels_avx2{"avx2", avx2_float, avx2_double, avx2_bf16};
+#endif
+#ifdef UNDERTOW_AVX512
+constexpr Kernels kernels_avx512{"avx512", avx512_float, avx512_double, avx512_bf16};
+// Its instructions are of use for bfloat16 alone.
+constexpr Kernels kernels_avx512bf16{"avx512bf16", avx512_float, avx512_double, avx512bf16_bf16};
+#endif
+
+}  // namespace
 
 const Kernels* kernels(const char* name) {
 #ifdef UNDERTOW_AVX512

@@ -94,6 +94,7 @@ class ForwardPass {
     idx next_active = 0;
   };
 
+  bool lstm() const { return varied || f.cell == Cell::lstm; }  // nothing is added to the RNN
   bool turns() const { return !std::is_same_v<K, S> || f.input % parts<S>; }
   F* panel(idx p) const { return weights.get() + p * depth * width; }
   K* h_before(const Running& run, idx n) const { return run.h + run.now * run.size + (n - run.first) * padded; }
@@ -151,12 +152,8 @@ class ForwardPass {
 
   void step(const Running& run, Share rows, Share units) const {
     for (idx p = units.begin; p < units.end;) {
-      if (once && rows.end > rows.begin) {
-        const int vectors = panels.vectors(p);
-        with_extent<4>(vectors, [&](auto v) { unpacked<decltype(v)::value>(run, p++); });
-      } else {
-        p += panel_step(run, p, units.end, rows);
-      }
+      if (once && rows.end > rows.begin) unpacked(run, p++);
+      else p += panel_step(run, p, units.end, rows);
     }
     if constexpr (varied)
       for (idx n = rows.begin; variant.whole_rows() && n < rows.end; ++n) variant.normed_row(at(run, n), bias.get());
@@ -167,7 +164,6 @@ class ForwardPass {
     return variant.whole_rows() ? Vec<T>{} : load(bias.get() + p * width + v * W);
   }
 
-  template <int V>
   void unpacked(const Running& run, idx p) const {
     Vec<T> sums[4];
     for (int v = 0; v < 4; ++v) sums[v] = start(p, v);
@@ -178,13 +174,13 @@ class ForwardPass {
         for (int v = 0; v < 4; ++v) sums[v] = Vec<T>{};
       }
     multiply_once(panels, p, f.weight_hh, f.hidden, h_factors(run, 0), sums);
-    activate<V>(run, 0, p, sums);
+    activate(run, 0, p, sums, panels.vectors(p));
   }
 
   // All rows through one panel, or several where few rows leave registers free. Returns the panels done.
   idx panel_step(const Running& run, idx p, idx end, Share rows) const {
     const int left = static_cast<int>(least(tile_rows, rows.end - rows.begin));
-    const bool few = left >= 1 && left == rows.end - rows.begin && panels.cell == Cell::lstm;
+    const bool few = left >= 1 && left == rows.end - rows.begin && lstm();
     const bool wide = few && p + panels_at_once(left) <= end, pair = few && left == 1 && p + 2 <= end;
     // The panel that comes after: its four quarters are called for by the first four tiles of this one.
     const F* next = panel(p + 1 < end ? p + 1 : p);
@@ -193,7 +189,9 @@ class ForwardPass {
       const F* quarter = next + least(3, number) * depth * W;
       if (wide) return tile<R, panels_at_once(R), 4>(run, p, n, quarter);
       if (pair) return tile<1, 2, 4>(run, p, n, quarter);
-      with_extent<4>(panels.vectors(p), [&](auto v) { tile<R, 1, decltype(v)::value>(run, p, n, quarter); });
+      if (lstm()) return tile<R, 1, 4>(run, p, n, quarter);
+      if constexpr (!varied)
+        with_extent<4>(panels.vectors(p), [&](auto v) { tile<R, 1, decltype(v)::value>(run, p, n, quarter); });
     });
     return wide ? panels_at_once(left) : pair ? 2 : 1;
   }
@@ -221,19 +219,20 @@ class ForwardPass {
     for (int r = 0; r < R; ++r) rows[r] = h_factors(run, n + r);
     tile.multiply(rows, 1, panel(p) + inputs * width, depth * width, width, depth - inputs, next + inputs * W);
     for (int q = 0; q < P; ++q)
-      for (int r = 0; r < R; ++r) activate<V>(run, n + r, p + q, tile.acc[r][q]);
+      for (int r = 0; r < R; ++r) activate(run, n + r, p + q, tile.acc[r][q], V);
   }
 
-  template <int V, int all>
-  UNDERTOW_INLINE void activate(const Running& run, idx n, idx p, const Vec<T> (&pre)[all]) const {
-    if constexpr (all == 4) {
-      if constexpr (varied) {
-        if (variant.whole_rows()) return variant.keep_sums(at(run, n), p, 1, pre);
-        return variant.units(at(run, n), p, pre);
-      }
-      if (f.cell == Cell::lstm) return lstm_units(run, n, p, pre);
+  // `vectors`: those that hold any unit.
+  template <int V>
+  UNDERTOW_INLINE void activate(const Running& run, idx n, idx p, const Vec<T> (&pre)[V], int vectors) const {
+    if constexpr (varied) {
+      if (variant.whole_rows()) variant.keep_sums(at(run, n), p, 1, pre);
+      else variant.units(at(run, n), p, pre);
+    } else {
+      if constexpr (V == 4)
+        if (lstm()) return lstm_units(run, n, p, pre);
+      rnn_units(run, n, p, pre, vectors);
     }
-    rnn_units<V>(run, n, p, pre);
   }
 
   UNDERTOW_INLINE void lstm_units(const Running& run, idx n, idx p, const Vec<T> (&pre)[4]) const {
@@ -254,9 +253,8 @@ class ForwardPass {
     store(gates + 3 * f.hidden, o, valid);
   }
 
-  template <int V, int all>
-  UNDERTOW_INLINE void rnn_units(const Running& run, idx n, idx p, const Vec<T> (&pre)[all]) const {
-    for (int v = 0; v < V; ++v) {
+  UNDERTOW_INLINE void rnn_units(const Running& run, idx n, idx p, const Vec<T>* pre, int vectors) const {
+    for (int v = 0; v < vectors; ++v) {
       const Vec<T> h = rounded<S>(tanh<T>(pre[v]));
       store(h_after(run, n) + panels.unit(p, v), h);
       store(run.y + f.y.offset(n) + panels.unit(p, v), h, panels.valid(p, v));

@@ -1,4 +1,5 @@
-// Compiled once per instruction-set level, with UNDERTOW_LEVEL naming it and the compiler told of it.
+// Compiled once per instruction-set level and type of number, with UNDERTOW_KERNELS naming the two, UNDERTOW_TYPE the type,
+// and the compiler told of the level.
 #include "backward.h"
 #include "forward.h"
 #include "peak.h"
@@ -11,31 +12,17 @@ void apply(const T* x, T* y, idx n) {
   for (idx i = 0; i < n; i += lanes<T>) store(y + i, function(load(x + i, n - i)), n - i);
 }
 
+template <class T>
+constexpr KernelsOf<T> kernels_of() {
+  if constexpr (std::is_same_v<T, bf16>) return {run_forward<T, false>, run_backward<T, false>};
+  else
+    return {run_forward<T, false>, run_backward<T, false>, run_forward<T, true>, run_backward<T, true>,
+            apply<T, sigmoid<T>>, apply<T, tanh<T>>, std::is_same_v<T, float> ? multiply_adds : nullptr};
+}
+
 }  // namespace
 
-#define UNDERTOW_NAME_(level) kernels_##level
-#define UNDERTOW_NAME(level) UNDERTOW_NAME_(level)
-#define UNDERTOW_TEXT_(level) #level
-#define UNDERTOW_TEXT(level) UNDERTOW_TEXT_(level)
-
-extern const Kernels UNDERTOW_NAME(UNDERTOW_LEVEL);
-const Kernels UNDERTOW_NAME(UNDERTOW_LEVEL) = {
-    UNDERTOW_TEXT(UNDERTOW_LEVEL),
-    run_forward<float, false>,
-    run_forward<double, false>,
-    run_forward<bf16, false>,
-    run_backward<float, false>,
-    run_backward<double, false>,
-    run_backward<bf16, false>,
-    run_forward<float, true>,
-    run_forward<double, true>,
-    run_backward<float, true>,
-    run_backward<double, true>,
-    apply<float, sigmoid<float>>,
-    apply<float, tanh<float>>,
-    apply<double, sigmoid<double>>,
-    apply<double, tanh<double>>,
-    multiply_adds,
-};
+extern const KernelsOf<UNDERTOW_TYPE> UNDERTOW_KERNELS;
+constinit const KernelsOf<UNDERTOW_TYPE> UNDERTOW_KERNELS = kernels_of<UNDERTOW_TYPE>();
 
 }  // namespace undertow

@@ -115,7 +115,7 @@ template <class T>
 struct Variant {
   const std::uint8_t* mask;   // [T,N]: where 0, h and c stay as they are; x is not read, the tape's gates are zero
   const std::uint8_t* reset;  // [T,N], as run: where 1, h' and c' are these in place of the last step's
-  const T *h_reset, *c_reset;  // [N,H], null: zero
+  const T *reset_h, *reset_c;  // [N,H], null: zero
   const T* recurrent;          // [N,H]
   Sequence<const T> zoneout_h, zoneout_c;  // H features
   const T* peepholes;          // [3,H]: p_i, p_f, p_o
@@ -135,30 +135,35 @@ template <class T>
 struct VariedBackward : Backward<T> {  // dgates is that before the activation, dc that of c~
   Variant<T> variant;
   const T *normed, *scale;
-  T *dh_reset, *dc_reset, *dpeepholes;  // [N,H], [N,H], [3,H] out, each may be null
+  T *dreset_h, *dreset_c, *dpeepholes;  // [N,H], [N,H], [3,H] out, each may be null
   T *dgain_x, *dgain_h, *dgain_c, *dbias_c;  // [4H], [4H], [H], [H] out, all or none; dbias only with them
 };
 
-// One instruction-set level's kernels. Chosen once, at run time, in dispatch.cc.
-struct Kernels {
-  const char* name;
-  void (*forward_f32)(const Forward<float>&);
-  void (*forward_f64)(const Forward<double>&);
-  void (*forward_bf16)(const Forward<bf16>&);
-  void (*backward_f32)(const Backward<float>&);
-  void (*backward_f64)(const Backward<double>&);
-  void (*backward_bf16)(const Backward<bf16>&);
-  void (*varied_forward_f32)(const VariedForward<float>&);
-  void (*varied_forward_f64)(const VariedForward<double>&);
-  void (*varied_backward_f32)(const VariedBackward<float>&);
-  void (*varied_backward_f64)(const VariedBackward<double>&);
+// One instruction-set level's kernels of one type of number.
+template <class T>
+struct KernelsOf {
+  void (*forward)(const Forward<T>&);
+  void (*backward)(const Backward<T>&);
+  void (*varied_forward)(const VariedForward<T>&);
+  void (*varied_backward)(const VariedBackward<T>&);
   // y[i] = sigmoid(x[i]) and tanh(x[i]), as the kernels compute them: for the tests of accuracy
-  void (*sigmoid_f32)(const float* x, float* y, idx n);
-  void (*tanh_f32)(const float* x, float* y, idx n);
-  void (*sigmoid_f64)(const double* x, double* y, idx n);
-  void (*tanh_f64)(const double* x, double* y, idx n);
+  void (*sigmoid)(const T* x, T* y, idx n);
+  void (*tanh)(const T* x, T* y, idx n);
   // does float32 multiply-adds and nothing else, and returns how many flops: for measuring the machine
   double (*multiply_adds)(idx rounds);
+};
+template <>
+struct KernelsOf<bf16> {
+  void (*forward)(const Forward<bf16>&);
+  void (*backward)(const Backward<bf16>&);
+};
+
+// One level's kernels. Chosen once, at run time, in dispatch.cc.
+struct Kernels {
+  const char* name;
+  const KernelsOf<float>& f32;
+  const KernelsOf<double>& f64;
+  const KernelsOf<bf16>& b16;
 };
 
 // The best level this processor runs, or the one named in UNDERTOW_ISA; null if that one cannot run here.

@@ -34,7 +34,7 @@ void multiply_and_add(void* context, const Team& team) {
   team.barrier();  // together: a core that works while the others rest may run at a higher clock
   const Watch watch;
   double flops = 0, elapsed = 0;
-  for (; elapsed < peak.seconds; elapsed = watch.seconds()) flops += peak.kernels.multiply_adds(rounds);
+  for (; elapsed < peak.seconds; elapsed = watch.seconds()) flops += peak.kernels.f32.multiply_adds(rounds);
   peak.speeds[static_cast<std::size_t>(team.id)] = flops / elapsed;
 }
 

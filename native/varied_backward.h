@@ -40,12 +40,12 @@ class VariedGradients {
   T* room_of(idx thread) const { return v.gain_x ? room.get() + thread * (2 * P * W + apart<T>) : nullptr; }
   bool masked(idx t, idx n) const { return v.mask && !v.mask[t * b.batch + b.place(n)]; }
   bool resets(idx t, idx n) const { return v.reset && v.reset[t * b.batch + b.place(n)]; }
-  const T* h_reset(idx n) const { return v.h_reset ? v.h_reset + b.place(n) * b.hidden : nullptr; }
+  const T* reset_h(idx n) const { return v.reset_h ? v.reset_h + b.place(n) * b.hidden : nullptr; }
   const T* recurrent(idx n) const { return v.recurrent ? v.recurrent + b.place(n) * b.hidden : nullptr; }
 
   void begin(Share rows, Share of_panels) const {
     for (idx n = rows.begin; n < rows.end; ++n)
-      for (T* to : {b.dh_reset, b.dc_reset})
+      for (T* to : {b.dreset_h, b.dreset_c})
         if (to) copy(to + b.place(n) * b.hidden, none, b.hidden);
     for (idx p = of_panels.begin; p < of_panels.end; ++p) {
       const idx valid = panels.valid(p, 0);
@@ -69,7 +69,7 @@ class VariedGradients {
   void carry(const StepBackward<T>& at, Share of_columns) const {
     const bool fresh = resets(at.t, at.n);
     const T* factors = recurrent(at.n);
-    T* to = fresh && b.dh_reset ? b.dh_reset + b.place(at.n) * b.hidden : nullptr;
+    T* to = fresh && b.dreset_h ? b.dreset_h + b.place(at.n) * b.hidden : nullptr;
     const idx end = least(b.hidden, of_columns.end * 4 * W);
     for (idx u = of_columns.begin * 4 * W; u < end; u += W) {
       const idx valid = end - u;
@@ -136,7 +136,7 @@ class VariedGradients {
   }
 
   const T* c_before(const StepBackward<T>& at) const {
-    if (resets(at.t, at.n)) return v.c_reset ? v.c_reset + b.place(at.n) * b.hidden : nullptr;
+    if (resets(at.t, at.n)) return v.reset_c ? v.reset_c + b.place(at.n) * b.hidden : nullptr;
     return b.c + b.c_before(at.s, at.n) * b.hidden;
   }
 
@@ -203,7 +203,7 @@ class VariedGradients {
     if (b.dc) store(b.dc + at.row * H + u, dc, valid);
     store(at.kept + u, keep_h, valid);
     if (resets(at.t, at.n)) {
-      T* to = b.dc_reset ? b.dc_reset + b.place(at.n) * H + u : nullptr;
+      T* to = b.dreset_c ? b.dreset_c + b.place(at.n) * H + u : nullptr;
       if (to) store(to, load(to, valid) + back, valid);
       back = Vec<T>{};
     }

@@ -34,7 +34,7 @@ class VariedUnits {
     while (s < f.steps && n >= f.active(s)) ++s;
     const bool fresh = s < f.steps && resets(f.time(s), n);
     const idx from = f.place(n) * f.hidden;
-    const T *h_0 = fresh ? v.h_reset : f.h_0, *c_0 = fresh ? v.c_reset : f.c_0;
+    const T *h_0 = fresh ? v.reset_h : f.h_0, *c_0 = fresh ? v.reset_c : f.c_0;
     copy(h, h_0 ? h_0 + from : nullptr, f.hidden);
     copy(c, c_0 ? c_0 + from : nullptr, f.hidden);
     for (idx k = f.hidden; k < padded; ++k) h[k] = c[k] = T(0);
@@ -167,8 +167,8 @@ class VariedUnits {
     if (f.c) store(f.c + (f.batch + at.row) * f.hidden + u, c, valid);
     if (at.next_t >= 0 && resets(at.next_t, at.n)) {
       const idx from = f.place(at.n) * f.hidden + u;
-      h = v.h_reset ? load(v.h_reset + from, valid) : Vec<T>{};
-      c = v.c_reset ? load(v.c_reset + from, valid) : Vec<T>{};
+      h = v.reset_h ? load(v.reset_h + from, valid) : Vec<T>{};
+      c = v.reset_c ? load(v.reset_c + from, valid) : Vec<T>{};
     }
     store(at.c + u, c);
     store(at.h + u, h);

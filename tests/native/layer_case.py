@@ -3,9 +3,10 @@
 Every output is filled with NaN before the call, so whatever a kernel leaves unwritten is seen.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from undertow import equations
 from undertow.kernels import native
 
 Arrays = dict[str, np.ndarray]
+Shapes = dict[str, tuple[int, ...]]
 
 # The buffer's shape for an array [T,N,K], and the array as a view of that buffer.
 LAYOUTS: dict[str, tuple[Callable[..., tuple[int, ...]], Callable[[np.ndarray], np.ndarray]]] = {
@@ -193,25 +195,33 @@ class Case:
 
     # ------------------------------------------------------------------ the kernels' answer
 
-    def forward(self, *, tape: bool = True, layout: str = "contiguous", threads: int = 1) -> Arrays:
-        """y, h_n, c_n and, with a tape, gates and c. Checks that nothing else was written."""
-        T, N, H, lay = self.T, self.N, self.H, Layouter(layout)
-        shapes = {"h_n": (N, H)}
-        if self.cell == "lstm":
-            shapes["c_n"] = (N, H)
-        if self.cell == "lstm" and tape:
-            c = (T + 1, N, H) if len(self.tape_shape) == 2 else (N + self.tape_shape[0], H)
-            shapes |= {"gates": (*self.tape_shape, 4, H), "c": c}
-        out = {name: np.full(shape, np.nan, self.dtype) for name, shape in shapes.items()}
-        out["y"] = self.place(lay, np.zeros((T, N, H), self.dtype), blank=True)
-        given = self.inputs | {"x": self.place(lay, self.padded_with_nan(self.inputs["x"]))}
-        call("forward", FORWARD, self, given, out, threads)
-        lay.check_untouched()
-        return out | {"y": self.pad(out["y"]) if self.packed else out["y"]}
+    @property
+    def given(self) -> Arrays:
+        """What the kernels are given beside upstream gradients and a tape; nobody may look past a sequence's end."""
+        return self.inputs | {"x": self.padded_with_nan(self.inputs["x"])}
 
     @property
     def tape_shape(self) -> tuple[int, ...]:
         return (self.T, self.N) if self.lengths is None and not self.packed else (len(self.tape_rows[0]),)
+
+    @property
+    def tape_shapes(self) -> Shapes:
+        """The arrays of the tape."""
+        if self.cell == "rnn":
+            return {}
+        T, N, H, steps = self.T, self.N, self.H, self.tape_shape
+        return {"gates": (*steps, 4, H), "c": (T + 1, N, H) if len(steps) == 2 else (N + steps[0], H)}
+
+    @property
+    def gradient_shapes(self) -> Shapes:
+        """All that backward writes, but for dx."""
+        N, C, H, steps = self.N, self.C, self.H, self.tape_shape
+        shapes: Shapes = {"dh_0": (N, H), "dweight_ih": (self.rows, C), "dweight_hh": (self.rows, H)}
+        shapes |= {"dbias": (self.rows,), "dgates": (*steps, self.rows // H, H), "dh": (*steps, H)}
+        return shapes | ({"dc_0": (N, H), "dc": (*steps, H)} if self.cell == "lstm" else {})
+
+    def blank(self, shapes: Shapes) -> Arrays:
+        return {name: np.full(shape, np.nan, self.dtype) for name, shape in shapes.items()}
 
     def place(self, lay: Layouter, array: np.ndarray, blank: bool = False) -> np.ndarray:
         """[T,N,K] laid out as the kernel is to find it; ``blank``: only room for it."""
@@ -219,6 +229,16 @@ class Case:
         if blank:
             found[...] = np.nan
         return found
+
+    def forward(self, *, tape: bool = True, layout: str = "contiguous", threads: int = 1) -> Arrays:
+        """y, h_n, c_n and, with ``tape``, its arrays. Checks that nothing else was written."""
+        T, N, H, lay = self.T, self.N, self.H, Layouter(layout)
+        states: Shapes = {"h_n": (N, H)} | ({"c_n": (N, H)} if self.cell == "lstm" else {})
+        out = self.blank(states | (self.tape_shapes if tape else {}))
+        out["y"] = self.place(lay, np.zeros((T, N, H), self.dtype), blank=True)
+        call("forward", self, self.given | {"x": self.place(lay, self.given["x"])}, out, threads)
+        lay.check_untouched()
+        return out | {"y": self.pad(out["y"]) if self.packed else out["y"]}
 
     def backward(
         self,
@@ -230,24 +250,15 @@ class Case:
         threads: int = 1,
     ) -> Arrays:
         """The gradients in ``wanted`` (None: all) from the tape that ``forward`` left in ``outputs``."""
-        N, C, H, lay, G = self.N, self.C, self.H, Layouter(layout), self.rows // self.H
-        shapes = {"dh_0": (N, H), "dc_0": (N, H), "dweight_ih": (self.rows, C)}
-        shapes |= {"dweight_hh": (self.rows, H), "dbias": (self.rows,)}
-        shapes |= {
-            "dgates": (*self.tape_shape, G, H),
-            "dh": (*self.tape_shape, H),
-            "dc": (*self.tape_shape, H),
-        }
-        out = {name: np.full(shape, np.nan, self.dtype) for name, shape in shapes.items()}
-        out["dx"] = self.place(lay, np.zeros((self.T, N, C), self.dtype), blank=True)
-        if self.cell == "rnn":
-            del out["dc_0"], out["dc"]
-        given = self.inputs | {name: outputs[name] for name in ("y", "gates", "c") if name in outputs}
+        lay, left = Layouter(layout), ("y", *self.tape_shapes)
+        out = self.blank(self.gradient_shapes)
+        out["dx"] = self.place(lay, np.zeros((self.T, self.N, self.C), self.dtype), blank=True)
+        out = {name: a for name, a in out.items() if wanted is None or name in wanted}
+        given = self.given | {name: outputs[name] for name in left}
         given |= self.upstream if upstream is None else upstream
         for name in {"x", "y", "dy"} & given.keys():
             given[name] = self.place(lay, self.padded_with_nan(given[name]))
-        out = {name: a for name, a in out.items() if wanted is None or name in wanted}
-        call("backward", BACKWARD, self, given, out, threads)
+        call("backward", self, given, out, threads)
         lay.check_untouched()
         return out | ({"dx": self.pad(out["dx"])} if self.packed and "dx" in out else {})
 
@@ -280,17 +291,42 @@ class Case:
 
 
 GRADIENTS = ("dx", "dh_0", "dweight_ih", "dweight_hh", "dbias")
-PROBLEM = "x h_0 c_0 weight_ih weight_hh"
-FORWARD = f"{PROBLEM} bias_ih bias_hh y h_n c_n gates c".split()
-BACKWARD = f"{PROBLEM} y gates c dy dh_n dc_n dx dh_0 dc_0 dweight_ih dweight_hh dbias dgates dh dc".split()
+TAPE = ("gates", "c", "normed", "scale")
+TRAINED = ("reset_h", "reset_c", "peepholes", "gain_x", "gain_h", "gain_c", "bias_c")
+OPTIONS = ("mask", "reset", "recurrent", "zoneout_h", "zoneout_c", "coupled", *TRAINED)
 
 
-def call(function: str, names: list[str], case: Case, given: Arrays, out: Arrays, threads: int) -> None:
-    """One call of the kernel, with None for what is in neither dict; ``given`` must come back unchanged."""
-    before = {name: a.copy() for name, a in given.items()}
-    arrays = given | out
-    options = {**case.ranking, "reverse": case.reverse, "threads": threads}
-    getattr(native, function)(case.cell, **{name: arrays.get(name) for name in names}, **options)
+def arguments(
+    function: str, cell: str, given: Mapping[str, Any], reverse: bool = False, threads: int = 1
+) -> tuple[Any, ...]:
+    """The arguments of native.forward or native.backward, from arrays by their names.
+
+    What ``given`` lacks is None; so are the tape and the options of which it has nothing.
+    """
+
+    def those(*names: str) -> tuple[Any, ...]:
+        return tuple(given.get(name) for name in names)
+
+    def added(prefix: str, names: tuple[str, ...]) -> SimpleNamespace | None:
+        some = {name: given.get(prefix + name) for name in names}
+        return SimpleNamespace(**some) if any(prefix + name in given for name in names) else None
+
+    states, weights = those("h_0", "c_0"), those("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+    tape = those(*(name for name in TAPE if name in given)) or None
+    ragged = those("lengths", "batch_sizes", "order")
+    problem, options = (cell, given.get("x"), states, weights), added("", OPTIONS)
+    if function == "forward":
+        return *problem, those("y", "h_n", "c_n"), tape, ragged, options, reverse, threads
+    wanted = those("dx", "dh_0", "dc_0", "dweight_ih", "dweight_hh", "dbias")
+    gradients = those("dy", "dh_n", "dc_n"), wanted, those("dgates", "dh", "dc")
+    return *problem, given.get("y"), tape, *gradients, ragged, options, added("d", TRAINED), reverse, threads
+
+
+def call(function: str, case: Case, given: Arrays, out: Arrays, threads: int) -> None:
+    """One call of the kernel; ``given`` must come back unchanged."""
+    before = {name: np.copy(a) for name, a in given.items()}
+    arrays = given | case.ranking | out
+    getattr(native, function)(*arguments(function, case.cell, arrays, case.reverse, threads))
     for name, a in before.items():
         np.testing.assert_array_equal(given[name], a, err_msg=f"{name} was written to")
 

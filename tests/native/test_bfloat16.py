@@ -8,7 +8,7 @@ weight, to the largest sum of the magnitudes of its terms, for they are what is 
 import numpy as np
 import pytest
 
-from layer_case import BACKWARD, FORWARD, Case
+from layer_case import Case, arguments
 from undertow.kernels import native
 
 torch = pytest.importorskip("torch")
@@ -50,9 +50,9 @@ def run(case, threads=1):
     given = tensors({name: case.padded_with_nan(a) if name in {"x", "dy"} else a
                      for name, a in (case.inputs | case.upstream).items()})  # fmt: skip
     ranking = {name: None if a is None else torch.tensor(a) for name, a in case.ranking.items()}
-    for function, names in ((native.forward, FORWARD), (native.backward, BACKWARD)):
-        arguments = {name: (given | made).get(name) for name in names}
-        function(case.cell, **arguments, **ranking, reverse=case.reverse, threads=threads)
+    for function in ("forward", "backward"):
+        taken = arguments(function, case.cell, given | made | ranking, case.reverse, threads)
+        getattr(native, function)(*taken)
     return {name: t.double().numpy() for name, t in made.items()}
 
 

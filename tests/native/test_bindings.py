@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 
+from layer_case import TRAINED
+from layer_case import arguments as in_groups
 from undertow.kernels import native
 
 T, N, C, H = 4, 3, 6, 5
@@ -27,10 +29,10 @@ ASKED |= {"dweight_ih": (4 * H, C), "dweight_hh": (4 * H, H), "dbias": (4 * H,)}
 ASKED |= {"dgates": (T, N, 4, H), "dh": (T, N, H), "dc": (T, N, H)}
 MARKS = {"mask": (T, N), "reset": (T, N)}  # of booleans, all others of float32
 NORMS = {"gain_x": (4 * H,), "gain_h": (4 * H,), "gain_c": (H,), "bias_c": (H,)}
-ADDED = MARKS | {"h_reset": (N, H), "c_reset": (N, H), "recurrent": (N, H), "peepholes": (3, H)} | NORMS
+ADDED = MARKS | {"reset_h": (N, H), "reset_c": (N, H), "recurrent": (N, H), "peepholes": (3, H)} | NORMS
 ADDED |= {"zoneout_h": (T, N, H), "zoneout_c": (T, N, H)}
 NORMED = {"normed": (T, N, 2, 4, H), "scale": (T, N, 2)}
-SUMS = {f"d{name}": ADDED[name] for name in ("h_reset", "c_reset", "peepholes", *NORMS)}
+SUMS = {f"d{name}": ADDED[name] for name in TRAINED}
 ARRAYS = {"forward": SHAPES, "backward": {name: SHAPES[name] for name in TAKEN} | GIVEN | ASKED}
 OUTPUTS = {"forward": ["y", "h_n", "c_n", "gates", "c"], "backward": list(ASKED)}
 ARRAYS |= {f"varied_{name}": arrays | ADDED | NORMED for name, arrays in ARRAYS.items()}
@@ -45,6 +47,7 @@ STRIDED = {"x", "y", "dy", "dx", "zoneout_h", "zoneout_c"}
 ARGUMENTS = [(function, name) for function, arrays in ARRAYS.items() for name in arrays]
 every_argument = pytest.mark.parametrize(("function", "name"), ARGUMENTS)
 both = pytest.mark.parametrize("function", ["forward", "backward"])
+varied = pytest.mark.parametrize("function", ["varied_forward", "varied_backward"])
 
 
 def zeros(name, shape):
@@ -52,18 +55,23 @@ def zeros(name, shape):
 
 
 def arguments(function, **changed):
-    """A valid call of the LSTM, but for what is changed; with all that may be added, where it may."""
+    """A valid call of the LSTM by name, but for what is changed; with all that may be added, where it may."""
     given = {name: zeros(name, shape) for name, shape in ARRAYS[function].items()}
-    options = {"cell": "lstm", "lengths": None, "batch_sizes": None, "order": None}
-    options |= {"reverse": False, "threads": 1} | ({"coupled": True} if "varied" in function else {})
-    return given | options | changed
+    return given | {"cell": "lstm"} | ({"coupled": True} if "varied" in function else {}) | changed
+
+
+def call(function, given):
+    """native.forward or native.backward as the names in ``given`` say."""
+    rest = {name: given[name] for name in ("reverse", "threads") if name in given}
+    function = function.removeprefix("varied_")
+    getattr(native, function)(*in_groups(function, given["cell"], given, **rest))
 
 
 def refused(function, error, match, **changed):
     """The call raises ``error`` and leaves all its outputs alone."""
     given = arguments(function, **changed)
     with pytest.raises(error, match=match):
-        getattr(native, function)(**given)
+        call(function, given)
     for name in OUTPUTS[function]:
         assert given[name] is None or not np.any(given[name])
 
@@ -74,7 +82,7 @@ def named(name):
 
 @pytest.mark.parametrize("function", ARRAYS)
 def test_the_call_that_the_others_spoil_is_valid(function):
-    getattr(native, function)(**arguments(function))
+    call(function, arguments(function))
 
 
 @every_argument
@@ -147,18 +155,17 @@ def test_read_only_output(function, name):
 def test_not_an_array(function, name, wrong):
     given = arguments(function, **{name: wrong})
     with pytest.raises(TypeError, match=named(name)):
-        getattr(native, function)(**given)
+        call(function, given)
 
 
-OPTIONAL = ["h_0", "h_n", "bias_ih", "bias_hh", "gates", "c", "c_0", "c_n", "dy", "dh_n", "dc_n", *ASKED]
-OPTIONAL += [*ADDED, *NORMED, *SUMS]
+OPTIONAL = ["h_0", "h_n", "bias_ih", "bias_hh", "c_0", "c_n", "dy", "dh_n", "dc_n", *ASKED, *ADDED, *SUMS]
 
 
 @pytest.mark.parametrize(("function", "name"), [pair for pair in ARGUMENTS if pair[1] not in OPTIONAL])
 def test_none_for_an_array_that_is_needed(function, name):
     given = arguments(function, **{name: None})
     with pytest.raises(TypeError, match=named(name)):
-        getattr(native, function)(**given)
+        call(function, given)
 
 
 # T = 4, N = 3: packed arguments as R = 8 rows
@@ -185,13 +192,13 @@ def packed(function, **changed):
 
 def packed_refused(function, error, match, **changed):
     with pytest.raises(error, match=match):
-        getattr(native, function)(**packed(function, **changed))
+        call(function, packed(function, **changed))
 
 
 @both
 def test_the_packed_call_that_the_others_spoil_is_valid(function):
-    getattr(native, function)(**packed(function))
-    getattr(native, function)(**packed(function, order=None))
+    call(function, packed(function))
+    call(function, packed(function, order=None))
 
 
 @both
@@ -242,6 +249,8 @@ def test_form_of_what_is_said_of_lengths(function):
 def test_cell(function):
     for wrong in ("gru", "LSTM", ""):
         refused(function, ValueError, named("cell"), cell=wrong)
+    for wrong in (None, 1, b"lstm"):
+        refused(function, TypeError, named("cell"), cell=wrong)
 
 
 @both
@@ -252,33 +261,130 @@ def test_threads(function):
         refused(function, TypeError, None, threads=wrong)
 
 
-def test_tape_in_part():
-    for name in ("gates", "c"):
-        refused("forward", ValueError, named("gates, c"), **{name: None})
-        refused("backward", ValueError, named("gates, c"), **{name: None})
-    refused("backward", ValueError, named("gates, c"), gates=None, c=None)
-
-
-@pytest.mark.parametrize("function", ["varied_forward", "varied_backward"])
-def test_variants_in_part(function):
-    for name in NORMS:
-        refused(function, ValueError, "^gain_x, gain_h, gain_c, bias_c: expected all or none", **{name: None})
-    for name in NORMED:
-        refused(function, ValueError, "^normed, scale: expected both", **{name: None})
-    none = dict.fromkeys(NORMS)
-    refused(function, ValueError, "^normed, scale: expected None without norms", **none)
+def without(function, *names):
+    """A valid call but for these arrays of the tape, which are left out of it."""
+    return {name: a for name, a in arguments(function).items() if name not in names}
 
 
 @both
-def test_the_plain_rnn_has_no_variants(function):
-    with pytest.raises(ValueError, match=named("cell") + "'lstm' for a variant"):
-        getattr(native, f"varied_{function}")(**arguments(f"varied_{function}") | rnn(function))
+def test_tape_in_part(function):
+    for name in ("gates", "c"):
+        with pytest.raises(ValueError, match=r"^tape: expected 2 arrays, got 1"):
+            call(function, without(function, name))
+        refused(function, TypeError, named(name), **{name: None})
+
+
+@pytest.mark.parametrize(("function", "needed"), [("backward", 2), ("varied_backward", 4)])
+def test_backward_without_a_tape(function, needed):
+    with pytest.raises(TypeError, match=f"^tape: expected {needed} arrays, got None"):
+        call(function, without(function, "gates", "c", *NORMED))
+
+
+@varied
+def test_the_tape_of_norms(function):
+    for name in NORMS:
+        refused(
+            function, ValueError, r"^gain_x, gain_h, gain_c, bias_c: expected all or none", **{name: None}
+        )
+    for name in NORMED:
+        with pytest.raises(ValueError, match=r"^tape: expected 4 arrays, got 3"):
+            call(function, without(function, name))
+    refused(function, ValueError, r"^tape: expected 2 arrays, got 4", **dict.fromkeys(NORMS))
+    with pytest.raises(ValueError, match=r"^tape: expected 4 arrays, got 2"):
+        call(function, without(function, *NORMED))
+
+
+# the position of each group of arrays, and how many it has
+GROUPS = {
+    "forward": {"states": (2, 2), "weights": (3, 4), "outputs": (4, 3), "tape": (5, 2), "ragged": (6, 3)},
+    "backward": {"states": (2, 2), "weights": (3, 2), "tape": (5, 2), "douts": (6, 3), "dins": (7, 6),
+                 "dsteps": (8, 3), "ragged": (9, 3)},
+}  # fmt: skip
+NONE_FOR_ALL = {"tape", "ragged", "dsteps"}
+every_group = pytest.mark.parametrize(
+    ("function", "group"), [(function, group) for function, groups in GROUPS.items() for group in groups]
+)
+
+
+def with_group(function, group, change):
+    """A valid call's arguments in order, with one group of arrays changed."""
+    taken = [*in_groups(function, "lstm", arguments(function))]
+    position = GROUPS[function][group][0]
+    taken[position] = change(taken[position])
+    return taken
+
+
+@every_group
+def test_a_group_may_be_a_tuple_or_a_list(function, group):
+    for kind in (tuple, list):
+        getattr(native, function)(*with_group(function, group, kind))
+
+
+@every_group
+def test_number_of_arrays_in_a_group(function, group):
+    count = GROUPS[function][group][1]
+    least = "at least " if group == "weights" else ""
+    message = f"^{group}: expected {least}{count} arrays, got "
+    with pytest.raises(ValueError, match=message + str(count - 1)):
+        getattr(native, function)(*with_group(function, group, lambda given: given[: count - 1]))
+    if group != "weights":
+        with pytest.raises(ValueError, match=message + str(count + 1)):
+            getattr(native, function)(*with_group(function, group, lambda given: (*given, None)))
+
+
+@every_group
+def test_not_a_group(function, group):
+    for wrong in (1.0, "x", {}, np.zeros(3), None):
+        if wrong is None and group in NONE_FOR_ALL:
+            continue
+        with pytest.raises(TypeError, match=f"^{group}: expected "):
+            getattr(native, function)(*with_group(function, group, lambda _, wrong=wrong: wrong))
+
+
+@both
+def test_what_follows_the_biases(function):
+    weights = np.zeros((H, H), np.float32)
+    getattr(native, function)(*with_group(function, "weights", lambda given: (*given, None)))
+    with pytest.raises(ValueError, match=r"^weights: expected None after the biases"):
+        getattr(native, function)(*with_group(function, "weights", lambda given: (*given, weights)))
+
+
+@pytest.mark.parametrize(("function", "name"), [("forward", "options"), ("backward", "options"),
+                                                ("backward", "doptions")])  # fmt: skip
+def test_an_object_without_the_attributes_of_options(function, name):
+    taken = [*in_groups(function, "lstm", arguments(function))]
+    taken[{"forward": 7, "backward": 10}[function] + (name == "doptions")] = object()
+    with pytest.raises(
+        TypeError, match=f"^{name}: expected an object with the attribute [a-z_]+, got object"
+    ):
+        getattr(native, function)(*taken)
+
+
+@varied
+def test_coupled_is_true_or_false(function):
+    for wrong in (1, "yes", np.zeros(1)):
+        refused(function, TypeError, named("coupled"), coupled=wrong)
+
+
+@varied
+def test_bfloat16_has_no_options(function):
+    torch = pytest.importorskip("torch")
+    x = torch.zeros(T, N, C, dtype=torch.bfloat16)
+    refused(function, TypeError, named("x") + "dtype float32 or float64 with options", x=x)
+
+
+@varied
+def test_the_plain_rnn_has_no_options(function):
+    given = arguments(function) | rnn(function.removeprefix("varied_")) | dict.fromkeys(NORMS)
+    given = {name: a for name, a in given.items() if name not in {"gates", "c", *NORMED}}
+    with pytest.raises(ValueError, match=named("cell") + "'lstm' with options"):
+        call(function, given)
 
 
 def test_gradients_of_what_was_not_added():
     for name in NORMS:
         refused(
-            "varied_backward", ValueError, "^dgain_x, .*: expected all or none, and", **{f"d{name}": None}
+            "varied_backward", ValueError, r"^dgain_x, .*: expected all or none, and", **{f"d{name}": None}
         )
     refused("varied_backward", ValueError, named("dpeepholes") + "None without", peepholes=None)
     refused("varied_backward", ValueError, named("dbias"), **dict.fromkeys(f"d{name}" for name in NORMS))
@@ -288,22 +394,27 @@ def test_lstm_without_its_cell():
     refused("forward", ValueError, named("c_n"), c_n=None)
 
 
+ONLY_LSTM = ("c_0", "c_n", "dc_n", "dc_0", "dc")
+
+
 def rnn(function, **changed):
     """A valid call of the plain RNN, but for what is changed."""
     given = {name: a[:H] if name.startswith(("weight", "bias", "dweight", "dbias")) else a
-             for name, a in arguments(function).items() if isinstance(a, np.ndarray)}  # fmt: skip
+             for name, a in arguments(function).items() if name not in {"gates", "c"}}  # fmt: skip
     given |= {"dgates": np.zeros((T, N, 1, H), np.float32)} if function == "backward" else {}
-    given |= {name: None for name in ("c_0", "c_n", "gates", "c", "dc_n", "dc_0", "dc") if name in given}
-    return {**arguments(function), **given, "cell": "rnn", **changed}
+    return given | {name: None for name in ONLY_LSTM if name in given} | {"cell": "rnn"} | changed
 
 
 @both
 def test_plain_rnn_with_what_only_the_lstm_has(function):
-    getattr(native, function)(**rnn(function))
-    for name in {"c_0", "c_n", "gates", "c", "dc_n", "dc_0", "dc"} & ARRAYS[function].keys():
-        changed = rnn(function, **{name: np.zeros(ARRAYS[function][name], np.float32)})
-        with pytest.raises(ValueError, match=rf"^[a-z_, 0]*\b{name}\b[a-z_, 0]*: expected"):
-            getattr(native, function)(**changed)
+    call(function, rnn(function))
+    for name in {*ONLY_LSTM} & ARRAYS[function].keys():
+        changed = rnn(function, **{name: zeros(name, ARRAYS[function][name])})
+        with pytest.raises(ValueError, match=named(name)):
+            call(function, changed)
+    tape = {name: zeros(name, SHAPES[name]) for name in ("gates", "c")}
+    with pytest.raises(ValueError, match=named("tape") + "None for the RNN, got 2 arrays"):
+        call(function, rnn(function, **tape))
 
 
 def test_hidden_size_of_nothing():
@@ -322,7 +433,7 @@ def test_strides_of_zero_and_below_are_read_right():
         (np.ones((T, N, H), np.float32), x),
         (np.broadcast_to(np.ones((1, 1, H), np.float32), (T, N, H)), x[::-1, ::-1].copy()[::-1, ::-1]),
     ]:
-        native.backward(**given | {"dy": dy, "x": x_view})
+        call("backward", given | {"dy": dy, "x": x_view})
         found.append({name: given[name].copy() for name in ASKED})
     assert np.any(found[0]["dweight_ih"])
     for name in ASKED:

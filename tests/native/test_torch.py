@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from layer_case import BACKWARD, FORWARD, Case, assert_same_bits
+from layer_case import Case, arguments, assert_same_bits
 from undertow.kernels import native
 
 torch = pytest.importorskip("torch")
@@ -15,10 +15,9 @@ def run(case, wrap):
     made = case.forward() | case.backward(case.forward())
     arrays = {name: np.full_like(a, np.nan) for name, a in made.items()} | case.inputs | case.upstream
     given = {name: wrap(a) for name, a in arrays.items()}
-    ranking = {name: None if a is None else wrap(a) for name, a in case.ranking.items()}
-    options = {**ranking, "reverse": case.reverse, "threads": 2}
-    for function, names in ((native.forward, FORWARD), (native.backward, BACKWARD)):
-        function(case.cell, **{name: given[name] for name in names}, **options)
+    given |= {name: None if a is None else wrap(a) for name, a in case.ranking.items()}
+    for function in ("forward", "backward"):
+        getattr(native, function)(*arguments(function, case.cell, given, case.reverse, threads=2))
     return {name: arrays[name] for name in made}, made
 
 
@@ -37,8 +36,7 @@ def test_views_of_tensors():
     out = {name: torch.full(a.shape, torch.nan, dtype=torch.float64) for name, a in expected.items()}
     given = {name: torch.from_numpy(a) for name, a in case.inputs.items()} | {"x": x}
     given |= out | {"y": y[:, :, case.H : 2 * case.H]}
-    options = {**case.ranking, "reverse": False, "threads": 1}
-    native.forward("lstm", **{name: given[name] for name in FORWARD}, **options)
+    native.forward(*arguments("forward", "lstm", given | case.ranking))
     assert_same_bits({name: given[name].numpy() for name in expected}, expected)
     assert y[:, :, : case.H].isnan().all()
     assert y[:, :, 2 * case.H :].isnan().all()
@@ -52,9 +50,9 @@ def fake(x):
 @pytest.mark.parametrize("without_memory", [lambda x: x.to("meta"), fake, lambda x: x.to_sparse()])
 def test_a_tensor_without_memory_here_is_refused(without_memory):
     x = torch.zeros(4)
-    for arguments in [(without_memory(x), x), (x, without_memory(x))]:
+    for given in [(without_memory(x), x), (x, without_memory(x))]:
         with pytest.raises((TypeError, ValueError)):
-            native.tanh(*arguments)
+            native.tanh(*given)
 
 
 def test_a_tensor_of_another_dtype_is_refused():

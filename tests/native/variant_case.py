@@ -3,15 +3,14 @@
 Extends layer_case.Case: what is added is drawn here, and every output is filled with NaN before the call.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from layer_case import BACKWARD, FORWARD, GRADIENTS, Arrays, Case
+from layer_case import GRADIENTS, TRAINED, Arrays, Case, Shapes
 from undertow.equations import variants
-from undertow.kernels import native
 
 OPTIONS = (
     "mask",
@@ -24,7 +23,6 @@ OPTIONS = (
     "peepholes",
     "norms",
 )
-SUMS = ("dreset_h", "dreset_c", "dpeepholes", "dgain_x", "dgain_h", "dgain_c", "dbias_c")
 
 
 @dataclass(frozen=True)
@@ -62,13 +60,34 @@ class VariantCase(Case):
     def norms(self) -> bool:
         return "norms" in self.options
 
-    @cached_property
+    @property
     def given(self) -> Arrays:
-        """x and the rest as the kernel is given them: with a NaN wherever the mask says not to read."""
-        x = self.inputs["x"].copy()
-        if self.variant.mask is not None:
-            x[~np.asarray(self.variant.mask)] = np.nan
-        return self.inputs | {"x": x}
+        """With what is added, and a NaN wherever the mask says not to read."""
+        v, whole, x = self.variant, (self.T, self.N, self.H), super().given["x"].copy()
+        added = {field.name: getattr(v, field.name) for field in fields(v)}
+        if v.mask is not None:
+            x[~np.asarray(v.mask)] = np.nan
+        if v.reset is not None:
+            added["reset"] = as_run(np.asarray(v.reset), self.lengths, self.reverse)
+        for name in ("zoneout_h", "zoneout_c"):
+            if added[name] is not None:
+                added[name] = np.broadcast_to(np.asarray(added[name]), whole)
+        return super().given | added | {"x": x}
+
+    @property
+    def tape_shapes(self) -> Shapes:
+        norms: Shapes = {"normed": (*self.tape_shape, 2, 4, self.H), "scale": (*self.tape_shape, 2)}
+        return super().tape_shapes | (norms if self.norms else {})
+
+    @property
+    def gradient_shapes(self) -> Shapes:
+        N, H = self.N, self.H
+        shapes: Shapes = {"dreset_h": (N, H), "dreset_c": (N, H)}
+        if self.variant.peepholes is not None:
+            shapes["dpeepholes"] = (3, H)
+        if self.norms:
+            shapes |= {"dgain_x": (4 * H,), "dgain_h": (4 * H,), "dgain_c": (H,), "dbias_c": (H,)}
+        return super().gradient_shapes | shapes
 
     @cached_property
     def _reference(self) -> tuple[np.ndarray, Any]:
@@ -81,63 +100,9 @@ class VariantCase(Case):
         _, tape = self._reference
         weights = self.inputs["weight_ih"], self.inputs["weight_hh"]
         found = variants.lstm_backward(tape, self.inputs["x"], *weights, **self.upstream)
-        names = [*GRADIENTS, "dc_0", *SUMS]
+        names = [*GRADIENTS, "dc_0", *(f"d{name}" for name in TRAINED)]
         steps = {"dgates": found.dgates, "dh": found.dh[1:], "dc": found.dc[1:]}
         return {n: getattr(found, n) for n in names} | {n: self.as_tape(a) for n, a in steps.items()}
-
-    def forward(self, *, tape: bool = True, layout: str = "contiguous", threads: int = 1) -> Arrays:
-        T, N, H = self.T, self.N, self.H
-        shapes = {"y": (T, N, H), "h_n": (N, H), "c_n": (N, H)}
-        if tape:
-            c = (T + 1, N, H) if len(self.tape_shape) == 2 else (N + self.tape_shape[0], H)
-            shapes |= {"gates": (*self.tape_shape, 4, H), "c": c}
-            if self.norms:
-                shapes |= {"normed": (*self.tape_shape, 2, 4, H), "scale": (*self.tape_shape, 2)}
-        out = {name: np.full(shape, np.nan, self.dtype) for name, shape in shapes.items()}
-        self.call("varied_forward", [*ADDED, *FORWARD], out, threads)
-        return out
-
-    def backward(self, outputs: Arrays, *, threads: int = 1) -> Arrays:  # type: ignore[override]
-        T, N, C, H = self.T, self.N, self.C, self.H
-        shapes = {
-            "dh_0": (N, H),
-            "dc_0": (N, H),
-            "dweight_hh": (4 * H, H),
-            "dgates": (*self.tape_shape, 4, H),
-        }
-        shapes |= {
-            "dh": (*self.tape_shape, H),
-            "dc": (*self.tape_shape, H),
-            "dreset_h": (N, H),
-            "dreset_c": (N, H),
-        }
-        shapes |= {"dx": (T, N, C), "dweight_ih": (4 * H, C), "dbias": (4 * H,)}
-        if self.variant.peepholes is not None:
-            shapes["dpeepholes"] = (3, H)
-        if self.norms:
-            shapes |= {"dgain_x": (4 * H,), "dgain_h": (4 * H,), "dgain_c": (H,), "dbias_c": (H,)}
-        out = {name: np.full(shape, np.nan, self.dtype) for name, shape in shapes.items()}
-        kept = {name: a for name, a in outputs.items() if name not in {"h_n", "c_n"}}
-        self.call("varied_backward", [*ADDED, *ADDED_OUT, *BACKWARD], out, threads, kept | self.upstream)
-        return out
-
-    def call(
-        self, function: str, names: list[str], out: Arrays, threads: int, more: Arrays | None = None
-    ) -> None:
-        v, given = self.variant, self.given | (more or {})
-        fresh = None if v.reset is None else as_run(np.asarray(v.reset), self.lengths, self.reverse)
-        shape = (self.T, self.N, self.H)
-        broad = {
-            name: None if a is None else np.broadcast_to(np.asarray(a), shape)
-            for name, a in (("zoneout_h", v.zoneout_h), ("zoneout_c", v.zoneout_c))
-        }
-        added = {"mask": v.mask, "reset": fresh, "h_reset": v.reset_h, "c_reset": v.reset_c}
-        added |= {"recurrent": v.recurrent, "peepholes": v.peepholes} | broad
-        added |= {name: getattr(v, name) for name in ("gain_x", "gain_h", "gain_c", "bias_c")}
-        arrays = given | added | out
-        arrays |= {"dh_reset": out.get("dreset_h"), "dc_reset": out.get("dreset_c")}
-        options = {**self.ranking, "reverse": self.reverse, "threads": threads, "coupled": v.coupled}
-        getattr(native, function)(cell="lstm", **{name: arrays.get(name) for name in names}, **options)
 
     def __str__(self) -> str:
         return "-".join([super().__str__(), *self.options])
@@ -150,8 +115,3 @@ def as_run(reset: np.ndarray, lengths: np.ndarray | None, reverse: bool) -> np.n
     T, N = reset.shape
     inside = np.arange(T)[:, None] < (np.full(N, T) if lengths is None else lengths)
     return np.concatenate([(reset & inside)[1:], np.zeros((min(T, 1), N), bool)])
-
-
-STATES = ["mask", "reset", "h_reset", "c_reset", "recurrent", "zoneout_h", "zoneout_c", "peepholes"]
-ADDED = [*STATES, "gain_x", "gain_h", "gain_c", "bias_c", "normed", "scale"]
-ADDED_OUT = ["dh_reset", "dc_reset", "dpeepholes", "dgain_x", "dgain_h", "dgain_c", "dbias_c"]

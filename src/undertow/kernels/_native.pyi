@@ -1,150 +1,71 @@
+"""
+The CPU kernels. native/lstm.h has their contract; undertow.kernels.native is the way in.
+"""
+
+from collections.abc import Sequence
 from typing import Any, Literal
 
-from numpy.typing import ArrayLike
 
-# Arrays: NumPy or torch, on the CPU. Shapes and strides: native/lstm.h.
-Array = ArrayLike | Any
-Cell = Literal["lstm", "rnn"]
+def forward(cell: Literal['lstm', 'rnn'], x: Any, states: Sequence[Any], weights: Sequence[Any], outputs: Sequence[Any], tape: Sequence[Any] | None, ragged: Sequence[Any] | None, options: Any, reverse: bool, threads: int) -> None:
+    """
+    Run one layer in one direction over all time steps, and write its outputs.
 
-def forward(
-    cell: Cell,
-    x: Array,
-    h_0: Array | None,
-    c_0: Array | None,
-    weight_ih: Array,
-    weight_hh: Array,
-    bias_ih: Array | None,
-    bias_hh: Array | None,
-    y: Array,
-    h_n: Array | None,
-    c_n: Array | None,
-    gates: Array | None,
-    c: Array | None,
-    lengths: Array | None,
-    batch_sizes: Array | None,
-    order: Array | None,
-    reverse: bool,
-    threads: int,
-) -> None: ...
-def backward(
-    cell: Cell,
-    x: Array,
-    h_0: Array | None,
-    c_0: Array | None,
-    weight_ih: Array,
-    weight_hh: Array,
-    y: Array,
-    gates: Array | None,
-    c: Array | None,
-    dy: Array | None,
-    dh_n: Array | None,
-    dc_n: Array | None,
-    dx: Array | None,
-    dh_0: Array | None,
-    dc_0: Array | None,
-    dweight_ih: Array | None,
-    dweight_hh: Array | None,
-    dbias: Array | None,
-    dgates: Array | None,
-    dh: Array | None,
-    dc: Array | None,
-    lengths: Array | None,
-    batch_sizes: Array | None,
-    order: Array | None,
-    reverse: bool,
-    threads: int,
-) -> None: ...
-def varied_forward(
-    mask: Array | None,
-    reset: Array | None,
-    h_reset: Array | None,
-    c_reset: Array | None,
-    recurrent: Array | None,
-    zoneout_h: Array | None,
-    zoneout_c: Array | None,
-    peepholes: Array | None,
-    coupled: bool,
-    gain_x: Array | None,
-    gain_h: Array | None,
-    gain_c: Array | None,
-    bias_c: Array | None,
-    normed: Array | None,
-    scale: Array | None,
-    cell: Literal["lstm"],
-    x: Array,
-    h_0: Array | None,
-    c_0: Array | None,
-    weight_ih: Array,
-    weight_hh: Array,
-    bias_ih: Array | None,
-    bias_hh: Array | None,
-    y: Array,
-    h_n: Array | None,
-    c_n: Array | None,
-    gates: Array | None,
-    c: Array | None,
-    lengths: Array | None,
-    batch_sizes: Array | None,
-    order: Array | None,
-    reverse: bool,
-    threads: int,
-) -> None: ...
-def varied_backward(
-    mask: Array | None,
-    reset: Array | None,
-    h_reset: Array | None,
-    c_reset: Array | None,
-    recurrent: Array | None,
-    zoneout_h: Array | None,
-    zoneout_c: Array | None,
-    peepholes: Array | None,
-    coupled: bool,
-    gain_x: Array | None,
-    gain_h: Array | None,
-    gain_c: Array | None,
-    bias_c: Array | None,
-    normed: Array | None,
-    scale: Array | None,
-    dh_reset: Array | None,
-    dc_reset: Array | None,
-    dpeepholes: Array | None,
-    dgain_x: Array | None,
-    dgain_h: Array | None,
-    dgain_c: Array | None,
-    dbias_c: Array | None,
-    cell: Literal["lstm"],
-    x: Array,
-    h_0: Array | None,
-    c_0: Array | None,
-    weight_ih: Array,
-    weight_hh: Array,
-    y: Array,
-    gates: Array | None,
-    c: Array | None,
-    dy: Array | None,
-    dh_n: Array | None,
-    dc_n: Array | None,
-    dx: Array | None,
-    dh_0: Array | None,
-    dc_0: Array | None,
-    dweight_ih: Array | None,
-    dweight_hh: Array | None,
-    dbias: Array | None,
-    dgates: Array | None,
-    dh: Array | None,
-    dc: Array | None,
-    lengths: Array | None,
-    batch_sizes: Array | None,
-    order: Array | None,
-    reverse: bool,
-    threads: int,
-) -> None: ...
+    Arrays are NumPy arrays or torch tensors on the CPU. native/lstm.h has their layouts.
+
+    Args:
+        cell: The recurrence.
+        x: [T,N,C], or [R,C] where batch_sizes are given; float32, float64 or, without options, bfloat16.
+        states: h_0 and c_0, [N,H] or [1,N,H]. Each may be None for zero; c_0 is None for the RNN.
+        weights: weight_ih [G*H,C], weight_hh [G*H,H], bias_ih and bias_hh [G*H] or None, then nothing but None.
+        outputs: y, like x with H features, h_n and c_n like the states. h_n may be None; c_n is None for the RNN.
+        tape: gates and c, with layer normalisation also normed and scale, for a backward pass. None for no tape.
+        ragged: lengths [N], batch_sizes [T] and order [N], int64, each may be None. None for sequences of length T.
+        options: What is added to the LSTM, as the attributes mask, reset (as run), reset_h, reset_c, recurrent,
+            zoneout_h, zoneout_c, peepholes, coupled, gain_x, gain_h, gain_c and bias_c. None for nothing.
+        reverse: Whether to run from the last step to the first.
+        threads: How many threads to use, at least 1. Results do not depend on it.
+
+    Raises:
+        TypeError: An array has another dtype than x, or is none on the CPU.
+        ValueError: A shape, a stride or a length does not fit. The message names the argument.
+    """
+
+def backward(cell: Literal['lstm', 'rnn'], x: Any, states: Sequence[Any], weights: Sequence[Any], y: Any, tape: Sequence[Any] | None, douts: Sequence[Any], dins: Sequence[Any], dsteps: Sequence[Any] | None, ragged: Sequence[Any] | None, options: Any, doptions: Any, reverse: bool, threads: int) -> None:
+    """
+    Go back through the steps of a forward pass, and write the gradients asked for.
+
+    Args:
+        cell: As for forward, like x, states, ragged, options, reverse and threads.
+        weights: weight_ih and weight_hh. Biases are not read.
+        y: The output of the forward pass.
+        tape: What the forward pass left; None for the RNN.
+        douts: Gradients of y, h_n and c_n. None counts as zero.
+        dins: Where to write the gradients of x, h_0, c_0, weight_ih, weight_hh and of the sum of both biases. Each may be
+            None.
+        dsteps: Where to write the gradients of every step's gates before their activation, of h and of c. Each, and
+            the whole, may be None.
+        doptions: Where to write the gradients of options, as the attributes reset_h, reset_c, peepholes, gain_x,
+            gain_h, gain_c and bias_c. Each, and the whole, may be None.
+
+    Raises:
+        TypeError: As forward does.
+        ValueError: As forward does.
+    """
+
 def isa() -> str: ...
+
 def isa_levels() -> list[str]: ...
+
 def share_openmp() -> bool: ...
+
 def pooled(count: int, wide: bool) -> Any: ...
+
 def release_scratch() -> None: ...
-def sigmoid(x: Array, y: Array) -> None: ...
-def tanh(x: Array, y: Array) -> None: ...
+
+def sigmoid(x: Any, y: Any) -> None: ...
+
+def tanh(x: Any, y: Any) -> None: ...
+
 def fma_peak(threads: int, seconds: float) -> float: ...
+
 def handover(rounds: int) -> float: ...

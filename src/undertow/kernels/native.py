@@ -1,9 +1,8 @@
 """The CPU kernels: one layer, one direction, all time steps, in float32 or float64.
 
-``forward`` and ``backward`` write into arrays the caller made; native/lstm.h holds their contract. They take
+``forward`` and ``backward`` write into arrays that the caller made; native/lstm.h holds their contract. They take
 anything that speaks DLPack or the buffer protocol, NumPy arrays and torch CPU tensors alike, and raise
 TypeError for a wrong dtype and ValueError, naming the argument, for a wrong shape or stride.
-``varied_forward`` and ``varied_backward`` are the same for variants of the LSTM.
 
 ``isa()`` names the instruction-set level in use, ``isa_levels()`` those this processor runs; the
 environment variable UNDERTOW_ISA, read at the first call, forces one of them. ``share_openmp()`` has the
@@ -30,8 +29,6 @@ from undertow.kernels._native import (
     share_openmp,
     sigmoid,
     tanh,
-    varied_backward,
-    varied_forward,
 )
 
 __all__ = [
@@ -46,6 +43,4 @@ __all__ = [
     "share_openmp",
     "sigmoid",
     "tanh",
-    "varied_backward",
-    "varied_forward",
 ]

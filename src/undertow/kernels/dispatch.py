@@ -227,17 +227,14 @@ def _forward(cell: str, ragged: Ragged, args: Sequence[Any], tapes: Sequence[Any
         native.forward(
             cell,
             x,
-            h_0 if D == 1 else _direction(h_0, d),
-            c_0 if D == 1 else _direction(c_0, d),
-            W.contiguous(),
-            U.contiguous(),
-            _contiguous(b_ih),
-            _contiguous(b_hh),
-            y if D == 1 else y[..., d * H : (d + 1) * H],
-            h_n if D == 1 else _direction(h_n, d),
-            c_n if D == 1 else _direction(c_n, d),
-            *(tape or (None, None)),
-            *ragged,
+            (h_0, c_0) if D == 1 else (_direction(h_0, d), _direction(c_0, d)),
+            (W.contiguous(), U.contiguous(), _contiguous(b_ih), _contiguous(b_hh)),
+            (y, h_n, c_n)
+            if D == 1
+            else (y[..., d * H : (d + 1) * H], _direction(h_n, d), _direction(c_n, d)),
+            tape,
+            ragged,
+            None,
             d == 1,
             threads,
         )
@@ -375,10 +372,10 @@ def _native_backward(
         dx_d = _pooled(x, x.shape) if wanted[0] else None
         starts, dfinals = (_direction(h_0, d), _direction(c_0, d)), (_direction(dh_n, d), _direction(dc_n, d))
         dstarts = (_direction(dh_0, d), _direction(dc_0, d))
-        tape = tapes[2 * d : 2 * d + 2] if tapes else (None, None)
-        inputs = (x, *starts, *map(_contiguous, weights[:2]), y_d, *tape, dy_d, *dfinals)
-        steps = (None, None, None)
-        native.backward(cell, *inputs, dx_d, *dstarts, dW, dU, db, *steps, *ragged, d == 1, threads)
+        tape = tapes[2 * d : 2 * d + 2]
+        given = (x, starts, tuple(map(_contiguous, weights[:2])), y_d, tape, (dy_d, *dfinals))
+        made = (dx_d, *dstarts, dW, dU, db)
+        native.backward(cell, *given, made, None, ragged, None, None, d == 1, threads)
         if dx_d is not None:
             grads[0] = dx_d if d == 0 else dx_d.add_(grads[0])
         grads += [dW, dU, db if want[2] else None, db if want[3] else None]
@@ -398,12 +395,12 @@ def step_gradients(
     every step as native/lstm.h lays them out, dh, and dc of the LSTM, which have dh_0 and dc_0 first:
     [T+1,N,H], or [N+R,H].
     """
-    x, _, _, W, U = inputs
+    x, h_0, c_0, W, U = inputs
     found: tuple[Tensor, Tensor, Tensor | None]
     found, of_steps, of_starts = room_for_steps(cell, ragged, x, W, U)
-    given = (_unit_stride(x), *inputs[1:], y, *(tape or (None, None)), *douts)
-    made = (None, *of_starts, None, None, None, *of_steps)
-    native.backward(cell, *given, *made, *ragged, reverse, torch.get_num_threads())
+    given = (_unit_stride(x), (h_0, c_0), (W, U), y, tape, douts)
+    made = ((None, *of_starts, None, None, None), of_steps)
+    native.backward(cell, *given, *made, ragged, None, None, reverse, torch.get_num_threads())
     return found
 
 

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from undertow.kernels import dispatch, plain
 
-_NO_TAPE = (None, None)
+_NO_TAPE = None
 
 
 class _Segment(NamedTuple):
@@ -137,9 +137,9 @@ class _Direction:
     def forward(
         self, segment: _Segment, before: Tensor, y: Tensor, after: Tensor, tape: Any = _NO_TAPE
     ) -> None:
-        given = (dispatch._unit_stride(self._x[segment.rows]), *_of(segment, before), *self.weights)
-        made = (y, *_of(segment, after), *tape)
-        dispatch.native.forward(self._cell, *given, *made, *segment.ragged, *self._order)
+        given = (dispatch._unit_stride(self._x[segment.rows]), _of(segment, before), self.weights)
+        made = ((y, *_of(segment, after)), tape)
+        dispatch.native.forward(self._cell, *given, *made, segment.ragged, None, *self._order)
 
     def backward(
         self,
@@ -155,14 +155,14 @@ class _Direction:
     ) -> None:
         given = (
             dispatch._unit_stride(self._x[segment.rows]),
-            *_of(segment, before),
-            *self.weights[:2],
+            _of(segment, before),
+            self.weights[:2],
             y,
-            *tape,
+            tape,
         )
-        made = (dx, *_of(segment, dbefore), *dweights, *(None, None, None))
-        inputs = (*given, dy, *_of(segment, dafter))
-        dispatch.native.backward(self._cell, *inputs, *made, *segment.ragged, *self._order)
+        made = ((dx, *_of(segment, dbefore), *dweights), None)
+        inputs = (*given, (dy, *_of(segment, dafter)))
+        dispatch.native.backward(self._cell, *inputs, *made, segment.ragged, None, None, *self._order)
 
 
 def _cut(x: Tensor, ragged: dispatch.Ragged, K: int) -> list[_Segment]:

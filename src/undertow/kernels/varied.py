@@ -121,19 +121,23 @@ def _forward(
         if tapes is not None:
             tape = _new_tape(x, N, H, ragged, variant)
             tapes.append(tape)
-        gates, c, normed, scale = (*tape, None, None, None, None)[:4]
-        dispatch.native.varied_forward(
-            *_added(ragged, variant, d),
-            *(normed, scale, "lstm", x, dispatch._direction(h_0, d), dispatch._direction(c_0, d)),
-            *map(dispatch._contiguous, weights),
-            *(y if D == 1 else y[..., d * H : (d + 1) * H], h_n[d], c_n[d], gates, c),
-            *(*ragged, d == 1, torch.get_num_threads()),
+        dispatch.native.forward(
+            "lstm",
+            x,
+            (dispatch._direction(h_0, d), dispatch._direction(c_0, d)),
+            tuple(map(dispatch._contiguous, weights)),
+            (y if D == 1 else y[..., d * H : (d + 1) * H], h_n[d], c_n[d]),
+            tape or None,
+            ragged,
+            _added(ragged, variant, d),
+            d == 1,
+            torch.get_num_threads(),
         )
     return y, h_n, c_n
 
 
-def _added(ragged: dispatch.Ragged, variant: Variant, d: int) -> list[Any]:
-    """A direction's part of the variant, in the order of the kernels' arguments."""
+def _added(ragged: dispatch.Ragged, variant: Variant, d: int) -> Variant:
+    """A direction's part of the variant."""
     v = variant
 
     def own(*names: str) -> list[Tensor | None]:
@@ -141,14 +145,8 @@ def _added(ragged: dispatch.Ragged, variant: Variant, d: int) -> list[Any]:
 
     marks = dispatch._contiguous(v.mask), _as_run(v.reset, ragged, d == 1)
     zoneout = (None if z is None else dispatch._unit_stride(z[d]) for z in (v.zoneout_h, v.zoneout_c))
-    return [
-        *marks,
-        *own("reset_h", "reset_c", "recurrent"),
-        *zoneout,
-        *own("peepholes"),
-        v.coupled,
-        *own(*_NORMS),
-    ]
+    fields: list[Any] = [*marks, *own("reset_h", "reset_c", "recurrent"), *zoneout, v.coupled]
+    return Variant(*fields, *own("peepholes", *_NORMS))
 
 
 def _as_run(reset: Tensor | None, ragged: dispatch.Ragged, reverse: bool) -> Tensor | None:
@@ -219,7 +217,7 @@ def _one_way(
     given: Sequence[Tensor],
     ends: Sequence[Tensor | None],
     dstarts: Sequence[Tensor | None],
-    sums: dict[str, Tensor | None],
+    sums: dict[str, Any],
     wanted: Sequence[bool],
 ) -> tuple[Tensor | None, ...]:
     """One direction, from what it left, y and its tape, and the gradients of y, h_n and c_n.
@@ -230,17 +228,25 @@ def _one_way(
         dispatch._unit_stride(t)
         for t in (args[0], *args[3 + d * dispatch._DIRECTION : 5 + d * dispatch._DIRECTION])
     )
-    y, gates, c, normed, scale = (*given, None, None)[:5]
+    y, *tape = given
     dx = dispatch._pooled(x, x.shape) if wanted[0] else None
     dW, dU = _like(W, wanted[1]), _like(U, wanted[2])
     db = x.new_empty(len(W)) if any(wanted[3:]) else None
-    dispatch.native.varied_backward(
-        *_added(ragged, variant, d),
-        *(normed, scale, *sums.values(), "lstm", x),
-        *(dispatch._direction(dispatch._contiguous(s), d) for s in args[1:3]),
-        *(W.contiguous(), U.contiguous(), y, gates, c, *ends),
-        *(dx, *dstarts, dW, dU, db, None, None, None),
-        *(*ragged, d == 1, torch.get_num_threads()),
+    dispatch.native.backward(
+        "lstm",
+        x,
+        tuple(dispatch._direction(dispatch._contiguous(s), d) for s in args[1:3]),
+        (W.contiguous(), U.contiguous()),
+        y,
+        tape,
+        ends,
+        (dx, *dstarts, dW, dU, db),
+        None,
+        ragged,
+        _added(ragged, variant, d),
+        Variant(**sums),
+        d == 1,
+        torch.get_num_threads(),
     )
     return dx, dW, dU, db
 
@@ -273,26 +279,21 @@ def _step_gradients(
     """``dispatch.step_gradients`` of such a layer."""
     (x, h_0, c_0, W, U), d = inputs, int(reverse)
     found, of_steps, of_starts = dispatch.room_for_steps(cell, ragged, x, W, U)
-    gates, c, normed, scale = (*tape, None, None)[:4]
-    dispatch.native.varied_backward(
-        *_added(ragged, variant, d),
-        *(
-            normed,
-            scale,
-            *[None] * len(_TRAINED),
-            "lstm",
-            dispatch._unit_stride(x),
-            h_0,
-            c_0,
-            W,
-            U,
-            y,
-            gates,
-            c,
-            *douts,
-        ),
-        *(None, *of_starts, None, None, None, *of_steps),
-        *(*ragged, reverse, torch.get_num_threads()),
+    dispatch.native.backward(
+        "lstm",
+        dispatch._unit_stride(x),
+        (h_0, c_0),
+        (W, U),
+        y,
+        tape,
+        douts,
+        (None, *of_starts, None, None, None),
+        of_steps,
+        ragged,
+        _added(ragged, variant, d),
+        None,
+        reverse,
+        torch.get_num_threads(),
     )
     return found
 

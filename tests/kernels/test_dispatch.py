@@ -8,18 +8,18 @@ import pytest
 import torch
 from torch.autograd import forward_ad, gradcheck, gradgradcheck
 
+from calls import call_of
 from undertow import equations
-from undertow.kernels import dispatch, plain
+from undertow.kernels import cpu, dispatch, plain
+from undertow.kernels.call import EVEN, Ragged
 
 T, N, C, H = 5, 3, 2, 4
 LENGTHS = [2, 5, 3]
-PADDED = dispatch.Ragged(lengths=torch.tensor(LENGTHS))
-PACKED = dispatch.Ragged(batch_sizes=torch.tensor([3, 3, 2, 1, 1]), order=torch.tensor([1, 2, 0]))
+PADDED = Ragged(lengths=torch.tensor(LENGTHS))
+PACKED = Ragged(batch_sizes=torch.tensor([3, 3, 2, 1, 1]), order=torch.tensor([1, 2, 0]))
 both_cells = pytest.mark.parametrize("cell", ["lstm", "rnn"])
 directions = pytest.mark.parametrize("D", [1, 2], ids=["one way", "both ways"])
-ragged_or_not = pytest.mark.parametrize(
-    "ragged", [dispatch.EVEN, PADDED, PACKED], ids=["even", "padded", "packed"]
-)
+ragged_or_not = pytest.mark.parametrize("ragged", [EVEN, PADDED, PACKED], ids=["even", "padded", "packed"])
 
 
 def arguments(cell, dtype=torch.float64, grad=True, sizes=(T, N, C, H), D=1, packed=False, seed=0):
@@ -34,13 +34,12 @@ def arguments(cell, dtype=torch.float64, grad=True, sizes=(T, N, C, H), D=1, pac
     return [t.requires_grad_() for t in made] if grad else made
 
 
-def run(cell, args, ragged=dispatch.EVEN, path="native", nonlinearity="tanh"):
+def run(cell, args, ragged=EVEN, path="native", nonlinearity="tanh"):
     """``args`` as above through dispatch.layer, or through the plain path below it."""
     first = 3 if cell == "lstm" else 2
     weights = [[*args[k : k + 4], None] for k in range(first, len(args), 4)]
-    if path == "plain":
-        return plain.layer(cell, args[0], args[1:first], weights, *ragged)
-    return dispatch.layer(cell, args[0], args[1:first], weights, ragged, nonlinearity)
+    call = call_of(cell, args[0], args[1:first], weights, ragged, nonlinearity=nonlinearity)
+    return plain.layer(call) if path == "plain" else dispatch.layer(call)
 
 
 def lstm(*args):
@@ -72,9 +71,9 @@ class Spy:
 
 @pytest.fixture
 def spy(monkeypatch):
-    assert dispatch.native is not None, "the native extension was not built"
-    spy = Spy(dispatch.native)
-    monkeypatch.setattr(dispatch, "native", spy)
+    assert cpu.native is not None, "the native extension was not built"
+    spy = Spy(cpu.native)
+    monkeypatch.setattr(cpu, "native", spy)
     return spy
 
 
@@ -96,7 +95,7 @@ def test_paths_agree_with_the_equations(spy, cell, D, ragged, path):
     x, *rest = [a.detach().numpy() for a in args]
     dy, *dstates = [d.numpy() for d in douts]
     states, rest = rest[: len(dstates)], rest[len(dstates) :]
-    lengths = None if ragged is dispatch.EVEN else LENGTHS
+    lengths = None if ragged is EVEN else LENGTHS
     forward, backward = getattr(equations, cell), getattr(equations, f"{cell}_backward")
     ys, finals, dxs, starts, dweights = [], [], [], [], []
     for d in range(D):
@@ -137,11 +136,8 @@ def test_no_initial_state_is_one_of_zeros(cell, ragged, path):
         args[k] = torch.zeros_like(args[k])
     weights = [[*args[k : k + 4], None] for k in (first, first + 4)]
     given = run(cell, args, ragged, path)
-    served = (
-        dispatch.layer(cell, args[0], (), weights, ragged)
-        if path == "native"
-        else plain.layer(cell, args[0], (), weights, *ragged)
-    )
+    call = call_of(cell, args[0], (), weights, ragged)
+    served = dispatch.layer(call) if path == "native" else plain.layer(call)
     wrt = [args[0], *args[first:]]
     grads = [torch.autograd.grad(sum(o.square().sum() for o in each), wrt) for each in (given, served)]
     for a, b in zip([*given, *grads[0]], [*served, *grads[1]], strict=True):
@@ -211,10 +207,12 @@ ELSEWHERE = {
     "empty batch": lambda args: lstm(args[0][:, :0], args[1][:, :0], args[2][:, :0], *args[3:]),
     "meta": lambda args: lstm(*(a.to("meta") for a in args)),
     "projection": lambda args: dispatch.layer(
-        "lstm",
-        args[0],
-        (args[1][..., :2], args[2]),
-        [[args[3], args[4][:, :2], *args[5:], torch.randn(2, H)]],
+        call_of(
+            "lstm",
+            args[0],
+            (args[1][..., :2], args[2]),
+            [[args[3], args[4][:, :2], *args[5:], torch.randn(2, H)]],
+        )
     ),
     "relu": lambda _: run("rnn", arguments("rnn"), nonlinearity="relu"),
     "autocast to half": autocast,
@@ -248,7 +246,7 @@ def test_plain_gives_the_values_of_the_same_call(what):
 def test_without_the_extension_plain_serves_all(monkeypatch):
     args = arguments("lstm")
     expected = lstm(*args)
-    monkeypatch.setattr(dispatch, "native", None)
+    monkeypatch.setattr(cpu, "native", None)
     for a, e in zip(lstm(*args), expected, strict=True):
         torch.testing.assert_close(a, e)
 
@@ -258,14 +256,14 @@ def test_without_the_extension_plain_serves_all(monkeypatch):
 
 def test_no_tape_is_kept_where_nobody_asks_for_gradients(spy, monkeypatch):
     tapes = []
-    monkeypatch.setattr(spy, "forward", lambda *args: tapes.append(args[11:13]))
+    monkeypatch.setattr(spy, "forward", lambda *args: tapes.append(args[5]))
     args = arguments("lstm", grad=False)
     assert not lstm(*args)[0].requires_grad
     with torch.no_grad():
         lstm(*arguments("lstm"))
     with torch.inference_mode():
         lstm(*arguments("lstm"))
-    assert tapes == [(None, None)] * 3
+    assert tapes == [None] * 3
 
 
 @both_cells
@@ -277,9 +275,39 @@ def test_only_the_gradients_asked_for_are_computed(spy, cell, wanted):
     args[wanted].requires_grad_()
     run(cell, args)[0].sum().backward()
     (call,) = spy.backwards
-    given = [d for d in call[12:18] if d is not None]
+    given = [d for d in call[7] if d is not None]
     assert len(given) == 1
     assert given[0].shape == args[wanted].shape
+
+
+@both_cells
+@directions
+def test_each_bias_has_a_gradient_of_its_own(cell, D):
+    """Who scales gradients in place, as clipping does, must not scale those of the biases twice."""
+    args = arguments(cell, D=D)
+    grads = torch.autograd.grad(run(cell, args)[0].sum(), args)
+    assert len({g.data_ptr() for g in grads}) == len(grads)
+    expected = [g / 2 for g in grads]
+    for g in grads:
+        g.div_(2)
+    for a, e in zip(grads, expected, strict=True):
+        assert torch.equal(a, e)
+
+
+@both_cells
+@pytest.mark.parametrize("kind", ["negated lazily", "zero tensor", "expanded"])
+def test_gradients_in_any_memory_are_taken_for_their_values(cell, kind):
+    args = arguments(cell)
+    outputs = run(cell, args)
+    dense = [torch.zeros_like(o) if kind == "zero tensor" else torch.full_like(o, -0.5) for o in outputs]
+    given = {
+        "negated lazily": [torch._neg_view(-d) for d in dense],
+        "zero tensor": [torch._efficientzerotensor(d.shape, dtype=d.dtype) for d in dense],
+        "expanded": [d.new_full((1,) * d.dim(), -0.5).expand_as(d) for d in dense],
+    }[kind]
+    found = torch.autograd.grad(outputs, args, given, retain_graph=True)
+    for a, e in zip(found, torch.autograd.grad(outputs, args, dense), strict=True):
+        assert torch.equal(a, e)
 
 
 def test_gradients_of_subsets_are_those_of_the_whole():
@@ -351,7 +379,7 @@ def test_the_tape_goes_when_the_graph_goes(spy, monkeypatch):
     tapes = []
 
     def forward(*args):
-        tapes.append(weakref.ref(args[11]))
+        tapes.append(weakref.ref(args[5][0]))
         spy.kernel.forward(*args)
 
     monkeypatch.setattr(spy, "forward", forward)

@@ -1,4 +1,4 @@
-"""``kernels.variants``, through ``plain.layer``, against ``equations.variants``.
+"""``kernels.plain_variants``, through ``plain.layer``, against ``equations.variants``.
 
 Tolerances are of the largest entry expected: float64 1e-10, float32 1e-5 for outputs and 1e-4 for gradients.
 """
@@ -8,10 +8,11 @@ import pytest
 import torch
 from torch.autograd import gradgradcheck
 
+from calls import call_of
 from test_equations import relative_error
 from test_variants import OF_RNN, OPTIONS, STEPWISE, Varied, both_ways, each_option, options_of
 from undertow.kernels import plain
-from undertow.kernels.call import PLAIN, Variant
+from undertow.kernels.call import PLAIN, Ragged, Variant
 
 T, N, C, H = SIZE = 7, 4, 3, 5
 WEIGHTS = ["weight_ih", "weight_hh", "bias"]
@@ -88,9 +89,8 @@ class Layer:
     def run(self, leaves, weights, steps=None):
         states = [leaves[f"{s}_0"] for s in self.cases[0].states]
         each = [[W, U, b, torch.zeros_like(b), None] for W, U, b in weights]
-        return plain.layer(
-            self.cell, leaves["x"], states, each, *self.ragged, steps=steps, variant=self.variant(leaves)
-        )
+        variant, ragged = self.variant(leaves), Ragged(*self.ragged)
+        return plain.layer(call_of(self.cell, leaves["x"], states, each, ragged, variant=variant), steps)
 
     def check(self):
         """All outputs and all gradients."""
@@ -199,7 +199,9 @@ def test_a_projection_onto_some_units_is_as_if_the_others_were_not_seen(reverse)
     U = [each[1].detach()[:, :P].requires_grad_() for each in weights]
     each = [[W, u, b, None, pick] for (W, _, b), u in zip(weights, U, strict=True)]
     states = [leaves["h_0"], leaves["c_0"]]
-    y, h_n, c_n = plain.layer("lstm", leaves["x"], states, each, *layer.ragged, variant=variant)
+    y, h_n, c_n = plain.layer(
+        call_of("lstm", leaves["x"], states, each, Ragged(*layer.ragged), variant=variant)
+    )
     d = int(reverse)
     case = layer.cases[d]
     (y_d, tape), gradients = case.forward(), case.backward()

@@ -11,7 +11,7 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 
 import undertow
 from undertow.app.bench import memory
-from undertow.kernels import dispatch
+from undertow.kernels import cpu
 
 KINDS = {"LSTM": undertow.LSTM, "RNN": undertow.RNN}
 T, N, C, H = 11, 4, 3, 9
@@ -74,14 +74,14 @@ def assert_same(actual, expected, dtype=torch.float64):
 @pytest.fixture
 def forwards(monkeypatch):
     """The steps or rows of each forward call of the kernel, and whether it left a tape."""
-    assert dispatch.native is not None, "the native extension was not built"
-    calls, kernel = [], dispatch.native.forward
+    assert cpu.native is not None, "the native extension was not built"
+    calls, kernel = [], cpu.native.forward
 
     def forward(*args):
-        calls.append((args[1].shape[0], args[11] is not None))
+        calls.append((args[1].shape[0], args[5] is not None))
         kernel(*args)
 
-    monkeypatch.setattr(dispatch.native, "forward", forward)
+    monkeypatch.setattr(cpu.native, "forward", forward)
     return calls
 
 

@@ -1,4 +1,4 @@
-"""``dispatch.layer`` with a variant, in the native kernel: against the equations, and in torch's graph."""
+"""``dispatch.layer`` with a variant, on the CPU engine: against the equations, and in torch's graph."""
 
 import numpy as np
 import pytest
@@ -6,35 +6,31 @@ import torch
 from torch.autograd import gradcheck, gradgradcheck
 
 import undertow
+from calls import call_of
 from test_plain_variants import Layer, dtypes, forms
 from test_variants import OPTIONS, each_option, options_of
 from undertow import flow
-from undertow.kernels import dispatch, plain, varied
+from undertow.kernels import cpu, dispatch, plain
+from undertow.kernels.call import Ragged
 from undertow.kernels.recording import Recording
 from undertow.records.layer import Layer as TracedLayer
 from undertow.records.layer import NotRecorded
 
 
 class NativeLayer(Layer):
-    """The same by ``ops``, in the native kernel for the LSTM."""
+    """The same by ``dispatch``, in the native kernel for the LSTM."""
 
     recording = None
 
     def run(self, leaves, weights, steps=None):
         states = [leaves[f"{s}_0"] for s in self.cases[0].states]
         each = [[W, U, b, torch.zeros_like(b), None] for W, U, b in weights]
-        ragged = dispatch.Ragged(*self.ragged)
-        outputs = dispatch.layer(
-            self.cell,
-            leaves["x"],
-            states,
-            each,
-            ragged,
-            recording=self.recording,
-            variant=self.variant(leaves),
+        call = call_of(
+            self.cell, leaves["x"], states, each, Ragged(*self.ragged), variant=self.variant(leaves)
         )
+        outputs = dispatch.layer(call._replace(recording=self.recording))
         if self.fixed_variant:
-            assert outputs[0].grad_fn.name() == "_VariedBackward"
+            assert outputs[0].grad_fn.name() == "_LayerBackward"
         return outputs
 
     @property
@@ -113,14 +109,13 @@ def test_bfloat16_and_what_is_trained_elsewhere_run_in_torch():
     layer = NativeLayer("lstm", ["recurrent"], "even")
     leaves, weights = layer.leaves()
     variant = layer.variant(leaves)
-    args = [leaves["x"], leaves["h_0"], leaves["c_0"], *weights[0], None]
-    assert varied.serves(variant, args)
-    assert not varied.serves(variant, [leaves["x"].bfloat16(), *args[1:]])
+    call = call_of("lstm", leaves["x"], (leaves["h_0"], leaves["c_0"]), weights, variant=variant)
+    assert cpu.ENGINE.serves(call)
+    assert not cpu.ENGINE.serves(call.filled([t if t is None else t.bfloat16() for t in call.tensors]))
     trained = variant._replace(recurrent=variant.recurrent.clone().requires_grad_())
-    assert not varied.serves(trained, args)
-    states, each = args[1:3], [[*weights[0], None, None]]
-    found = dispatch.layer("lstm", leaves["x"], states, each, variant=trained)
-    expected = plain.layer("lstm", leaves["x"], states, each, variant=trained)
+    assert not cpu.ENGINE.serves(call._replace(variant=trained))
+    found = dispatch.layer(call._replace(variant=trained))
+    expected = plain.layer(call._replace(variant=trained))
     assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
 
 
@@ -129,7 +124,7 @@ def test_bfloat16_and_what_is_trained_elsewhere_run_in_torch():
 @pytest.mark.parametrize("D", [1, 2], ids=["one way", "both ways"])
 def test_a_trace_holds_every_step(options, form, D):
     layer = NativeLayer("lstm", options, form, D)
-    layer.recording = Recording(dispatch.step_gradients)
+    layer.recording = Recording()
     leaves, weights = layer.leaves()
     outputs = layer.run(leaves, weights)
     dy = torch.tensor(np.concatenate([layer.rows(case.dy) for case in layer.cases], -1))

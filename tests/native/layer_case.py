@@ -197,7 +197,7 @@ class Case:
 
     @property
     def given(self) -> Arrays:
-        """What the kernels are given beside upstream gradients and a tape; nobody may look past a sequence's end."""
+        """What the kernels are given beside upstream gradients and a tape: NaN past each sequence's end."""
         return self.inputs | {"x": self.padded_with_nan(self.inputs["x"])}
 
     @property

@@ -13,7 +13,7 @@ from torch.nn.utils.rnn import PackedSequence, pack_sequence
 
 import undertow
 from undertow import equations, flow
-from undertow.kernels import dispatch
+from undertow.kernels import cpu
 from undertow.kernels.recording import traced
 from undertow.records.layer import NotRecorded
 from undertow.tape import Gradients, RNNGradients, RNNTape, Tape
@@ -521,7 +521,7 @@ def test_what_the_kernels_do_not_compute(why, monkeypatch):
     make, dtype = PLAIN[why]
     module = make()
     if why == "not built":
-        monkeypatch.setattr(dispatch, "native", None)
+        monkeypatch.setattr(cpu, "native", None)
     x = torch.randn(T, N, C, dtype=dtype, device=module.weight_ih_l0.device)
     with undertow.trace(module) as trace:
         assert module(x)[0].shape[:2] == (T, N)

@@ -1,12 +1,38 @@
-"""What a layer's call may add to the LSTM: see ``undertow.equations.variants`` for what it means."""
+"""One layer's call, all its directions: the record that is made once in ``nn`` and handed on whole.
 
-from typing import NamedTuple
+T steps, N sequences, C input features, H units, R features of h (H, or proj_size), D directions, G gates.
+"""
 
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
 from torch import Tensor
+
+from undertow.layout import N_GATES
+
+if TYPE_CHECKING:
+    from undertow.kernels.recording import Recording
+
+Weights = Sequence[
+    Any
+]  # weight_ih [G*H,C], weight_hh [G*H,R], bias_ih, bias_hh [G*H], weight_hr [R,H] or None
+WEIGHTS = 5  # of a direction
+
+
+class Ragged(NamedTuple):
+    """Sequences of different lengths: padded, with ``lengths``; or packed, with the other two."""
+
+    lengths: Tensor | None = None  # int64 [N] on the CPU, in any order, between 0 and T
+    batch_sizes: Tensor | None = None  # int64 [T], as PackedSequence has them
+    order: Tensor | None = None  # int64 [N], PackedSequence's sorted_indices
+
+
+EVEN = Ragged()
 
 
 class Variant(NamedTuple):
-    """Of one layer and its D directions; None wherever nothing is added. R is the width of h, P or H."""
+    """What is added to the equations: see ``undertow.equations.variants``. None where nothing is added."""
 
     mask: Tensor | None = None  # bool [T,N]; False: the step is passed over, h and c stay as they are
     reset: Tensor | None = None  # bool [T,N]; True: the first step of a new sequence
@@ -15,12 +41,105 @@ class Variant(NamedTuple):
     recurrent: Tensor | None = None  # [D,N,R], factors of h_{t-1} on its way into the gates
     zoneout_h: Tensor | None = None  # [D,T,N,R], packed [D,rows,R]: the part of h_{t-1} that stays
     zoneout_c: Tensor | None = None  # [D,T,N,H]
-    coupled: bool = False  # f = 1 - i
     peepholes: Tensor | None = None  # [D,3,H]: p_i, p_f, p_o
     gain_x: Tensor | None = None  # [D,4H], of layer normalisation: all four or none
     gain_h: Tensor | None = None  # [D,4H]
     gain_c: Tensor | None = None  # [D,H]
     bias_c: Tensor | None = None  # [D,H]
+    coupled: bool = False  # f = 1 - i; the last field, the only one that is no tensor
+
+    @property
+    def added(self) -> tuple[str, ...]:
+        """The names of what is added."""
+        return tuple(n for n, v in self._asdict().items() if v is not None and v is not False)
 
 
 PLAIN = Variant()
+
+
+class Call(NamedTuple):
+    """A layer of ``cell`` "lstm" or "rnn", in one direction for each of ``weights``, the second reversed.
+
+    LSTM: c_t = i ⊙ g + f ⊙ c_{t-1}, h_t = o ⊙ tanh(c_t); RNN: h_t = φ(W x_t + U h_{t-1} + b), φ tanh or relu.
+    It returns y [T,N,D*R] (zero past a sequence's end), packed [R,D*R]; h_n [D,N,R], and of the LSTM c_n
+    [D,N,H]: the states at each sequence's own end, for the reverse direction at its start.
+    """
+
+    cell: str
+    x: Any  # Tensor [T,N,C], or packed rows [R,C]
+    h_0: Any  # Tensor [D,N,R], or None: zero
+    c_0: Any  # Tensor [D,N,H], or None: zero; None for the RNN
+    weights: Sequence[Weights]  # [D]
+    ragged: Ragged = EVEN
+    variant: Variant = PLAIN
+    nonlinearity: str = "tanh"
+    checkpoint: int | None = None  # steps of a segment in training (``segments``); None: one tape
+    recording: "Recording | None" = None  # receives what the engine reads and writes
+
+    @property
+    def D(self) -> int:
+        return len(self.weights)
+
+    @property
+    def H(self) -> Any:
+        """Units, also where h is projected; a symbol, where a compiler asks."""
+        return self.weights[0][0].shape[0] // N_GATES[self.cell]
+
+    @property
+    def N(self) -> Any:
+        """Sequences."""
+        sizes = self.ragged.batch_sizes
+        return self.x.shape[1] if sizes is None else int(sizes[0])
+
+    @property
+    def states(self) -> tuple[Any, ...]:
+        """h_0, and of the LSTM c_0."""
+        return (self.h_0, self.c_0) if self.cell == "lstm" else (self.h_0,)
+
+    @property
+    def rows_shape(self) -> tuple[int, ...]:
+        """Of the tape: [T,N], or [R] where lengths differ, with a row for each step that a sequence takes."""
+        if self.ragged.lengths is not None:
+            return (int(self.ragged.lengths.sum()),)
+        return tuple(self.x.shape[:-1])
+
+    # What may require a gradient, as one flat sequence, and the way back.
+
+    @property
+    def tensors(self) -> list[Any]:
+        """x, h_0, c_0, the weights of each direction, and where there is a variant its tensors."""
+        flat = [self.x, self.h_0, self.c_0]
+        for each in self.weights:
+            flat += each
+        if self.variant is not PLAIN:
+            flat += self.variant[:-1]
+        return flat
+
+    def filled(self, values: Sequence[Any]) -> "Call":
+        """The same call with ``values`` in the places of ``tensors``: other tensors, or booleans."""
+        end = 3 + WEIGHTS * len(self.weights)
+        weights = tuple(tuple(values[k : k + WEIGHTS]) for k in range(3, end, WEIGHTS))
+        variant = self.variant
+        if variant is not PLAIN:
+            variant = Variant._make([*values[end:], variant.coupled])
+        x, h_0, c_0 = values[:3]
+        return Call(  # _replace takes three times as long
+            self.cell, x, h_0, c_0, weights, self.ragged, variant,
+            self.nonlinearity, self.checkpoint, self.recording,
+        )  # fmt: skip
+
+    def emptied(self) -> "Call":
+        """The same call without its tensors, for who must not keep them alive."""
+        return self.filled([None] * len(self.tensors))
+
+    def cast(self, dtype: torch.dtype) -> "Call":
+        """As autocast casts: all that is floating point in ``dtype``, but float64 as it is."""
+
+        def change(t: Any) -> Any:
+            kept = t is None or not t.is_floating_point() or t.dtype == torch.float64
+            return t if kept else t.to(dtype)
+
+        return self.filled([change(t) for t in self.tensors])
+
+    def directions(self) -> Iterator[tuple[int, Weights]]:
+        return enumerate(self.weights)

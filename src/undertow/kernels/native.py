@@ -1,8 +1,8 @@
-"""The CPU kernels: one layer, one direction, all time steps, in float32 or float64.
+"""The CPU kernels: one layer, one direction, all time steps, in float32, float64 or bfloat16.
 
-``forward`` and ``backward`` write into arrays that the caller made; native/lstm.h holds their contract. They take
-anything that speaks DLPack or the buffer protocol, NumPy arrays and torch CPU tensors alike, and raise
-TypeError for a wrong dtype and ValueError, naming the argument, for a wrong shape or stride.
+``forward`` and ``backward`` write into arrays that the caller made; native/lstm.h holds their contract. An
+array is anything that speaks DLPack or the buffer protocol, NumPy arrays and torch CPU tensors alike. They
+raise TypeError for a wrong dtype and ValueError, naming the argument, for a wrong shape or stride.
 
 ``isa()`` names the instruction-set level in use, ``isa_levels()`` those this processor runs; the
 environment variable UNDERTOW_ISA, read at the first call, forces one of them. ``share_openmp()`` has the

@@ -1,21 +1,20 @@
 """The LSTM and the plain RNN in differentiable torch operations, one loop over time.
 
 Slow and general: any device, dtype and transform that torch's own operations know, projections,
-double backward. ``dispatch`` says when this path serves. The equations are those of ``equations``; with
-a ``Variant`` ``variants`` takes each direction.
+double backward. The equations are those of ``equations``; with a ``Variant`` ``plain_variants`` takes each
+direction.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.functional import linear, pad
 
 from undertow.kernels import plain_variants
-from undertow.kernels.call import PLAIN, Variant
-from undertow.layout import N_GATES
+from undertow.kernels.call import EVEN, PLAIN, Call
+from undertow.kernels.engine import Engine
 
 States = tuple[Tensor, ...]
 Stepped = tuple[States, States]  # what a step makes: the states, and all that is kept of it
@@ -61,73 +60,117 @@ class Steps:
         return self.other
 
 
-def layer(
-    cell: str,
-    x: Tensor,
-    states: Sequence[Tensor],
-    weights: Sequence[Sequence[Any]],
-    lengths: Tensor | None = None,
-    batch_sizes: Tensor | None = None,
-    order: Tensor | None = None,
-    nonlinearity: str = "tanh",
-    steps: list[Steps] | None = None,
-    variant: Variant = PLAIN,
-) -> States:
-    """One layer, arguments and results as in ``dispatch.layer``; of an LSTM, ``steps`` receives its Steps.
+class Plain(Engine):
+    """The engine of all calls that no other serves."""
+
+    def serves(self, call: Call) -> bool:
+        """See ``Engine.serves``."""
+        return True
+
+    def layer(self, call: Call) -> States:
+        """See ``Engine.layer``."""
+        return layer(call)
+
+
+ENGINE = Plain()
+
+
+def layer(call: Call, steps: list[Steps] | None = None) -> States:
+    """The outputs of ``call`` with their graph; ``steps`` receives the Steps of an LSTM.
 
     Raises ValueError for lengths outside 0..T.
     """
-    N, rows, mask = x.shape[1], None, variant.mask
+    with torch.autocast("cpu", enabled=False):
+        ranked = _ranked(call)
+        starts = ranked.call.states
+        if starts[0] is None:
+            starts = _zeros(ranked.call)
+        found = [_direction(ranked, starts, d, steps is not None) for d in range(call.D)]
+        ys, ends, inside = zip(*found, strict=True)
+        if steps is not None:
+            steps.append(_steps(ranked, starts, ys, inside, call.variant.mask))
+        return _unranked(ranked, torch.cat(ys, dim=2), [torch.stack(s) for s in zip(*ends, strict=True)])
+
+
+@dataclass(frozen=True)
+class _Ranked:
+    """A call whose sequences are padded and stand longest first."""
+
+    call: Call
+    batch_sizes: Tensor | None  # int64 [T] on the CPU: how many sequences are active; None: all
+    order: Tensor | None  # the sequence of each rank; None: as they came
+    rows: Tensor | None  # where packed rows lie in [T*N]
+
+
+def _ranked(call: Call) -> _Ranked:
+    lengths, batch_sizes, order = call.ragged
+    x, rows = call.x, None
     if batch_sizes is not None:
-        N = int(batch_sizes[0])
-        live = torch.arange(N) < batch_sizes.unsqueeze(1)  # [T,N]
-        rows = live.view(-1).nonzero().squeeze(1).to(x.device)  # where the packed rows lie in [T*N]
+        live = _live(batch_sizes, call.N)
+        rows = live.view(-1).nonzero().squeeze(1).to(x.device)
         x = plain_variants.spread(x, rows, *live.shape)
     elif lengths is not None:
-        check_lengths(lengths, x.shape[0])
+        T = x.shape[0]
+        check_lengths(lengths, T)
         order = lengths.argsort(descending=True, stable=True)
-        batch_sizes = (lengths.unsqueeze(0) > torch.arange(x.shape[0]).unsqueeze(1)).sum(1)
-        live = (torch.arange(N) < batch_sizes.unsqueeze(1)).to(x.device)
+        batch_sizes = (lengths.unsqueeze(0) > torch.arange(T, device="cpu").unsqueeze(1)).sum(1)
+        live = _live(batch_sizes, call.N).to(x.device)
         x = x.index_select(1, order.to(x.device)).where(live.unsqueeze(2), 0)  # padding may hold NaN
+    variant = call.variant
     if variant is not PLAIN:
         variant = plain_variants.ranked(variant, order, rows, *x.shape[:2])
-    if not states:
-        H, R = weights[0][0].shape[0] // N_GATES[cell], weights[0][1].shape[1]
-        states = [x.new_zeros(len(weights), N, size) for size in (R, H)[: 2 if cell == "lstm" else 1]]
-    starts = states
-    if order is not None:
-        states = [s.index_select(1, order.to(x.device)) for s in states]
+    h_0, c_0 = (s if s is None or order is None else _picked(s, order) for s in (call.h_0, call.c_0))
+    return _Ranked(
+        call._replace(x=x, h_0=h_0, c_0=c_0, variant=variant, ragged=EVEN), batch_sizes, order, rows
+    )
 
-    found: list[States] = []
-    inside: list[States] | None = None if steps is None else []
-    for d, each in enumerate(weights):
-        start = [s[d] for s in states]
-        if variant is not PLAIN:
-            own = plain_variants.direction(variant, d)
-            y_d, ends_d, seen = plain_variants.run(
-                cell, x, start, each, nonlinearity, d == 1, batch_sizes, own
-            )
-            found.append((y_d, *ends_d))
-            if inside is not None:
-                inside.append(seen)
-        elif cell == "lstm":
-            found.append(lstm(x, *start, *each, reverse=d == 1, batch_sizes=batch_sizes, inside=inside))
-        else:
-            found.append(
-                rnn(x, *start, *each[:4], nonlinearity=nonlinearity, reverse=d == 1, batch_sizes=batch_sizes)
-            )
-    ys, *ends = zip(*found, strict=True)
-    y, finals = torch.cat(ys, dim=2), [torch.stack(s) for s in ends]
 
-    if order is not None:
-        inverse = order.argsort().to(x.device)
-        finals = [s.index_select(1, inverse) for s in finals]
-        y = y if rows is not None else y.index_select(1, inverse)
-    if steps is not None and inside is not None:
-        steps.append(_steps(starts, ys, inside, batch_sizes, order, mask))
-    if rows is not None:
-        y = y.reshape(-1, y.shape[2]).index_select(0, rows)
+def _unranked(ranked: _Ranked, y: Tensor, finals: list[Tensor]) -> States:
+    if ranked.order is not None:
+        inverse = ranked.order.argsort()
+        finals = [_picked(s, inverse) for s in finals]
+        y = y if ranked.rows is not None else _picked(y, inverse)
+    if ranked.rows is not None:
+        y = y.reshape(-1, y.shape[2]).index_select(0, ranked.rows)
     return y, *finals
+
+
+def _direction(
+    ranked: _Ranked, starts: Sequence[Tensor], d: int, keep: bool
+) -> tuple[Tensor, States, States]:
+    """y [T,N,R], the final states, and with ``keep`` c [T,N,H] and the gates [T,N,4,H] of an LSTM."""
+    call, batch_sizes = ranked.call, ranked.batch_sizes
+    start, weights = [s[d] for s in starts], call.weights[d]
+    if call.variant is not PLAIN:
+        own = plain_variants.direction(call.variant, d)
+        return plain_variants.run(
+            call.cell, call.x, start, weights, call.nonlinearity, d == 1, batch_sizes, own
+        )
+    if call.cell == "rnn":
+        y, h_n = rnn(
+            call.x, *start, *weights[:4],
+            nonlinearity=call.nonlinearity, reverse=d == 1, batch_sizes=batch_sizes,
+        )  # fmt: skip
+        return y, (h_n,), ()
+    inside: list[States] | None = [] if keep else None
+    y, *ends = lstm(call.x, *start, *weights, reverse=d == 1, batch_sizes=batch_sizes, inside=inside)
+    return y, tuple(ends), inside[0] if inside else ()
+
+
+def _zeros(call: Call) -> tuple[Tensor, ...]:
+    R, N = call.weights[0][1].shape[1], call.x.shape[1]
+    sizes = (R, call.H) if call.cell == "lstm" else (R,)
+    return tuple(call.x.new_zeros(call.D, N, size) for size in sizes)
+
+
+def _live(batch_sizes: Tensor, N: int) -> Tensor:
+    """bool [T,N] on the CPU: whether the sequence of each rank has this step."""
+    return torch.arange(N, device="cpu") < batch_sizes.unsqueeze(1)
+
+
+def _picked(stacked: Tensor, order: Tensor) -> Tensor:
+    """The sequences of [·,N,·] in another order."""
+    return stacked.index_select(1, order.to(stacked.device))
 
 
 def check_lengths(lengths: Tensor, T: int) -> None:
@@ -224,25 +267,24 @@ def _unroll(
 
 
 def _steps(
+    ranked: _Ranked,
     starts: Sequence[Tensor],
     ys: Sequence[Tensor],
     inside: Sequence[States],
-    batch_sizes: Tensor | None,
-    order: Tensor | None,
     given: Tensor | None,
 ) -> Steps:
-    """Of h_0 and c_0 [D,N,·] and, in the order of ranks, y, c and the gates [T,N,...] of each way."""
+    """From h_0 and c_0 [D,N,·] and, in the order of ranks, y, c and the gates [T,N,...] of each direction."""
     T, N = ys[0].shape[:2]
-    mask = torch.ones(T, N, dtype=torch.bool)
-    if batch_sizes is not None:
-        mask = torch.arange(N) < batch_sizes.unsqueeze(1)
-    inverse = torch.arange(N) if order is None else order.argsort()
-    mask, inverse = mask.index_select(1, inverse).to(ys[0].device), inverse.to(ys[0].device)
+    mask = torch.ones(T, N, dtype=torch.bool, device="cpu")
+    if ranked.batch_sizes is not None:
+        mask = _live(ranked.batch_sizes, N)
+    inverse = torch.arange(N, device="cpu") if ranked.order is None else ranked.order.argsort()
+    mask = _picked(mask, inverse).to(ys[0].device)
     mask = mask if given is None else mask & given
     found = None
     for d in reversed(range(len(ys))):
-        h, c, gates = (a.index_select(1, inverse) for a in (ys[d], *inside[d]))
-        h, c = (torch.cat((s[d].unsqueeze(0), a)) for s, a in zip(starts, (h, c), strict=True))
+        h, c, gates = (_picked(a, inverse) for a in (ys[d], *inside[d]))
+        h, c = (torch.cat((_picked(s, inverse)[d : d + 1], a)) for s, a in zip(starts, (h, c), strict=True))
         found = Steps(gates, h, c, mask, found)
     assert found is not None
     return found

@@ -58,7 +58,7 @@ def run(
     batch_sizes: Tensor | None,
     variant: Variant,
 ) -> tuple[Tensor, States, States]:
-    """x [T,N,C], h_0 [N,R] and, LSTM, c_0 [N,H], weights of ``dispatch.layer``, a ``direction`` of a variant.
+    """x [T,N,C], h_0 [N,R] and, LSTM, c_0 [N,H], weights of a ``Call``, a ``direction`` of a variant.
 
     -> y [T,N,R]; h_n and c_n; of an LSTM c [T,N,H] and gates [T,N,4,H].
     y and c are zero past a sequence's end, gates also where a step is masked.
@@ -92,7 +92,7 @@ def _when(x: Tensor, batch_sizes: Tensor | None, reverse: bool, variant: Variant
     mask, fresh, N = variant.mask, variant.reset, x.shape[1]
     inside = None
     if batch_sizes is not None:
-        inside = (torch.arange(N) < batch_sizes.unsqueeze(1)).to(x.device)  # [T, N]
+        inside = (torch.arange(N, device="cpu") < batch_sizes.unsqueeze(1)).to(x.device)  # [T, N]
     live = inside if mask is None else mask if inside is None else mask & inside
     if fresh is not None:
         fresh = fresh if inside is None else fresh & inside

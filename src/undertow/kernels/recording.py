@@ -1,83 +1,129 @@
 """What a traced call leaves of one layer, as the kernels left it, and from there to tape.py's records.
 
-``dispatch`` fills a Recording while the kernels run: references to what they read and write anyway, copies of
-what will change. All else is computed when somebody reads it, which is what ``undertow.tracing`` is for.
+An engine fills a Recording while it computes: references to what it reads and writes anyway, copies of what
+will change. All else is computed when somebody reads it (``undertow.tracing``), by the engine that ran.
 """
 
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from undertow import equations
+from undertow.kernels.call import EVEN, PLAIN, Call, Ragged, Variant
+from undertow.kernels.tensors import made_plain
 from undertow.records.layer import NotRecorded, StepGradients
 from undertow.records.rows import Places
 from undertow.tape import Array, Gradients, RNNGradients, RNNTape, Tape
 
-# Of each module that is being traced: what to ask, at each of its calls, for the one that stands in for
-# dispatch.layer. A context's own: other threads' calls are not recorded. None where nothing is traced.
-traced: ContextVar[dict[torch.nn.Module, Callable[[], Callable[..., Any]]] | None] = ContextVar(
+if TYPE_CHECKING:
+    from undertow.kernels.node import KernelEngine
+
+# Each traced module, and the function that opens each of its calls; that returns the function that makes each
+# layer's Recording. A context's own: other threads' calls are not recorded. None where nothing is traced.
+traced: ContextVar[dict[torch.nn.Module, Callable[[], Callable[[], "Recording"]]] | None] = ContextVar(
     "undertow.traced", default=None
 )
+
+
+# A token for each open trace, in any thread: while there is none, calls look no further.
+_open: list[Any] = []
+
+
+def watch(modules: dict[torch.nn.Module, Callable[[], Callable[[], "Recording"]]]) -> Any:
+    """Have calls of ``modules`` recorded in this context, until ``unwatch`` gets the token returned."""
+    token = traced.set((traced.get() or {}) | modules)
+    _open.append(token)
+    return token
+
+
+def unwatch(token: Any) -> None:
+    """End what ``watch`` began. Raises ValueError in another context than that of ``watch``."""
+    _open.remove(token)
+    traced.reset(token)
+
+
+def listener(module: torch.nn.Module) -> "Callable[[], Recording] | None":
+    """What gives the Recording of each layer of this call of ``module``; None where nobody traces it."""
+    if not _open:
+        return None
+    if torch.compiler.is_compiling():  # which records a program and runs none
+        return None
+    modules = traced.get()
+    return None if modules is None or module not in modules else modules[module]()
 
 
 class Recording:
     """One layer of one call, all its directions. ``missing`` says why there is nothing, None if there is.
 
-    ``step_gradients`` is that of dispatch. ``before``: the same layer's recording of the last call; copies of
-    weights are shared with it if they are still the same: calls may be many and short.
+    ``before``: the same layer's recording of the last call. Copies of weights are shared with it where they
+    are still the same, since calls may be many and short.
     """
 
-    def __init__(self, step_gradients: Callable[..., Any], before: "Recording | None" = None) -> None:
+    def __init__(self, before: "Recording | None" = None) -> None:
         self.missing: str | None = "the call raised an error"
-        self.added: tuple[str, ...] = ()
         self.weights: list[tuple[Tensor, Tensor]] = [] if before is None else before.weights
-        self._step_gradients = step_gradients
         self._no_gradients = "backward has not come to this call"
         self._douts: list[Kept | None] | None = None
         self._steps: dict[int, StepGradients] = {}
 
-    def forward(
-        self,
-        cell: str,
-        ragged: Any,
-        args: Sequence[Any],
-        y: Tensor,
-        tapes: Sequence[Any],
-        grad: bool,
-        added: tuple[str, ...] = (),
-        step_gradients: Callable[..., Any] | None = None,
-    ) -> None:
-        """``args`` as dispatch has them: x, h_0, c_0 and the weights; ``grad``: whether a backward can come.
-
-        ``added`` to the equations, for which ``step_gradients`` is another.
-        """
-        self.added, self._step_gradients = added, step_gradients or self._step_gradients
-        x, *states = args[:3]
-        self.missing, self.cell, self.tapes = None, cell, tapes
+    def forward(self, engine: "KernelEngine", call: Call, kept: Sequence[Tensor], grad: bool) -> None:
+        """``engine`` computed ``call`` and kept y and the tapes; ``grad``: whether a backward can come."""
+        y, *tapes = kept
+        self.missing, self.engine, self.tapes = None, engine, tapes
         if not grad:
             self.without_gradients(
                 "the call was made where no backward can come: under no_grad or inference_mode, or with "
                 "nothing that requires a gradient"
             )
-        self.weights = self._copied(list(zip(args[3::4], args[4::4], strict=True)))
-        self.states = [None if s is None else copy_of(s) for s in states]
-        self.ragged = type(ragged)(*(None if t is None else t.clone() for t in ragged))
+        self.weights = self._copied([(W, U) for W, U, *_ in call.weights])
+        states = [None if s is None else copy_of(s) for s in (call.h_0, call.c_0)]
+        variant, ragged = call.variant, call.ragged
+        if variant is not PLAIN:
+            copies = (None if t is None else copy_of(t) for t in variant[:-1])
+            variant = Variant._make([*copies, variant.coupled])
+        if ragged is not EVEN:
+            ragged = Ragged(*(None if t is None else t.clone() for t in ragged))
+        self._call = call._replace(
+            x=call.x.detach(),
+            h_0=states[0],
+            c_0=states[1],
+            weights=[(W, U, None, None, None) for W, U in self.weights],
+            ragged=EVEN
+            if call.ragged is EVEN
+            else Ragged(*(t if t is None else t.clone() for t in call.ragged)),
+            variant=variant,
+            recording=None,
+        )
+        self.x = Kept("x", call.x)
         # Without a graph nothing forbids to write into y: then its values are kept apart.
         self.y = Kept("y", y if grad else y.clone())
-        self.x = Kept("x", x)
 
-    def backward(self, douts: Sequence[Tensor | None]) -> None:
-        """The gradients of y, h_n and, LSTM, c_n, None where there are none."""
+    @property
+    def cell(self) -> str:
+        """ "lstm" or "rnn"."""
+        return self._call.cell
+
+    @property
+    def added(self) -> tuple[str, ...]:
+        """What is added to the equations: names of a Variant's fields."""
+        return self._call.variant.added
+
+    def backward(self, douts: Sequence[Tensor | None], many: bool) -> None:
+        """The gradients of y, h_n and, LSTM, c_n, None where there are none; ``many``: for many at once."""
+        if many:
+            return self.without_gradients("backward was run for many gradients at once")
         names = ("the gradient of y", "the gradient of h_n", "the gradient of c_n")
         self._douts = [None if d is None else Kept(n, d) for n, d in zip(names, douts, strict=False)]
         self._steps = {}
+        return None
 
     def without_gradients(self, reason: str) -> None:
+        """Say why there are no gradients."""
         self._douts, self._no_gradients = None, reason
 
     def directions(self) -> "list[Direction]":
@@ -85,17 +131,18 @@ class Recording:
 
     def of(self, sequences: Sequence[int]) -> "Recording":
         """The same of some of the sequences, to be read at their cost alone; itself where lengths differ."""
-        if self.places.lengths is not None:
+        if self.places.lengths is not None or self.added:
             return self
-        found, chosen = Recording(self._step_gradients), torch.as_tensor(sequences)
+        found, chosen = Recording(), torch.as_tensor(sequences, device="cpu")
 
-        def pick(t: Tensor) -> Tensor:
-            return t.index_select(1, chosen)
+        def pick(t: Tensor | None) -> Any:
+            return None if t is None else t.index_select(1, chosen)
 
-        found.missing, found.cell, found.weights, found.ragged = None, self.cell, self.weights, self.ragged
-        found.tapes = [tuple(map(pick, tape)) for tape in self.tapes]
-        found.states = [None if s is None else pick(s) for s in self.states]
-        found.x, found.y = Kept("x", pick(self.x.unchecked)), Kept("y", pick(self.y.get()))
+        call = self._call
+        found.missing, found.engine, found.weights = None, self.engine, self.weights
+        found._call = call._replace(x=pick(call.x), h_0=pick(call.h_0), c_0=pick(call.c_0))
+        found.tapes = list(map(pick, self.tapes))
+        found.x, found.y = Kept("x", found._call.x), Kept("y", pick(self.y.get()))
         found._no_gradients = self._no_gradients
         if self._douts is not None:
             found._douts = [None if d is None else Kept("a gradient", pick(d.get())) for d in self._douts]
@@ -103,31 +150,37 @@ class Recording:
 
     @cached_property
     def places(self) -> Places:
-        shape = self.x.shape
-        return Places.of(self.ragged, shape[0], shape[1])
+        """Where the rows of the tape belong."""
+        x = self._call.x
+        return Places.of(self._call.ragged, x.shape[0], x.shape[1])
+
+    def tape(self, d: int) -> Sequence[Tensor]:
+        """What the kernels kept of direction d beside y: gates, c."""
+        each = len(self.tapes) // self._call.D
+        return self.tapes[d * each : (d + 1) * each]
+
+    def start(self, k: int, d: int) -> Tensor:
+        """h_0 or c_0 of direction d, [N,H]; zero where none was given."""
+        given, U = (self._call.h_0, self._call.c_0)[k], self.weights[0][1]
+        return U.new_zeros(self.places.N, U.shape[1]) if given is None else given[d]
 
     def steps(self, d: int) -> StepGradients:
         """Of the last backward; made once, so that what is derived from them can be kept."""
         if self._douts is None:
             raise NotRecorded(f"there are no gradients: {self._no_gradients}")
         if d not in self._steps:
-            dy, dh_n, dc_n = (*(None if k is None else k.get() for k in self._douts), None)[:3]
-            self._steps[d] = self._make_steps(d, dy, dh_n, dc_n)
+            douts = [None if k is None else k.get() for k in self._douts]
+            self._steps[d] = self._make_steps(d, douts)
         return self._steps[d]
 
-    def _make_steps(self, d: int, dy: Tensor | None, *dfinals: Tensor | None) -> StepGradients:
-        """The kernel's backward again, by the arguments of the first time: so to the same bits."""
+    def _make_steps(self, d: int, douts: Sequence[Tensor | None]) -> StepGradients:
+        """The engine's backward pass again, by the arguments of the first time: so to the same bits."""
         reverse, places = d == 1, self.places
-        ends = [None if f is None else f[d].contiguous() for f in dfinals]
-        inputs = (self.x.unchecked, *(None if s is None else s[d] for s in self.states), *self.weights[d])
-        dy = None if dy is None else self.part(dy, d)
-        dy = dy if dy is None or dy.stride(-1) == 1 else dy.contiguous()
-        dgates, *dstates = self._step_gradients(
-            self.cell, self.ragged, inputs, self.part(self.y.get(), d), self.tapes[d], (dy, *ends), reverse
-        )
+        dgates, *dstates = self.engine.step_gradients(self._call, (self.y.get(), *self.tapes), douts, d)
+        ends = (*(None if f is None else view(made_plain(f[d])) for f in douts[1:]), None)
         dh, dc = (
-            None if a is None else places.states(view(a), reverse, None if end is None else view(end))
-            for a, end in zip(dstates, ends, strict=True)
+            None if a is None else places.states(view(a), reverse, end)
+            for a, end in zip(dstates, ends, strict=False)
         )
         assert dh is not None
         return StepGradients(places.steps(view(dgates), reverse), dh, dc)
@@ -171,14 +224,16 @@ class Direction:
         r, reverse = self.recording, self.d == 1
         lengths = r.places.lengths
         h = r.places.with_start(
-            self._start(0), r.places.rows(view(r.part(r.y.get(), self.d)), reverse), reverse
+            view(r.start(0, self.d)), r.places.rows(view(r.part(r.y.get(), self.d)), reverse), reverse
         )
         if r.cell == "rnn":
             return RNNTape(h, lengths, reverse)
-        gates, c = map(view, r.tapes[self.d][:2])
+        gates, c = map(view, r.tape(self.d)[:2])
         gates = r.places.steps(gates, reverse)
         if r.places.batch_sizes is not None:
-            c = r.places.with_start(self._start(1), r.places.steps(c[r.places.N :], reverse), reverse)
+            c = r.places.with_start(
+                view(r.start(1, self.d)), r.places.steps(c[r.places.N :], reverse), reverse
+            )
         return Tape(gates, h, c, lengths, reverse, added=r.added)
 
     @property
@@ -196,29 +251,12 @@ class Direction:
             return RNNGradients(*sums, steps.dgates, steps.dh)
         return Gradients(*sums, steps.dgates, steps.dh, steps.dc)
 
-    def _start(self, k: int) -> Array:
-        """h_0 or c_0, [N,H]; zero where none was given."""
-        r = self.recording
-        given = r.states[k]
-        if given is not None:
-            return view(given[self.d])
-        return view(torch.zeros(r.places.N, r.weights[0][1].shape[1], dtype=r.weights[0][1].dtype))
-
 
 class Kept:
     """A tensor of the caller's, by reference, that may since have been written to: then reading it raises."""
 
     def __init__(self, name: str, tensor: Tensor) -> None:
         self._name, self._tensor, self._version = name, tensor.detach(), version(tensor)
-
-    @property
-    def shape(self) -> torch.Size:
-        return self._tensor.shape
-
-    @property
-    def unchecked(self) -> Tensor:
-        """Where its values do not matter."""
-        return self._tensor
 
     def get(self) -> Tensor:
         if version(self._tensor) != self._version:

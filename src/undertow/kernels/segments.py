@@ -6,7 +6,7 @@ through it, and carries dh and dc over to the one before. That is one more forwa
 in place of T. Chen et al. 2016, arXiv:1604.06174; for recurrent networks, Gruslys et al. 2016,
 arXiv:1606.03401.
 
-A part of ``dispatch``, which decides when it serves.
+It serves calls with ``checkpoint=K`` that the CPU engine serves and nobody records.
 """
 
 from collections.abc import Sequence
@@ -15,171 +15,141 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from undertow.kernels import dispatch, plain
-
-_NO_TAPE = None
+from undertow.kernels import plain, tensors
+from undertow.kernels.call import EVEN, PLAIN, Call, Ragged
+from undertow.kernels.cpu import CPU, received, room_for_sums, run_backward, run_forward, shared_out
+from undertow.kernels.engine import Outputs
+from undertow.kernels.node import Gradients, Kept
+from undertow.kernels.tensors import features, made_plain, unit_stride
 
 
 class _Segment(NamedTuple):
-    """Some steps of a layer, and what the kernels are told of their lengths."""
+    """Some steps of a layer."""
 
     rows: slice  # of x, y and their gradients: steps, or packed rows
     batch: int  # N; packed, the n <= N first in rank, which have steps here
-    ragged: dispatch.Ragged
+    ragged: Ragged
 
 
-class _Segmented(torch.autograd.Function):
-    """The native kernel as a node of torch's graph, for one layer in segments of K steps."""
+class Segments(CPU):
+    """The CPU engine, trained in segments of K steps."""
 
-    @staticmethod
-    def forward(ctx: Any, cell: str, ragged: dispatch.Ragged, K: int, *args: Any) -> tuple[Tensor, ...]:
-        x, given = args[0], args[1 : 3 if cell == "lstm" else 2]
-        D, N, H = len(args) // dispatch._DIRECTION, dispatch._batch(x, ragged), args[4].shape[1]
-        segments = _cut(x, ragged, K)
-        y = dispatch._pooled(x, (*x.shape[:-1], D * H))
-        # h and for the LSTM c: before each segment in the order they are run, and after the last
-        states = dispatch._pooled(x, (D, len(segments) + 1, len(given), N, H))
-        _rank(given, ragged, states[:, 0])
-        for d in range(D):
-            one_way = _Direction(cell, args, d)
+    def serves(self, call: Call) -> bool:
+        """See ``Engine.serves``."""
+        return (
+            call.checkpoint is not None
+            and call.recording is None
+            and call.variant is PLAIN
+            and super().serves(call)
+        )
+
+    def forward(self, call: Call, tapes: Sequence[Any] = ()) -> tuple[Outputs, Kept]:
+        """See ``KernelEngine.forward``. Kept are h and c [D,S+1,Z,N,H]: before each segment, at the end."""
+        segments = _cut(call)
+        y = tensors.outputs(call)[0]
+        states = tensors.empty(call.x, (call.D, len(segments) + 1, len(call.states), call.N, call.H))
+        _rank(call.states, call.ragged, states[:, 0])
+        for d in range(call.D):
             for s, segment in enumerate(_as_run(segments, d)):
                 before, after = states[d, s], states[d, s + 1]
                 after.copy_(before)  # for sequences without steps here
-                one_way.forward(segment, before, y[segment.rows][..., one_way.features], after)
-        ctx.save_for_backward(states, *args)
-        ctx.cell, ctx.ragged, ctx.segments = cell, ragged, segments
-        ctx.set_materialize_grads(False)
-        return y, *_unrank(states[:, -1], ragged)
+                part = _part(call, d, segment, before)
+                _forward(part, d, features(y[segment.rows], d, call.D), _of(segment, after), None)
+        return (y, *_unrank(states[:, -1], call.ragged)), (states,)
 
-    @staticmethod
-    def backward(ctx: Any, *douts: Tensor | None) -> Any:
-        states, *args = ctx.saved_tensors
-        wanted = ctx.needs_input_grad[3:]
-        if torch.is_grad_enabled() or dispatch._transformed() or any(map(dispatch._batched, douts)):
-            grads = dispatch._plain_backward(ctx.cell, ctx.ragged, args, douts, wanted)
-        else:
-            grads = _backward(ctx.cell, ctx.ragged, ctx.segments, args, states, douts, wanted)
-        return None, None, None, *grads
+    def backward(
+        self, call: Call, kept: Kept, douts: Sequence[Tensor | None], wanted: Sequence[bool]
+    ) -> Gradients:
+        """See ``KernelEngine.backward``."""
+        return _Backward(call, kept[0], douts, call.filled(wanted)).run()
 
 
-apply: Any = super(torch.autograd.Function, _Segmented).apply  # as dispatch._apply
+ENGINE = Segments()
 
 
-def _backward(
-    cell: str,
-    ragged: dispatch.Ragged,
-    segments: Sequence[_Segment],
-    args: Sequence[Any],
-    states: Tensor,
-    douts: Sequence[Tensor | None],
-    wanted: Sequence[bool],
-) -> list[Tensor | None]:
-    """Gradients of ``args``, None where not wanted, from those of the outputs, None where there are none."""
-    x, (dy, *dfinals), (D, _, _, N, H) = args[0], douts, states.shape
-    dstates = torch.empty_like(states[:, 0])  # carried from each segment to the one that was run before it
-    _rank(dfinals, ragged, dstates)
-    dx: Any = dispatch._pooled(x, x.shape) if wanted[0] else None
-    # What holds one segment's y, tape and dx is made for the first, the largest; others use its front.
-    largest = x[segments[0].rows]
-    y = dispatch._pooled(x, (*largest.shape[:-1], H))
-    tape = dispatch._new_tape(largest, N, H, segments[0].ragged) if cell == "lstm" else None
-    dx_reverse: Any = dispatch._pooled(x, largest.shape) if wanted[0] and D == 2 else None
-    exact = torch.promote_types(x.dtype, torch.float32)  # hundreds of parts cannot be added in bfloat16
-    dweights: list[Tensor | None] = []
-    for d in range(D):
-        one_way = _Direction(cell, args, d)
-        want_W, want_U, *want_b = wanted[3 + d * dispatch._DIRECTION : 3 + (d + 1) * dispatch._DIRECTION]
-        W, U, *_ = one_way.weights
-        sizes = (W.shape, want_W), (U.shape, want_U), (W.shape[:1], any(want_b))
-        sums = [x.new_zeros(size, dtype=exact) if want else None for size, want in sizes]
-        parts: list[Any] = [
-            None if total is None else torch.empty_like(total, dtype=x.dtype) for total in sums
-        ]
-        other = torch.empty_like(dstates[d])  # a kernel's outputs may not be its inputs
-        for s, segment in reversed([*enumerate(_as_run(segments, d))]):
-            before, rows = states[d, s], segment.rows
-            steps = x[rows].shape[0]
-            y_s, tape_s = y[:steps], _front(tape, segment, steps)
-            one_way.forward(segment, before, y_s, other, tape_s)  # the states it ends in nobody reads
-            dy_s = None if dy is None else dispatch._unit_stride(dy[rows][..., one_way.features])
-            dx_s = None if dx is None else dx[rows] if d == 0 else dx_reverse[:steps]
-            one_way.backward(segment, before, y_s, tape_s, dy_s, dstates[d], dx_s, other, parts)
-            dstates[d, :, : segment.batch] = other[:, : segment.batch]
-            if dx is not None and d == 1:
-                dx[rows].add_(dx_s)
+class _Backward:
+    """One backward pass through all segments.
+
+    What holds one segment's y, tape and dx is made for the first segment, the largest; others use its front.
+    """
+
+    def __init__(self, call: Call, states: Tensor, douts: Sequence[Tensor | None], want: Call) -> None:
+        self.call, self.states, self.want = call, states, want
+        self.segments = _cut(call)
+        _, dfinals = received((None, *douts[1:]))
+        self.dy = None if douts[0] is None else made_plain(douts[0])
+        self.dstates = torch.empty_like(states[:, 0])  # carried from each segment to the one run before it
+        _rank(dfinals[: len(call.states)], call.ragged, self.dstates)
+        largest = _part(call, 0, self.segments[0], states[0, 0])
+        self.y, self.tape = tensors.outputs(largest)[0], tensors.tape(largest)
+        self.dx = tensors.like(call.x, want.x)
+        self.dx_reverse: Any = tensors.like(largest.x, want.x and call.D == 2)
+
+    def run(self) -> Gradients:
+        """The gradients of ``call.tensors``, None where not wanted."""
+        dweights = [self._direction(d) for d in range(self.call.D)]
+        dstarts = [*_unrank(self.dstates, self.call.ragged), None][:2]
+        wanted = (self.want.h_0, self.want.c_0)
+        dh_0, dc_0 = (start if want else None for start, want in zip(dstarts, wanted, strict=True))
+        return self.call._replace(x=self.dx, h_0=dh_0, c_0=dc_0, weights=dweights).tensors
+
+    def _direction(self, d: int) -> tuple[Any, ...]:
+        """The gradients of one direction's weights; those of x and of the states go where they belong."""
+        want, (W, U, *_) = self.want.weights[d], self.call.weights[d]
+        parts = room_for_sums(W, U, want)
+        exact = torch.promote_types(W.dtype, torch.float32)  # hundreds of parts cannot be added in bfloat16
+        sums = [None if part is None else torch.zeros_like(part, dtype=exact) for part in parts]
+        for s, segment in reversed([*enumerate(_as_run(self.segments, d))]):
+            self._segment(d, segment, self.states[d, s], parts)
             for total, part in zip(sums, parts, strict=True):
                 if total is not None:
                     total.add_(part)
-        dW, dU, db = (None if total is None else total.to(x.dtype) for total in sums)
-        dweights += [dW, dU, *(db if want else None for want in want_b)]
-    dstarts = [*_unrank(dstates, ragged), None][:2]
-    return [
-        dx,
-        *(start if want else None for start, want in zip(dstarts, wanted[1:3], strict=True)),
-        *dweights,
-    ]
+        return shared_out([None if total is None else total.to(W.dtype) for total in sums], want)
+
+    def _segment(self, d: int, segment: _Segment, before: Tensor, parts: Sequence[Any]) -> None:
+        call, rows, dstates = self.call, segment.rows, self.dstates[d]
+        part = _part(call, d, segment, before)
+        steps = part.x.shape[0]
+        y, tape = self.y[:steps], _front(self.tape, part)
+        other = torch.empty_like(dstates)  # a kernel's outputs may not be its inputs
+        _forward(part, d, y, _of(segment, other), tape)  # nobody reads the states in which it ends
+        dy = None if self.dy is None else unit_stride(features(self.dy[rows], d, call.D))
+        dx: Any = None if self.dx is None else self.dx[rows] if d == 0 else self.dx_reverse[:steps]
+        dins = (dx, *_of(segment, other), *parts)
+        run_backward(part, 0, (y, *tape), (dy, *_of(segment, dstates)), dins, reverse=d == 1)
+        dstates[:, : segment.batch] = other[:, : segment.batch]
+        if self.dx is not None and d == 1:
+            self.dx[rows].add_(dx)
 
 
-class _Direction:
-    """One direction of a layer, and the kernels called on a segment of it.
-
-    States and their gradients are [Z,N,H]: h and for the LSTM c, of all sequences.
-    """
-
-    def __init__(self, cell: str, args: Sequence[Any], d: int) -> None:
-        weights = args[3 + d * dispatch._DIRECTION : 3 + (d + 1) * dispatch._DIRECTION]
-        H = weights[1].shape[1]
-        self.weights: list[Any] = [dispatch._contiguous(w) for w in weights]
-        self.features = slice(d * H, (d + 1) * H)  # of y
-        self._cell, self._x = cell, args[0]
-        self._order = d == 1, torch.get_num_threads()
-
-    def forward(
-        self, segment: _Segment, before: Tensor, y: Tensor, after: Tensor, tape: Any = _NO_TAPE
-    ) -> None:
-        given = (dispatch._unit_stride(self._x[segment.rows]), _of(segment, before), self.weights)
-        made = ((y, *_of(segment, after)), tape)
-        dispatch.native.forward(self._cell, *given, *made, segment.ragged, None, *self._order)
-
-    def backward(
-        self,
-        segment: _Segment,
-        before: Tensor,
-        y: Tensor,
-        tape: Any,
-        dy: Tensor | None,
-        dafter: Tensor,
-        dx: Tensor | None,
-        dbefore: Tensor,
-        dweights: Sequence[Tensor | None],
-    ) -> None:
-        given = (
-            dispatch._unit_stride(self._x[segment.rows]),
-            _of(segment, before),
-            self.weights[:2],
-            y,
-            tape,
-        )
-        made = ((dx, *_of(segment, dbefore), *dweights), None)
-        inputs = (*given, (dy, *_of(segment, dafter)))
-        dispatch.native.backward(self._cell, *inputs, *made, segment.ragged, None, None, *self._order)
+def _part(call: Call, d: int, segment: _Segment, before: Tensor) -> Call:
+    """Direction d of a segment as a call of its own, from the states ``before`` [Z,N,H] of all sequences."""
+    h_0, c_0 = _of(segment, before)
+    return call._replace(
+        x=call.x[segment.rows], h_0=h_0, c_0=c_0, weights=call.weights[d : d + 1], ragged=segment.ragged
+    )
 
 
-def _cut(x: Tensor, ragged: dispatch.Ragged, K: int) -> list[_Segment]:
+def _forward(part: Call, d: int, y: Tensor, ends: Sequence[Any], tape: Any) -> None:
+    run_forward(part, (y, *ends), (tape,), reverse=d == 1)
+
+
+def _cut(call: Call) -> list[_Segment]:
     """Segments of K steps, in the order of time, the last shorter. None has more rows than the first."""
+    x, ragged, K = call.x, call.ragged, call.checkpoint
+    assert K is not None
     if ragged.batch_sizes is not None:
         found, end = [], 0
         for sizes in torch.split(ragged.batch_sizes, K):
             start, end = end, end + int(sizes.sum())
-            found.append(_Segment(slice(start, end), int(sizes[0]), dispatch.Ragged(batch_sizes=sizes)))
+            found.append(_Segment(slice(start, end), int(sizes[0]), Ragged(batch_sizes=sizes)))
         return found
-    T, N, lengths = *x.shape[:2], ragged.lengths
+    (T, N), lengths = x.shape[:2], ragged.lengths
     if lengths is None:
-        return [_Segment(slice(t, t + K), N, dispatch.EVEN) for t in range(0, T, K)]
+        return [_Segment(slice(t, t + K), N, EVEN) for t in range(0, T, K)]
     plain.check_lengths(lengths, T)
     return [
-        _Segment(slice(t, t + K), N, dispatch.Ragged((lengths - t).clamp(0, min(K, T - t))))
-        for t in range(0, T, K)
+        _Segment(slice(t, t + K), N, Ragged((lengths - t).clamp(0, min(K, T - t)))) for t in range(0, T, K)
     ]
 
 
@@ -188,21 +158,20 @@ def _as_run(segments: Sequence[_Segment], d: int) -> Sequence[_Segment]:
 
 
 def _of(segment: _Segment, states: Tensor) -> Sequence[Tensor | None]:
-    """h and c of a segment's sequences, from [Z,N,H]; c is None for the RNN."""
-    return (*states[:, : segment.batch], None)[:2]
+    """h and c of a segment's sequences, [1,n,H] from [Z,N,H]; c is None for the RNN."""
+    return (*states[:, None, : segment.batch], None)[:2]
 
 
-def _front(tape: Any, segment: _Segment, steps: int) -> Any:
-    """As much of the largest segment's tape as this one takes, with its ``steps`` or packed rows."""
-    if tape is None:
-        return _NO_TAPE
+def _front(tape: Sequence[Tensor], part: Call) -> Sequence[Tensor]:
+    """As much of the largest segment's tape as this one takes."""
+    if not tape:
+        return ()
     gates, c = tape
-    rows = steps if segment.ragged.lengths is None else int(segment.ragged.lengths.sum())
-    first = 1 if segment.ragged is dispatch.EVEN else segment.batch  # c_0: one step of N rows, or n rows
-    return gates[:rows], c[: first + rows]
+    rows = part.rows_shape
+    return gates[: rows[0]], c[: tensors.states_shape(rows, part.N, part.H)[0]]
 
 
-def _rank(states: Sequence[Tensor | None], ragged: dispatch.Ragged, out: Tensor) -> None:
+def _rank(states: Sequence[Tensor | None], ragged: Ragged, out: Tensor) -> None:
     """h and c, [D,N,H] or None for zero, into ``out`` [D,Z,N,H]; packed, in the order of rank."""
     for k, state in enumerate(states):
         if state is None:
@@ -211,7 +180,7 @@ def _rank(states: Sequence[Tensor | None], ragged: dispatch.Ragged, out: Tensor)
             out[:, k].copy_(state if ragged.order is None else state.index_select(1, ragged.order))
 
 
-def _unrank(ranked: Tensor, ragged: dispatch.Ragged) -> list[Tensor]:
+def _unrank(ranked: Tensor, ragged: Ragged) -> list[Tensor]:
     """The way back from [D,Z,N,H], each in memory of its own."""
     states = [state.clone(memory_format=torch.contiguous_format) for state in ranked.unbind(1)]
     if ragged.order is None:

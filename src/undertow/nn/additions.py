@@ -1,19 +1,19 @@
-"""One call of a module that adds to torch's equations: what came with the call, and what is drawn for it."""
+"""What a call of a module adds to torch's equations: what came with the call, and what is drawn for it."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn.functional import dropout
 
-from undertow.kernels import dispatch
-from undertow.kernels.call import PLAIN, Variant
+from undertow.kernels.call import PLAIN, Ragged, Variant
 from undertow.nn import parameters
-from undertow.nn.arguments import mark
+from undertow.nn.arguments import Given, mark
 from undertow.nn.options import TORCH, check_together
 
 
-class Call(NamedTuple):
+class Additions(NamedTuple):
     """``mask`` and ``reset`` are bool [T,N] on x's device."""
 
     module: Any
@@ -21,7 +21,7 @@ class Call(NamedTuple):
     reset: Tensor | None
 
     @classmethod
-    def of(cls, module: Any, input: Any, mask: Any, reset: Any) -> "Call":
+    def of(cls, module: Any, input: Any, mask: Any, reset: Any) -> "Additions":
         """Raises TypeError or ValueError, naming it, where mask or reset fits neither input nor module."""
         marks = {"mask": mask, "reset": reset}
         marks = {name: value for name, value in marks.items() if value is not None}
@@ -31,22 +31,22 @@ class Call(NamedTuple):
         return cls(module, found.get("mask"), found.get("reset"))
 
     def enter(
-        self, k: int, x: Tensor, states: Any, weights: list[Any], ragged: dispatch.Ragged
-    ) -> tuple[Tensor, list[Tensor], list[Any], dict[str, Variant]]:
-        """Of layer k: its input, initial states and weights, and what more dispatch.layer is told of it."""
-        module, N = self.module, dispatch._batch(x, ragged)
+        self, k: int, x: Tensor, given: Given, weights: Sequence[Any]
+    ) -> tuple[Tensor, list[Tensor], Sequence[Any], Variant]:
+        """Of layer k: its input, initial states and weights, and what is added to its equations."""
+        module, N = self.module, given.N
         options, D = module._options or TORCH, 2 if module.bidirectional else 1
         weights = weights[k * D : (k + 1) * D]
         if module.training and options.input_dropout:
-            x = x * _by_row(dropout(x.new_ones(N, x.shape[-1]), options.input_dropout), ragged)
+            x = x * _by_row(dropout(x.new_ones(N, x.shape[-1]), options.input_dropout), given.ragged)
         if module.training and options.weight_drop:
             weights = [[W, dropout(U, options.weight_drop), *rest] for W, U, *rest in weights]
         learnt = [_for_all(parameters.of_layer(s, k, D), N) for s in parameters.initial(module)]
-        own = [parameters.of_layer(s, k, D) for s in states] or learnt
+        own = [parameters.of_layer(s, k, D) for s in given.states] or learnt
         found = self._variant(k, x, learnt, weights, N)
-        return x, own, weights, {"variant": found} if _adds(found) else {}
+        return x, own, weights, found if found.added else PLAIN
 
-    def _variant(self, k: int, x: Tensor, learnt: list[Tensor], weights: list[Any], N: int) -> Variant:
+    def _variant(self, k: int, x: Tensor, learnt: list[Tensor], weights: Sequence[Any], N: int) -> Variant:
         module, U = self.module, weights[0][1]
         found = PLAIN if module._options is None else parameters.variant(module, k)
         if self.mask is not None or self.reset is not None:
@@ -69,10 +69,6 @@ class Call(NamedTuple):
         return found
 
 
-def _adds(variant: Variant) -> bool:
-    return any(part is not None and part is not False for part in variant)
-
-
 def _zoneout(like: Tensor, shape: tuple[int, ...], rate: float, training: bool) -> Tensor:
     if not training:
         return like.new_full(shape[-1:], rate).expand(shape)
@@ -85,7 +81,7 @@ def _for_all(state: Tensor, N: int) -> Tensor:
     return state.unsqueeze(1).expand(-1, N, -1)
 
 
-def _by_row(factors: Tensor, ragged: dispatch.Ragged) -> Tensor:
+def _by_row(factors: Tensor, ragged: Ragged) -> Tensor:
     """Of sequences [N,C], for x [T,N,C] or packed [R,C], whose rows at each step are the first in rank."""
     if ragged.batch_sizes is None:
         return factors

@@ -1,23 +1,74 @@
-"""What a call of a module is given, checked: does it suit torch, and what of it does torch not know."""
+"""Validates the arguments of a module's call, torch's and ours, and brings them into one layout."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
+from undertow.kernels import operators
+from undertow.kernels.call import EVEN, Ragged
 from undertow.nn import parameters
 
 
-def fit(module: Any, x: Tensor, states: Sequence[Any], batch: tuple[int, ...], dtype: torch.dtype) -> bool:
-    """Whether x [T,*batch,C] (packed: [R,C]) and ``states`` [L*D,*batch,·] are sure to suit torch."""
+class Given(NamedTuple):
+    """What a call of a module was given, in the one layout that the kernels know."""
+
+    x: Tensor  # [T,N,C], or packed rows [R,C]
+    states: Sequence[
+        Any
+    ]  # h and for the LSTM c, [L*D,N,·], or with widths a tuple of L tensors [D,N,H]; or none
+    N: int
+    ragged: Ragged
+    layout: Any  # of the results: "steps first", "batch first", "unbatched", or the PackedSequence given
+
+    def restored(self, y: Tensor, finals: Sequence[Any]) -> tuple[Any, Sequence[Any]]:
+        """y [T,N,·] or [R,·] and the final states in the layout of what was given."""
+        if self.layout == "steps first":
+            return y, finals
+        if self.layout == "batch first":
+            return y.transpose(0, 1), finals
+        if self.layout == "unbatched":
+            return y.squeeze(1), [_each(partial(torch.squeeze, dim=1), s) for s in finals]
+        _, batch_sizes, order, inverse = self.layout
+        return PackedSequence(y, batch_sizes, order, inverse), finals
+
+
+def normalised(module: Any, input: Any, hx: Any, ragged: Ragged) -> Given | None:
+    """``input`` and ``hx`` in the kernels' layout; None where they have no form that torch takes."""
+    states = () if hx is None else hx if module.mode == "LSTM" else (hx,)
+    if not isinstance(states, tuple | list) or (hx is not None and not states):
+        return None
+    if isinstance(input, PackedSequence):
+        data, batch_sizes, order, _ = input
+        if data.dim() != 2:
+            return None
+        N = operators.batch(batch_sizes, states)
+        return Given(data, states, N, Ragged(None, batch_sizes, order), input)
+    if not isinstance(input, Tensor):
+        return None
+    if input.dim() == 3:
+        x = input.transpose(0, 1) if module.batch_first else input
+        return Given(x, states, x.shape[1], ragged, "batch first" if module.batch_first else "steps first")
+    if input.dim() != 2:
+        return None
+    if not all(_has_dim(s, 2) for s in states):
+        return None
+    batch = [_each(partial(torch.unsqueeze, dim=1), s) for s in states]
+    return Given(input.unsqueeze(1), batch, 1, EVEN, "unbatched")
+
+
+def fit(module: Any, given: Given, dtype: torch.dtype) -> bool:
+    """Whether ``given`` is sure to suit torch for parameters of ``dtype``."""
+    x, states = given.x, given.states
     shape = x.shape
     if shape[-1] != module.input_size or shape[0] == 0 or not (x.dtype is dtype or _autocasts(x)):
         return False
     if not states:
         return True
-    autocast = _autocasts(x)
+    autocast, batch = _autocasts(x), (given.N,)
     if isinstance(module.hidden_size, tuple):
         return _widths_fit(module, states, batch, dtype, autocast)
     blocks, sizes = len(module._all_weights), [module.proj_size or module.hidden_size]
@@ -27,6 +78,19 @@ def fit(module: Any, x: Tensor, states: Sequence[Any], batch: tuple[int, ...], d
         isinstance(s, Tensor) and s.shape == (blocks, *batch, size) and (s.dtype == dtype or autocast)
         for s, size in zip(states, sizes, strict=True)
     )
+
+
+def _has_dim(state: Any, dim: int) -> bool:
+    """Whether a state, or with widths that of each layer, is a tensor of so many dimensions."""
+    return all(
+        isinstance(s, Tensor) and s.dim() == dim
+        for s in (state if isinstance(state, tuple | list) else [state])
+    )
+
+
+def _each(change: Callable[[Tensor], Tensor], state: Any) -> Any:
+    """``change`` of a state, or, with widths, of that of each layer."""
+    return tuple(map(change, state)) if isinstance(state, tuple | list) else change(state)
 
 
 def _widths_fit(
@@ -54,7 +118,7 @@ def lengths(given: Any, input: Any, batch_first: bool) -> Tensor:
     """``given`` as the kernels take it, int64 [N] on the CPU: a copy, still the same in the backward pass."""
     if not isinstance(input, Tensor) or input.dim() != 3:
         raise ValueError(f"lengths: expected with a batched input of 3 dimensions, got {kind(input)}")
-    found = torch.as_tensor(given)
+    found = given if isinstance(given, Tensor) else torch.as_tensor(given, device="cpu")
     if found.numel() == 0:  # as [] is, which torch takes for floats
         found = found.long()
     if found.is_floating_point() or found.is_complex() or found.dtype == torch.bool:
@@ -75,7 +139,7 @@ def mark(name: str, value: Any, input: Any, batch_first: bool) -> Tensor:
     if not isinstance(input, Tensor) or input.dim() not in (2, 3):
         raise ValueError(f"{name}: expected with an input of 2 or 3 dimensions, got {kind(input)}")
     # of an array a copy: torch would not notice if it changed before the backward pass
-    found = value if isinstance(value, Tensor) else torch.tensor(value)
+    found = value if isinstance(value, Tensor) else torch.tensor(value, device="cpu")
     if found.dtype != torch.bool:
         raise TypeError(f"{name}: expected booleans, got {found.dtype}")
     if found.shape != input.shape[:-1]:

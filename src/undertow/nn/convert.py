@@ -11,6 +11,7 @@ import torch
 from torch.nn.utils import parametrize
 
 from undertow.nn import LSTM, RNN
+from undertow.nn.module import alive
 
 Model = TypeVar("Model", bound=torch.nn.Module)
 
@@ -37,14 +38,17 @@ def convert(model: Model, *, back: bool = False) -> Model:
             raise ValueError(
                 f"model: torch has no {module}, as which {name or 'it'!r} computes; none was changed"
             )
+    count = alive.discard if back else alive.add
     for module in model.modules():
         kind = type(module)
         if kind in classes:
             module.__class__ = classes[kind]
+            count(module)
         elif parametrize.is_parametrized(module) and kind.__bases__[0] in classes:
             # torch has given it a class of its own, that holds the parametrized weights as properties
             own = {key: a for key, a in vars(kind).items() if key not in ("__dict__", "__weakref__")}
             module.__class__ = type(kind.__name__, (classes[kind.__bases__[0]],), own)
+            count(module)
     return model
 
 

@@ -8,6 +8,7 @@ forward, to serve or to refuse in torch's words. Options add to that: ``undertow
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
+from weakref import WeakSet
 
 import torch
 from torch import Tensor
@@ -15,18 +16,17 @@ from torch.fx import Proxy
 from torch.nn.functional import dropout
 from torch.nn.utils.rnn import PackedSequence
 
-from undertow.kernels import dispatch, operators, plain
-from undertow.kernels.call import Variant
-from undertow.kernels.recording import traced
+from undertow.kernels import cpu, dispatch, plain, recording
+from undertow.kernels.call import EVEN, PLAIN, Call, Ragged
 from undertow.nn import arguments, dynamo, initialise, parameters
-from undertow.nn.additions import Call
+from undertow.nn.additions import Additions
 from undertow.nn.options import TORCH, Option, Options, check, check_together
 from undertow.nn.stateful import Stateful
 
-_States = Sequence[Tensor]  # h and, for the LSTM, c
 _Weights = list[Any]  # weight_ih, weight_hh, bias_ih, bias_hh, weight_hr; None where absent
-_Result = tuple[Any, Sequence[Tensor]]  # y and the final states
-_Layer = Callable[..., tuple[Tensor, ...]]  # dispatch.layer, or what stands in for it
+_Layer = Callable[[Call], tuple[Tensor, ...]]
+
+alive: WeakSet[Any] = WeakSet()  # the LSTMs and RNNs of this process
 
 
 class _Recurrent(torch.nn.RNNBase):
@@ -64,6 +64,7 @@ class _Recurrent(torch.nn.RNNBase):
         self._choose(Options(**{name: options.pop(name) for name in Options._fields if name in options}))
         args, widths = parameters.pop_widths(args, options)
         super().__init__(*args, **options)
+        alive.add(self)
         if widths is not None:
             self._options = self._options or TORCH
             parameters.set_widths(self, widths)
@@ -168,23 +169,20 @@ class _Recurrent(torch.nn.RNNBase):
         """
         if isinstance(input, Proxy):
             return self._record(input, hx, lengths=lengths, mask=mask, reset=reset, return_tape=return_tape)
-        ragged = (
-            dispatch.EVEN
-            if lengths is None
-            else dispatch.Ragged(arguments.lengths(lengths, input, self.batch_first))
-        )
-        call = None
+        ragged = EVEN if lengths is None else Ragged(arguments.lengths(lengths, input, self.batch_first))
+        additions = None
         if self._options is not None or mask is not None or reset is not None:
-            call = Call.of(self, input, mask, reset)
+            additions = Additions.of(self, input, mask, reset)
         if return_tape:
-            return self._with_tape(input, hx, ragged, call)
-        result = self._run(input, hx, ragged, call)
-        if result is None:
-            if isinstance(input, Proxy):
-                return _leaf(self, input, hx)
-            return super().forward(input, hx) if call is None else self._refuse(input, hx)
-        y, finals = result
-        return y, tuple(finals) if self.mode == "LSTM" else finals[0]
+            return self._with_tape(input, hx, ragged, additions)
+        result = None
+        if ragged is not EVEN or additions is not None or not _torch_serves(input):
+            result = self._run(input, hx, ragged, additions, dispatch.layer)
+        if result is not None:
+            return result
+        if isinstance(input, Proxy):
+            return _leaf(self, input, hx)
+        return super().forward(input, hx) if additions is None else self._refuse(input, hx)
 
     def _record(self, input: Proxy, hx: Any, **options: Any) -> Any:
         """One node of torch.fx's graph, as for torch's own modules, which fx knows by the name torch.nn."""
@@ -206,113 +204,57 @@ class _Recurrent(torch.nn.RNNBase):
             f"tensors [D, N, H] with H = {self.hidden_size}; got {given[0]} and {given[1]}"
         )
 
-    def _with_tape(self, input: Any, hx: Any, ragged: dispatch.Ragged, call: Call | None) -> Any:
+    def _with_tape(self, input: Any, hx: Any, ragged: Ragged, additions: Additions | None) -> Any:
         if self.mode != "LSTM":
             raise ValueError("return_tape: expected False for the RNN, whose y holds all there is")
         tape: list[plain.Steps] = []
-        result = self._run(input, hx, ragged, call, partial(dispatch.layer_with_steps, tape))
+        result = self._run(input, hx, ragged, additions, partial(dispatch.layer_with_steps, steps=tape))
         if result is None:
             self._refuse(input, hx)
             raise AssertionError("unreachable")
-        y, finals = result
-        return y, tuple(finals), tape
+        return *result, tape
 
     def _run(
-        self, input: Any, hx: Any, ragged: dispatch.Ragged, call: Call | None, layer: _Layer | None = None
-    ) -> _Result | None:
-        """The results, or None where the arguments are torch's to serve or to refuse."""
-        packed = isinstance(input, PackedSequence)
-        x = input.data if packed else input
-        states = () if hx is None else hx if self.mode == "LSTM" else (hx,)
-        if not (isinstance(x, Tensor) and isinstance(states, tuple | list)):
+        self, input: Any, hx: Any, ragged: Ragged, additions: Additions | None, layer: _Layer
+    ) -> tuple[Any, Any] | None:
+        """The module's results, or None where the arguments are torch's to serve or to refuse."""
+        given = arguments.normalised(self, input, hx, ragged)
+        if given is None:
             return None
-        if hx is not None and not states:
-            return None
-        if layer is None:
-            if dispatch.torch_serves(x) and ragged is dispatch.EVEN and call is None:
-                return None
-            layer = operators.layer if torch.compiler.is_compiling() else self._layer()
         # read once: a parametrization may cost, or draw random numbers, each time
         weights = [self._weights(names) for names in self._all_weights]
-        if packed:
-            return self._run_packed(input, states, weights, call, layer)
-        if x.dim() == 2:
-            return self._run_unbatched(x, states, weights, call, layer)
-        return self._run_batched(x, states, weights, ragged, call, layer) if x.dim() == 3 else None
-
-    def _layer(self) -> _Layer:
-        traces = traced.get()
-        return dispatch.layer if traces is None or self not in traces else traces[self]()
-
-    def _run_batched(
-        self,
-        x: Tensor,
-        states: _States,
-        weights: list[_Weights],
-        ragged: dispatch.Ragged,
-        call: Call | None,
-        layer: _Layer,
-    ) -> _Result | None:
-        if self.batch_first:
-            x = x.transpose(0, 1)  # [T,N,C]
-        if not arguments.fit(self, x, states, (x.shape[1],), weights[0][0].dtype):
+        if not arguments.fit(self, given, weights[0][0].dtype):
             return None
-        y, finals = self._walk(x, states, weights, ragged, call, layer)
-        return y.transpose(0, 1) if self.batch_first else y, finals
-
-    def _run_unbatched(
-        self, x: Tensor, states: _States, weights: list[_Weights], call: Call | None, layer: _Layer
-    ) -> _Result | None:
-        if not arguments.fit(self, x, states, (), weights[0][0].dtype):
-            return None
-        batch = [_each(partial(torch.unsqueeze, dim=1), s) for s in states]
-        y, finals = self._walk(x.unsqueeze(1), batch, weights, dispatch.EVEN, call, layer)
-        return y.squeeze(1), [_each(partial(torch.squeeze, dim=1), s) for s in finals]
-
-    def _run_packed(
-        self,
-        packed: PackedSequence,
-        states: _States,
-        weights: list[_Weights],
-        call: Call | None,
-        layer: _Layer,
-    ) -> _Result | None:
-        data, batch_sizes, order, inverse = packed
-        N = operators.batch(batch_sizes, states)
-        if data.dim() != 2 or not arguments.fit(self, data, states, (N,), weights[0][0].dtype):
-            return None
-        y, finals = self._walk(data, states, weights, dispatch.Ragged(None, batch_sizes, order), call, layer)
-        return PackedSequence(y, batch_sizes, order, inverse), finals
+        y, finals = self._walk(given, weights, additions, layer)
+        y, finals = given.restored(y, finals)
+        return y, tuple(finals) if self.mode == "LSTM" else finals[0]
 
     def _walk(
-        self,
-        x: Tensor,
-        states: _States,
-        weights: list[_Weights],
-        ragged: dispatch.Ragged,
-        call: Call | None,
-        layer: _Layer,
-    ) -> _Result:
-        """x [T,N,C] or packed [R,C] through all layers -> y [T,N,D*R] or [R,D*R], finals [L*D,N,·]."""
+        self, given: arguments.Given, weights: list[_Weights], additions: Additions | None, layer: _Layer
+    ) -> tuple[Tensor, Sequence[Any]]:
+        """Through all layers -> y [T,N,D*R] or [R,D*R], and the final states [L*D,N,·]."""
         D, L = 2 if self.bidirectional else 1, self.num_layers
         cell, phi = ("lstm", "tanh") if self.mode == "LSTM" else ("rnn", self.mode[4:].lower())
-        if L == 1 and call is None:
-            y, *finals = layer(cell, x, states, weights, ragged, phi, self._checkpoint)
-            return y, finals
-        found = []
+        record = recording.listener(self) if layer is dispatch.layer else None
+        x, found = given.x, []
         for k in range(L):
-            more: dict[str, Variant] = {}
-            if call is None:
-                own, here = [s[k * D : (k + 1) * D] for s in states], weights[k * D : (k + 1) * D]
-            else:
-                x, own, here, more = call.enter(k, x, states, weights, ragged)
-            x, *last = layer(cell, x, own, here, ragged, phi, self._checkpoint, **more)
+            own: Sequence[Any] = given.states
+            here: Sequence[_Weights] = weights
+            variant = PLAIN
+            if additions is not None:
+                x, own, here, variant = additions.enter(k, x, given, weights)
+            elif L > 1:
+                own, here = [s[k * D : (k + 1) * D] for s in own], weights[k * D : (k + 1) * D]
+            h_0, c_0 = (*own, None, None)[:2]
+            seen = None if record is None else record()
+            call = Call(cell, x, h_0, c_0, here, given.ragged, variant, phi, self._checkpoint, seen)
+            x, *last = layer(call)
             found.append(last)
             if self.dropout and self.training and k < L - 1:
                 x = dropout(x, self.dropout)
         if isinstance(self.hidden_size, tuple):
             return x, list(zip(*found, strict=True))
-        return x, [torch.cat(each) for each in zip(*found, strict=True)]
+        return x, found[0] if L == 1 else [torch.cat(each) for each in zip(*found, strict=True)]
 
     def _weights(self, names: list[str]) -> _Weights:
         """The parameters of one layer and direction, or what stands in their place: the tensors that
@@ -325,10 +267,17 @@ class _Recurrent(torch.nn.RNNBase):
             found.append(None)
         return found
 
+    def __setstate__(self, state: Any) -> None:
+        """torch's, and counts what copies and pickles bring."""
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
+        alive.add(self)
+
     def __del__(self) -> None:
-        """The memory that the kernels kept for the next call goes back to the system with the module."""
-        if dispatch is not None and dispatch.native is not None:  # both may be gone when the process ends
-            dispatch.native.release_scratch()
+        """With the last module, the memory that the kernels kept for a next call goes back to the system."""
+        if alive is not None and cpu is not None:  # both may be gone when the process ends
+            alive.discard(self)
+            if not alive:
+                cpu.release()
 
     def __prepare_scriptable__(self) -> torch.nn.Module:
         """torch.jit.script compiles torch's own module over the same parameters.
@@ -403,9 +352,9 @@ def _leaf(module: torch.nn.Module, input: Proxy, hx: Any) -> Any:
     return tracer.create_proxy("call_module", tracer.path_of_module(module), (input, hx), {})
 
 
-def _each(change: Callable[[Tensor], Tensor], state: Any) -> Any:
-    """``change`` of a state, or, with widths, of that of each layer."""
-    return tuple(map(change, state)) if isinstance(state, tuple | list) else change(state)
+def _torch_serves(input: Any) -> bool:
+    x = input.data if isinstance(input, PackedSequence) else input
+    return isinstance(x, Tensor) and dispatch.torch_serves(x)
 
 
 def _in_graphs(module: Any) -> bool:

@@ -113,12 +113,12 @@ def _chosen(sequences: Any, N: int | None) -> Tensor:
             raise ValueError(f"reset: expected booleans of shape [{N}], got {list(found.shape)}")
         return found.clone()  # what was given may change before the next call
     if found.numel() == 0:
-        return torch.zeros(N, dtype=torch.bool)
+        return torch.zeros(N, dtype=torch.bool, device="cpu")
     if found.is_floating_point() or found.is_complex():
         raise TypeError(f"reset: expected indices or booleans, got {found.dtype}")
     if found.min() < -N or found.max() >= N:
         raise ValueError(f"reset: expected indices of {N} sequences, got {found.tolist()}")
-    return torch.zeros(N, dtype=torch.bool).index_fill(0, found.flatten() % N, True)
+    return torch.zeros(N, dtype=torch.bool, device="cpu").index_fill(0, found.flatten() % N, True)
 
 
 def _is_sequence(input: Any) -> bool:

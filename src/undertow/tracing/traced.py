@@ -23,8 +23,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from undertow.kernels import dispatch
-from undertow.kernels.recording import Recording, traced
+from undertow.kernels import recording
+from undertow.kernels.recording import Recording
 from undertow.nn import LSTM, RNN
 from undertow.records import trace_file
 from undertow.records.layer import Layer, NotRecorded
@@ -97,16 +97,16 @@ class Traced:
             )
         return self.calls[-1].layers
 
-    def listen(self) -> Callable[..., Any]:
-        """What stands in for dispatch.layer during the next call."""
+    def listen(self) -> Callable[[], Recording]:
+        """What gives the Recording of each layer of the next call."""
         before, self._last = iter(self._last), []
-        return partial(self._run, before, self._last)
+        return partial(self._record, before, self._last)
 
-    def _run(self, before: Iterator[Recording], recordings: list[Recording], *args: Any, **more: Any) -> Any:
+    def _record(self, before: Iterator[Recording], recordings: list[Recording]) -> Recording:
         if not recordings:  # only now: a call whose arguments are refused is none
             self.calls.append(Call(recordings))
-        recordings.append(Recording(dispatch.step_gradients, next(before, None)))
-        return partial(dispatch.layer, recording=recordings[-1])(*args, **more)
+        recordings.append(Recording(next(before, None)))
+        return recordings[-1]
 
 
 class Trace(Mapping[str, Traced]):
@@ -122,13 +122,13 @@ class Trace(Mapping[str, Traced]):
         self._loss_per_step: Array | None = None
 
     def __enter__(self) -> "Trace":
-        self._tokens.append(traced.set((traced.get() or {}) | self._listeners))
+        self._tokens.append(recording.watch(self._listeners))
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
     ) -> None:
-        traced.reset(self._tokens.pop())
+        recording.unwatch(self._tokens.pop())
 
     def __getitem__(self, name: str) -> Traced:
         if name not in self._traced:

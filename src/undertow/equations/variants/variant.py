@@ -24,12 +24,12 @@ class Variant:
     recurrent: npt.ArrayLike | None = None  # [N,H], factors of h_{t−1} on its way into the gates
     zoneout_h: npt.ArrayLike | None = None  # [T,N,H] or what broadcasts to it: the part of h_{t−1} that stays
     zoneout_c: npt.ArrayLike | None = None  # the same of c_{t−1}
-    coupled: bool = False  # f = 1 − i
     peepholes: npt.ArrayLike | None = None  # [3,H]: p_i, p_f, p_o
     gain_x: npt.ArrayLike | None = None  # [4H], of layer normalisation: all four or none
     gain_h: npt.ArrayLike | None = None  # [4H]
     gain_c: npt.ArrayLike | None = None  # [H]
     bias_c: npt.ArrayLike | None = None  # [H]
+    coupled: bool = False  # f = 1 − i
 
     @property
     def added(self) -> tuple[str, ...]:

@@ -1,0 +1,298 @@
+"""The engine on the CPU: the C++ kernels behind torch tensors.
+
+float32, float64 or bfloat16, all tensors of one dtype; LSTM or tanh RNN without projection; with a variant
+float32 and float64 and the LSTM alone. The backward pass is the kernels' own while nobody asks for its graph.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from undertow.kernels import tensors
+from undertow.kernels.call import EVEN, PLAIN, WEIGHTS, Call, Variant
+from undertow.kernels.engine import Outputs
+from undertow.kernels.node import Gradients, Kept, KernelEngine
+from undertow.kernels.tensors import (
+    OWN,
+    contiguous,
+    features,
+    is_plain,
+    made_plain,
+    of_direction,
+    unit_stride,
+)
+
+native: Any = tensors.native  # None: the extension was not built
+if native is not None:
+    native.share_openmp()  # torch's threads: a second pool would fight with them for the cores
+
+DTYPES = (torch.float32, torch.float64, torch.bfloat16)
+NORMS = ("gain_x", "gain_h", "gain_c", "bias_c")
+TRAINED = ("reset_h", "reset_c", "peepholes", *NORMS)  # what of a variant the kernels give gradients of
+MARKS = ("mask", "reset")
+
+
+class CPU(KernelEngine):
+    """The kernels of native/lstm.h, one call of them for each direction."""
+
+    def serves(self, call: Call) -> bool:
+        """See ``Engine.serves``."""
+        x = call.x
+        if native is None or not served_kind(call) or not is_plain(x):
+            return False
+        dtype, weights = x.dtype, call.weights
+        rest = (call.h_0, call.c_0, *weights[0]) if len(weights) == 1 else call.tensors[1 : 3 + WEIGHTS * 2]
+        for (
+            t
+        ) in rest:  # each as ``is_plain`` checks, in a loop because a call of one step has no time to lose
+            if t is not None and (t.dtype is not dtype or type(t) not in OWN or not t.is_cpu or t.is_neg()):
+                return False
+        if call.variant is not PLAIN and not _serves_variant(call.variant, dtype):
+            return False
+        return not tensors.transformed() and not torch._C._is_tracing()
+
+    def why_not(self, call: Call) -> str:
+        """See ``KernelEngine.why_not``."""
+        varied = call.variant is not PLAIN
+        if native is None:
+            return "the native kernels were not built"
+        if call.weights[0][4] is not None:
+            return "projections (proj_size) have no native kernel"
+        if call.nonlinearity != "tanh":
+            return f"nonlinearity {call.nonlinearity!r} has no native kernel"
+        if call.x.dtype not in DTYPES:
+            return f"{call.x.dtype} has no native kernel"
+        if varied and call.cell == "rnn":
+            return "a variant of the rnn has no native kernel"
+        if varied and call.x.dtype == torch.bfloat16:
+            return f"a variant of the lstm has no native kernel for {call.x.dtype}"
+        return "its tensors are of a kind that the native kernels do not take: see undertow.kernels.engines"
+
+    def infer(self, call: Call) -> Outputs:
+        """See ``KernelEngine.infer``."""
+        outputs = tensors.outputs(call)
+        run_forward(call, outputs, (None,) * len(call.weights))
+        return outputs
+
+    def forward(self, call: Call, tapes: Sequence[Any] = ()) -> tuple[Outputs, Kept]:
+        """See ``KernelEngine.forward``. Kept are y and the tape of each direction, in ``tapes`` if given."""
+        tapes = tapes or [tensors.tape(call) for _ in call.weights]
+        outputs = tensors.outputs(call)
+        run_forward(call, outputs, tapes)
+        return outputs, (outputs[0], *(t for tape in tapes for t in tape))
+
+    def backward(
+        self, call: Call, kept: Kept, douts: Sequence[Tensor | None], wanted: Sequence[bool]
+    ) -> Gradients:
+        """See ``KernelEngine.backward``."""
+        want, D = call.filled(wanted), call.D
+        dy, dfinals = received(douts)
+        dh_0, dc_0 = tensors.like(call.h_0, want.h_0), tensors.like(call.c_0, want.c_0)
+        dvariant = _room_for_variant(call.variant, want.variant)
+        dx: Tensor | None = None
+        dweights: list[Any] = []
+        for d, (W, U, *_) in call.directions():
+            dx_d = tensors.like(call.x, want.x)
+            sums = room_for_sums(W, U, want.weights[d])
+            dins = (dx_d, of_direction(dh_0, d), of_direction(dc_0, d), *sums)
+            ends = features(dy, d, D), *(of_direction(f, d) for f in dfinals)
+            run_backward(call, d, kept, ends, dins, doptions=direction(dvariant, d))
+            if dx_d is not None:
+                dx = dx_d if dx is None else dx_d.add_(dx)
+            dweights.append(shared_out(sums, want.weights[d]))
+        found = call._replace(x=dx, h_0=dh_0, c_0=dc_0, weights=dweights, variant=dvariant).tensors
+        return [g if w else None for g, w in zip(found, wanted, strict=True)]
+
+    def step_gradients(
+        self, call: Call, kept: Kept, douts: Sequence[Tensor | None], d: int
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """See ``KernelEngine.step_gradients``: the backward pass again, to the same bits."""
+        dgates, dh, dc = tensors.steps(call)
+        first = 1 if dh.dim() == 3 else call.N
+        starts = [None if s is None else s[:first].view(call.N, call.H) for s in (dh, dc)]
+        later = [None if s is None else s[first:] for s in (dh, dc)]
+        dy, dfinals = received(douts)
+        ends = features(dy, d, call.D), *(of_direction(f, d) for f in dfinals)
+        run_backward(call, d, kept, ends, (None, *starts, None, None, None), (dgates, *later))
+        return dgates, dh, dc
+
+
+ENGINE = CPU()
+
+
+def release() -> None:
+    """Give the memory that the kernels keep for the next call back to the system."""
+    if native is not None:
+        native.release_scratch()
+
+
+# --------------------------------------------------------------------------------------- what serves
+
+
+def served_kind(call: Call) -> bool:
+    """Whether there is a kernel for calls of this kind, whatever memory the tensors have."""
+    x = call.x
+    return (
+        call.nonlinearity == "tanh"
+        and call.weights[0][4] is None
+        and x.dtype in DTYPES
+        and x.numel() > 0
+        and (call.variant is PLAIN or (call.cell == "lstm" and x.dtype is not torch.bfloat16))
+    )
+
+
+def _serves_variant(variant: Variant, dtype: torch.dtype) -> bool:
+    for name, t in zip(Variant._fields[:-1], variant[:-1], strict=True):
+        if t is None:
+            continue
+        if t.dtype is not (torch.bool if name in MARKS else dtype) or not is_plain(t):
+            return False
+        if t.requires_grad and name not in TRAINED:
+            return False
+    return True
+
+
+# ------------------------------------------------------------------------------------------- kernels
+
+
+def run_forward(call: Call, outputs: Sequence[Any], tapes: Sequence[Any], reverse: bool = False) -> None:
+    """Fill ``outputs`` and, where there is one, the tape of each direction.
+
+    ``reverse``: the call has one direction, and that is the reverse one.
+    """
+    x, h_0, c_0 = unit_stride(call.x), contiguous(call.h_0), contiguous(call.c_0)
+    D, ragged, threads = len(call.weights), call.ragged, torch.get_num_threads()
+    y, h_n, c_n = (*outputs, None)[:3]
+    for d, (W, U, b_ih, b_hh, _) in enumerate(call.weights):
+        states, ends, added = (h_0, c_0), (y, h_n, c_n), None
+        if D == 2:
+            states = of_direction(h_0, d), of_direction(c_0, d)
+            ends = features(y, d, D), of_direction(h_n, d), of_direction(c_n, d)
+        if call.variant is not PLAIN:
+            added = options(call, d)
+        weights = (
+            W.contiguous(),
+            U.contiguous(),
+            None if b_ih is None else b_ih.contiguous(),
+            None if b_hh is None else b_hh.contiguous(),
+        )
+        native.forward(
+            call.cell,
+            x,
+            states,
+            weights,
+            ends,
+            tapes[d] or None,
+            None if ragged is EVEN else ragged,
+            added,
+            reverse or d == 1,
+            threads,
+        )
+
+
+def run_backward(
+    call: Call,
+    d: int,
+    kept: Kept,
+    ends: Any,
+    dins: Any,
+    dsteps: Any = None,
+    doptions: Any = None,
+    reverse: bool = False,
+) -> None:
+    """Direction d back: from ``ends``, gradients of y, h_n and c_n, to ``dins``, of x, h_0, c_0, W, U and b.
+
+    ``dsteps``: dgates, dh and dc of every step. ``doptions``: gradients of what the variant trains.
+    """
+    W, U, *_ = call.weights[d]
+    y, *tapes = kept
+    each = len(tapes) // call.D
+    native.backward(
+        call.cell,
+        unit_stride(call.x),
+        (of_direction(contiguous(call.h_0), d), of_direction(contiguous(call.c_0), d)),
+        (W.contiguous(), U.contiguous(), None, None),
+        features(y, d, call.D),
+        tapes[d * each : (d + 1) * each] or None,
+        ends,
+        dins,
+        dsteps,
+        None if call.ragged is EVEN else call.ragged,
+        options(call, d),
+        doptions,
+        reverse or d == 1,
+        torch.get_num_threads(),
+    )
+
+
+def received(douts: Sequence[Tensor | None]) -> tuple[Tensor | None, list[Tensor | None]]:
+    """dy, and dh_n and dc_n, as the kernels take them."""
+    dy, dh_n, dc_n = (None if d is None else made_plain(d) for d in (*douts, None)[:3])
+    return None if dy is None else unit_stride(dy), [contiguous(dh_n), contiguous(dc_n)]
+
+
+def room_for_sums(W: Tensor, U: Tensor, want: Sequence[bool]) -> tuple[Any, Any, Any]:
+    """For dW, dU and db."""
+    db = W.new_empty(W.shape[0]) if want[2] or want[3] else None
+    return tensors.like(W, want[0]), tensors.like(U, want[1]), db
+
+
+def shared_out(sums: Sequence[Any], want: Sequence[bool]) -> tuple[Any, ...]:
+    """dW, dU and db for each weight of a direction. b_ih + b_hh is used, so both biases have the gradient db.
+
+    Each has a tensor of its own: who scales gradients in place must not scale one of them twice.
+    """
+    dW, dU, db = sums
+    both = want[2] and want[3]
+    return dW, dU, db if want[2] else None, db.clone() if both else db if want[3] else None, None
+
+
+# ------------------------------------------------------------------------------------------- variants
+
+
+def options(call: Call, d: int) -> Variant | None:
+    """What direction d adds to the equations, as the kernels take it."""
+    found = direction(call.variant, d)
+    if found is None:
+        return None
+    ready = [_ready(n, t) for n, t in zip(Variant._fields[:-1], found[:-1], strict=True)]
+    return Variant._make([*ready, found.coupled])._replace(reset=_as_run(call, d == 1))
+
+
+def _ready(name: str, t: Tensor | None) -> Tensor | None:
+    if t is None:
+        return None
+    return unit_stride(t) if name in ("zoneout_h", "zoneout_c") else t.contiguous()
+
+
+def direction(variant: Variant, d: int) -> Variant | None:
+    """The d-th direction's of a variant: all but marks without their first dimension."""
+    if variant is PLAIN:
+        return None
+    each = zip(Variant._fields[:-1], variant[:-1], strict=True)
+    own = [t if t is None or n in MARKS else t[d] for n, t in each]
+    return Variant._make([*own, variant.coupled])
+
+
+def _as_run(call: Call, reverse: bool) -> Tensor | None:
+    """Before which steps to reset: in reverse the same boundaries are crossed on the way from t to t-1."""
+    reset = call.variant.reset
+    if reset is None or not reverse:
+        return contiguous(reset)
+    later = torch.zeros_like(reset, memory_format=torch.contiguous_format)
+    later[:-1] = reset[1:]
+    if call.ragged.lengths is not None:
+        later &= torch.arange(1, len(reset) + 1, device="cpu").unsqueeze(1) < call.ragged.lengths
+    return later
+
+
+def _room_for_variant(variant: Variant, want: Variant) -> Variant:
+    """For the gradients of what it trains; with norms the kernels give all of theirs, or none."""
+    if variant is PLAIN:
+        return PLAIN
+    room: dict[str, Any] = {
+        n: tensors.like(getattr(variant, n), getattr(want, n) or n in NORMS) for n in TRAINED
+    }
+    return Variant(**room)

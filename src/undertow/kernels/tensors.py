@@ -1,0 +1,153 @@
+"""Tensors as the kernels take them: memory, strides, room for results and tapes."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd import forward_ad
+
+from undertow.kernels.call import EVEN, Call
+
+native: Any
+try:
+    from undertow.kernels import native
+except ModuleNotFoundError:  # the extension was not built
+    native = None
+
+_LARGE = 1 << 15  # elements, 128 KiB in float32: where glibc begins to take memory from the system afresh
+OWN = (Tensor, torch.nn.Parameter)  # a subclass may be anything: fake, distributed, quantised
+
+
+def is_plain(t: Tensor) -> bool:
+    """Whether the numbers of ``t`` stand in its memory on the CPU as they are: dense, and of no subclass."""
+    return (
+        type(t) in OWN
+        and t.is_cpu
+        and t.layout is torch.strided
+        and not t.is_neg()
+        and not t._is_zerotensor()
+    )
+
+
+def made_plain(t: Tensor) -> Tensor:
+    """``t``, or a copy that ``is_plain``: a gradient may be negated lazily, sparse, or a zero tensor."""
+    if is_plain(t):
+        return t
+    dense = t if t.layout is torch.strided else t.to_dense()
+    return torch.empty(dense.shape, dtype=dense.dtype, device="cpu").copy_(dense)
+
+
+def transformed() -> bool:
+    """Whether torch would see our tensors' operations in another way than their memory shows."""
+    return (
+        torch._C._functorch.peek_interpreter_stack() is not None  # torch.func and vmap
+        or torch._C._len_torch_dispatch_stack() > 0  # FakeTensorMode, FLOP counters, ...
+        or forward_ad._current_level >= 0
+    )
+
+
+def is_batched(t: Tensor | None) -> bool:
+    """Whether t is one of many, as autograd.grad(is_grads_batched=True) makes them."""
+    return t is not None and torch._C._functorch.is_legacy_batchedtensor(t)
+
+
+def contiguous(t: Tensor | None) -> Tensor | None:
+    return None if t is None else t.contiguous()
+
+
+def unit_stride(t: Tensor) -> Tensor:
+    """``t``, or a copy, with stride 1 in its last dimension."""
+    if t.is_contiguous() or t.stride(-1) == 1:
+        return t
+    return t.clone(memory_format=torch.contiguous_format)
+
+
+def of_direction(stacked: Tensor | None, d: int) -> Tensor | None:
+    """The d-th of [D,N,·]; the kernels take [1,N,·] as it is."""
+    return stacked if stacked is None or stacked.shape[0] == 1 else stacked[d]
+
+
+def features(y: Any, d: int, D: int) -> Any:
+    """Of y or dy, [...,D*H] or None, what belongs to direction d: [...,H]."""
+    if y is None or D == 1:
+        return y
+    H = y.shape[-1] // D
+    return y[..., d * H : (d + 1) * H]
+
+
+# ------------------------------------------------------------------------------- room for results
+
+
+def like(t: Tensor | None, wanted: Any = True) -> Tensor | None:
+    """Room for the gradient of ``t``; None where there is no t or it is not wanted."""
+    return empty(t, t.shape) if wanted and t is not None else None
+
+
+def empty(like: Tensor, shape: Sequence[int], dtype: torch.dtype | None = None) -> Tensor:
+    """A new tensor, not initialised, of the dtype of ``like`` unless one is given.
+
+    A large one comes from the kernels' pool: the system's allocator would take its pages back after every
+    training step and fault them in again, which costs more than the arithmetic.
+    """
+    count = math.prod(shape)
+    if count < _LARGE or native is None:
+        return like.new_empty(*shape) if dtype is None else like.new_empty(*shape, dtype=dtype)
+    dtype = dtype or like.dtype
+    if dtype is torch.bfloat16:
+        halves: Tensor = native.pooled((count + 1) // 2, False).view(dtype)
+        return halves[:count].view(shape)
+    tensor: Tensor = native.pooled(count, dtype is torch.float64).view(shape)
+    return tensor
+
+
+def outputs(call: Call) -> tuple[Tensor, ...]:
+    """y, h_n and of the LSTM c_n."""
+    x, D, H = call.x, len(call.weights), call.weights[0][1].shape[1]
+    *rows, _ = x.shape
+    y, h_n = empty(x, (*rows, D * H)), x.new_empty(D, rows[1] if call.ragged is EVEN else call.N, H)
+    return (y, h_n, torch.empty_like(h_n)) if call.cell == "lstm" else (y, h_n)
+
+
+def tape(call: Call) -> tuple[Tensor, ...]:
+    """Of one direction, as native/lstm.h lays it out: gates and c, with layer normalisation normed and scale.
+
+    Empty for the RNN, whose y holds all there is.
+    """
+    if call.cell == "rnn":
+        return ()
+    x, rows, H = call.x, call.rows_shape, call.H
+    of_gates, of_c = tape_shapes(call, rows, call.N)
+    found = empty(x, of_gates), empty(x, of_c, cell_dtype(call))
+    if call.variant.gain_x is None:
+        return found
+    return *found, empty(x, (*rows, 2, 4, H)), x.new_empty(*rows, 2)
+
+
+def steps(call: Call) -> tuple[Tensor, Tensor, Tensor | None]:
+    """For the gradients of every step, of one direction: dgates, dh, and dc of the LSTM.
+
+    The last two have dh_0 and dc_0 first: [T+1,N,H], or [N+R,H].
+    """
+    x, rows, H = call.x, call.rows_shape, call.H
+    dgates = empty(x, (*rows, 4 if call.cell == "lstm" else 1, H))
+    states = states_shape(rows, call.N, H)
+    return dgates, empty(x, states), empty(x, states) if call.cell == "lstm" else None
+
+
+def states_shape(rows: Sequence[Any], N: Any, H: Any) -> tuple[Any, ...]:
+    """Of the states before and after every step: [T+1,N,H], or [N+R,H] where lengths differ."""
+    return (rows[0] + 1, N, H) if len(rows) == 2 else (N + rows[0], H)
+
+
+def tape_shapes(call: Call, rows: Sequence[Any], N: Any) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+    """Of gates and c, for ``rows`` as ``Call.rows_shape``; numbers may be symbols of a compiler."""
+    H = call.weights[0][1].shape[1]
+    return (*rows, 4, H), states_shape(rows, N, H)
+
+
+def cell_dtype(call: Call) -> torch.dtype:
+    """Of the tape of c, which is float32 beside bfloat16."""
+    dtype: torch.dtype = call.x.dtype
+    return torch.float32 if dtype is torch.bfloat16 else dtype

@@ -18,7 +18,8 @@ from undertow.app.cli import app
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-BLOCK = re.compile(r"(?:<!-- not run: (?P<reason>.+?) -->\n+)?^```(?P<kind>\w*)\n(?P<text>.*?)^```", re.M | re.S)
+EXEMPT = r"(?:<!-- not run: (?P<reason>[^\n]+?) -->\n+)?"
+BLOCK = re.compile(EXEMPT + r"^```(?P<kind>\w*)\n(?P<text>.*?)^```", re.M | re.S)
 SMALLER = {  # what is appended to a command that would take long, by the beginning of the command
     "undertow train examples/data/rhymes.txt": "--epochs 1 --hidden-size 8 --num-layers 1 --steps 32",
     "undertow generate": "--length 20",
@@ -27,7 +28,7 @@ SMALLER = {  # what is appended to a command that would take long, by the beginn
     "undertow train adding": "--epochs 1 --hidden-size 4 --minutes 0.02",
     "undertow train two-sequence": "--epochs 1 --hidden-size 4 --minutes 0.02",
     "undertow demo": "--lag 10 --steps 2",
-    "undertow classics": "--quick lag-distractors",
+    "undertow classics --quick": "lag-distractors",
 }
 
 
@@ -38,7 +39,8 @@ class Block(NamedTuple):
 
 
 def blocks(page: Path) -> list[Block]:
-    return [Block(*found.group("reason", "kind", "text")) for found in BLOCK.finditer(page.read_text("utf-8"))]
+    found = BLOCK.finditer(page.read_text("utf-8"))
+    return [Block(*each.group("reason", "kind", "text")) for each in found]
 
 
 def commands(page: Path) -> list[str]:

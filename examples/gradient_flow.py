@@ -2,8 +2,8 @@
 
     python examples/gradient_flow.py [folder for the figures]
 
-Needs torch and matplotlib; half a minute on one core. The same seed gives the same numbers, but for what
-training makes of rounding on another machine.
+Needs torch and matplotlib; half a minute on one core. The same seed gives the same numbers, except that
+training amplifies rounding differences between machines.
 """
 
 import sys

@@ -1,11 +1,11 @@
-"""A small AWD-LSTM (Merity, Keskar & Socher 2018): a text as a stream, dropout that leaves memory alone.
+"""A small AWD-LSTM (Merity, Keskar & Socher 2018): a text as a stream, dropout that does not erase memory.
 
     python examples/language_model.py [text file] [epochs]
 
 Layers of different widths, dropout of the input and of the recurrent weights, and the state carried from
 each piece of the text to the next (truncated back-propagation through time). Without a file it reads the
-licence of this project. Prints bits per character of the last tenth of the text, in the epoch where they are
-fewest, with dropout and without. Needs torch; about a minute on a core.
+licence of this project. Prints bits per character on the last tenth of the text in the best
+epoch, with dropout and without. Needs torch; about a minute on a core.
 """
 
 import math

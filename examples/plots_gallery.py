@@ -56,7 +56,7 @@ def train(network: Network) -> undertow.FlowMonitor:
 
 
 def watch(network: Network) -> undertow.records.layer.Layer:
-    """One batch of sequences it has never seen, traced."""
+    """Traces one batch of new sequences."""
     x, target = batch(np.random.default_rng(1), 16)
     with undertow.trace(network) as trace:
         (network(x) - target).square().mean().backward()

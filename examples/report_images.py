@@ -1,4 +1,4 @@
-"""Pictures of reports, those of docs/report.md: opens a page in headless Chromium, presses keys, looks.
+"""Screenshots of reports for docs/report.md: opens a page in headless Chromium and presses keys.
 
     python examples/report_images.py runs/weather-1/report.html weather.png --dark --keys "Enter u"
 

@@ -1,8 +1,8 @@
-"""Reinforcement learning with memory: rollouts cut episodes anywhere, and ``reset`` says where one begins.
+"""Reinforcement learning with memory: rollouts cut episodes anywhere; ``reset`` marks where one begins.
 
 An agent sees a cue at an episode's first step and never again. When it is asked, 4 to 8 steps later, it must
-repeat it. 32 episodes run at once, are cut into rollouts of 16 steps, and end and begin inside them: that is
-``done`` of Gymnasium's vector environments, ``episode_starts`` of sb3, ``is_init`` of TorchRL.
+repeat it. 32 episodes run at once. They are cut into rollouts of 16 steps, and end and begin inside them, as
+with ``done`` of Gymnasium's vector environments, ``episode_starts`` of sb3 or ``is_init`` of TorchRL.
 
     python examples/rollouts.py [updates]
 

@@ -1,0 +1,93 @@
+"""Makes the example data of README: rhymes.txt, river.csv and gestures.csv, all invented.
+
+    python examples/data/make.py [folder]
+
+Needs NumPy. The same seed gives the same files.
+"""
+
+import csv
+import datetime
+import sys
+from pathlib import Path
+
+import numpy as np
+
+WHO = ["cat", "dog", "mouse", "crow", "king", "queen", "goose", "hen", "lamb", "pig", "frog", "owl"]
+LIKE = ["old", "small", "merry", "grey", "brave", "sleepy", "tiny", "proud"]
+DID = ["danced", "jumped", "ran", "sang", "sat", "slept", "hopped", "walked"]
+RHYMES = [
+    ["hill", "mill", "sill"],
+    ["tree", "sea", "quay"],
+    ["wall", "hall", "stall"],
+    ["door", "floor", "shore"],
+    ["light", "kite", "night"],
+    ["lane", "rain", "train"],
+]
+DAYS = 731  # 2022-01-01 to 2024-01-01
+GESTURES = ("circle", "swipe", "shake", "still")
+
+
+def rhymes(rng: np.random.Generator, verses: int = 300) -> str:
+    """Verses of four lines; lines two and four rhyme."""
+    text = []
+    for _ in range(verses):
+        who, other = rng.choice(WHO, 2, replace=False)
+        like, did = rng.choice(LIKE), rng.choice(DID, 2, replace=False)
+        first, second = rng.choice(RHYMES[rng.integers(len(RHYMES))], 2, replace=False)
+        text += [f"The {like} little {who}", f"{did[0]} by the {first},"]
+        text += [f"and so did the {other}", f"that {did[1]} by the {second}.", ""]
+    return "\n".join(text)
+
+
+def river(rng: np.random.Generator) -> list[list[object]]:
+    """Daily rain in mm and river level in m: the level rises with rain and snowmelt, then recedes."""
+    rows: list[list[object]] = [["date", "rain", "level"]]
+    start, wet, storage = datetime.date(2022, 1, 1), False, 20.0
+    for day in range(DAYS):
+        season = np.cos(2 * np.pi * (day - 30) / 365.25)  # wettest at the end of January
+        wet = rng.random() < (0.65 if wet else 0.25) + 0.1 * season
+        rain = rng.gamma(0.8, 9) if wet else 0.0
+        melt = 2.0 * max(0.0, np.sin(2 * np.pi * (day - 60) / 365.25))
+        storage = 0.88 * storage + 0.7 * rain + melt
+        level = 0.4 + 0.18 * np.sqrt(storage) + rng.normal(0, 0.01)
+        rows.append([start + datetime.timedelta(day), f"{rain:.1f}", f"{level:.2f}"])
+    return rows
+
+
+def gesture(rng: np.random.Generator, name: str) -> np.ndarray:
+    """Acceleration in m/s² along two axes at 10 Hz, 20 to 40 steps: [T, 2]."""
+    t = np.arange(rng.integers(20, 41)) / 10
+    phase, size, rate = rng.uniform(0, 2 * np.pi), rng.uniform(2, 4), rng.uniform(0.8, 1.2)
+    angle = 2 * np.pi * rate * t + phase
+    wave = {
+        "circle": (np.cos(angle), np.sin(angle)),
+        "swipe": (np.sin(2 * np.pi * t / t[-1]), 0 * t),
+        "shake": (np.sign(np.sin(3 * angle)), 0.3 * np.sin(3 * angle)),
+        "still": (0 * t, 0 * t),
+    }[name]
+    return size * np.stack(wave, axis=1) + rng.normal(0, 0.3, (len(t), 2))
+
+
+def gestures(rng: np.random.Generator, count: int = 60) -> list[list[object]]:
+    """One row a step: the sequence's number, its label and the acceleration."""
+    rows: list[list[object]] = [["id", "gesture", "x", "y"]]
+    for number in range(count):
+        name = GESTURES[number % len(GESTURES)]
+        rows += [[number, name, f"{x:.2f}", f"{y:.2f}"] for x, y in gesture(rng, name)]
+    return rows
+
+
+def write(path: Path, rows: list[list[object]]) -> None:
+    with path.open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file, lineterminator="\n").writerows(rows)
+
+
+def main(folder: Path) -> None:
+    rng = np.random.default_rng(0)
+    (folder / "rhymes.txt").write_text(rhymes(rng), encoding="utf-8")
+    write(folder / "river.csv", river(rng))
+    write(folder / "gestures.csv", gestures(rng))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parent)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from test_equations import Case, all_sizes, any_lengths, both_cells, both_ways, derivative, relative_error
+from cases import Case, all_sizes, any_lengths, both_cells, both_ways, derivative, relative_error
 from undertow import equations as eq
 from undertow import flow
 from undertow.layout import gate, unpack

@@ -7,6 +7,7 @@ entry expected (or of 1, where all are smaller). Where no kernel serves, sums ar
 import io
 import subprocess
 import sys
+from functools import partial
 
 import pytest
 import torch
@@ -15,13 +16,16 @@ from torch._functorch.aot_autograd import make_boxed_func
 from torch.autograd import forward_ad, gradcheck, gradgradcheck
 from torch.library import opcheck
 from torch.nn.utils import parametrizations, prune
-from torch.nn.utils.rnn import PackedSequence, pack_sequence
+from torch.nn.utils.rnn import pack_sequence
 
+import modules
 import undertow
+from modules import flat
 from undertow.kernels import cpu
 
 T, N, C, H = 6, 3, 4, 5
 TOLERANCE = {torch.float32: 1e-6, torch.float64: 1e-12, torch.bfloat16: 1e-2, torch.half: 1e-2}
+assert_same = partial(modules.assert_same, tolerance=TOLERANCE)
 OPS = torch.ops.undertow
 DIM = torch.export.Dim
 
@@ -46,20 +50,6 @@ def nodes(graph):
     """How many of each of ours."""
     names = ("layer", "layer_with_tape", "layer_backward")
     return [sum(node.target is getattr(OPS, name).default for node in graph.nodes) for name in names]
-
-
-def flat(result):
-    if isinstance(result, torch.Tensor):
-        return [result]
-    return flat(result.data) if isinstance(result, PackedSequence) else [t for r in result for t in flat(r)]
-
-
-def assert_same(actual, expected):
-    for a, e in zip(actual, expected, strict=True):
-        assert a.dtype == e.dtype
-        assert a.shape == e.shape
-        scale = max([1.0, *e.detach().abs().flatten().tolist()])
-        torch.testing.assert_close(a, e, rtol=0, atol=TOLERANCE[e.dtype] * scale)
 
 
 def results(f, module, x, *more, **named):

@@ -7,14 +7,14 @@ from torch.autograd import gradcheck, gradgradcheck
 
 import undertow
 from calls import call_of
-from test_plain_variants import Layer, dtypes, forms
-from test_variants import OPTIONS, each_option, options_of
+from layer_of_variants import Layer, dtypes, forms
 from undertow import flow
 from undertow.kernels import cpu, dispatch, plain
 from undertow.kernels.call import Ragged
 from undertow.kernels.recording import Recording
 from undertow.records.layer import Layer as TracedLayer
 from undertow.records.layer import NotRecorded
+from varied_cases import OPTIONS, each_option, options_of
 
 
 class NativeLayer(Layer):

@@ -10,6 +10,7 @@ import io
 import pickle
 import threading
 import warnings
+from functools import partial
 
 import pytest
 import torch
@@ -18,31 +19,20 @@ from torch.nn.utils.rnn import pack_padded_sequence
 from torch.utils.checkpoint import checkpoint
 from torch.utils.data import DataLoader, Dataset
 
+import modules
 import undertow
 
 T, N, C, H = 6, 3, 4, 5
-KINDS = (torch.nn.LSTM, undertow.LSTM)
-TOLERANCE = {torch.float32: 1e-6, torch.float64: 1e-10}
+KINDS = modules.PAIRS["LSTM"]
+assert_same = partial(modules.assert_same, tolerance={torch.float32: 1e-6, torch.float64: 1e-10})
 
 
 def pair(*args, **options):
-    """torch's module and ours, with the same parameters."""
-    made = []
-    for kind in KINDS:
-        torch.manual_seed(7)
-        made.append(kind(*(args or (C, H)), **options))
-    return made
+    return modules.pair("LSTM", *(args or (C, H)), **options)
 
 
 def sequence(dtype=torch.float32, shape=(T, N, C)):
     return torch.linspace(-2, 2, torch.Size(shape).numel()).sin().view(shape).to(dtype)
-
-
-def assert_same(actual, expected):
-    for a, e in zip(actual, expected, strict=True):
-        assert a.dtype == e.dtype
-        scale = max([1.0, *e.detach().abs().flatten().tolist()])
-        torch.testing.assert_close(a, e, rtol=0, atol=TOLERANCE[e.dtype] * scale)
 
 
 def trained(module, x, call=None):

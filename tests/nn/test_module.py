@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 import torch
 from torch.nn.utils import parametrizations, prune
-from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 import undertow
+from modules import PAIRS, assert_same, flat, pair
 from undertow.kernels import cpu, dispatch
 
-PAIRS = {"LSTM": (torch.nn.LSTM, undertow.LSTM), "RNN": (torch.nn.RNN, undertow.RNN)}
 both_cells = pytest.mark.parametrize("cell", PAIRS)
 OPTIONS = [
     {},
@@ -26,37 +26,13 @@ OPTIONS = [
 T, N, C, H = 6, 3, 4, 5
 
 
-def pair(cell, *args, **options):
-    """torch's module and ours, made from the same seed."""
-    made = []
-    for kind in PAIRS[cell]:
-        torch.manual_seed(7)
-        made.append(kind(*(args or (C, H)), **options))
-    return made
-
-
-def flat(result):
-    """The tensors in a module's result."""
-    if isinstance(result, torch.Tensor):
-        return [result]
-    return flat(result.data) if isinstance(result, PackedSequence) else [t for r in result for t in flat(r)]
-
-
-def assert_same(actual, expected, tolerance=1e-6):
-    """Within ``tolerance`` of the largest entry expected, or of 1 where all entries are smaller."""
-    for a, e in zip(flat(actual), flat(expected), strict=True):
-        assert a.dtype == e.dtype
-        scale = max([1.0, *e.detach().abs().flatten().tolist()])
-        torch.testing.assert_close(a, e, rtol=0, atol=tolerance * scale)
-
-
 # ------------------------------------------------------------------- construction and state
 
 
 @both_cells
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
 def test_made_as_torch_makes_it(cell, options):
-    theirs, ours = pair(cell, **options)
+    theirs, ours = pair(cell, C, H, **options)
     assert isinstance(ours, type(theirs))
     assert repr(ours) == repr(theirs)
     assert list(ours.state_dict()) == list(theirs.state_dict())
@@ -75,7 +51,7 @@ def test_positional_arguments():
 
 @both_cells
 def test_state_dicts_load_both_ways(cell):
-    theirs, ours = pair(cell, num_layers=2)
+    theirs, ours = pair(cell, C, H, num_layers=2)
     other = type(ours)(C, H, 2)
     other.load_state_dict(theirs.state_dict())
     assert_same(other(torch.ones(T, C)), theirs(torch.ones(T, C)))
@@ -84,7 +60,7 @@ def test_state_dicts_load_both_ways(cell):
 
 @both_cells
 def test_copies(cell):
-    _, ours = pair(cell, num_layers=2)
+    _, ours = pair(cell, C, H, num_layers=2)
     x = torch.randn(T, N, C)
     expected = ours(x)
     file = io.BytesIO()
@@ -102,7 +78,7 @@ def test_copies(cell):
 
 @both_cells
 def test_dtype_and_device_moves(cell):
-    theirs, ours = pair(cell)
+    theirs, ours = pair(cell, C, H)
     for dtype in (torch.float64, torch.bfloat16, torch.half, torch.float32):
         theirs, ours = theirs.to(dtype), ours.to(dtype)
         x = torch.linspace(-1, 1, T * N * C).view(T, N, C).to(dtype)
@@ -147,7 +123,7 @@ def states(module, *shape, dtype=torch.float32, pair=None):
 @both_cells
 @pytest.mark.parametrize("what", WRONG)
 def test_wrong_arguments_are_refused_in_torchs_words(cell, what):
-    theirs, ours = pair(cell)
+    theirs, ours = pair(cell, C, H)
     with pytest.raises(Exception) as expected:
         WRONG[what](theirs)
     with pytest.raises(type(expected.value)) as actual:
@@ -173,7 +149,7 @@ def test_wrong_options_are_refused_in_torchs_words(cell, args, options):
 
 def test_three_states_are_too_many():
     x, h = torch.zeros(T, N, C), torch.zeros(1, N, H)
-    for module in pair("LSTM"):
+    for module in pair("LSTM", C, H):
         with pytest.raises(RuntimeError, match="lstm expects two hidden states"):
             module(x, (h, h, h))
 
@@ -182,7 +158,7 @@ def test_three_states_are_too_many():
 @pytest.mark.parametrize("shape", [(T, 0, C), (1, N, C), (1, 1, C)], ids=str)
 def test_awkward_sizes(cell, shape):
     results = []
-    for module in pair(cell, num_layers=2, bidirectional=True):
+    for module in pair(cell, C, H, num_layers=2, bidirectional=True):
         x = torch.ones(shape, requires_grad=True)
         result = flat(module(x))
         sum(t.sum() for t in result).backward()
@@ -192,7 +168,7 @@ def test_awkward_sizes(cell, shape):
 
 @both_cells
 def test_states_are_not_changed_and_can_be_carried_on(cell):
-    _, ours = pair(cell, num_layers=2)
+    _, ours = pair(cell, C, H, num_layers=2)
     x = torch.randn(T, N, C)
     y, final = ours(x)
     first, middle = ours(x[:2])
@@ -205,14 +181,14 @@ def test_states_are_not_changed_and_can_be_carried_on(cell):
 
 @both_cells
 def test_states_can_be_detached_in_place(cell):
-    _, ours = pair(cell)
+    _, ours = pair(cell, C, H)
     for state in flat(ours(torch.randn(T, N, C))[1]):
         state.detach_()
         assert not state.requires_grad
 
 
 def test_hx_may_be_a_list():
-    theirs, ours = pair("LSTM")
+    theirs, ours = pair("LSTM", C, H)
     x, hx = torch.randn(T, N, C), [torch.randn(1, N, H), torch.randn(1, N, H)]
     assert_same(ours(x, hx), theirs(x, hx))
 
@@ -220,7 +196,7 @@ def test_hx_may_be_a_list():
 @both_cells
 def test_packing_gives_what_padding_gives(cell):
     """The same sequences one by one, unpacked; and what pad_packed_sequence makes of the result."""
-    _, ours = pair(cell, bidirectional=True)
+    _, ours = pair(cell, C, H, bidirectional=True)
     x, lengths = torch.randn(T, N, C), [2, 6, 3]
     y, _ = ours(pack_padded_sequence(x, lengths, enforce_sorted=False))
     padded, got = pad_packed_sequence(y)
@@ -244,7 +220,7 @@ def test_lengths_give_what_packing_gives(cell, lengths, path, monkeypatch):
     if path == "plain":
         monkeypatch.setattr(cpu, "native", None)
     options = {"num_layers": 2, "bidirectional": True, "batch_first": True, "dtype": torch.float64}
-    theirs, ours = pair(cell, **options)
+    theirs, ours = pair(cell, C, H, **options)
     x = torch.randn(N, T, C, dtype=torch.float64, requires_grad=True)
     states = [
         torch.randn(4, N, H, dtype=torch.float64, requires_grad=True) for _ in range(1 + (cell == "LSTM"))
@@ -325,7 +301,7 @@ def test_lengths_belong_to_a_batch(what):
 
 @both_cells
 def test_autocast_gives_torchs_dtype(cell):
-    theirs, ours = pair(cell, num_layers=2)
+    theirs, ours = pair(cell, C, H, num_layers=2)
     x = torch.linspace(-1, 1, T * N * C).view(T, N, C)
     expected = flat(theirs(x))
     for dtype in (torch.bfloat16, torch.half):  # torch's own LSTM takes half only on some processors
@@ -340,7 +316,7 @@ def test_autocast_gives_torchs_dtype(cell):
 @both_cells
 def test_backward_in_eval_mode_and_frozen_subsets(cell):
     results = []
-    for module in pair(cell, num_layers=2, dropout=0.5):
+    for module in pair(cell, C, H, num_layers=2, dropout=0.5):
         module.eval().weight_ih_l0.requires_grad_(False)
         module.bias_hh_l1.requires_grad_(False)
         x = torch.ones(T, N, C, requires_grad=True)
@@ -353,7 +329,7 @@ def test_backward_in_eval_mode_and_frozen_subsets(cell):
 
 @both_cells
 def test_functional_call_with_other_weights(cell):
-    theirs, ours = pair(cell)
+    theirs, ours = pair(cell, C, H)
     x = torch.randn(T, N, C)
     weights = {name: torch.randn_like(p, requires_grad=True) for name, p in ours.named_parameters()}
     before = ours(x)
@@ -366,7 +342,7 @@ def test_functional_call_with_other_weights(cell):
 @both_cells
 def test_per_sample_gradients(cell):
     """vmap over grad over functional_call: the gradient of each sequence alone."""
-    _, ours = pair(cell, dtype=torch.float64)
+    _, ours = pair(cell, C, H, dtype=torch.float64)
     x = torch.randn(N, T, C, dtype=torch.float64)
     weights = dict(ours.named_parameters())
 
@@ -382,7 +358,7 @@ def test_per_sample_gradients(cell):
 @both_cells
 def test_double_backward(cell):
     results = []
-    for module in pair(cell, num_layers=2, bidirectional=True, dtype=torch.float64):
+    for module in pair(cell, C, H, num_layers=2, bidirectional=True, dtype=torch.float64):
         x = torch.linspace(-1, 1, T * N * C, dtype=torch.float64).view(T, N, C).requires_grad_()
         (dx,) = torch.autograd.grad(module(x)[0].square().sum(), x, create_graph=True)
         dx.square().sum().backward()  # a gradient penalty
@@ -402,7 +378,7 @@ def test_hooks_parametrizations_and_pruning(cell):
         lambda m: m.register_parameter("weight_hh_l0", torch.nn.Parameter(torch.ones_like(m.weight_hh_l0))),
     ):
         results = []
-        for module in pair(cell):
+        for module in pair(cell, C, H):
             torch.manual_seed(1)
             change(module)
             result = flat(module(x))
@@ -420,7 +396,7 @@ def test_a_parametrization_is_evaluated_once_a_call(cell):
             Counted.calls += 1
             return weight
 
-    _, ours = pair(cell)
+    _, ours = pair(cell, C, H)
     torch.nn.utils.parametrize.register_parametrization(ours, "weight_ih_l0", Counted())
     Counted.calls = 0
     ours(torch.zeros(T, N, C))
@@ -442,7 +418,7 @@ def test_tied_weights_sum_their_gradients():
 @both_cells
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::torch.jit.TracerWarning")  # torch's own
 def test_torchscript(cell):
-    theirs, ours = pair(cell, num_layers=2)
+    theirs, ours = pair(cell, C, H, num_layers=2)
     x = torch.randn(T, N, C)
     assert_same(torch.jit.trace(ours, (x[:2],))(x), theirs(x))
     model = torch.nn.Sequential(ours)  # as with nn.LSTM, script takes models that hold one, not the bare one
@@ -461,7 +437,7 @@ class Masked(torch.nn.Module):
 @both_cells
 def test_fx_leaves_it_whole(cell):
     """As one node, ``call_module``, which fx does for the modules of torch.nn alone."""
-    theirs, ours = pair(cell)
+    theirs, ours = pair(cell, C, H)
     x, mask = torch.randn(T, N, C), torch.rand(T, N) < 0.5
     model = Masked(ours)
     graph = torch.fx.symbolic_trace(model, {"mask": None})
@@ -474,7 +450,7 @@ def test_fx_leaves_it_whole(cell):
 def test_cuda_is_torchs_own(cell):
     if not torch.cuda.is_available():
         pytest.skip("no CUDA device")
-    theirs, ours = (m.cuda() for m in pair(cell, num_layers=2))
+    theirs, ours = (m.cuda() for m in pair(cell, C, H, num_layers=2))
     x = torch.randn(T, N, C, device="cuda")
     assert_same(ours(x), theirs(x), 0)
 

@@ -7,6 +7,7 @@ import torch
 from torch.nn.utils.rnn import pack_padded_sequence
 
 import undertow
+from modules import flat
 
 T, N, C, H = 9, 4, 3, 5
 KINDS = {"lstm": undertow.LSTM, "rnn": undertow.RNN}
@@ -38,12 +39,6 @@ def inputs(module, *shape):
 
 def time(module):
     return 1 if module.batch_first else 0
-
-
-def flat(state):
-    if isinstance(state, torch.Tensor):
-        return [state]
-    return [s for each in state for s in flat(each)]
 
 
 def assert_same(actual, expected):

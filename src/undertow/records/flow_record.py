@@ -35,6 +35,11 @@ class FlowRecord:
         row = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "summary"}
         return row | asdict(self.summary)
 
+    def scalars(self) -> dict[str, float]:
+        """The summary's numbers by the tags of TensorBoard and other loggers; None and NaN are left out."""
+        found = {f"flow/{self.name}/{name}": value for name, value in asdict(self.summary).items()}
+        return {tag: value for tag, value in found.items() if value is not None and value == value}
+
 
 COLUMNS = (*(f.name for f in fields(FlowRecord) if f.name != "summary"), *SUMMARY)
 

@@ -35,11 +35,9 @@ class _Methods:
         if trainer.global_step == self._seen:  # gradients are being accumulated
             return
         self._seen = trainer.global_step
-        from undertow.tracing.monitor import scalars
-
         numbers: dict[str, float] = {}
         for record in self.monitor.step():
-            numbers |= scalars(record)
+            numbers |= record.scalars()
         if numbers:
             for logger in trainer.loggers:
                 logger.log_metrics(numbers, step=self.monitor.steps - 1)

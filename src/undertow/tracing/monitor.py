@@ -164,14 +164,8 @@ class FlowMonitor:
     def _write(self, records: list[FlowRecord]) -> None:
         if self.writer is not None:
             for record in records:
-                for tag, value in scalars(record).items():
+                for tag, value in record.scalars().items():
                     self.writer.add_scalar(tag, value, record.step)
-
-
-def scalars(record: FlowRecord) -> dict[str, float]:
-    """Its numbers by the tags that TensorBoard and other loggers know them by; those that are numbers."""
-    found = {f"flow/{record.name}/{name}": getattr(record.summary, name) for name in flow_record.SUMMARY}
-    return {tag: value for tag, value in found.items() if value is not None and value == value}
 
 
 def _of(tape: Tape | RNNTape, chosen: Lengths) -> Tape | RNNTape:

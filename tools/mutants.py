@@ -1,0 +1,156 @@
+"""Do the tests notice a wrong program? Mutants of the package, each run against the tests of its room.
+
+Cosmic Ray finds the mutants (another operator, number, comparison, loop bound) and writes them into a copy of
+the package. This script draws a seeded sample, gives each process a copy of its own and prints what survived.
+
+    python tools/mutants.py flow runs --seed 1 --scale 0.5
+"""
+
+import argparse
+import multiprocessing
+import os
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+from cosmic_ray.commands import init
+from cosmic_ray.mutating import mutate_and_test
+from cosmic_ray.work_db import WorkDB, use_db
+from cosmic_ray.work_item import MutationSpec, TestOutcome, WorkResult
+
+ROOT = Path(__file__).parents[1]
+SKIPPED = ("core/NoOp", "core/ReplaceBinaryOperator_BitOr")  # the program itself; `A | B` of types
+
+
+@dataclass(frozen=True)
+class Room:
+    """What is mutated (below src/undertow), its tests (below tests) and how many mutants to draw."""
+
+    sources: str
+    tests: str
+    share: int
+
+
+ROOMS = {
+    "flow": Room("flow", "flow", 60),
+    "nn": Room("nn", "nn", 30),
+    "kernels": Room("kernels", "kernels", 20),
+    "runs": Room("app/runs", "app/runs app/test_bad_input.py", 40),
+    "training": Room("app/training", "app/training app/data", 20),
+}
+
+
+def copy_of_the_package(folder: Path) -> Path:
+    """A copy of the package with the compiled kernels beside it; its path goes into PYTHONPATH."""
+    package = folder / "undertow"
+    shutil.copytree(ROOT / "src" / "undertow", package, ignore=shutil.ignore_patterns("__pycache__", "*.so"))
+    compiled = find_spec("undertow.kernels._native")
+    if compiled is None or compiled.origin is None:
+        sys.exit("mutants: the kernels have not been built: make test builds them")
+    shutil.copy(compiled.origin, package / "kernels")
+    return folder
+
+
+def command(room: Room) -> str:
+    """The tests of a room, up to the first that fails."""
+    tests = " ".join(f"tests/{part}" for part in room.tests.split())
+    return f"{sys.executable} -m pytest -x -p no:cacheprovider -p no:randomly {tests}"
+
+
+def mutants(room: Room, seed: int, count: int) -> list[MutationSpec]:
+    """``count`` places drawn at random and one mutant of each, since an operator alone has up to eleven."""
+    sources = ROOT / "src" / "undertow" / room.sources
+    with tempfile.TemporaryDirectory() as folder, use_db(f"{folder}/db", WorkDB.Mode.create) as db:
+        init(sorted(sources.rglob("*.py")), db, {})
+        found = [m for item in db.work_items for m in item.mutations]
+    places: dict[tuple[str, tuple[int, int]], list[MutationSpec]] = {}
+    for m in sorted(found, key=lambda m: (str(m.module_path), m.start_pos, m.operator_name, m.occurrence)):
+        if not m.operator_name.startswith(SKIPPED):
+            places.setdefault((str(m.module_path), m.start_pos), []).append(m)
+    rng = random.Random(seed)
+    return [rng.choice(places[place]) for place in rng.sample(sorted(places), min(count, len(places)))]
+
+
+def begin(folder: str) -> None:
+    """A process of the pool takes a copy of the package; the tests that it starts import that one."""
+    own = copy_of_the_package(Path(tempfile.mkdtemp(dir=folder)))
+    os.environ["PYTHONPATH"] = str(own)
+    os.environ["OMP_NUM_THREADS"] = "1"
+
+
+def judge(mutant: MutationSpec, tests: str, timeout: float) -> WorkResult:
+    """The tests' verdict on one mutant, which stands in this process's copy meanwhile."""
+    original = Path(mutant.module_path).relative_to(ROOT / "src")
+    here = MutationSpec(
+        module_path=Path(os.environ["PYTHONPATH"]) / original,
+        operator_name=mutant.operator_name,
+        occurrence=mutant.occurrence,
+        start_pos=mutant.start_pos,
+        end_pos=mutant.end_pos,
+        operator_args=mutant.operator_args,
+    )
+    return mutate_and_test([here], tests, timeout)
+
+
+def seconds_unchanged(tests: str) -> float:
+    """How long the tests of a room take on the program itself, which they must pass."""
+    start = time.monotonic()
+    if subprocess.run(tests.split(), stdout=subprocess.DEVNULL).returncode:
+        sys.exit(f"mutants: the tests fail without a mutant: {tests}")
+    return time.monotonic() - start
+
+
+def survivors(name: str, pool: ProcessPoolExecutor, seed: int, scale: float) -> list[str]:
+    """Runs a room's sample, prints its line and returns the diffs of what survived."""
+    room = ROOMS[name]
+    tests = command(room)
+    timeout = 60 + 4 * pool.submit(seconds_unchanged, tests).result()
+    chosen = mutants(room, seed, round(scale * room.share))
+    results = list(pool.map(judge, chosen, [tests] * len(chosen), [timeout] * len(chosen)))
+    for mutant, result in zip(chosen, results, strict=True):
+        if result.test_outcome not in (TestOutcome.KILLED, TestOutcome.SURVIVED):
+            sys.exit(f"mutants: {mutant.operator_name} in {mutant.module_path}: {result.output}")
+    left = [r.diff or "" for r in results if r.test_outcome == TestOutcome.SURVIVED]
+    killed = len(chosen) - len(left)
+    print(f"{name}: {len(chosen)} mutants, {killed} killed, {len(left)} survived", flush=True)
+    return left
+
+
+def changed_lines(diff: str) -> str:
+    """The file and the lines of a diff without its context."""
+    lines = [line for line in diff.splitlines() if line[:1] in "+-@"]
+    where = next(line for line in lines if line.startswith("+++")).partition("/undertow/")[2]
+    return "\n".join([f"src/undertow/{where}", *lines[3:]])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("rooms", nargs="*", default=[], help=f"of {', '.join(ROOMS)}; all without")
+    parser.add_argument("--seed", type=int, default=0, help="another seed draws other mutants")
+    parser.add_argument("--scale", type=float, default=1.0, help="so many times each room's share")
+    parser.add_argument("--jobs", type=int, default=2, help="processes at once")
+    given = parser.parse_args()
+    unknown = set(given.rooms) - set(ROOMS)
+    if unknown:
+        parser.error(f"rooms must be of {', '.join(ROOMS)}, got {', '.join(sorted(unknown))}")
+    start = time.monotonic()
+    spawn = multiprocessing.get_context("spawn")
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        ProcessPoolExecutor(given.jobs, mp_context=spawn, initializer=begin, initargs=(folder,)) as pool,
+    ):
+        for name in given.rooms or ROOMS:
+            for diff in survivors(name, pool, given.seed, given.scale):
+                print(changed_lines(diff) + "\n", flush=True)
+    print(f"{time.monotonic() - start:.0f} s, seed {given.seed}")
+
+
+if __name__ == "__main__":
+    main()

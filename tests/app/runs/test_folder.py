@@ -10,11 +10,14 @@ from rich.console import Console
 from safetensors import safe_open
 
 from inputs import CLASSIFY, DATA, FORECAST, TEXT
+from undertow.app import outputs
 from undertow.app.errors import UserError
-from undertow.app.runs import folder as run_folder
-from undertow.app.runs.config import ModelConfig, TrainConfig, from_dict, to_dict, with_defaults
+from undertow.app.runs import shapes
+from undertow.app.runs.config import ModelConfig, TrainConfig, to_dict, with_defaults
 from undertow.app.runs.folder import FILES, open_run
+from undertow.app.runs.model import SequenceModel
 from undertow.app.runs.objective import Objective, Score
+from undertow.app.runs.options import read
 from undertow.app.training import session
 from undertow.app.training import view as progress
 from undertow.app.training.view import LiveView, clock, sparkline
@@ -58,18 +61,37 @@ def test_a_crash_while_writing_loses_nothing(tmp_path):
         raise OSError("disk full")
 
     with pytest.raises(UserError, match=r"config\.json: cannot be written: disk full"):
-        run_folder.atomically(path, crash)
+        outputs.atomically(path, crash)
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
 
 
 def test_options_survive_the_file_and_wrong_ones_do_not():
     config = TrainConfig(lr=0.1, batch_size=2, epochs=3, patience=4, clip=0.5, seed=6)
-    assert from_dict(TrainConfig, json.loads(json.dumps(to_dict(config))), "x") == config
+    assert read(TrainConfig, json.loads(json.dumps(to_dict(config))), "x") == config
     with pytest.raises(UserError, match="config: unknown option 'speed'"):
-        from_dict(TrainConfig, to_dict(config) | {"speed": 1}, "config")
+        read(TrainConfig, to_dict(config) | {"speed": 1}, "config")
     with pytest.raises(UserError, match="option 'hidden_size' is missing"):
-        from_dict(ModelConfig, {"cell": "lstm"}, "config")
+        read(ModelConfig, {"cell": "lstm"}, "config")
+    for name, wrong, expected in (
+        ("batch_size", "2", "a whole number from 1 to 1,000,000, got '2'"),
+        ("batch_size", 2.5, "a whole number"),
+        ("batch_size", True, "a whole number"),
+        ("lr", float("nan"), "a number above 0"),
+        ("epochs", 0, "a whole number from 1"),
+        ("device", "tpu", "one of auto, cpu, cuda, got 'tpu'"),
+        ("seed", None, "a whole number"),
+    ):
+        with pytest.raises(UserError, match=f"^config: {name}: expected {expected}"):
+            read(TrainConfig, to_dict(config) | {name: wrong}, "config")
+
+
+@pytest.mark.parametrize("cell", ["lstm", "rnn"])
+@pytest.mark.parametrize("size", [{"symbols": 5, "width": 3}, {"inputs": 4}], ids=["symbols", "features"])
+def test_the_shapes_of_a_models_file_are_known_without_torch(cell, size):
+    config = ModelConfig(cell, 6, 2, 0.1, outputs=7, readout="last", **size)
+    state = SequenceModel(config).state_dict()
+    assert shapes.expected(config) == {name: list(value.shape) for name, value in state.items()}
 
 
 @pytest.mark.parametrize("task", ["text", "forecast", "classify", "problem"])

@@ -10,7 +10,7 @@ from typing import Any
 from undertow.app.classics.settings import RNN_PATIENCE, Setting
 from undertow.app.classics.trial import CELLS, Outcome
 from undertow.app.errors import UserError
-from undertow.app.verbs.demo import folder as make_folder
+from undertow.app.outputs import make_folder
 
 LINES, MADE = "results.jsonl", ("classics.md", "classics.json", "classics.png")
 

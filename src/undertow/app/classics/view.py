@@ -13,7 +13,7 @@ from undertow import __version__
 from undertow.app.classics import picture as classics_picture
 from undertow.app.classics.results import Results, Row, Side
 from undertow.app.classics.trial import Outcome, Trial
-from undertow.app.runs.folder import atomically
+from undertow.app.outputs import atomically
 from undertow.app.terminal import Interrupt
 from undertow.app.training.view import REFRESH, clock
 

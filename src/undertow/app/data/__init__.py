@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from torch import Tensor
 
@@ -14,7 +14,7 @@ class Shape:
     """What the data ask of the model; see ModelConfig."""
 
     outputs: int
-    readout: str
+    readout: Literal["every", "last"]
     inputs: int = 0
     symbols: int = 0
     residual: int = -1

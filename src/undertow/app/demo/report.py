@@ -7,7 +7,7 @@ from torch import Tensor
 
 import undertow
 from undertow.app.demo.duel import HIDDEN_SIZE, Duel, Network
-from undertow.app.runs.folder import atomically
+from undertow.app.outputs import atomically
 
 NAMES = {"LSTM": "LSTM", "RNN": "plain RNN"}
 

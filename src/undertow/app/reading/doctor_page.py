@@ -13,9 +13,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from undertow import __version__
+from undertow.app.outputs import atomically
 from undertow.app.reading import doctor_view
 from undertow.app.reading.watch import Watched
-from undertow.app.runs.folder import atomically
 from undertow.doctor import Chart, Diagnosis, Finding
 
 # Stand-ins that the page's style replaces, so that pictures follow its light or dark colours.

@@ -7,7 +7,6 @@ from rich.table import Table
 from rich.text import Text
 
 from undertow.app.reading.watch import Watched
-from undertow.app.training.summary import describe
 from undertow.doctor import Diagnosis, Finding
 
 STYLES = {"problem": "bold red", "warning": "bold yellow"}
@@ -75,7 +74,8 @@ def about(watched: Watched) -> str:
     T, N = batch.x.shape[:2]
     uneven = batch.lengths is not None and bool((batch.lengths < T).any())
     read = f"{N} sequence{'s' * (N > 1)} of {'up to ' * uneven}{T} steps"
-    return f"{run.folder}: {describe(run, watched.model)}; read {read} of {watched.reading.about}"
+    network = run.describe(sum(p.numel() for p in watched.model.parameters()))
+    return f"{run.folder}: {network}; read {read} of {watched.reading.about}"
 
 
 def verdict(diagnosis: Diagnosis) -> str:

@@ -26,7 +26,6 @@ from undertow.app.errors import UserError, one_of
 from undertow.app.runs.folder import Run, fingerprint
 from undertow.app.runs.model import SequenceModel
 from undertow.app.runs.objective import Batch, Objective
-from undertow.app.verbs.info import objective_of
 from undertow.problems import UNSCORED
 
 Names = list[str]
@@ -88,7 +87,7 @@ def read(run: Run, given: str | None = None, *, sequences: int = 1, steps: int |
 def observe(run: Run, reading: Reading) -> Watched:
     """Read once under a trace, and go back from the run's own loss."""
     model, batch = run.load_model(), reading.batch
-    objective = objective_of(run)
+    objective = Objective.of_unit(run.unit)
     if run.model.residual >= 0:
         scale = float(model.get_buffer("scale")[run.model.residual])
         objective = replace(objective, scale=scale)

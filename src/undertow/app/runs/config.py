@@ -1,14 +1,25 @@
 """What a run is made of: data, model and training options, as they stand in ``config.json``.
 
-Unknown keys and missing keys fail: a typing error must never train another model than was meant.
+A field with an ``Option`` is an option of ``undertow train``. Its defaults were chosen by measurement.
 """
 
-from dataclasses import MISSING, asdict, dataclass, fields
-from typing import Any, TypeVar
+from collections.abc import Iterator
+from dataclasses import MISSING, asdict, dataclass
+from typing import Annotated, Any, Literal
+
+from msgspec import Meta
 
 from undertow.app.errors import UserError
+from undertow.app.runs.options import DATA, MODEL, TRAINING, Declared, Option, checked, declared
 
-Config = TypeVar("Config", "DataConfig", "ModelConfig", "TrainConfig")
+FORECAST, CLASSIFY, TEXT = ("forecast",), ("classify",), ("text",)
+TABLES = ("forecast", "classify")
+
+Count = Annotated[int, Meta(ge=1, le=1_000_000)]  # of units, layers, sequences, passes
+Rate = Annotated[float, Meta(ge=0, lt=1)]
+Positive = Annotated[float, Meta(gt=0, le=1e6)]
+NotNegative = Annotated[float, Meta(ge=0, le=1e6)]
+Column = str | None
 
 
 @dataclass(frozen=True)
@@ -16,115 +27,194 @@ class DataConfig:
     """Where the data come from and how they are cut up."""
 
     source: str  # a path, absolute, or the name of a built-in problem
-    task: str  # text, forecast, classify or problem
-    validation: float  # fraction held back: the last part in time, or whole sequences
-    steps: int  # T: window of a text or a forecast, lag of a problem; 0 where sequences set it
-    horizon: int = 1  # rows forecast after the window
-    target: str | None = None
-    time: str | None = None
-    group: str | None = None
-    sequence: str | None = None
-    label: str | None = None
-    gaps: str = "error"  # missing values and missing rows: error, fill or ignore
-    as_bytes: bool = False  # text as bytes, not characters
+    task: Annotated[
+        Literal["text", "forecast", "classify", "problem"],
+        Option("text, forecast, classify or problem; guessed otherwise.", DATA),
+    ]
+    validation: Annotated[  # 0: freshly drawn
+        float,
+        Meta(ge=0, lt=1),
+        Option(
+            "Fraction held back: the end, or whole sequences.",
+            DATA,
+            {"text": 0.1, "forecast": 0.2, "classify": 0.2, "problem": 0.0},
+            ("text", *TABLES),
+        ),
+    ]
+    steps: Annotated[  # T; 0 where sequences set it
+        int,
+        Meta(ge=0, le=1_000_000_000),
+        Option(
+            "Window of a text or forecast, lag of a problem.",
+            DATA,
+            {"text": 64, "forecast": 32, "classify": 0, "problem": 100},
+            ("text", "forecast", "problem"),
+        ),
+    ]
+    horizon: Annotated[Count, Option("Rows to forecast after each window.", DATA, 1, FORECAST)] = 1
+    target: Annotated[Column, Option("Column to forecast.", DATA, None, FORECAST, "COLUMN")] = None
+    time: Annotated[Column, Option("Column that orders the rows.", DATA, None, TABLES, "COLUMN")] = None
+    group: Annotated[
+        Column, Option("Column that tells several series apart.", DATA, None, FORECAST, "COLUMN")
+    ] = None
+    sequence: Annotated[
+        Column, Option("Column that tells sequences apart.", DATA, None, CLASSIFY, "COLUMN")
+    ] = None
+    label: Annotated[Column, Option("Column with each sequence's class.", DATA, None, CLASSIFY, "COLUMN")] = (
+        None
+    )
+    gaps: Annotated[
+        Literal["error", "fill", "ignore"],
+        Option(
+            "Missing values or rows: error, fill (from the row before) or ignore (rows only).",
+            DATA,
+            "error",
+            TABLES,
+        ),
+    ] = "error"
+    as_bytes: Annotated[
+        bool, Option("Read text as bytes, not characters.", DATA, False, TEXT, flag="bytes")
+    ] = False
 
 
 @dataclass(frozen=True)
 class ModelConfig:
     """Enough to rebuild the network; its weights are in ``model.safetensors``."""
 
-    cell: str  # lstm or rnn
-    hidden_size: int  # H
-    num_layers: int
-    dropout: float  # between layers and before the head
-    outputs: int  # classes, symbols, or horizon
-    readout: str  # what the head reads: every step, or the last one
-    inputs: int = 0  # C, features a step; 0 with an embedding
-    symbols: int = 0  # size of the embedding table; 0 without
-    width: int = 0  # of the embedding
-    noise: float = 0.0  # deviation of noise on the normalised features while training
-    residual: int = -1  # forecasts start from the last value of this feature; -1: from nothing
-    init: str = "torch"  # how the layers start: torch, chrono or orthogonal
-    max_lag: int = 0  # of chrono, in steps; 0 otherwise
-    forget_bias: float | None = None  # of the LSTM's forget gates at the start; None: as init has it
+    cell: Annotated[Literal["lstm", "rnn"], Option("lstm, or rnn (plain, tanh).", MODEL, "lstm")]
+    hidden_size: Annotated[
+        Count,
+        Option("Units a layer, H.", MODEL, {"text": 256, "forecast": 32, "classify": 64, "problem": 64}),
+    ]
+    num_layers: Annotated[
+        Count, Option("Layers.", MODEL, {"text": 2, "forecast": 1, "classify": 1, "problem": 1})
+    ]
+    dropout: Annotated[
+        Rate,
+        Option(
+            "Between layers and before the head.",
+            MODEL,
+            {"text": 0.1, "forecast": 0.2, "classify": 0.2, "problem": 0.0},
+        ),
+    ]
+    outputs: Count  # classes, symbols, or horizon
+    readout: Literal["every", "last"]  # what the head reads: every step, or the last one
+    inputs: Annotated[int, Meta(ge=0)] = 0  # C, features a step; 0 with an embedding
+    symbols: Annotated[int, Meta(ge=0)] = 0  # size of the embedding table; 0 without
+    width: Annotated[int, Meta(ge=0)] = 0  # of the embedding
+    noise: Annotated[  # labelled sequences are few: without noise seeds differ widely
+        NotNegative,
+        Option(
+            "Deviation of noise on the normalised features while training.",
+            MODEL,
+            {"text": 0.0, "forecast": 0.0, "classify": 0.5, "problem": 0.0},
+            ("forecast", "classify", "problem"),
+        ),
+    ] = 0.0
+    residual: Annotated[int, Meta(ge=-1)] = -1  # forecasts start from its last value; -1: 0
+    init: Annotated[  # at T=100 two-sequence and temporal-order learn nothing from torch's start
+        Literal["torch", "chrono", "orthogonal"],
+        Option(
+            "torch, orthogonal, or chrono: forget gates that hold for 1 to --steps steps at the start.",
+            MODEL,
+            {"text": "torch", "forecast": "torch", "classify": "torch", "problem": "chrono"},
+        ),
+    ] = "torch"
+    max_lag: Annotated[int, Meta(ge=0)] = 0  # of chrono, in steps; 0 otherwise
+    forget_bias: Annotated[
+        Annotated[float, Meta(ge=-1e6, le=1e6)] | None,
+        Option("Of the LSTM's forget gates at the start.", MODEL),
+    ] = None
 
 
 @dataclass(frozen=True)
 class TrainConfig:
     """How it is trained."""
 
-    lr: float  # peak of a cosine that ends at 5% of it
-    batch_size: int  # N
-    epochs: int
-    patience: int  # evaluations without improvement before it stops early
-    clip: float  # largest norm of the whole gradient; 0 never clips
-    seed: int
-    device: str = "auto"
-    precision: str = "32-true"  # as Lightning Fabric names them
-    minutes: float = 0.0  # time budget; 0: none
-    weight_decay: float = 0.01
+    lr: Annotated[  # a cosine that ends at 5% of it
+        Positive,
+        Option(
+            "Peak learning rate.",
+            TRAINING,
+            {"text": 3e-3, "forecast": 3e-3, "classify": 5e-3, "problem": 5e-3},
+        ),
+    ]
+    batch_size: Annotated[
+        Count,
+        Option("Sequences a step, N.", TRAINING, {"text": 32, "forecast": 64, "classify": 8, "problem": 64}),
+    ]
+    epochs: Annotated[  # of a text what TEXT_BUDGET allows; of a problem 100 batches each
+        Count,
+        Option("Passes over the training part.", TRAINING, {"forecast": 60, "classify": 100, "problem": 50}),
+    ]
+    patience: (
+        Annotated[  # a text is evaluated twice an epoch; few sequences to classify are too noisy to stop by
+            Count,
+            Option(
+                "Evaluations without improvement before it stops.",
+                TRAINING,
+                {"text": 6, "forecast": 12, "classify": 100, "problem": 50},
+            ),
+        ]
+    )
+    clip: Annotated[NotNegative, Option("Largest gradient norm; 0 never clips.", TRAINING, 1.0)]
+    seed: Annotated[int, Meta(ge=0, le=2**63 - 1), Option("Of all random numbers.", TRAINING, 0)]
+    device: Annotated[Literal["auto", "cpu", "cuda"], Option("auto, cpu or cuda.", TRAINING, "auto")] = "auto"
+    precision: Annotated[  # as Lightning Fabric names them
+        Literal["32-true", "64-true", "bf16-mixed", "16-mixed"],
+        Option("32-true, 64-true, bf16-mixed or 16-mixed.", TRAINING, "32-true"),
+    ] = "32-true"
+    minutes: Annotated[NotNegative, Option("Time budget in all, in minutes; 0: none.", TRAINING, 0.0)] = 0.0
+    weight_decay: NotNegative = 0.01
 
 
-# What each task gets where nothing is said. Chosen by measurement.
-DEFAULTS: dict[str, dict[str, Any]] = {
-    "text": {
-        "validation": 0.1,
-        "steps": 64,
-        "hidden_size": 256,
-        "num_layers": 2,
-        "lr": 3e-3,
-        "batch_size": 32,
-        "dropout": 0.1,
-        "patience": 6,  # half epochs
-    },
-    "forecast": {
-        "validation": 0.2,
-        "steps": 32,
-        "hidden_size": 32,
-        "lr": 3e-3,
-        "batch_size": 64,
-        "dropout": 0.2,
-        "epochs": 60,
-        "patience": 12,
-    },
-    "classify": {
-        "validation": 0.2,
-        "steps": 0,
-        "hidden_size": 64,
-        "noise": 0.5,  # labelled sequences are few: without it seeds differ widely
-        "lr": 5e-3,
-        "batch_size": 8,
-        "dropout": 0.2,
-        "epochs": 100,
-        "patience": 100,  # a handful of validation sequences is too noisy to stop by
-    },
-    "problem": {
-        "validation": 0.0,  # freshly drawn
-        "steps": 100,
-        "hidden_size": 64,
-        "lr": 5e-3,
-        "batch_size": 64,
-        "dropout": 0.0,
-        "init": "chrono",  # at T=100 two-sequence and temporal-order learn nothing from torch's start
-        "epochs": 50,  # of 100 batches
-        "patience": 50,
-    },
-}
-COMMON: dict[str, Any] = {
-    "cell": "lstm", "num_layers": 1, "noise": 0.0, "clip": 1.0, "seed": 0, "init": "torch",
-    "forget_bias": None,
-}  # fmt: skip
 TEXT_BUDGET = 5_000_000  # symbols: a text gets enough epochs to see about this many
 TEXT_EPOCHS = (1, 50)  # ... but never fewer or more passes than this
+MAY_CHANGE = ("epochs", "minutes", "patience", "device")  # on --resume
+
+
+def options() -> Iterator[Declared]:
+    """The options of ``undertow train``."""
+    return declared(DataConfig, ModelConfig, TrainConfig)
+
+
+def check_given(given: dict[str, Any]) -> None:
+    """Raise UserError for a value of an option that fits no task, before anything is read."""
+    for option in options():
+        if option.name in given:
+            checked(option, given[option.name])
+            if option.name in ("steps", "validation") and not given[option.name] > 0:
+                more = "1 or more" if option.name == "steps" else "a fraction above 0 and below 1"
+                raise UserError(f"{option.flag} {given[option.name]}: expected {more}")
+
+
+def check_meant(task: str, why: str, given: dict[str, Any]) -> None:
+    """Raise UserError for an option that means nothing for ``task``, which was chosen because of ``why``."""
+    for option in options():
+        if option.name in given and task not in option.option.tasks:
+            raise UserError(
+                f"{option.flag} means nothing for task {task} ({why}); --task overrides the guess"
+            )
 
 
 def with_defaults(task: str, given: dict[str, Any]) -> dict[str, Any]:
     """Every option that ``task`` needs, with the value it has unless ``given`` says otherwise."""
-    options = COMMON | DEFAULTS[task] | given
-    sets_no_gates = options["cell"] == "rnn" or options["forget_bias"] is not None or options["steps"] <= 2
-    if options["init"] == "chrono" and "init" not in given and sets_no_gates:
-        options["init"] = "torch"
-    return options
+    found = {option.name: option.option.default_of(task) for option in options()}
+    found = {name: value for name, value in found.items() if value is not MISSING} | given | {"task": task}
+    sets_no_gates = found["cell"] == "rnn" or found["forget_bias"] is not None or found["steps"] <= 2
+    if found["init"] == "chrono" and "init" not in given and sets_no_gates:
+        found["init"] = "torch"
+    return found
+
+
+def check_together(found: dict[str, Any], where: str) -> None:
+    """Raise UserError, naming them, where options exclude each other. ``where`` names a file, if any."""
+    chrono, flag = found["init"] == "chrono", "" if where else "--"
+    if found["cell"] == "rnn" and (found["forget_bias"] is not None or chrono):
+        option = f"{flag}init chrono" if chrono else f"{flag}forget-bias"
+        raise UserError(f"{where}{option}: sets gates, and {flag}cell rnn has none")
+    if chrono and found["forget_bias"] is not None:
+        raise UserError(f"{where}{flag}forget-bias: {flag}init chrono sets it already; leave out one of them")
 
 
 def text_epochs(symbols: int) -> int:
@@ -134,40 +224,5 @@ def text_epochs(symbols: int) -> int:
 
 
 def to_dict(config: "DataConfig | ModelConfig | TrainConfig") -> dict[str, Any]:
+    """The configuration as JSON holds it."""
     return asdict(config)
-
-
-def from_dict(kind: type[Config], values: Any, where: str) -> Config:
-    """Build ``kind`` from what a file holds; raises UserError on unknown, missing or mistyped keys."""
-    if not isinstance(values, dict):
-        raise UserError(f"{where}: expected a table of options, got {type(values).__name__}")
-    known = {field.name: field for field in fields(kind)}
-    if unknown := sorted(set(values) - set(known)):
-        raise UserError(f"{where}: unknown option {unknown[0]!r}")
-    required = [name for name, field in known.items() if field.default is MISSING]
-    if missing := [name for name in required if name not in values]:
-        raise UserError(f"{where}: option {missing[0]!r} is missing")
-    return kind(**values)
-
-
-def check_options(data: DataConfig, options: dict[str, Any]) -> None:
-    """Ranges; raises UserError naming the option, what was given and what was expected."""
-    whole = ["hidden_size", "num_layers", "batch_size", "epochs", "patience"]
-    whole += ["horizon"] * ("horizon" in options) + ["steps"] * (data.task != "classify")
-    for name in whole:
-        if options[name] < 1:
-            raise UserError(f"--{name.replace('_', '-')} {options[name]}: expected 1 or more")
-    if not options["lr"] > 0:
-        raise UserError(f"--lr {options['lr']}: expected more than 0")
-    if not 0 <= options["dropout"] < 1:
-        raise UserError(f"--dropout {options['dropout']}: expected 0 or more and less than 1")
-    for name in ("noise", "clip", "minutes", "seed"):
-        if options.get(name, 0) < 0:
-            raise UserError(f"--{name} {options[name]}: expected 0 or more")
-    if options["cell"] == "rnn" and (options["forget_bias"] is not None or options["init"] == "chrono"):
-        option = "--init chrono" if options["init"] == "chrono" else "--forget-bias"
-        raise UserError(f"{option}: sets gates, and --cell rnn has none")
-    if options["init"] == "chrono" and options["forget_bias"] is not None:
-        raise UserError("--forget-bias: --init chrono sets it already; leave out one of them")
-    if data.task != "problem" and not 0 < data.validation < 1:
-        raise UserError(f"--validation {data.validation}: expected a fraction between 0 and 1")

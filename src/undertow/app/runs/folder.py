@@ -11,23 +11,27 @@ Each file is written beside its place and then renamed, which a crash cannot tea
 
 import hashlib
 import json
+import math
 import platform
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
-from torch import Tensor
 
 import undertow
 from undertow.app.errors import UserError
-from undertow.app.runs.config import DataConfig, ModelConfig, TrainConfig, from_dict, to_dict
-from undertow.app.runs.model import SequenceModel
+from undertow.app.outputs import atomically
+from undertow.app.runs import shapes
+from undertow.app.runs.config import DataConfig, ModelConfig, TrainConfig, check_together, to_dict
+from undertow.app.runs.options import read
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from undertow.app.runs.model import SequenceModel
 
 FORMAT = 1  # of the run folder; a newer one is refused
 FILES = ("config.json", "model.safetensors", "last.safetensors", "metrics.jsonl", "curve.png")
@@ -68,26 +72,48 @@ class Run:
         text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
         atomically(self.path("config.json"), lambda path: path.write_text(text, encoding="utf-8"))
 
-    def write_model(self, model: SequenceModel) -> None:
-        tensors = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
-        atomically(self.path("model.safetensors"), lambda path: save_file(tensors, path))
+    def write_model(self, model: "SequenceModel") -> None:
+        """The best weights so far."""
+        from undertow.app.runs import weights
 
-    def write_last(self, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
-        """Tensors and plain values in one file, so that they can never disagree."""
-        tensors = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-        metadata = {"state": json.dumps(state)}
-        atomically(self.path("last.safetensors"), lambda path: save_file(tensors, path, metadata))
+        weights.write_model(self.path("model.safetensors"), model)
 
-    def read_last(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        path = self.path("last.safetensors")
-        tensors = read_tensors(path)
-        with safe_open(path, "pt") as file:
-            metadata = file.metadata() or {}
+    def write_last(self, tensors: dict[str, "Tensor"], state: dict[str, Any]) -> None:
+        """Where training stands."""
+        from undertow.app.runs import weights
+
+        weights.write_state(self.path("last.safetensors"), tensors, state)
+
+    def read_last(self) -> tuple[dict[str, "Tensor"], dict[str, Any]]:
+        """What ``write_last`` wrote last."""
+        from undertow.app.runs import weights
+
+        return weights.read_state(self.path("last.safetensors"))
+
+    def load_model(self) -> "SequenceModel":
+        """The best model, ready to predict."""
+        from undertow.app.runs import weights
+
+        return weights.read_model(self.path("model.safetensors"), self.model)
+
+    def count_parameters(self) -> int:
+        """Of the best model, from the header of its file. Raises UserError where it is missing or damaged."""
+        path = self.path("model.safetensors")
+        if not path.exists():
+            raise UserError(f"{path}: missing from the run folder")
         try:
-            state: dict[str, Any] = json.loads(metadata["state"])
-        except (KeyError, ValueError):
-            raise UserError(f"{path}: damaged: it does not say where training stood") from None
-        return tensors, state
+            with safe_open(path, "np") as file:
+                found = {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118
+        except SafetensorError as error:
+            raise UserError(f"{path}: damaged ({error})") from None
+        shapes.check(found, shapes.expected(self.model), path)
+        return sum(math.prod(shape) for name, shape in found.items() if name not in shapes.BUFFERS)
+
+    def describe(self, parameters: int) -> str:
+        """The network in a few words."""
+        layers = "1 layer" if self.model.num_layers == 1 else f"{self.model.num_layers} layers"
+        cell, H = self.model.cell.upper(), self.model.hidden_size
+        return f"{cell}, {layers} of {H} units, {parameters:,} parameters"
 
     def write_metrics(self, rows: list[dict[str, Any]]) -> None:
         text = "".join(json.dumps(row) + "\n" for row in rows)
@@ -101,52 +127,6 @@ class Run:
             return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
         except ValueError:
             raise UserError(f"{path}: damaged: a line is not JSON") from None
-
-    def load_model(self) -> SequenceModel:
-        """The best model, ready to predict."""
-        path = self.path("model.safetensors")
-        model = SequenceModel(self.model)
-        load_weights(model, read_tensors(path), path)
-        return model.eval()
-
-
-def atomically(path: Path, write: Callable[[Path], Any]) -> None:
-    """Let ``write`` fill a file beside ``path``, then put it in its place in one step.
-
-    Raises UserError where it cannot be written, say because the disk is full; what was there stays.
-    """
-    beside = path.with_name(f".{path.name}.new")
-    try:
-        write(beside)
-        beside.replace(path)
-    except BaseException as error:
-        beside.unlink(missing_ok=True)
-        if not isinstance(error, OSError | SafetensorError):
-            raise
-        raise UserError(f"{path}: cannot be written: {getattr(error, 'strerror', None) or error}") from None
-
-
-def read_tensors(path: Path) -> dict[str, Tensor]:
-    if not path.exists():
-        raise UserError(f"{path}: missing from the run folder")
-    try:
-        return load_file(path)
-    except SafetensorError as error:
-        raise UserError(f"{path}: damaged ({error})") from None
-
-
-def load_weights(model: torch.nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
-    """Load all weights or raise UserError naming the first that does not fit."""
-    expected = model.state_dict()
-    for name in sorted(set(expected) ^ set(tensors)):
-        raise UserError(f"{path}: damaged: {name} is {'missing' if name in expected else 'not expected'}")
-    for name, value in expected.items():
-        if value.shape != tensors[name].shape:
-            raise UserError(
-                f"{path}: damaged: {name} has shape {list(tensors[name].shape)}, "
-                f"config.json asks for {list(value.shape)}"
-            )
-    model.load_state_dict(tensors)
 
 
 def open_run(folder: Path) -> Run:
@@ -175,11 +155,13 @@ def parse_config(folder: Path, path: Path, content: Any) -> Run:
     for name in ("data", "model", "training", "facts"):
         if name not in content:
             raise UserError(f"{path}: damaged: {name!r} is missing")
+    model = read(ModelConfig, content["model"], f"{path}: model")
+    check_together(to_dict(model), f"{path}: model: ")
     return Run(
         folder,
-        from_dict(DataConfig, content["data"], f"{path}: data"),
-        from_dict(ModelConfig, content["model"], f"{path}: model"),
-        from_dict(TrainConfig, content["training"], f"{path}: training"),
+        read(DataConfig, content["data"], f"{path}: data"),
+        model,
+        read(TrainConfig, content["training"], f"{path}: training"),
         content["facts"],
         content.get("source", {}),
         content.get("baselines", {}),

@@ -2,13 +2,11 @@
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor
-from torch.nn import functional
-
-from undertow.problems import UNSCORED
+if TYPE_CHECKING:  # to show a value needs no torch
+    import torch
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -18,12 +16,12 @@ class Batch:
     Steps at which y is UNSCORED ask for nothing and count for nothing.
     """
 
-    x: Tensor
-    y: Tensor
-    lengths: Tensor | None = None
+    x: "Tensor"
+    y: "Tensor"
+    lengths: "Tensor | None" = None
     carried: bool = False  # the state goes on from the batch before
 
-    def to(self, device: torch.device) -> "Batch":
+    def to(self, device: "torch.device") -> "Batch":
         return Batch(self.x.to(device), self.y.to(device), self.lengths, self.carried)
 
 
@@ -40,8 +38,17 @@ class Objective:
     unit: str
     scale: float = 1.0
 
-    def loss(self, output: Tensor, y: Tensor) -> Tensor:
+    @classmethod
+    def of_unit(cls, unit: str) -> "Objective":
+        """The objective that the unit of a run stands for."""
+        return cls({"RMSE": "rmse", "right": "accuracy"}.get(unit, "bits"), unit)
+
+    def loss(self, output: "Tensor", y: "Tensor") -> "Tensor":
         """Mean loss, a scalar: nats, or squared error in units of ``scale``."""
+        from torch.nn import functional
+
+        from undertow.problems import UNSCORED
+
         if self.kind == "rmse":
             return functional.mse_loss(output / self.scale, y / self.scale)
         return functional.cross_entropy(output.flatten(0, -2), y.flatten(), ignore_index=UNSCORED)
@@ -67,7 +74,10 @@ class Score:
     count: int = 0
     hits: int = 0
 
-    def add(self, loss: float, output: Tensor, y: Tensor, kind: str) -> None:
+    def add(self, loss: float, output: "Tensor", y: "Tensor", kind: str) -> None:
+        """Count the predictions of a batch, whose mean loss is ``loss``."""
+        from undertow.problems import UNSCORED
+
         scored = int((y != UNSCORED).sum()) if kind == "accuracy" else y.numel()
         self.loss_sum += loss * scored
         self.count += scored

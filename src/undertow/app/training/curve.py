@@ -5,7 +5,8 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from undertow.app.runs.folder import Run, atomically
+from undertow.app.outputs import atomically
+from undertow.app.runs.folder import Run
 
 TRAIN, VALIDATION, BASELINE = "#9aa5b1", "#0b6e99", "#c26a3d"
 

@@ -15,9 +15,10 @@ from torch import Tensor
 
 from undertow.app.data import Task
 from undertow.app.errors import UserError
-from undertow.app.runs.folder import Run, load_weights
+from undertow.app.runs.folder import Run
 from undertow.app.runs.model import SequenceModel, State
 from undertow.app.runs.objective import Batch, Score
+from undertow.app.runs.weights import load_weights
 from undertow.app.terminal import Interrupt
 from undertow.app.training.view import View
 

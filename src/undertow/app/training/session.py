@@ -14,21 +14,18 @@ from undertow.app.data.problem import ProblemTask
 from undertow.app.data.sequences import SequenceTask
 from undertow.app.data.text import TextTask
 from undertow.app.errors import UserError
-from undertow.app.runs import config
-from undertow.app.runs.config import DataConfig, ModelConfig, TrainConfig
+from undertow.app.runs.config import DataConfig, ModelConfig, TrainConfig, text_epochs
 from undertow.app.runs.folder import (
     Run,
     fingerprint,
     next_folder,
-    open_run,
     prepare_folder,
-    refuse_existing,
     remove_pages,
     stamp,
 )
 from undertow.app.training import summary
 from undertow.app.training.loop import Trainer
-from undertow.app.training.task_of import check_file, guess
+from undertow.app.training.task_of import check_file
 from undertow.app.training.view import LiveView, PlainView, View
 
 TASKS: dict[str, Any] = {
@@ -37,37 +34,23 @@ TASKS: dict[str, Any] = {
     "classify": SequenceTask,
     "problem": ProblemTask,
 }
-CELLS = ("lstm", "rnn")
-DEVICES = ("auto", "cpu", "cuda")
-INITS = ("torch", "chrono", "orthogonal")
-PRECISIONS = ("32-true", "64-true", "bf16-mixed", "16-mixed")
 EMBEDDING = 64  # widest embedding of a symbol
-MAY_CHANGE = ("epochs", "minutes", "patience", "device")  # on --resume
 
 
-def start(source: str, given: dict[str, Any], folder: Path | None, overwrite: bool, quiet: bool) -> bool:
+def start(
+    source: str, why: str, options: dict[str, Any], folder: Path | None, overwrite: bool, quiet: bool
+) -> bool:
     """Train from the beginning; False where Ctrl-C ended it. Raises UserError before anything is written."""
-    console = Console()
-    if folder is not None:
-        refuse_existing(folder, overwrite)
-    kind, why = guess(source, given)
-    options = config.with_defaults(kind, given) | {"task": kind}
-    for name, allowed in (
-        ("cell", CELLS), ("device", DEVICES), ("precision", PRECISIONS), ("init", INITS)
-    ):  # fmt: skip
-        if options.get(name, allowed[0]) not in allowed:
-            raise UserError(f"--{name} {options[name]}: expected one of {', '.join(allowed)}")
-    data = pick(
-        DataConfig, options | {"source": source if kind == "problem" else str(Path(source).resolve())}
-    )
+    console, kind = Console(), options["task"]
+    where = source if kind == "problem" else str(Path(source).resolve())
+    data = pick(DataConfig, options | {"source": where})
     if not quiet:
         console.print(f"[bold]{kind}[/]: {escape(why)} [dim](--task overrides)[/]", highlight=False)
     training = pick(TrainConfig, {"epochs": 1} | options)
-    config.check_options(data, options | {"epochs": training.epochs})
     task: Task = TASKS[kind](data, training.batch_size, training.seed)
     if "epochs" not in options:
         training = replace(
-            training, epochs=config.text_epochs(task.steps_per_epoch() * data.steps * training.batch_size)
+            training, epochs=text_epochs(task.steps_per_epoch() * data.steps * training.batch_size)
         )
     run = new_run(data, model_config(task, options), training, task, folder or next_folder(Path(source).stem))
     trainer = Trainer(run, task, view(console, quiet))
@@ -78,13 +61,9 @@ def start(source: str, given: dict[str, Any], folder: Path | None, overwrite: bo
     return finish(console, trainer)
 
 
-def resume(folder: Path, given: dict[str, Any], quiet: bool) -> bool:
+def resume(run: Run, given: dict[str, Any], quiet: bool) -> bool:
     """Go on with a run; False where Ctrl-C ended it again."""
-    console = Console()
-    run = open_run(folder)
-    if fixed := sorted(set(given) - set(MAY_CHANGE)):
-        flag = fixed[0].replace("_", "-")
-        raise UserError(f"--{flag} cannot change on --resume; only --{', --'.join(MAY_CHANGE)} can")
+    console, folder = Console(), run.folder
     run.training = replace(run.training, **given)
     check_source(run)
     task: Task = TASKS[run.data.task](run.data, run.training.batch_size, run.training.seed)

@@ -24,7 +24,7 @@ def introduce(console: Console, run: Run, task: Task, model: nn.Module) -> None:
     """The data, the model and the plan, a line each."""
     for line in task.facts.lines:
         console.print(f"  data   {escape(line)}", highlight=False, soft_wrap=True)
-    console.print(f"  model  {describe(run, model)}", highlight=False)
+    console.print(f"  model  {run.describe(sum(p.numel() for p in model.parameters()))}", highlight=False)
     training = run.training
     budget = f" or {training.minutes:g} minutes" if training.minutes else ""
     console.print(
@@ -33,12 +33,6 @@ def introduce(console: Console, run: Run, task: Task, model: nn.Module) -> None:
         highlight=False,
     )
     console.print(f"  run    {escape(str(run.folder))}", highlight=False)
-
-
-def describe(run: Run, model: nn.Module) -> str:
-    parameters = sum(parameter.numel() for parameter in model.parameters())
-    layers = "1 layer" if run.model.num_layers == 1 else f"{run.model.num_layers} layers"
-    return f"{run.model.cell.upper()}, {layers} of {run.model.hidden_size} units, {parameters:,} parameters"
 
 
 def conclude(console: Console, trainer: Trainer, done: bool) -> None:

@@ -4,44 +4,27 @@ from pathlib import Path
 from typing import Any
 
 from undertow import problems
-from undertow.app.data.table import column_names, read_table
 from undertow.app.errors import UserError, must_be_unicode, one_of
+from undertow.app.runs.config import check_meant
 
 TABLES = {".csv", ".tsv", ".parquet"}
-TASKS = ("text", "forecast", "classify", "problem")
-# options that mean something for some tasks only; given for another one they are a mistake
-MEANT_FOR = {
-    "target": {"forecast"},
-    "group": {"forecast"},
-    "horizon": {"forecast"},
-    "gaps": {"forecast", "classify"},
-    "time": {"forecast", "classify"},
-    "sequence": {"classify"},
-    "label": {"classify"},
-    "noise": {"forecast", "classify", "problem"},
-    "as_bytes": {"text"},
-    "steps": {"text", "forecast", "problem"},
-    "validation": {"text", "forecast", "classify"},
-}
-FLAGS = {"as_bytes": "--bytes"}
 
 
-def guess(source: str, given: dict[str, Any]) -> tuple[str, str]:
-    """The task and the reason for it; raises UserError where nothing fits."""
+def task_of(source: str, given: dict[str, Any]) -> tuple[str, str]:
+    """The task and the reason for it.
+
+    Raises:
+        UserError: Nothing fits, or an option was given that means nothing for the task.
+    """
     task, why = _guess(source, given)
-    for option, tasks in MEANT_FOR.items():
-        if given.get(option) and task not in tasks:
-            flag = FLAGS.get(option, f"--{option}")
-            raise UserError(f"{flag} means nothing for task {task} ({why}); --task overrides the guess")
+    check_meant(task, why, given)
     return task, why
 
 
 def _guess(source: str, given: dict[str, Any]) -> tuple[str, str]:
     wanted = given.get("task")
-    if wanted is not None and wanted not in TASKS:
-        raise UserError(f"--task {wanted}: expected one of {', '.join(TASKS)}")
     path = Path(source)
-    if wanted == "problem" or (source in problems.names() and not path.is_file()):
+    if wanted == "problem" or (wanted is None and source in problems.names() and not path.is_file()):
         return "problem", f"{source} is a built-in problem"
     check_file(path)
     if wanted:
@@ -56,6 +39,8 @@ def _guess_table(path: Path, given: dict[str, Any]) -> tuple[str, str]:
         return "forecast", f"a table with --target {given['target']}"
     if given.get("sequence") or given.get("label"):
         return "classify", "a table with --sequence and --label"
+    from undertow.app.data.table import column_names, read_table  # which need a second to import
+
     raise UserError(
         f"{path}: a table needs --target COLUMN to forecast, or --sequence COLUMN --label COLUMN to "
         f"classify; columns: {one_of(column_names(read_table(path)))}"

@@ -1,13 +1,12 @@
 """``undertow demo``: watch an LSTM learn what a plain RNN cannot."""
 
-import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
-from undertow.app.errors import UserError
+from undertow.app.outputs import make_folder
 
 
 def demo(
@@ -32,7 +31,7 @@ def demo(
     from undertow.app.demo.picture import draw
     from undertow.app.demo.view import comparison, in_words, train
 
-    console, picture, report = Console(), folder(out, "--out") / "adding.png", out / "report.html"
+    console, picture, report = Console(), make_folder(out, "--out") / "adding.png", out / "report.html"
     console.print(
         f"\n[bold]The adding problem.[/] {lag} random numbers go by, two of them marked; their sum is wanted "
         "at the end. Both networks see the same sequences. Each learns at the rate that suits it, and the "
@@ -52,17 +51,6 @@ def demo(
         f"The report: [bold]{report}[/], both networks on one sequence, step by step: open it in a browser\n",
         soft_wrap=True,
     )
-
-
-def folder(out: Path, option: str) -> Path:
-    """Make the folder before a minute of training, not after; raises UserError naming ``option``."""
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{option}: cannot make the folder {out}: {error.strerror}") from None
-    if not os.access(out, os.W_OK):
-        raise UserError(f"{option}: no permission to write into {out}")
-    return out
 
 
 if __name__ == "__main__":

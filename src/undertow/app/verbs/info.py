@@ -5,9 +5,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from undertow.app.runs.objective import Objective
+
 if TYPE_CHECKING:
     from undertow.app.runs.folder import Run
-    from undertow.app.runs.objective import Objective
 
 
 def info(run: Annotated[Path, typer.Argument(help="Folder of a run.")]) -> None:
@@ -60,9 +61,7 @@ def about_data(run: "Run") -> list[str]:
 
 
 def about_model(run: "Run") -> list[str]:
-    from undertow.app.training.summary import describe
-
-    return [describe(run, run.load_model()), f"dropout {run.model.dropout:g}"]
+    return [run.describe(run.count_parameters()), f"dropout {run.model.dropout:g}"]
 
 
 def about_training(run: "Run") -> list[str]:
@@ -84,7 +83,7 @@ def about_result(run: "Run") -> list[str]:
     rows = run.read_metrics()
     if not rows:
         return []
-    best, objective = min(rows, key=lambda row: float(row["validation_loss"])), objective_of(run)
+    best, objective = min(rows, key=lambda row: float(row["validation_loss"])), Objective.of_unit(run.unit)
     lines = [
         f"{objective.show(best['validation'])} on the validation part, best at epoch {best['epoch']:g} "
         f"(training part then: {objective.show(best['train'])})"
@@ -94,11 +93,3 @@ def about_result(run: "Run") -> list[str]:
         verdict = f"beaten {by}" if better else f"not beaten: it is better {by}"
         lines.append(f"{name}: {objective.show(value)}, {verdict}")
     return lines
-
-
-def objective_of(run: "Run") -> "Objective":
-    """The objective that the run's unit stands for."""
-    from undertow.app.runs.objective import Objective
-
-    kinds = {"RMSE": "rmse", "right": "accuracy"}
-    return Objective(kinds.get(run.unit, "bits"), run.unit)

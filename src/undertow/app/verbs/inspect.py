@@ -1,6 +1,5 @@
 """``undertow inspect``: a page on what a trained network did at every step, and where the error went."""
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -47,12 +46,13 @@ def inspect(
     from rich.console import Console
 
     from undertow.app.errors import UserError
+    from undertow.app.outputs import check_output
     from undertow.app.reading.watch import observe, read
     from undertow.app.runs.folder import REPORT, open_run
 
     page = run / REPORT if output is None else output
     opened = open_run(run)
-    check_output(page, overwrite or output is None)
+    check_output(page, (".html", ".htm"), overwrite or output is None)
     others = [] if compare is None else [open_run(compare)]
     for other in others:
         check_alike(opened, other)
@@ -62,22 +62,6 @@ def inspect(
     reading = read(opened, input, steps=wanted)
     write(page, [observe(each, reading) for each in (opened, *others)])
     Console().print(f"The report: {page}", highlight=False, markup=False, soft_wrap=True)
-
-
-def check_output(page: Path, may_replace: bool) -> None:
-    """Raises UserError, before any work, where the page cannot or must not be written."""
-    from undertow.app.errors import UserError
-
-    if page.suffix.lower() not in (".html", ".htm"):
-        raise UserError(f"--output {page}: expected a name that ends in .html")
-    if page.is_dir():
-        raise UserError(f"--output {page}: is a folder; a file is needed")
-    if not page.parent.is_dir():
-        raise UserError(f"--output {page}: there is no folder {page.parent}")
-    if not os.access(page.parent, os.W_OK):
-        raise UserError(f"--output {page}: the folder {page.parent} cannot be written to")
-    if page.exists() and not may_replace:
-        raise UserError(f"--output {page}: exists already; --overwrite replaces it")
 
 
 def check_alike(run: "Run", other: "Run") -> None:
@@ -108,7 +92,7 @@ def problem_of(run: "Run") -> str | None:
 
 def write(page: Path, seen: "list[Watched]") -> None:
     """The page on the first sequence; the first network leads."""
-    from undertow.app.runs.folder import atomically
+    from undertow.app.outputs import atomically
     from undertow.problems import UNSCORED
 
     first = seen[0]

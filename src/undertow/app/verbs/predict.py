@@ -39,16 +39,22 @@ def predict(
     from rich.console import Console
 
     from undertow.app.errors import UserError
-    from undertow.app.reading.predictions import answer
+    from undertow.app.outputs import check_output
+    from undertow.app.runs.config import check_given
     from undertow.app.runs.folder import open_run
 
     if output is not None:
-        check_output(output, overwrite)
+        check_output(output, (".csv", ".parquet"), overwrite)
     opened = open_run(run)
     if opened.data.task not in ("forecast", "classify"):
         other = f"undertow generate {run}" if opened.data.task == "text" else f"undertow info {run}"
         raise UserError(f"{run}: its task is {opened.data.task}, which has no table to predict; try {other}")
-    opened.data = replace(opened.data, gaps=gaps or opened.data.gaps)
+    if gaps is not None:
+        check_given({"gaps": gaps})
+        given: dict[str, Any] = {"gaps": gaps}
+        opened.data = replace(opened.data, **given)
+    from undertow.app.reading.predictions import answer  # which imports torch and polars
+
     answers = answer(opened, table)
     console = Console()
     show(console, answers)
@@ -59,20 +65,8 @@ def predict(
         )
 
 
-def check_output(output: Path, overwrite: bool) -> None:
-    """Raises UserError, before any work, where the file cannot or must not be written."""
-    from undertow.app.errors import UserError
-
-    if output.suffix.lower() not in (".csv", ".parquet"):
-        raise UserError(f"--output {output}: expected a name that ends in .csv or .parquet")
-    if not output.parent.is_dir():
-        raise UserError(f"--output {output}: there is no folder {output.parent}")
-    if output.exists() and not overwrite:
-        raise UserError(f"--output {output}: exists already; --overwrite replaces it")
-
-
 def write(table: "pl.DataFrame", output: Path) -> None:
-    from undertow.app.runs.folder import atomically
+    from undertow.app.outputs import atomically
 
     made = io.BytesIO()  # polars has errors of its own for a full disk
     if output.suffix.lower() == ".parquet":

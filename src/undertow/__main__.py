@@ -1,0 +1,5 @@
+"""``python -m undertow``: the command ``undertow``."""
+
+from undertow.app import main
+
+main()

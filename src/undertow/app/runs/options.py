@@ -1,0 +1,204 @@
+"""How an option of ``undertow train`` is declared, checked and shown.
+
+A field of a configuration (``config``) says all there is to an option: its type and range as msgspec reads
+them, and an ``Option`` with its help and defaults. From it come the command line (``signature``), the check of
+values given there (``checked``) and in config.json (``read``), and the table in docs/options.md (``table``).
+"""
+
+import inspect
+from collections.abc import Iterator, Mapping
+from dataclasses import MISSING, dataclass, fields
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar, get_args, get_origin, get_type_hints
+
+import msgspec
+
+from undertow.app.errors import UserError
+
+Config = TypeVar("Config")
+
+TASKS = ("text", "forecast", "classify", "problem")
+DATA, MODEL, TRAINING = "Data", "Model", "Training"
+
+
+@dataclass(frozen=True)
+class Option:
+    """What msgspec does not know of an option.
+
+    Args:
+        help: One line for ``--help``; where the default differs by task the help need not say it.
+        panel: The group in which ``--help`` shows it.
+        default: For every task, or by the name of each task that the option means something for.
+        tasks: The tasks that the option means something for.
+        metavar: What stands for its value in ``--help``.
+        flag: The name on the command line, where it is not the field's.
+    """
+
+    help: str
+    panel: str
+    default: Any = None
+    tasks: tuple[str, ...] = TASKS
+    metavar: str | None = None
+    flag: str | None = None
+
+    def default_of(self, task: str) -> Any:
+        """The value for ``task`` where nothing is given; MISSING where the data decide."""
+        return self.default.get(task, MISSING) if isinstance(self.default, Mapping) else self.default
+
+
+class Declared(NamedTuple):
+    """An option as it was declared."""
+
+    name: str
+    type: Any  # with its range
+    option: Option
+
+    @property
+    def flag(self) -> str:
+        """Its name on the command line."""
+        return "--" + (self.option.flag or self.name.replace("_", "-"))
+
+    @property
+    def plain(self) -> Any:
+        """str, int, float or bool."""
+        kinds = [kind for kind in _kinds(self.type) if kind is not type(None)]
+        return type(get_args(kinds[0])[0]) if get_origin(kinds[0]) is Literal else kinds[0]
+
+
+def declared(*configs: type) -> Iterator[Declared]:
+    """The options among the fields of ``configs``, in their order."""
+    for config in configs:
+        hints = get_type_hints(config, include_extras=True)
+        for field in fields(config):
+            found = [a for a in getattr(hints[field.name], "__metadata__", ()) if isinstance(a, Option)]
+            if found:
+                yield Declared(field.name, hints[field.name], found[0])
+
+
+# ------------------------------------------------------------------------------------------- checks
+
+
+def checked(option: Declared, value: Any) -> None:
+    """Raise UserError, naming the option, what was given and what was expected, unless ``value`` fits."""
+    try:
+        msgspec.convert(value, option.type)
+    except msgspec.ValidationError:
+        raise UserError(f"{option.flag} {value}: expected {expected(option.type)}") from None
+
+
+def read(kind: type[Config], values: Any, where: str) -> Config:
+    """The configuration that a file holds.
+
+    Raises:
+        UserError: On a value of another type or out of range, and on unknown and missing keys: a typing error
+            must never train another model than was meant.
+    """
+    if not isinstance(values, dict):
+        raise UserError(f"{where}: expected a table of options, got {type(values).__name__}")
+    known, hints = {field.name: field for field in fields(kind)}, get_type_hints(kind, include_extras=True)  # type: ignore[arg-type]
+    if unknown := sorted(set(values) - set(known)):
+        raise UserError(f"{where}: unknown option {unknown[0]!r}")
+    for name, field in known.items():
+        if name not in values:
+            if field.default is MISSING:
+                raise UserError(f"{where}: option {name!r} is missing")
+            continue
+        try:
+            msgspec.convert(values[name], hints[name])
+        except msgspec.ValidationError:
+            raise UserError(
+                f"{where}: {name}: expected {expected(hints[name])}, got {values[name]!r}"
+            ) from None
+    return kind(**values)
+
+
+def expected(kind: Any) -> str:
+    """A type and its range in words: ``a whole number from 1 to 1,000,000``."""
+    words = [_words(each, _meta(kind)) for each in _kinds(kind) if each is not type(None)]
+    return " or ".join([*words, *(["null"] if type(None) in _kinds(kind) else [])])
+
+
+def _kinds(kind: Any) -> tuple[Any, ...]:
+    """The members of a union, without annotations."""
+    while get_origin(kind) is Annotated:
+        kind = get_args(kind)[0]
+    if get_origin(kind) in (Literal, None):
+        return (kind,)
+    return tuple(each for part in get_args(kind) for each in _kinds(part))
+
+
+def _meta(kind: Any) -> Any:
+    """The range, of the outermost msgspec.Meta that has one."""
+    found = []
+    while get_origin(kind) is Annotated:
+        found += [a for a in kind.__metadata__ if isinstance(a, msgspec.Meta)]
+        kind = get_args(kind)[0]
+    for part in get_args(kind) if get_origin(kind) is not Literal else ():
+        if get_origin(part) is Annotated:
+            found.append(_meta(part))
+    return next(iter(found), msgspec.Meta())
+
+
+def _words(kind: Any, meta: Any) -> str:
+    if get_origin(kind) is Literal:
+        return f"one of {', '.join(map(str, get_args(kind)))}"
+    name = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}[kind]
+    parts = [
+        f"{word} {number:,}" if isinstance(number, int) else f"{word} {number:g}"
+        for word, number in (
+            ("from", meta.ge), ("above", meta.gt), ("to", meta.le), ("below", meta.lt)
+        )
+        if number is not None
+    ]  # fmt: skip
+    return " ".join([name, *parts])
+
+
+# ------------------------------------------------------------------------------------- command line
+
+
+def signature(function: Any, options: Iterator[Declared]) -> None:
+    """Give ``function``, which takes ``**given``, the options as parameters, for Typer to read."""
+    import typer
+
+    own = [p for p in inspect.signature(function).parameters.values() if p.kind is not p.VAR_KEYWORD]
+    added = []
+    for each in options:
+        said = typer.Option(
+            each.flag, help=_help(each), rich_help_panel=each.option.panel, metavar=each.option.metavar
+        )
+        flag = each.plain is bool
+        kind = Annotated[bool, said] if flag else Annotated[each.plain | None, said]
+        default = False if flag else None
+        added.append(
+            inspect.Parameter(each.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=kind)
+        )
+    first = [p for p in own if p.kind is not p.KEYWORD_ONLY]
+    last = [p for p in own if p.kind is p.KEYWORD_ONLY]
+    function.__signature__ = inspect.Signature([*first, *added, *last])
+    function.__annotations__ = {p.name: p.annotation for p in (*own, *added)}
+
+
+def _help(each: Declared) -> str:
+    default = each.option.default
+    if default is None or isinstance(default, Mapping) or each.plain is bool:
+        return each.option.help
+    return f"{each.option.help} (default: {_shown(default)})"
+
+
+def _shown(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def table(options: Iterator[Declared]) -> str:
+    """The options as a table in Markdown: what each does, its range, and its default for each task."""
+    rows = ["| option | what it does | value | default |", "|---|---|---|---|"]
+    for each in options:
+        kind = "none" if each.plain is bool else expected(each.type).removesuffix(" or null")
+        rows.append(f"| `{each.flag}` | {each.option.help} | {kind} | {_defaults(each.option)} |")
+    return "\n".join(rows) + "\n"
+
+
+def _defaults(option: Option) -> str:
+    if not isinstance(option.default, Mapping):
+        where = "" if option.tasks == TASKS else f" ({', '.join(option.tasks)})"
+        return ("" if option.default in (None, False) else _shown(option.default)) + where
+    return ", ".join(f"{task} {_shown(value)}" for task, value in option.default.items())

@@ -1,0 +1,67 @@
+"""The tensors of a run folder: the best weights, and where training stands. This file needs torch."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from undertow.app.errors import UserError
+from undertow.app.outputs import atomically
+from undertow.app.runs import shapes
+from undertow.app.runs.config import ModelConfig
+from undertow.app.runs.model import SequenceModel
+
+
+def write_model(path: Path, model: SequenceModel) -> None:
+    """The weights and the normaliser."""
+    tensors = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
+    atomically(path, lambda beside: save_file(tensors, beside))
+
+
+def read_model(path: Path, config: ModelConfig) -> SequenceModel:
+    """The best model, ready to predict. Raises UserError where the file is missing or damaged."""
+    model = SequenceModel(config)
+    load_weights(model, read_tensors(path), path)
+    return model.eval()
+
+
+def write_state(path: Path, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
+    """Tensors and plain values in one file, so that they can never disagree."""
+    tensors = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+    metadata = {"state": json.dumps(state)}
+    atomically(path, lambda beside: save_file(tensors, beside, metadata))
+
+
+def read_state(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """What ``write_state`` wrote. Raises UserError where the file is missing or damaged."""
+    tensors = read_tensors(path)
+    with safe_open(path, "pt") as file:
+        metadata = file.metadata() or {}
+    try:
+        state: dict[str, Any] = json.loads(metadata["state"])
+    except (KeyError, ValueError):
+        raise UserError(f"{path}: damaged: it does not say where training stood") from None
+    return tensors, state
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """All tensors of a file. Raises UserError where it is missing or damaged."""
+    if not path.exists():
+        raise UserError(f"{path}: missing from the run folder")
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise UserError(f"{path}: damaged ({error})") from None
+
+
+def load_weights(model: torch.nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
+    """Load all weights or raise UserError naming the first that does not fit."""
+    found, wanted = (
+        {name: list(value.shape) for name, value in each.items()} for each in (tensors, model.state_dict())
+    )
+    shapes.check(found, wanted, path)
+    model.load_state_dict(tensors)

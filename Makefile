@@ -10,8 +10,9 @@ SOURCES := $(shell find src native -type f -not -name '*.so' -not -name '*.pyc')
 demo: $(VENV)/app
 	$(BIN)/undertow demo
 
+# Each process takes the next test from the one that has most left. Idle OpenMP threads sleep: there are more than cores.
 test: $(VENV)/dev
-	$(BIN)/python -m pytest
+	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -n auto --dist=worksteal
 
 # The tests that draw their cases, with 20 times as many and other cases at each run. FUZZ=200 takes longer.
 FUZZ ?= 20

@@ -5,14 +5,19 @@ import pytest
 from undertow import hardware
 
 
+def peak_of_one():
+    """The best of many tries: beside other tests and programs most of them are interrupted."""
+    return max(hardware.fma_peak(1) for _ in range(30))
+
+
 def test_the_peak_is_that_of_a_processor():
     """More than a processor of 1 GHz that does one multiply-add a cycle, less than any core there is."""
-    assert 2 < hardware.fma_peak(1) < 2000
+    assert 2 < peak_of_one() < 2000
 
 
 def test_two_threads_reach_no_more_than_twice_the_peak_of_one():
     """With room for a clock that changes. How much more than one they reach depends on who else is there."""
-    assert 0 < hardware.fma_peak(2) < 3 * max(hardware.fma_peak(1) for _ in range(3))
+    assert 0 < hardware.fma_peak(2) < 3 * peak_of_one()
 
 
 def test_a_handover_takes_longer_than_a_cycle_and_less_than_a_scheduler_slice():

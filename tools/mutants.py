@@ -61,7 +61,7 @@ def copy_of_the_package(folder: Path) -> Path:
 def command(room: Room) -> str:
     """The tests of a room, up to the first that fails."""
     tests = " ".join(f"tests/{part}" for part in room.tests.split())
-    return f"{sys.executable} -m pytest -x -p no:cacheprovider -p no:randomly {tests}"
+    return f"{sys.executable} -m pytest -x -p no:cacheprovider {tests}"
 
 
 def mutants(room: Room, seed: int, count: int) -> list[MutationSpec]:
@@ -107,20 +107,21 @@ def seconds_unchanged(tests: str) -> float:
     return time.monotonic() - start
 
 
-def survivors(name: str, pool: ProcessPoolExecutor, seed: int, scale: float) -> list[str]:
-    """Runs a room's sample, prints its line and returns the diffs of what survived."""
+def examine(name: str, pool: ProcessPoolExecutor, seed: int, scale: float) -> None:
+    """Runs a room's sample and prints each mutant that survives, then the room's line."""
     room = ROOMS[name]
-    tests = command(room)
+    tests, survived = command(room), 0
     timeout = 60 + 4 * pool.submit(seconds_unchanged, tests).result()
     chosen = mutants(room, seed, round(scale * room.share))
-    results = list(pool.map(judge, chosen, [tests] * len(chosen), [timeout] * len(chosen)))
+    results = pool.map(judge, chosen, [tests] * len(chosen), [timeout] * len(chosen))
     for mutant, result in zip(chosen, results, strict=True):
-        if result.test_outcome not in (TestOutcome.KILLED, TestOutcome.SURVIVED):
+        if result.test_outcome == TestOutcome.SURVIVED:
+            survived += 1
+            print(changed_lines(result.diff or "") + "\n", flush=True)
+        elif result.test_outcome != TestOutcome.KILLED:
             sys.exit(f"mutants: {mutant.operator_name} in {mutant.module_path}: {result.output}")
-    left = [r.diff or "" for r in results if r.test_outcome == TestOutcome.SURVIVED]
-    killed = len(chosen) - len(left)
-    print(f"{name}: {len(chosen)} mutants, {killed} killed, {len(left)} survived", flush=True)
-    return left
+    killed = len(chosen) - survived
+    print(f"{name}: {len(chosen)} mutants, {killed} killed, {survived} survived\n", flush=True)
 
 
 def changed_lines(diff: str) -> str:
@@ -147,8 +148,7 @@ def main() -> None:
         ProcessPoolExecutor(given.jobs, mp_context=spawn, initializer=begin, initargs=(folder,)) as pool,
     ):
         for name in given.rooms or ROOMS:
-            for diff in survivors(name, pool, given.seed, given.scale):
-                print(changed_lines(diff) + "\n", flush=True)
+            examine(name, pool, given.seed, given.scale)
     print(f"{time.monotonic() - start:.0f} s, seed {given.seed}")
 
 

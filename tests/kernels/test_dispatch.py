@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch.autograd import forward_ad, gradcheck, gradgradcheck
 
+import undertow
 from calls import call_of
 from undertow import equations
 from undertow.kernels import cpu, dispatch, plain
@@ -398,3 +399,34 @@ def test_batched_gradients():
     (batched,) = torch.autograd.grad(y, x, douts, is_grads_batched=True, retain_graph=True)
     one_by_one = [torch.autograd.grad(y, x, d, retain_graph=True)[0] for d in douts]
     torch.testing.assert_close(batched, torch.stack(one_by_one))
+
+
+WAYS = {
+    "LSTM": (undertow.LSTM, {}, {}),
+    "RNN": (undertow.RNN, {}, {}),
+    "lengths": (undertow.LSTM, {}, {"lengths": [T, 1, 3]}),
+    "segments": (undertow.LSTM, {"checkpoint": 2}, {}),
+    "options": (undertow.LSTM, {"zoneout": 0.2, "peepholes": True}, {}),
+}
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+@pytest.mark.parametrize("way", WAYS)
+def test_the_kernels_are_given_torchs_threads(way, threads, kernel_calls):
+    make, options, call = WAYS[way]
+    module, x, before = (
+        make(C, H, bidirectional=True, **options),
+        torch.randn(T, 3, C),
+        torch.get_num_threads(),
+    )
+    torch.set_num_threads(threads)
+    try:
+        module(x, **call)[0].sum().backward()
+        with torch.no_grad():
+            module(x, **call)
+    finally:
+        torch.set_num_threads(before)
+    names = [name.removeprefix("varied_") for name, _ in kernel_calls]
+    assert names.count("forward") >= 4
+    assert names.count("backward") >= 2
+    assert {args[-1] for _, args in kernel_calls} == {threads}

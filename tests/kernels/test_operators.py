@@ -84,6 +84,15 @@ def test_without_gradients_there_is_no_tape():
     assert [nodes(graph) for graph in graphs] == [[1, 0, 0]]
 
 
+@pytest.mark.parametrize("cell", [undertow.LSTM, undertow.RNN])
+def test_backward_reads_the_tape_and_runs_no_forward_again(cell, kernel_calls):
+    module = cell(C, H, 2, bidirectional=True)
+    y, _ = compiled(module)(torch.randn(T, N, C))
+    assert [name for name, _ in kernel_calls] == ["forward"] * 4
+    y.sum().backward()
+    assert [name for name, _ in kernel_calls[4:]] == ["backward"] * 4
+
+
 def test_only_the_gradients_asked_for_are_computed():
     lstm, graphs = undertow.LSTM(C, H, bidirectional=True), []
     lstm.requires_grad_(False).weight_hh_l0_reverse.requires_grad_()

@@ -1,8 +1,8 @@
 """How an option of ``undertow train`` is declared, checked and shown.
 
 A field of a configuration (``config``) says all there is to an option: its type and range as msgspec reads
-them, and an ``Option`` with its help and defaults. From it come the command line (``signature``), the check of
-values given there (``checked``) and in config.json (``read``), and the table in docs/options.md (``table``).
+them, and an ``Option`` with its help and defaults. From it come the command line (``signature``), the check
+of values given there (``checked``) and in config.json (``read``), and docs/options.md (``table``).
 """
 
 import inspect

@@ -5,15 +5,15 @@ from pathlib import Path
 
 from undertow.app.errors import UserError
 from undertow.app.runs.config import ModelConfig
-from undertow.layout import N_GATES
 
+GATES = {"lstm": 4, "rnn": 1}
 BUFFERS = ("centre", "scale")  # of the normaliser: no parameters
 
 
 def expected(config: ModelConfig) -> dict[str, list[int]]:
     """Name and shape of every tensor of ``model.SequenceModel``."""
     H, width = config.hidden_size, config.width if config.symbols else config.inputs
-    rows = N_GATES[config.cell] * H
+    rows = GATES[config.cell] * H
     found = {"embedding.weight": [config.symbols, width]} if config.symbols else {n: [width] for n in BUFFERS}
     for k in range(config.num_layers):
         found |= {f"rnn.weight_ih_l{k}": [rows, width if k == 0 else H], f"rnn.weight_hh_l{k}": [rows, H]}
@@ -22,7 +22,7 @@ def expected(config: ModelConfig) -> dict[str, list[int]]:
 
 
 def check(found: Mapping[str, Sequence[int]], wanted: Mapping[str, Sequence[int]], path: Path) -> None:
-    """Raise UserError naming the first tensor of ``path`` that is missing, not expected or of another shape."""
+    """Raise UserError naming the first tensor of ``path`` that is missing, not expected or misshapen."""
     for name in sorted(set(wanted) ^ set(found)):
         raise UserError(f"{path}: damaged: {name} is {'missing' if name in wanted else 'not expected'}")
     for name, shape in wanted.items():

@@ -18,6 +18,7 @@ Weights = Sequence[
     Any
 ]  # weight_ih [G*H,C], weight_hh [G*H,R], bias_ih, bias_hh [G*H], weight_hr [R,H] or None
 WEIGHTS = 5  # of a direction
+_NONE = (None,) * WEIGHTS
 
 
 class Ragged(NamedTuple):
@@ -130,7 +131,13 @@ class Call(NamedTuple):
 
     def emptied(self) -> "Call":
         """The same call without its tensors, for who must not keep them alive."""
-        return self.filled([None] * len(self.tensors))
+        variant = self.variant
+        if variant is not PLAIN:
+            variant = Variant(coupled=variant.coupled)
+        return Call(
+            self.cell, None, None, None, (_NONE,) * len(self.weights), self.ragged, variant,
+            self.nonlinearity, self.checkpoint, self.recording,
+        )  # fmt: skip
 
     def cast(self, dtype: torch.dtype) -> "Call":
         """As autocast casts: all that is floating point in ``dtype``, but float64 as it is."""

@@ -87,22 +87,27 @@ class CPU(KernelEngine):
         self, call: Call, kept: Kept, douts: Sequence[Tensor | None], wanted: Sequence[bool]
     ) -> Gradients:
         """See ``KernelEngine.backward``."""
-        want, D = call.filled(wanted), call.D
+        want, D, variant = call.filled(wanted), len(call.weights), call.variant
         dy, dfinals = received(douts)
         dh_0, dc_0 = tensors.like(call.h_0, want.h_0), tensors.like(call.c_0, want.c_0)
-        dvariant = _room_for_variant(call.variant, want.variant)
+        dvariant = PLAIN if variant is PLAIN else _room_for_variant(variant, want.variant)
         dx: Tensor | None = None
         dweights: list[Any] = []
-        for d, (W, U, *_) in call.directions():
+        for d, (W, U, *_) in enumerate(call.weights):
             dx_d = tensors.like(call.x, want.x)
             sums = room_for_sums(W, U, want.weights[d])
-            dins = (dx_d, of_direction(dh_0, d), of_direction(dc_0, d), *sums)
-            ends = features(dy, d, D), *(of_direction(f, d) for f in dfinals)
-            run_backward(call, d, kept, ends, dins, doptions=direction(dvariant, d))
+            ends, starts = (dy, *dfinals), (dh_0, dc_0)
+            if D == 2:
+                ends = features(dy, d, D), *(of_direction(f, d) for f in dfinals)
+                starts = of_direction(dh_0, d), of_direction(dc_0, d)
+            dadded = None if variant is PLAIN else direction(dvariant, d)
+            run_backward(call, d, kept, ends, (dx_d, *starts, *sums), doptions=dadded)
             if dx_d is not None:
                 dx = dx_d if dx is None else dx_d.add_(dx)
             dweights.append(shared_out(sums, want.weights[d]))
-        found = call._replace(x=dx, h_0=dh_0, c_0=dc_0, weights=dweights, variant=dvariant).tensors
+        found = [dx, dh_0, dc_0, *(dw for each in dweights for dw in each)]
+        if variant is not PLAIN:
+            found += dvariant[:-1]
         return [g if w else None for g, w in zip(found, wanted, strict=True)]
 
     def step_gradients(
@@ -206,21 +211,25 @@ def run_backward(
 
     ``dsteps``: dgates, dh and dc of every step. ``doptions``: gradients of what the variant trains.
     """
-    W, U, *_ = call.weights[d]
+    (W, U, *_), D = call.weights[d], len(call.weights)
     y, *tapes = kept
-    each = len(tapes) // call.D
+    states = contiguous(call.h_0), contiguous(call.c_0)
+    if D == 2:
+        y, states = features(y, d, D), (of_direction(states[0], d), of_direction(states[1], d))
+        each = len(tapes) // 2
+        tapes = tapes[d * each : (d + 1) * each]
     native.backward(
         call.cell,
         unit_stride(call.x),
-        (of_direction(contiguous(call.h_0), d), of_direction(contiguous(call.c_0), d)),
+        states,
         (W.contiguous(), U.contiguous(), None, None),
-        features(y, d, call.D),
-        tapes[d * each : (d + 1) * each] or None,
+        y,
+        tapes or None,
         ends,
         dins,
         dsteps,
         None if call.ragged is EVEN else call.ragged,
-        options(call, d),
+        None if call.variant is PLAIN else options(call, d),
         doptions,
         reverse or d == 1,
         torch.get_num_threads(),
@@ -229,8 +238,9 @@ def run_backward(
 
 def received(douts: Sequence[Tensor | None]) -> tuple[Tensor | None, list[Tensor | None]]:
     """dy, and dh_n and dc_n, as the kernels take them."""
-    dy, dh_n, dc_n = (None if d is None else made_plain(d) for d in (*douts, None)[:3])
-    return None if dy is None else unit_stride(dy), [contiguous(dh_n), contiguous(dc_n)]
+    dy, *dfinals = douts
+    dh_n, dc_n = (*(None if d is None else made_plain(d).contiguous() for d in dfinals), None)[:2]
+    return None if dy is None else unit_stride(made_plain(dy)), [dh_n, dc_n]
 
 
 def room_for_sums(W: Tensor, U: Tensor, want: Sequence[bool]) -> tuple[Any, Any, Any]:

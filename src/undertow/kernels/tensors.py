@@ -106,7 +106,8 @@ def outputs(call: Call) -> tuple[Tensor, ...]:
     """y, h_n and of the LSTM c_n."""
     x, D, H = call.x, len(call.weights), call.weights[0][1].shape[1]
     *rows, _ = x.shape
-    y, h_n = empty(x, (*rows, D * H)), x.new_empty(D, rows[1] if call.ragged is EVEN else call.N, H)
+    y = empty(x, (*rows, D * H))
+    h_n = x.new_empty(D, rows[1] if call.ragged is EVEN else call.N, H)
     return (y, h_n, torch.empty_like(h_n)) if call.cell == "lstm" else (y, h_n)
 
 

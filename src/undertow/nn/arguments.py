@@ -38,21 +38,23 @@ class Given(NamedTuple):
 
 def normalised(module: Any, input: Any, hx: Any, ragged: Ragged) -> Given | None:
     """``input`` and ``hx`` in the kernels' layout; None where they have no form that torch takes."""
-    states = () if hx is None else hx if module.mode == "LSTM" else (hx,)
-    if not isinstance(states, tuple | list) or (hx is not None and not states):
-        return None
+    states: Any = ()
+    if hx is not None:
+        states = hx if module.mode == "LSTM" else (hx,)
+        if not isinstance(states, tuple | list) or not states:
+            return None
+    if isinstance(input, Tensor) and input.dim() == 3:
+        if module.batch_first:
+            x = input.transpose(0, 1)
+            return Given(x, states, x.shape[1], ragged, "batch first")
+        return Given(input, states, input.shape[1], ragged, "steps first")
     if isinstance(input, PackedSequence):
         data, batch_sizes, order, _ = input
         if data.dim() != 2:
             return None
         N = operators.batch(batch_sizes, states)
         return Given(data, states, N, Ragged(None, batch_sizes, order), input)
-    if not isinstance(input, Tensor):
-        return None
-    if input.dim() == 3:
-        x = input.transpose(0, 1) if module.batch_first else input
-        return Given(x, states, x.shape[1], ragged, "batch first" if module.batch_first else "steps first")
-    if input.dim() != 2:
+    if not isinstance(input, Tensor) or input.dim() != 2:
         return None
     if not all(_has_dim(s, 2) for s in states):
         return None

@@ -226,7 +226,8 @@ class _Recurrent(torch.nn.RNNBase):
         if not arguments.fit(self, given, weights[0][0].dtype):
             return None
         y, finals = self._walk(given, weights, additions, layer)
-        y, finals = given.restored(y, finals)
+        if given.layout != "steps first":
+            y, finals = given.restored(y, finals)
         return y, tuple(finals) if self.mode == "LSTM" else finals[0]
 
     def _walk(

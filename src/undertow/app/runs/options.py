@@ -192,7 +192,7 @@ def table(options: Iterator[Declared]) -> str:
     """The options as a table in Markdown: what each does, its range, and its default for each task."""
     rows = ["| option | what it does | value | default |", "|---|---|---|---|"]
     for each in options:
-        kind = "none" if each.plain is bool else expected(each.type).removesuffix(" or null")
+        kind = "no value" if each.plain is bool else expected(each.type).removesuffix(" or null")
         rows.append(f"| `{each.flag}` | {each.option.help} | {kind} | {_defaults(each.option)} |")
     return "\n".join(rows) + "\n"
 
@@ -200,5 +200,6 @@ def table(options: Iterator[Declared]) -> str:
 def _defaults(option: Option) -> str:
     if not isinstance(option.default, Mapping):
         where = "" if option.tasks == TASKS else f" ({', '.join(option.tasks)})"
-        return ("" if option.default in (None, False) else _shown(option.default)) + where
+        absent = option.default is None or option.default is False
+        return (("" if absent else _shown(option.default)) + where).strip()
     return ", ".join(f"{task} {_shown(value)}" for task, value in option.default.items())

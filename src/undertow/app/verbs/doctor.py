@@ -52,15 +52,16 @@ def doctor(
     """
     from rich.console import Console
 
-    from undertow import diagnose
     from undertow.app.outputs import check_output
-    from undertow.app.reading import doctor_page, doctor_view
-    from undertow.app.reading.watch import watch
     from undertow.app.runs.folder import DOCTOR, open_run
 
     path = run / DOCTOR if output is None else output
     opened = open_run(run)
     check_output(path, (".html", ".htm"), overwrite or output is None)
+    from undertow import diagnose
+    from undertow.app.reading import doctor_page, doctor_view
+    from undertow.app.reading.watch import watch
+
     console = Console()
     with console.status("reading, forward and backward"):
         watched = watch(opened, input, sequences=sequences)

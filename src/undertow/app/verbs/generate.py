@@ -32,15 +32,16 @@ def generate(
     The text, prompt included, goes to standard output as it is made and nothing else
     does, so it can be piped. The state is carried from symbol to symbol.
     """
-    import numpy as np
-
-    from undertow.app.data.text import alphabet_of
     from undertow.app.errors import UserError
     from undertow.app.runs.folder import open_run
 
     opened = open_run(run)
     if opened.data.task != "text":
         raise UserError(f"{run}: generate needs a run trained on text; this one's task is {opened.data.task}")
+    import numpy as np
+
+    from undertow.app.data.text import alphabet_of
+
     alphabet = alphabet_of(opened.facts)
     first = alphabet.encode(prompt or "\n")
     stream = write(

@@ -47,7 +47,6 @@ def inspect(
 
     from undertow.app.errors import UserError
     from undertow.app.outputs import check_output
-    from undertow.app.reading.watch import observe, read
     from undertow.app.runs.folder import REPORT, open_run
 
     page = run / REPORT if output is None else output
@@ -58,6 +57,8 @@ def inspect(
         check_alike(opened, other)
     if steps is not None and opened.data.task == "classify":
         raise UserError(f"--steps {steps}: a labelled sequence is shown whole; leave it out")
+    from undertow.app.reading.watch import observe, read
+
     wanted = TEXT_STEPS if steps is None and opened.data.task == "text" else steps
     reading = read(opened, input, steps=wanted)
     write(page, [observe(each, reading) for each in (opened, *others)])

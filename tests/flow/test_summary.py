@@ -2,7 +2,9 @@
 
 import numpy as np
 import pytest
+import torch
 
+import undertow
 from cases import Case, any_lengths, both_cells, both_ways, relative_error
 from undertow import flow
 from undertow.tape import RNNTape, Tape
@@ -169,10 +171,10 @@ def test_medians_are_over_sequences_that_have_a_number():
     for n, last in enumerate((8, 2, 0, 4)):
         dh[: last + 1, n] = np.exp(-np.arange(last + 1))[:, None] * (n + 1)
     found = summarised(tape, 0.5 * np.eye(2), dh)
-    assert found.lags == 3  # of 8, 2, 0, 4
+    assert found.lags == 2  # the lower middle one of 8, 2, 0, 4
     assert found.growth == pytest.approx(np.log(0.5))  # the empty sequence has none
-    assert found.gradient_first == pytest.approx(2.5 * np.sqrt(2))
-    assert found.gradient_ratio == pytest.approx((np.exp(2) + np.exp(4)) / 2)
+    assert found.gradient_first == pytest.approx(2 * np.sqrt(2))
+    assert found.gradient_ratio == pytest.approx(np.exp(2))
 
 
 def test_nothing_to_say_is_nan():
@@ -195,3 +197,25 @@ def test_a_gradient_for_a_cell_that_is_not_there_is_refused():
     for name, given in {"dh": (d[1:], d), "dc": (d, d[1:])}.items():
         with pytest.raises(ValueError, match=rf"{name}: expected shape \[7, 4, 5\], got \[6, 4, 5\]"):
             flow.last_error(lstm, *given)
+
+
+def test_the_doctor_and_the_summary_mean_the_same_median():
+    """Of four horizons, two of them infinite, the lower middle one: 10, where their mean is infinite."""
+    horizons = np.array([10.0, np.inf, 3.0, np.inf])
+    assert flow.lower_median(horizons) == 10
+    assert flow.lower_median(np.array([np.nan, 4.0])) == 4
+    assert np.isnan(flow.lower_median(np.array([np.nan])))
+    np.testing.assert_array_equal(flow.lower_median(np.array([[1.0, 2, 3, 4], [5, 5, 9, 9]])), [2, 5])
+
+
+def test_a_summarys_horizons_are_lower_medians_of_the_sequences():
+    torch.manual_seed(0)
+    lstm = undertow.LSTM(2, 8, init="chrono", max_lag=40)
+    with undertow.trace(lstm) as trace:
+        y, _ = lstm(torch.randn(60, 4, 2))
+        y[-1].square().sum().backward()
+    layer = trace.layers[0]
+    found = summarised(layer.tape, layer.weight_hh, layer.dh, layer.dc)
+    s, dh_s, dc_s = flow.last_error(layer.tape, layer.dh, layer.dc)
+    horizons = flow.memory_horizon(flow.gradient_by_lag(layer.tape, layer.weight_hh, dh_s, s, dc_s))
+    assert [found.horizon_e, found.horizon_1pct] == flow.lower_median(horizons.c).tolist()

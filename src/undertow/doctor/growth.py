@@ -2,9 +2,10 @@
 
 import numpy as np
 
+from undertow import flow
 from undertow.doctor.finding import Chart, Evidence, Finding, InOrder, NotJudged, Outcome, Remedy, number
 from undertow.doctor.memory import ORTHOGONAL, state_of
-from undertow.doctor.patient import Case, Patient, middle
+from undertow.doctor.patient import Case, Patient
 from undertow.doctor.training import clipping, smaller_rate
 
 EXPONENT = 0.02  # per step: a factor of e every 50 steps
@@ -105,7 +106,7 @@ def exploding(case: Case) -> Outcome:
 
 def grown(patient: Patient) -> tuple[float, int]:
     """By what factor the gradient grows most on its way back, and at which lag: medians over sequences."""
-    size = middle(patient.faded)  # [lag]
+    size = flow.lower_median(patient.faded)  # [lag]
     lag = int(np.nanargmax(size))
     with np.errstate(over="ignore"):
         return float(np.exp(size[lag])), lag
@@ -141,7 +142,7 @@ def largest_step(patient: Patient) -> list[Evidence]:
 
 
 def growth_chart(patient: Patient) -> Chart:
-    size = middle(patient.faded)
+    size = flow.lower_median(patient.faded)
     return Chart(
         f"The last error on its way back ({patient.where})",
         "lag, steps",

@@ -2,8 +2,9 @@
 
 import numpy as np
 
+from undertow import flow
 from undertow.doctor.finding import Chart, Evidence, Finding, InOrder, NotJudged, Outcome, Remedy, Severity
-from undertow.doctor.patient import Case, Patient, middle
+from undertow.doctor.patient import Case, Patient
 
 LEARNT = 0.9  # of the guess's loss is gone: whatever the gradients look like, the task is learnt
 LEFT = 1e-3  # of a gradient: less at the task's lag is as good as nothing
@@ -52,7 +53,7 @@ def memory_horizon(case: Case) -> Outcome:
 
 def left(patient: Patient, lag: int) -> float:
     """What is left of the gradient at a lag, or at the longest that was recorded: of its size at lag 0."""
-    size = middle(patient.faded)  # [lag]
+    size = flow.lower_median(patient.faded)  # [lag]
     with np.errstate(over="ignore"):
         return float(np.exp(size[min(lag, len(size) - 1)]))
 
@@ -114,7 +115,7 @@ def remember(patient: Patient, lag: int) -> tuple[Remedy, ...]:
 
 
 def reach_chart(patients: list[Patient], lag: int) -> Chart:
-    sizes = {p.where: np.exp(middle(p.faded)) for p in patients[:EACH]}
+    sizes = {p.where: np.exp(flow.lower_median(p.faded)) for p in patients[:EACH]}
     longest = max(map(len, sizes.values()))
     curves = {
         where: np.pad(size, (0, longest - len(size)), constant_values=np.nan) for where, size in sizes.items()

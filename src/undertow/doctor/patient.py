@@ -75,7 +75,7 @@ class Patient:
         if self.by_lag is None:
             return np.nan, np.nan
         found = flow.memory_horizon(self.by_lag)
-        e, percent = middle(found.h if found.c is None else found.c)
+        e, percent = flow.lower_median(found.h if found.c is None else found.c)
         return float(e), float(percent)
 
     @cached_property
@@ -203,14 +203,3 @@ def biases(model: Any, name: str, k: int, reverse: bool) -> Iterator[Array | Non
     for kind in ("ih", "hh"):
         value = getattr(module, f"bias_{kind}_l{k}{'_reverse' * reverse}", None)
         yield None if value is None else np.asarray(value.detach().cpu().double().numpy())
-
-
-def middle(values: Array) -> Array:
-    """Medians over the last axis of numbers that may be infinite; NaN only where all are."""
-    values = np.asarray(values, dtype=np.float64)
-    picked = np.full(values.shape[:-1], np.nan)
-    for index in np.ndindex(picked.shape):
-        there = np.sort(values[index][~np.isnan(values[index])])
-        if len(there):
-            picked[index] = there[(len(there) - 1) // 2]  # the lower one: a mean with infinity says nothing
-    return picked

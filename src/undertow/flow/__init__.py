@@ -47,6 +47,7 @@ from undertow.flow.lags import (
     departure,
     gradient_by_lag,
     gradient_norms,
+    lower_median,
     memory_horizon,
 )
 from undertow.flow.lyapunov import Lyapunov, lyapunov
@@ -71,6 +72,7 @@ __all__ = [
     "gradient_by_lag",
     "gradient_norms",
     "last_error",
+    "lower_median",
     "lyapunov",
     "memory_horizon",
     "state_jacobian",

@@ -238,3 +238,23 @@ def _log(size: Array) -> Array:
 
 def _frobenius(a: Array) -> Array:
     return np.asarray(np.sqrt((a**2).sum(axis=(1, 2))))
+
+
+def lower_median(values: Array) -> Array:
+    """Medians over the last axis of numbers that may be infinite; of an even number the lower middle one.
+
+    The mean of the two middle ones would be infinite where half of the sequences never fade.
+
+    Args:
+        values: [...,N]. NaN is left out.
+
+    Returns:
+        [...], float64; NaN where all are NaN.
+    """
+    values = np.asarray(values, dtype=np.float64)
+    picked = np.full(values.shape[:-1], np.nan)
+    for index in np.ndindex(picked.shape):
+        there = np.sort(values[index][~np.isnan(values[index])])
+        if len(there):
+            picked[index] = there[(len(there) - 1) // 2]
+    return picked

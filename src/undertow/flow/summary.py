@@ -1,6 +1,5 @@
 """How far back a layer remembers, in numbers that can be followed over training."""
 
-import statistics
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 
@@ -8,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from undertow.flow.jacobians import carousel
-from undertow.flow.lags import GradientByLag, first_lags
+from undertow.flow.lags import GradientByLag, first_lags, lower_median
 from undertow.flow.steps import Array, Index, LSTMSteps, Mask, Recorded, RNNSteps, steps_of, times
 from undertow.layout import check_shape, unpack
 from undertow.tape import RNNTape, Tape
@@ -22,7 +21,7 @@ class Summary:
     state 0; s is its last state that the error reaches directly or from later layers.
     """
 
-    lags: float  # median of s: how far back there was to look
+    lags: float  # lower median, as all medians here, of s: how far back there was to look
 
     # 1. the carousel, along the cell alone
     f_mean: float | None  # f over all steps, sequences and units: ∂c_t/∂c_{t−1} with the gates held fixed
@@ -86,16 +85,16 @@ def summary(
         first, last = (np.linalg.norm(d, axis=-1) for d in (gradients[0], gradients[s, each]))
         norm, from_1 = _step_norms(steps)
         return Summary(
-            lags=_median(lags.astype(np.float64)),
+            lags=_middle(lags.astype(np.float64)),
             **_gates(steps),
             step_norm=norm,
             step_from_1=from_1,
-            horizon_e=_median(horizon_e),
-            horizon_1pct=_median(horizon_1pct),
-            growth=_median(_growth(log_norm)),
-            gradient_first=_median(first),
-            gradient_last=_median(last),
-            gradient_ratio=_median(first / last),
+            horizon_e=_middle(horizon_e),
+            horizon_1pct=_middle(horizon_1pct),
+            growth=_middle(_growth(log_norm)),
+            gradient_first=_middle(first),
+            gradient_last=_middle(last),
+            gradient_ratio=_middle(first / last),
         )
 
 
@@ -192,7 +191,7 @@ def _gates(steps: LSTMSteps | RNNSteps) -> dict[str, float | None]:
         "f_low": low,
         "f_median": median,
         "f_high": high,
-        "carousel_log": _median((kept - np.log(steps.H)) / 2),
+        "carousel_log": _middle((kept - np.log(steps.H)) / 2),
         "i_closed": fraction(i < LOW),
         "f_closed": fraction(f < LOW),
         "f_open": fraction(f > HIGH),
@@ -208,7 +207,5 @@ def _quantiles(values: Array, at: tuple[float, ...]) -> list[float]:
     return [float(q) for q in np.sort(values)[ranks]]
 
 
-def _median(values: Array) -> float:
-    """Of those that are numbers; NaN where none is. There are few: np.median would take longer."""
-    numbers = [value for value in values.tolist() if value == value]
-    return statistics.median(numbers) if numbers else float("nan")
+def _middle(values: Array) -> float:
+    return float(lower_median(values))

@@ -561,6 +561,18 @@ def test_in_bfloat16_no_single_step_is_followed(cell, tmp_path):
     assert report.network("float32", trace.layers).layers[0].why_not == ""
 
 
+def test_weights_of_zero_in_float32_are_not_taken_for_bfloat16(tmp_path):
+    model = undertow.LSTM(3, 8)
+    for parameter in model.parameters():
+        torch.nn.init.zeros_(parameter)
+    with undertow.trace(model) as trace:
+        model(torch.rand(5, 2, 3))[0][-1].sum().backward()
+    trace.save(tmp_path / "trace.safetensors")
+    for each in (trace, undertow.load_trace(tmp_path / "trace.safetensors")):
+        assert each.layers[0].dtype == "float32"
+        assert report.network("zero", each.layers).layers[0].why_not == ""
+
+
 def test_a_gradient_that_vanishes_in_float32_enters_at_the_end_alone():
     torch.manual_seed(0)
     model = undertow.RNN(2, 64)

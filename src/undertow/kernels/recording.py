@@ -211,6 +211,11 @@ class Direction:
         return self.recording.cell
 
     @property
+    def dtype(self) -> str:
+        """What the layer computed in, as torch names it: float32, float64 or bfloat16."""
+        return str(self.recording.weights[self.d][0].dtype).removeprefix("torch.")
+
+    @property
     def weights(self) -> tuple[Array, Array]:
         W, U = self.recording.weights[self.d]
         return view(W), view(U)

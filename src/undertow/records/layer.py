@@ -35,6 +35,8 @@ class Source(Protocol):
     @property
     def cell(self) -> str: ...
     @property
+    def dtype(self) -> str: ...
+    @property
     def weights(self) -> tuple[Array, Array]: ...
     @property
     def tape(self) -> Tape | RNNTape: ...
@@ -83,6 +85,11 @@ class Layer:
         if self._other is None:
             raise AttributeError("reverse: the layer has one direction, or this is its reverse already")
         return self._other
+
+    @property
+    def dtype(self) -> str:
+        """What the layer computed in: float32, float64 or bfloat16, whose arrays are shown as float32."""
+        return self.source.dtype
 
     # ------------------------------------------------------------------ forward
 

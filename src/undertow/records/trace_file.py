@@ -65,6 +65,7 @@ class Saved:
     tape: Tape | RNNTape
     arrays: Mapping[str, Array]  # the gradients, by name
     reason: str
+    dtype: str
 
     @property
     def steps(self) -> StepGradients:
@@ -103,7 +104,9 @@ def _write_way(key: str, way: Layer, tensors: dict[str, Array]) -> dict[str, Any
     except NotRecorded as error:
         reason = str(error)
     tensors |= {f"{key}.{name}": array for name, array in arrays.items() if array is not None}
-    return {"cell": way.cell, "reason": reason} | {name: getattr(way.tape, name) for name in _WORDS}
+    return {"cell": way.cell, "dtype": way.dtype, "reason": reason} | {
+        name: getattr(way.tape, name) for name in _WORDS
+    }
 
 
 def _read_call(key: str, call: Sequence[Any], tensors: Mapping[str, Array]) -> list[Layer | str]:
@@ -127,4 +130,11 @@ def _read_way(key: str, about: Mapping[str, Any], tensors: Mapping[str, Array]) 
         **fields("tape."), reverse=about["reverse"], added=tuple(about.get("added", ()))
     )
     weights = tensors[key + "weight_ih"], tensors[key + "weight_hh"]
-    return Saved(about["cell"], weights, tape, fields("gradients."), about["reason"])
+    dtype = about["dtype"] if "dtype" in about else _guessed_dtype(*weights, tape.h)
+    return Saved(about["cell"], weights, tape, fields("gradients."), about["reason"], dtype)
+
+
+def _guessed_dtype(*arrays: Array) -> str:
+    """Of files that do not name it: bfloat16 as float32 has lower 16 bits of zero, and is not all zero."""
+    rounded = all(a.dtype == np.float32 and not np.any(a.view(np.uint32) & 0xFFFF) for a in arrays)
+    return "bfloat16" if rounded and any(map(np.any, arrays)) else str(arrays[0].dtype)

@@ -171,7 +171,7 @@ def network(
     elif any(len(layer.directions) > 1 for layer in layers):
         reason = "of a network with two directions only the whole loss is followed back"
         shown = [_without(each, reason) for each in shown]
-    elif any(map(_is_bfloat16, layers)):
+    elif any(layer.dtype == "bfloat16" for layer in layers):
         reason = (
             "in bfloat16 what enters at one step is lost in rounding; only the whole loss is followed back"
         )
@@ -221,12 +221,6 @@ def _entering(top: Layer, n: int, T: int) -> tuple[Array | None, Array | None]:
     through_h = dh[-1] * o * (1 - np.tanh(c) ** 2)
     dc = np.asarray(top.dc[T, n], np.float64)
     return entering, _without_rounding(dc - through_h, dc)
-
-
-def _is_bfloat16(layer: Layer) -> bool:
-    """Arrays of bfloat16 come as float32: then the lower 16 bits of weights and states are all zero."""
-    arrays = (layer.weight_ih, layer.weight_hh, layer.tape.h)
-    return all(a.dtype == np.float32 and not np.any(a.view(np.uint32) & 0xFFFF) for a in arrays)
 
 
 def _without_rounding(difference: Array, of: Array) -> Array:

@@ -330,7 +330,7 @@ class LSTM(_Recurrent, torch.nn.LSTM):
     ``init="orthogonal"``: each gate's recurrent weights are orthogonal; goes with ``forget_bias``.
     Raises TypeError or ValueError, naming the option, where they do not fit (``undertow.nn.initialise``).
 
-    float32 and float64 on the CPU run in the native kernel; ``kernels.dispatch`` lists what runs elsewhere.
+    float32, float64 and bfloat16 run in the native kernels on the CPU; ``kernels.dispatch`` lists the rest.
     Hochreiter & Schmidhuber 1997, Neural Computation 9(8); forget gate: Gers, Schmidhuber & Cummins 2000.
     """
 

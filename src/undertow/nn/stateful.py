@@ -37,7 +37,7 @@ class Stateful:
         self._fresh: Tensor | None = None  # bool [N]: sequences that begin anew
 
     def __call__(self, input: Any, *, lengths: Any = None, mask: Any = None, reset: Any = None) -> Any:
-        """As the layer's own call without hx, of which it gives what the layer returns.
+        """Calls the layer with the state in place of hx, and returns its result.
 
         With ``reset`` [T,N] sequences may begin anew at any step of the input. Raises ValueError where the
         batch is another than in the call before, and what the layer raises; the state then stays as it was.

@@ -41,8 +41,9 @@ class FlowMonitor:
     ``sequences``: how many of the batch are looked at, spread over it. ``writer``: what has TensorBoard's
     ``add_scalar(tag, value, step)``, for every number of every record.
 
-    ``records`` is what was recorded; ``missing`` says of each module of which nothing was, at the last step
-    that was due, why: what ``undertow.trace`` cannot record, evaluation mode, no backward, ``checkpoint=``.
+    ``records`` is what was recorded; ``missing`` maps each module without a record, at the last step
+    that was due, to the reason: what ``undertow.trace`` cannot record, evaluation mode, no backward,
+    ``checkpoint=``.
     The first time a warning says so too. Between the steps to be recorded nothing is kept or hooked.
 
     Raises TypeError where ``model`` is no module, ValueError where it holds neither LSTM nor RNN of ours, or

@@ -37,8 +37,8 @@ def trace(model: torch.nn.Module) -> "Trace":
     Calls made inside the block are recorded, those of other threads are not; backward may come after it. The
     results are the same bits as without. A module in two traces at once is recorded by the inner one.
 
-    Of what the native kernels do not compute nothing is recorded, and reading it raises NotRecorded, a
-    RuntimeError that says why: projections, relu, other dtypes, autocast, other devices, torch.compile.
+    Only calls that the native kernels compute are recorded. Reading another one raises NotRecorded, a
+    RuntimeError that says why: projections, relu, half precision, other devices, torch.compile.
     Raises TypeError where ``model`` is no module and ValueError where it holds neither LSTM nor RNN of ours.
     """
     if not isinstance(model, torch.nn.Module):

@@ -82,7 +82,8 @@ def checked(option: Declared, value: Any) -> None:
     try:
         msgspec.convert(value, option.type)
     except msgspec.ValidationError:
-        raise UserError(f"{option.flag} {value}: expected {expected(option.type)}") from None
+        wanted = expected(option.type).removesuffix(" or null")
+        raise UserError(f"{option.flag} {value}: expected {wanted}") from None
 
 
 def read(kind: type[Config], values: Any, where: str) -> Config:

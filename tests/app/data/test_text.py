@@ -10,6 +10,7 @@ import torch
 
 from inputs import TEXT
 from undertow.app.data.text import Alphabet, TextTask, lanes, read_text
+from undertow.app.errors import UserError
 from undertow.app.runs.config import DataConfig
 from undertow.app.runs.folder import open_run
 from undertow.app.verbs.generate import draw
@@ -27,13 +28,22 @@ def test_characters_are_numbered_in_order(tmp_path):
     assert alphabet.encode("bäc").tolist() == symbols[:3].tolist()
 
 
-@pytest.mark.parametrize("content", [b"\xff\xfe\x00abc", "".join(map(chr, range(300, 1500))).encode()])
-def test_bytes_where_characters_do_not_serve(tmp_path, content):
-    path = tmp_path / "a.bin"
+def test_bytes_where_characters_do_not_serve(tmp_path):
+    content = "".join(map(chr, range(300, 1500))).encode()
+    path = tmp_path / "a.txt"
     path.write_bytes(content)
     alphabet, symbols = read_text(path, as_bytes=False)
     assert alphabet == Alphabet(None)
     assert symbols.tolist() == list(content)
+
+
+@pytest.mark.parametrize("content", [b"\x00\x01\x02abc", b"\x89PNG\r\n\x1a\n", b"PK\x03\x04abc", b"PAR1abc"])
+def test_binary_content_is_read_as_bytes_alone(tmp_path, content):
+    path = tmp_path / "a.txt"
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=r"a\.txt: "):
+        read_text(path, as_bytes=False)
+    assert read_text(path, as_bytes=True)[1].tolist() == list(content)
 
 
 def test_windows_go_on_where_the_last_ended():

@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from undertow.app.data import Baseline, Facts, Shape, order
-from undertow.app.data.normalise import ONE_DEVIATION, fit_normaliser
+from undertow.app.data.normalise import ONE_DEVIATION, fit_normaliser, with_centre
 from undertow.app.data.series import Series, read_series
-from undertow.app.data.table import Columns, choose, encode
-from undertow.app.errors import UserError
+from undertow.app.data.table import Columns, encode
+from undertow.app.errors import UserError, one_of
 from undertow.app.runs.config import DataConfig
 from undertow.app.runs.objective import Batch, Objective
 
@@ -37,26 +37,24 @@ class ForecastTask:
         path = Path(config.source)
         self.config, self.batch_size, self.seed = config, batch_size, seed
         series = read_series(path, config)
-        cycles = calendar(series)
-        columns = choose(series.table, path, [config.group, series.time], cycles)
+        columns = series.columns
+        columns.calendar.extend(calendar(series))
         check_target(columns, path, config)
-        x = encode(series.table, path, columns, series.time)  # [rows, C]
+        x = torch.from_numpy(features(series, path, config))  # [rows, C]
         self.column = columns.numeric.index(str(config.target))
-        self.x, self.y = torch.from_numpy(x), torch.from_numpy(x[:, self.column].copy())  # [rows]
+        known = torch.from_numpy(series.known(str(config.target)))  # [rows]
         late = validation_rows(series, config.validation)
+        self.y = torch.where(known, x[:, self.column], torch.nan)  # [rows]
         self.starts, self.validation = self._split(series, late, path)
-        self.centre, self.scale = fit_normaliser(self.x[torch.from_numpy(~late)], ONE_DEVIATION)
+        self.centre, self.scale = fit_normaliser(x[torch.from_numpy(~late)], ONE_DEVIATION)
+        self.x = with_centre(x, self.centre)
         self.objective = Objective("rmse", "RMSE", float(self.scale[self.column]))
         self.shape = Shape(config.horizon, readout="last", inputs=columns.width, residual=self.column)
         seasons = seasonal_means(series, config, late)
         self.facts = Facts(
-            lines=self._lines(series, late, columns),
-            values={
-                "columns": columns.to_dict(),
-                "time": series.time,
-                "step": series.step,
-                "seasons": seasons if sum(map(len, seasons.values())) <= MOST_SEASONS else {},
-            },
+            lines=[*self._lines(series, late, columns), *series.said, *unseen(series, seasons)],
+            values=series.facts()
+            | {"seasons": seasons if sum(map(len, seasons.values())) <= MOST_SEASONS else {}},
             baselines=self._baselines(series, seasons),
         )
 
@@ -69,8 +67,11 @@ class ForecastTask:
                 f"{path}: the longest series has {longest} rows; --steps {steps} and --horizon {horizon} "
                 f"need {steps + horizon}"
             )
-        train = starts[~late[starts + steps + horizon - 1]]
-        validation = starts[late[starts + steps]]
+        scored = (
+            self._targets(torch.from_numpy(starts)).isfinite().any(dim=1).numpy()
+        )  # what is filled never counts
+        train = starts[~late[starts + steps + horizon - 1] & scored]
+        validation = starts[late[starts + steps] & scored]
         for name, part in (("train on", train), ("validate on", validation)):
             if not len(part):
                 raise UserError(
@@ -80,23 +81,27 @@ class ForecastTask:
         return torch.from_numpy(train), torch.from_numpy(validation)
 
     def _lines(self, series: Series, late: NDArray[np.bool_], columns: Columns) -> list[str]:
-        count, short = len(series.spans), sum(b - a < self.config.steps + 1 for a, b in series.spans)
+        count, short = series.names().n_unique(), sum(b - a < self.config.steps + 1 for a, b in series.spans)
         several = f" in {count} series" if count > 1 else ""
         skipped = f", {short} too short for the window" if short else ""
         since = ""
         if series.time is not None:
             times = series.table[series.time]
-            since = f", ordered by {series.time}; validates from {times.filter(pl.Series(late)).min()!s}"
+            often = f", {series.frequency.words}" if series.frequency.words not in ("", "daily") else ""
+            since = (
+                f"{often}, ordered by {series.time}; validates from {times.filter(pl.Series(late)).min()!s}"
+            )
         return [f"{len(series.table):,} rows{several}{skipped}{since}", columns.describe()]
 
     def _baselines(self, series: Series, seasons: dict[str, dict[str, float]]) -> list[Baseline]:
         truth = self._targets(self.validation)  # [windows, horizon]
-        last = self.y[self.validation + self.config.steps - 1, None].expand_as(truth)
+        last = self.x[self.validation + self.config.steps - 1, self.column, None].expand_as(truth)
         found = [Baseline("persistence", rms(last - truth))]
         if seasons:
-            by_row = torch.from_numpy(seasonal_forecast(series, self.config.group, seasons))  # [rows]
+            by_row = torch.from_numpy(seasonal_forecast(series, seasons))  # [rows]
             rows = self.validation[:, None] + self.config.steps + torch.arange(self.config.horizon)
-            found.append(Baseline(order.season_name(series.step), rms(by_row[rows] - truth)))
+            if (error := by_row[rows] - truth).isfinite().any():
+                found.append(Baseline(order.season_name(series.step), rms(error)))
         return found
 
     def _targets(self, starts: Tensor) -> Tensor:
@@ -129,6 +134,8 @@ def calendar(series: Series) -> list[str]:
 
 
 def check_target(columns: Columns, path: Path, config: DataConfig) -> None:
+    if config.target in columns.ignored and config.target:
+        raise UserError(f"{path}: --target {config.target}: expected a column of numbers, and it holds none")
     if config.target not in columns.numeric:
         raise UserError(f"{path}: --target {config.target}: expected a column of numbers, and it holds words")
 
@@ -151,7 +158,22 @@ def validation_rows(series: Series, fraction: float) -> NDArray[np.bool_]:
 
 
 def rms(error: Tensor) -> float:
-    return float(error.double().square().mean().sqrt())
+    """Over what is known; NaN stands for a target or forecast that is not."""
+    return float(error.double().square().nanmean().sqrt())
+
+
+def features(series: Series, path: Path, config: DataConfig) -> NDArray[np.float32]:
+    """The inputs of every row, [rows, C]; NaN only where ``--gaps flag`` has no earlier value to repeat."""
+    absent = series.absent if config.gaps == "flag" else None
+    return encode(series.table, path, series.columns, series.time, absent)
+
+
+def unseen(series: Series, seasons: dict[str, dict[str, float]]) -> list[str]:
+    """A line that names the series without a training part, of which a seasonal mean knows nothing."""
+    names = [name for name in series.names().unique(maintain_order=True) if name not in seasons]
+    return (
+        [f"no training part, so left out of the seasonal mean: {one_of(names)}"] if seasons and names else []
+    )
 
 
 def seasonal_means(
@@ -163,8 +185,8 @@ def seasonal_means(
     rows = series.table.select(
         pl.col(str(config.target)).cast(pl.Float64).alias("y"),
         season.alias("season"),
-        names_of_series(series.table, config.group).alias("series"),
-    ).filter(pl.Series(~late))
+        series.names().alias("series"),
+    ).filter(pl.Series(~late & series.known(str(config.target))))
     means: dict[str, dict[str, float]] = {}
     for name, season_, value in rows.group_by("series", "season").agg(pl.col("y").mean()).iter_rows():
         means.setdefault(name, {})[season_] = value
@@ -173,23 +195,16 @@ def seasonal_means(
     return means
 
 
-def seasonal_forecast(
-    series: Series, group: str | None, seasons: dict[str, dict[str, float]]
-) -> NDArray[np.float64]:
+def seasonal_forecast(series: Series, seasons: dict[str, dict[str, float]]) -> NDArray[np.float64]:
     """The seasonal mean for every row, [rows]; NaN for a series that the training part did not hold."""
     assert series.time is not None
     season = order.season(series.table[series.time], series.step)
     assert season is not None
-    names = names_of_series(series.table, group)
     found = [
         means.get(key, means[""]) if (means := seasons.get(name)) else np.nan
-        for name, key in zip(names, season, strict=True)
+        for name, key in zip(series.names(), season, strict=True)
     ]
     return np.array(found, np.float64)
-
-
-def names_of_series(table: pl.DataFrame, group: str | None) -> pl.Series:
-    return table[group].cast(pl.String) if group else pl.Series(["all"] * len(table))
 
 
 def columns_of(facts: dict[str, Any]) -> Columns:

@@ -1,21 +1,32 @@
-"""Time: which column it is, the order it gives to rows, gaps in it, and the calendar it shows."""
+"""Time: which column it is, how it is written, the order it gives to rows, and the calendar it shows."""
 
+import re
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from undertow.app.data import times
+from undertow.app.data.frequency import DAY, months_of
+from undertow.app.data.reading import ColumnReading, Reading
 from undertow.app.errors import UserError
+from undertow.app.runs.config import DataConfig
 
 NAMES = ("time", "date", "datetime", "timestamp", "ds", "step", "t", "index")  # taken for time if unsaid
-DAY = 86_400_000_000  # in microseconds
+DATES = (pl.Date, pl.Datetime)
 # a cycle is a feature where rows come often enough to show it and the table is long enough to learn it
 CYCLES = {
     "year": (365.25 * DAY, 31 * DAY, 300 * DAY),
     "week": (7 * DAY, DAY, 21 * DAY),
     "day": (DAY, DAY / 2, 3 * DAY),
 }
+CLEARER = 0.05  # by which share of the rows one order of day and month must be better than another
+EVEN, ORDERED = (
+    0.4,
+    0.02,
+)  # shares of rows out of step, or out of order, with which it may still be the right one
+ISO = re.compile(r"%Y-%m-%d([ T]%H:%M(:%S(\.%f)?)?)?")  # needs no saying
 
 
 def find_time(table: pl.DataFrame, given: str | None) -> str | None:
@@ -23,54 +34,232 @@ def find_time(table: pl.DataFrame, given: str | None) -> str | None:
     if given is not None:
         return given
     for name, dtype in table.schema.items():
-        if dtype in (pl.Date, pl.Datetime) or (dtype == pl.String and mostly_dates(table[name])):
+        if dtype in DATES or (dtype == pl.String and mostly_dates(table[name])):
             return name
-    for name, dtype in table.schema.items():
-        if name.lower() in NAMES and dtype.is_numeric():
+    numeric = [name for name, dtype in table.schema.items() if dtype.is_numeric()]
+    for name in numeric:
+        if times.of_numbers(table[name], name) is not None:
             return name
-    return None
+    return next((name for name in numeric if name.lower() in NAMES), None)
+
+
+def date_like(table: pl.DataFrame, names: list[str]) -> list[str]:
+    """Those of ``names`` whose values are dates."""
+    return [
+        n
+        for n in names
+        if table.schema[n] in DATES or (table.schema[n] == pl.String and mostly_dates(table[n]))
+    ]
+
+
+def sample(values: pl.Series) -> list[str]:
+    """Different texts from all over a column."""
+    different = values.drop_nulls().cast(pl.String).unique(maintain_order=True)
+    every = max(1, len(different) // times.SAMPLE)
+    return different.gather_every(every).to_list()
 
 
 def mostly_dates(values: pl.Series) -> bool:
-    return 2 * (len(values) - parse_dates(values).null_count()) > len(values)
+    texts = sample(values)
+    forms = times.forms_of(texts) if any(map(str.isdigit, "".join(texts[:20]))) else []
+    return bool(forms) and forms[0][1] > 0.5
 
 
-def parse_dates(values: pl.Series) -> pl.Series:
-    """Text as dates and times, null where it is none."""
-    parsed: pl.Series
-    try:
-        parsed = values.cast(pl.String).str.to_datetime(strict=False)
-    except pl.exceptions.ComputeError:  # not even the first value is a date
-        parsed = pl.Series(values.name, [None] * len(values), pl.Datetime)
-    return parsed
-
-
-def parse_time(table: pl.DataFrame, path: Path, time: str, row: str) -> pl.DataFrame:
+def parse_time(
+    table: pl.DataFrame,
+    path: Path,
+    time: str,
+    row: str,
+    config: DataConfig,
+    reading: Reading,
+    kept: bool = False,
+) -> pl.DataFrame:
     """The table with a time column that can be ordered; raises UserError at the first value that cannot."""
     if table[time].null_count():
         number = table.filter(pl.col(time).is_null())[row][0]
         raise UserError(f"{path}: column {time!r}, row {number}: the time is missing")
-    dtype = table.schema[time]
-    if dtype.is_numeric() or dtype in (pl.Date, pl.Datetime):
-        return table
-    parsed = parse_dates(table[time])
-    if parsed.null_count():
-        number, value = table.filter(parsed.is_null()).select(row, time).row(0)
-        raise UserError(f"{path}: column {time!r}, row {number}: expected a date or time, got {value!r}")
-    return table.with_columns(parsed.alias(time))
+    values, known = table[time], reading.columns.get(time) if kept else None
+    if values.dtype not in DATES:
+        form = known.format if known else form_of(values, path, time, config)
+        reading.columns[time] = ColumnReading("number" if not form else "time", format=form)
+        if not form:
+            return table
+        texts = digits(values) if values.dtype.is_numeric() else values
+        moments = times.parsed(texts, form)
+        if np.isnat(moments).any():
+            k = int(np.argmax(np.isnat(moments)))
+            written = f" written as {form}" if config.time_format or known else ""
+            raise UserError(
+                f"{path}: column {time!r}, row {table[row][k]}: expected a date or time{written}, "
+                f"got {values[k]!r}"
+            )
+        values = pl.Series(time, moments).cast(pl.Datetime("us"))
+        if not times.has_clock(form):
+            values = values.cast(pl.Date)
+        if "%z" in form:
+            values = values.dt.replace_time_zone("UTC")
+        if not known and not ISO.fullmatch(form):
+            reading.said.append(f"{time} as {form}")
+    return table.with_columns(in_zone(values, table, path, row, config).alias(time))
+
+
+def digits(values: pl.Series) -> pl.Series:
+    """Numbers as texts, whole ones without a point."""
+    numbers = values.cast(pl.Float64)
+    if bool((numbers == numbers.round()).all()):
+        return numbers.cast(pl.Int64).cast(pl.String)
+    return numbers.cast(pl.String)
+
+
+def form_of(values: pl.Series, path: Path, time: str, config: DataConfig) -> str:
+    """How a column of times is written; empty for numbers that only order the rows."""
+    if config.time_format is not None:
+        return asked(config.time_format, values)
+    if values.dtype.is_numeric():
+        return times.of_numbers(values, time) or ""
+    forms = times.forms_of(sample(values))
+    if not forms or forms[0][1] <= 0.5:
+        first = next(iter(values.drop_nulls()), None)
+        raise UserError(
+            f"{path}: column {time!r}: expected dates or times, got {first!r}; "
+            f"--time-format says how they are written"
+        )
+    best = [form for form, share in forms if share == forms[0][1] and "[" not in form] or [forms[0][0]]
+    texts = values.cast(pl.String)
+    best = fewest_failures(texts, best)
+    return best[0] if len(best) == 1 else clearest(texts, best, path, time)
+
+
+def asked(form: str, values: pl.Series) -> str:
+    """The form that ``--time-format`` names; raises UserError where it is none."""
+    if form.lower() in ("unix", "s", "unix seconds"):
+        return times.of_numbers(values.cast(pl.Float64, strict=False), "unix") or "unix seconds"
+    try:
+        times.pattern(form)
+        if "%" not in form:
+            raise ValueError(form)
+        re.compile(times.pattern(form))
+    except (ValueError, re.error) as error:
+        raise UserError(
+            f"--time-format {form}: expected a form such as %d/%m/%Y %H:%M; {error} is unknown"
+        ) from None
+    return form
+
+
+def fewest_failures(texts: pl.Series, forms: list[str]) -> list[str]:
+    """The forms that fit most texts of the whole column."""
+    if len(forms) == 1:
+        return forms
+    failures = [int(np.isnat(times.parsed(texts, form)).sum()) for form in forms]
+    return [form for form, failed in zip(forms, failures, strict=True) if failed == min(failures)]
+
+
+def clearest(texts: pl.Series, forms: list[str], path: Path, time: str) -> str:
+    """Of forms that all fit, the one that makes rows clearly the most regular; raises UserError for none."""
+    found = {form: times.parsed(texts, form) for form in forms}
+    different: list[str] = []
+    for form in forms:
+        if not any(np.array_equal(found[form], found[other], equal_nan=True) for other in different):
+            different.append(form)
+    for form in different:
+        if all(clearer(found[form], found[other]) for other in different if other != form):
+            return form
+    one, other = sorted(different)[:2]
+    example = next(t for k, t in enumerate(texts) if found[one][k] != found[other][k])
+    choices = " or ".join(f"--time-format {form!r}" for form in sorted(different))
+    raise UserError(
+        f"{path}: column {time!r}: {example!r} can be read in {len(different)} ways; {choices} settles it"
+    )
+
+
+def clearer(one: NDArray[np.datetime64], other: NDArray[np.datetime64]) -> bool:
+    """Whether ``one`` reading makes rows come at an even distance, or in order, and the other does not."""
+    (uneven, back), (uneven_other, back_other) = disorder(one), disorder(other)
+    ordered = back <= ORDERED and back_other - back >= CLEARER
+    even = uneven <= EVEN and uneven_other - uneven >= CLEARER
+    reverse = (back_other <= ORDERED and back - back_other >= CLEARER) or (
+        uneven_other <= EVEN and uneven - uneven_other >= CLEARER
+    )
+    return (ordered or even) and not reverse
+
+
+def disorder(moments: NDArray[np.datetime64]) -> tuple[float, float]:
+    """Share of rows at another than the usual distance, and of rows earlier than the row before."""
+    ticks = moments[~np.isnat(moments)].astype(np.int64)
+    every = np.unique(ticks)
+    if len(every) < 3:
+        return 0.0, 0.0
+    months = months_of(every.astype(np.float64))
+    start = months.astype("datetime64[M]").astype("datetime64[us]").astype(np.int64)
+    steps = np.diff(months) if len(np.unique(every - start)) == 1 else np.diff(every)
+    counts = np.unique(steps, return_counts=True)[1]
+    return float(1 - counts.max() / len(steps)), float((np.diff(ticks) < 0).mean())
+
+
+# ------------------------------------------------------------------------------------------- zones
+
+
+def in_zone(values: pl.Series, table: pl.DataFrame, path: Path, row: str, config: DataConfig) -> pl.Series:
+    """Times with the zone of ``--time-zone``: local times get it, times with an offset are shown in it."""
+    zone = config.time_zone
+    if zone is None or values.dtype == pl.Date:
+        return values
+    try:
+        if zone_of(values) is not None:
+            shown: pl.Series = values.dt.convert_time_zone(zone)
+            return shown
+        within = table[config.group] if config.group in table.columns else pl.Series([0] * len(values))
+        again = (
+            pl.DataFrame({"g": within, "t": values}).select(pl.int_range(pl.len()).over("g", "t")).to_series()
+        )
+        hours = pl.DataFrame(
+            {"t": values, "which": pl.Series(["earliest", "latest"]).gather(again.clip(0, 1))}
+        )
+        local = hours.select(
+            pl.col("t").dt.replace_time_zone(zone, ambiguous=pl.col("which"), non_existent="null")
+        ).to_series()
+    except pl.exceptions.PolarsError:
+        raise UserError(f"--time-zone {zone}: expected the name of a zone, as in Europe/London") from None
+    if local.null_count():
+        k = int(np.argmax(local.is_null().to_numpy()))
+        raise UserError(
+            f"{path}: row {table[row][k]}: {values[k]} was skipped by the clocks of --time-zone {zone}; "
+            f"leave the option out where times are in UTC"
+        )
+    return local
+
+
+def zone_of(values: pl.Series) -> str | None:
+    return getattr(values.dtype, "time_zone", None)
+
+
+def is_local(values: pl.Series) -> bool:
+    """Whether these are times without a zone: clocks may go back or skip an hour."""
+    return values.dtype == pl.Datetime and zone_of(values) is None
 
 
 def ticks(values: pl.Series) -> NDArray[np.float64]:
-    """A time column as numbers, [rows]: microseconds for dates, else the values themselves."""
-    if values.dtype in (pl.Date, pl.Datetime):
-        values = values.cast(pl.Datetime("us")).cast(pl.Int64)
+    """A time column as numbers, [rows]: microseconds for dates (UTC with a zone), else its values."""
+    if values.dtype == pl.Date:
+        values = values.cast(pl.Datetime("us"))
+    if values.dtype == pl.Datetime:
+        values = values.dt.cast_time_unit("us").to_physical()
     return np.asarray(values.cast(pl.Float64), np.float64)
 
 
-def usual_step(times: list[NDArray[np.float64]]) -> float:
-    """The median distance between neighbouring rows of all series."""
-    steps = [np.diff(each) for each in times if len(each) > 1]
-    return float(np.median(np.concatenate(steps))) if steps else 0.0
+def from_ticks(numbers: NDArray[np.float64], like: pl.Series) -> pl.Series:
+    """The reverse of ``ticks``, in the type of ``like``."""
+    if like.dtype in DATES:
+        moved = pl.Series(like.name, np.round(numbers).astype(np.int64)).cast(pl.Datetime("us"))
+        if (zone := zone_of(like)) is not None:
+            moved = moved.dt.replace_time_zone("UTC").dt.convert_time_zone(zone)
+    else:
+        moved = pl.Series(like.name, numbers)
+    result: pl.Series = moved.cast(like.dtype)
+    return result
+
+
+# ---------------------------------------------------------------------------------------- calendar
 
 
 def calendar_cycles(times: NDArray[np.float64], step: float) -> list[str]:
@@ -80,14 +269,16 @@ def calendar_cycles(times: NDArray[np.float64], step: float) -> list[str]:
 
 
 def calendar_features(values: pl.Series, cycles: list[str]) -> NDArray[np.float64]:
-    """Sine and cosine of where in each cycle a row stands, [rows, 2 cycles]."""
+    """Sine and cosine of where in each cycle a row stands, by local time, [rows, 2 cycles]."""
+    if values.dtype == pl.Datetime:
+        values = values.dt.replace_time_zone(None)
     turns = [2 * np.pi * ticks(values) / CYCLES[name][0] for name in cycles]
     return np.stack([wave(turn) for turn in turns for wave in (np.sin, np.cos)], axis=1)
 
 
 def season(values: pl.Series, step: float) -> pl.Series | None:
     """The season of every row, a text, by which its mean over earlier years is taken; None without dates."""
-    if values.dtype not in (pl.Date, pl.Datetime) or step <= 0:
+    if values.dtype not in DATES or not 0 < step < 300 * DAY:
         return None
     if step < DAY:
         return values.dt.strftime("%m %H:%M")  # month and time of day

@@ -1,9 +1,11 @@
 """Classification: a long table of labelled sequences, one row a step, lengths may differ."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import numpy as np
 import polars as pl
 import torch
@@ -12,8 +14,10 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from undertow.app.data import Baseline, Facts, Shape, order
-from undertow.app.data.normalise import QUARTER, fit_normaliser
-from undertow.app.data.table import ROW, choose, encode, read_table, require
+from undertow.app.data.normalise import QUARTER, fit_normaliser, with_centre
+from undertow.app.data.reading import Reading
+from undertow.app.data.sentinels import check_sentinels
+from undertow.app.data.table import ROW, Columns, choose, encode, read_table, require
 from undertow.app.errors import UserError, one_of
 from undertow.app.runs.config import DataConfig
 from undertow.app.runs.objective import Batch, Objective
@@ -30,15 +34,30 @@ class Sequences:
     lengths: list[int]
     labels: list[str] | None
     time: str | None
+    reading: Reading
+    absent: dict[str, NDArray[np.bool_]] = field(
+        default_factory=dict
+    )  # rows whose value was filled, by column
+
+    def encode(self, path: Path, columns: Columns, gaps: str) -> NDArray[np.float32]:
+        """The features of every row, [rows, C]; NaN only where ``--gaps flag`` has no value to repeat."""
+        return encode(self.table, path, columns, None, self.absent if gaps == "flag" else None)
 
     def split(self, x: NDArray[np.float32]) -> list[Tensor]:
         """The features of each sequence, [T_i, C], from those of every row [rows, C]."""
         return list(torch.split(torch.from_numpy(x), self.lengths))
 
 
-def read_sequences(path: Path, config: DataConfig, labelled: bool = True) -> Sequences:
-    """Read a long table; raises UserError naming the column and row that are wrong."""
-    table, sequence, label = read_table(path), config.sequence, config.label
+def read_sequences(
+    path: Path, config: DataConfig, facts: dict[str, Any] | None = None, labelled: bool = True
+) -> Sequences:
+    """Read a long table; raises UserError naming the column and row that are wrong.
+
+    ``facts`` are what the training found out, for further data to be read the same way.
+    """
+    kept = msgspec.convert(facts["reading"], Reading) if facts else None
+    table, reading = read_table(path, config, kept)
+    sequence, label = config.sequence, config.label
     if sequence is None or label is None:
         missing = "--sequence" if sequence is None else "--label"
         raise UserError(
@@ -49,16 +68,31 @@ def read_sequences(path: Path, config: DataConfig, labelled: bool = True) -> Seq
     if labelled or label in table.columns:
         require(table, path, [label], "--label")
     check_filled(table, path, [sequence, label])
-    time = order.find_time(table.drop(sequence, label, strict=False), config.time)
+    searched = table.drop(sequence, label, strict=False)
+    time = facts["time"] if facts else order.find_time(searched, config.time)
     if time is not None:
-        table = order.parse_time(table, path, time, ROW)
+        require(table, path, [time], "--time")
+        table = order.parse_time(table, path, time, ROW, config, reading, kept is not None)
     place = pl.col(ROW).min().over(sequence)  # of a sequence's first row
     table = table.sort(place, *([time] if time is not None else []), maintain_order=True)
-    if config.gaps == "fill":
-        table = table.with_columns(pl.all().exclude(ROW, sequence, label).forward_fill().over(sequence))
-    runs = table[sequence].cast(pl.String).rle().struct.unnest()
+    table, absent = without_gaps(table, [name for name in (ROW, sequence, label, time) if name], config)
+    runs = table[sequence].rle().struct.unnest()
     labels = labels_of(table, path, sequence, label) if label in table.columns else None
-    return Sequences(table, runs["value"].to_list(), runs["len"].to_list(), labels, time)
+    return Sequences(table, runs["value"].to_list(), runs["len"].to_list(), labels, time, reading, absent)
+
+
+def without_gaps(
+    table: pl.DataFrame, fixed: list[str], config: DataConfig
+) -> tuple[pl.DataFrame, dict[str, NDArray[np.bool_]]]:
+    """Missing values filled from the row before, or rows left out, as ``--gaps`` says; where they were."""
+    counts = {name: table[name].null_count() for name in table.columns if name not in fixed}
+    holed = [name for name, count in counts.items() if 0 < count < len(table)]
+    if config.gaps == "split":
+        return table.drop_nulls(holed), {}
+    if config.gaps not in ("fill", "flag"):
+        return table, {}
+    absent = {name: table[name].is_null().to_numpy() for name in holed}
+    return table.with_columns(pl.col(holed).forward_fill().over(str(config.sequence))), absent
 
 
 def check_filled(table: pl.DataFrame, path: Path, columns: list[str]) -> None:
@@ -98,12 +132,19 @@ class SequenceTask:
         classes = sorted(set(data.labels))
         if len(classes) < 2:
             raise UserError(f"{path}: column {config.label!r} holds one class only: {classes[0]!r}")
-        columns = choose(data.table, path, [config.sequence, config.label, data.time], [])
+        columns = choose(data.table, path, [config.sequence, config.label, data.time], data.reading)
+        if config.missing is None:
+            check_sentinels(data.table, path, columns.numeric)
         if not columns.width:
             raise UserError(f"{path}: no column is left as a feature")
-        self.x = data.split(encode(data.table, path, columns, None))
+        if config.gaps == "flag":
+            columns.flags.extend(name for name in columns.numeric if name in data.absent)
+        x = data.encode(path, columns, config.gaps)
         self.y = torch.tensor([classes.index(label) for label in data.labels])  # [sequences]
         self.train, self.validation = stratified(self.y, config.validation, seed)
+        parts = data.split(x)
+        self.centre, self.scale = fit_normaliser(torch.cat([parts[k] for k in self.train.tolist()]), QUARTER)
+        self.x = [with_centre(part, self.centre) for part in parts]
         if not len(self.validation):
             raise UserError(f"{path}: {len(self.x)} sequences leave none to validate; raise --validation")
         shortest, longest = min(data.lengths), max(data.lengths)
@@ -117,16 +158,21 @@ class SequenceTask:
                 f"{len(self.x)} sequences of {steps} steps{ordered}; {len(self.validation)} of them validate",
                 f"{len(classes)} classes: {one_of(classes)}",
                 columns.describe(),
+                *data.reading.describe(),
             ],
-            values={"columns": columns.to_dict(), "classes": classes, "time": data.time},
+            values={
+                "columns": columns.to_dict(),
+                "classes": classes,
+                "time": data.time,
+                "reading": msgspec.to_builtins(msgspec.structs.replace(data.reading, said=[])),
+            },
             baselines=[
                 Baseline("commonest class", float((self.y[self.validation] == commonest).double().mean()))
             ],
         )
 
     def buffers(self) -> dict[str, Tensor]:
-        centre, scale = fit_normaliser(torch.cat([self.x[k] for k in self.train.tolist()]), QUARTER)
-        return {"centre": centre, "scale": scale}
+        return {"centre": self.centre, "scale": self.scale}
 
     def steps_per_epoch(self) -> int:
         return -(-len(self.train) // self.batch_size)

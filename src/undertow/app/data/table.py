@@ -5,46 +5,40 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from undertow.app.data import order
-from undertow.app.errors import UserError, must_be_unicode, one_of
+from undertow.app.data import numerals, order
+from undertow.app.data.columns import interpret
+from undertow.app.data.files import FILE, load
+from undertow.app.data.reading import ColumnReading, Reading
+from undertow.app.errors import UserError, one_of
+from undertow.app.runs.config import DataConfig
 
-MISSING = ["", "NA", "N/A", "NaN", "nan", "null"]
 MOST_CATEGORIES = 20  # a text column with more different words is no feature
 ROW = "undertow: row"  # number of a row in the file, from 1, the heading not counted; for error messages
 
 
-def read_table(path: Path) -> pl.DataFrame:
-    """A CSV, TSV or Parquet file as it stands; raises UserError where it is unreadable or has no rows."""
-    must_be_unicode(path)
-    if not path.is_file():
-        raise UserError(f"{path}: no such file")
-    try:
-        if path.suffix.lower() == ".parquet":
-            table = pl.read_parquet(path)
-        else:
-            table = pl.read_csv(
-                path,
-                separator=separator(path),
-                try_parse_dates=True,
-                infer_schema_length=None,
-                null_values=MISSING,
-            )
-    except (pl.exceptions.PolarsError, OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not a readable table: {str(error).splitlines()[0]}") from None
-    if table.is_empty():
+def read_table(path: Path, config: DataConfig, kept: Reading | None = None) -> tuple[pl.DataFrame, Reading]:
+    """A table with its texts as what they stand for, and how it was read.
+
+    Args:
+        path: A file or a folder.
+        config: The options for reading.
+        kept: How the table of the training was read; None stands for the training itself.
+
+    Raises:
+        UserError: It is unreadable or has no rows.
+    """
+    reading = (
+        Reading() if kept is None else msgspec.structs.replace(kept, said=[], columns=dict(kept.columns))
+    )
+    frame = load(path, config, reading, kept is not None)
+    if frame.is_empty():
         raise UserError(f"{path}: the table has no rows")
-    return table.with_row_index(ROW, offset=1)
-
-
-def separator(path: Path) -> str:
-    """Of comma, semicolon and tab, the one the heading holds most often."""
-    with path.open(encoding="utf-8", errors="replace") as file:
-        heading = file.readline()
-    return max(",;\t", key=heading.count)
+    return interpret(frame, path, config, reading).with_row_index(ROW, offset=1), reading
 
 
 def column_names(table: pl.DataFrame) -> list[str]:
@@ -66,16 +60,25 @@ class Columns:
     numeric: list[str]
     categories: dict[str, list[str]] = field(default_factory=dict)  # one-hot, a place for each word
     calendar: list[str] = field(default_factory=list)  # cycles of the time column: year, week, day
+    flags: list[str] = field(
+        default_factory=list
+    )  # numeric ones with a feature that is 1 where they miss a value
     ignored: list[str] = field(default_factory=list)
 
     @property
     def width(self) -> int:
         """C, the number of features."""
-        return len(self.numeric) + sum(map(len, self.categories.values())) + 2 * len(self.calendar)
+        return (
+            len(self.numeric)
+            + sum(map(len, self.categories.values()))
+            + 2 * len(self.calendar)
+            + len(self.flags)
+        )
 
     def describe(self) -> str:
         parts = [f"{name} ({len(words)} words)" for name, words in self.categories.items()]
         parts += [f"time of {cycle}" for cycle in self.calendar]
+        parts += [f"{name} missing" for name in self.flags]
         ignored = f"; not used: {', '.join(self.ignored)}" if self.ignored else ""
         return f"{self.width} features: {', '.join(self.numeric + parts)}{ignored}"
 
@@ -83,16 +86,19 @@ class Columns:
         return asdict(self)
 
 
-def choose(table: pl.DataFrame, path: Path, leave_out: Iterable[str | None], calendar: list[str]) -> Columns:
+def choose(table: pl.DataFrame, path: Path, leave_out: Iterable[str | None], reading: Reading) -> Columns:
     """All columns but ``leave_out``: numbers as they are, few words one-hot, the rest ignored."""
-    columns = Columns([], calendar=calendar)
+    columns = Columns([])
     for name in column_names(table):
         dtype = table.schema[name]
-        if name in leave_out:
+        if name in leave_out or name == FILE:
             continue
-        if dtype.is_numeric() or dtype == pl.Boolean or are_numbers(table, path, name):
+        if not table[name].count():
+            columns.ignored.append(name)
+        elif dtype.is_numeric() or dtype == pl.Boolean:
             columns.numeric.append(name)
         elif dtype == pl.String:
+            check_words(table, path, name, reading)
             words = table[name].drop_nulls().unique().sort().to_list()
             if 1 < len(words) <= MOST_CATEGORIES:
                 columns.categories[name] = words
@@ -103,55 +109,90 @@ def choose(table: pl.DataFrame, path: Path, leave_out: Iterable[str | None], cal
     return columns
 
 
-def are_numbers(table: pl.DataFrame, path: Path, name: str) -> bool:
-    """Whether a text column holds numbers; raises UserError for one with a word among its numbers."""
-    if table.schema[name] != pl.String:
-        return False
-    there = len(table) - table[name].null_count()
-    numbers = len(table) - table[name].cast(pl.Float64, strict=False).null_count()
-    if there / 2 < numbers < there:
-        raise not_a_number(table, path, name)
-    return bool(0 < there == numbers)
+def check_words(table: pl.DataFrame, path: Path, name: str, reading: Reading) -> None:
+    """Raises UserError for a text among the numbers of a column, and for numbers with two readings."""
+    how = reading.columns.get(name, ColumnReading())
+    if how.decimal == "?":
+        example = table[name].drop_nulls().filter(table[name].drop_nulls().str.contains(","))[0]
+        raise UserError(
+            f"{path}: column {name!r}: {example!r} may have a decimal comma or one for thousands; "
+            f"--decimal , or --decimal . settles it"
+        )
+    if how.kind == "number":
+        raise not_a_number(table, path, name, how)
 
 
-def not_a_number(table: pl.DataFrame, path: Path, name: str) -> UserError:
+def unused(table: pl.DataFrame, columns: Columns) -> list[str]:
+    """A warning for each column that looks like a time or tells groups apart and is not used."""
+    dates = order.date_like(table, columns.ignored)
+    found = [f"{name} holds dates and is not used; --time {name} orders the rows by it" for name in dates]
+    for name in columns.ignored:
+        if name not in dates and table.schema[name] == pl.String:
+            different = table[name].n_unique()
+            if 1 < different <= len(table) / 2:
+                found.append(
+                    f"{name} holds {different} names and is not used; --group {name} makes a series of each"
+                )
+    return found
+
+
+def not_a_number(table: pl.DataFrame, path: Path, name: str, how: ColumnReading | None = None) -> UserError:
     """The error for the first text in a column of numbers."""
-    is_text = table[name].is_not_null() & table[name].cast(pl.Float64, strict=False).is_null()
+    is_text = (
+        table[name].is_not_null() & numerals.parse(table[name], how or ColumnReading("number")).is_null()
+    )
     row, value = table.filter(is_text).select(ROW, name).row(0)
-    return UserError(f"{path}: column {name!r}, row {row}: expected a number, got {value!r}")
+    return UserError(
+        f"{path}: column {name!r}, row {row}: expected a number, got {value!r}; "
+        f"--missing {value!r} reads it as a missing value"
+    )
 
 
-def encode(table: pl.DataFrame, path: Path, columns: Columns, time: str | None) -> NDArray[np.float32]:
-    """The features of every row, [rows, C]. A word that training never saw gets no place: all zeros."""
+def encode(
+    table: pl.DataFrame,
+    path: Path,
+    columns: Columns,
+    time: str | None,
+    absent: dict[str, NDArray[np.bool_]] | None = None,
+) -> NDArray[np.float32]:
+    """The features of every row, [rows, C]. A word that training never saw gets no place: all zeros.
+
+    With ``absent``, which says where values are missing, these may be NaN; else a missing value is an error.
+    """
     require(table, path, [*columns.numeric, *columns.categories])
-    parts = [numbers(table, path, name)[:, None] for name in columns.numeric]
+    parts: list[NDArray[Any]] = [
+        numbers(table, path, name, absent is not None)[:, None] for name in columns.numeric
+    ]
     for name, words in columns.categories.items():
-        check_present(table, path, name)
+        if absent is None:
+            check_present(table, path, name)
         parts.append(table[name].cast(pl.String).to_numpy()[:, None] == np.array(words, object))
     if columns.calendar and time is not None:
         parts.append(order.calendar_features(table[time], columns.calendar))
+    for name in columns.flags:
+        parts.append((absent or {}).get(name, np.zeros(len(table), bool))[:, None])
     return np.concatenate(parts, axis=1, dtype=np.float32)  # [rows, C]
 
 
-def numbers(table: pl.DataFrame, path: Path, name: str) -> NDArray[np.float64]:
-    """One column as numbers, [rows]; raises UserError at the first text or missing value."""
+def numbers(table: pl.DataFrame, path: Path, name: str, with_gaps: bool = False) -> NDArray[np.float64]:
+    """One column as numbers, [rows]; raises UserError at the first text and, unless ``with_gaps``, gap."""
     if table[name].cast(pl.Float64, strict=False).null_count() > table[name].null_count():
         raise not_a_number(table, path, name)
-    check_present(table, path, name)
-    values = np.asarray(table[name].cast(pl.Float64), np.float64)
-    if not np.isfinite(values).all():
-        row = table[ROW][int(np.argmin(np.isfinite(values)))]
+    if not with_gaps:
+        check_present(table, path, name)
+    values = np.asarray(table[name].cast(pl.Float64).fill_null(np.nan), np.float64)
+    if np.isinf(values).any():
+        row = table[ROW][int(np.argmax(np.isinf(values)))]
         raise UserError(f"{path}: column {name!r}, row {row}: the value is infinite")
     return values
 
 
 def check_present(table: pl.DataFrame, path: Path, name: str) -> None:
-    """Raises UserError at the first missing value (null or NaN) of a column."""
+    """Raises UserError at the first missing value of a column."""
     missing = table[name].is_null()
-    if table.schema[name].is_float():
-        missing = missing | table[name].is_nan()
     if missing.any():
         row = table.filter(missing)[ROW][0]
         raise UserError(
-            f"{path}: column {name!r}, row {row}: the value is missing; --gaps fill repeats the one before"
+            f"{path}: column {name!r}, row {row}: the value is missing ({missing.sum()} are); "
+            f"--gaps fill repeats the one before, --gaps flag also marks it, --gaps split leaves the row out"
         )

@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from undertow.app.data import Facts, Shape
+from undertow.app.data.content import decoded, unpacked
+from undertow.app.data.files import files_of, in_folder
 from undertow.app.errors import UserError
 from undertow.app.runs.config import DataConfig
 from undertow.app.runs.objective import Batch, Objective
@@ -29,6 +31,9 @@ class Alphabet:
     """Symbols and their numbers: characters in code point order, or the 256 bytes (characters None)."""
 
     characters: str | None
+    encoding: str = (
+        "utf-8"  # of the text that was read: the one of prompts and output where bytes are symbols
+    )
 
     @property
     def size(self) -> int:
@@ -45,9 +50,10 @@ class Alphabet:
         """
         if self.characters is None:
             try:
-                return np.frombuffer(text.encode(), np.uint8).astype(np.int64)
+                return np.frombuffer(text.encode(self.encoding), np.uint8).astype(np.int64)
             except UnicodeEncodeError:
-                raise UserError(f"{given_as}: expected Unicode text, got {text!r}") from None
+                wanted = "Unicode text" if self.encoding == "utf-8" else f"text that {self.encoding} can hold"
+                raise UserError(f"{given_as}: expected {wanted}, got {text!r}") from None
         number = {character: k for k, character in enumerate(self.characters)}
         for place, character in enumerate(text):
             if character not in number:
@@ -58,19 +64,51 @@ class Alphabet:
         return np.array([number[character] for character in text], np.int64)
 
 
-def read_text(path: Path, as_bytes: bool) -> tuple[Alphabet, NDArray[np.int64]]:
-    """The alphabet of a file and its symbols, numbered; bytes where it is no readable UTF-8."""
-    raw = path.read_bytes()
-    try:
-        text = None if as_bytes else raw.decode("utf-8")
-    except UnicodeDecodeError:
-        text = None
-    if text is not None:
-        points = np.frombuffer(text.encode("utf-32-le"), np.uint32)
-        distinct, symbols = np.unique(points, return_inverse=True)
-        if len(distinct) <= MOST_CHARACTERS:
-            return Alphabet("".join(map(chr, distinct))), symbols.astype(np.int64)
-    return Alphabet(None), np.frombuffer(raw, np.uint8).astype(np.int64)
+def read_text(
+    path: Path, as_bytes: bool, config: DataConfig | None = None, before: str | None = None
+) -> tuple[Alphabet, NDArray[np.int64]]:
+    """The alphabet of a text and its symbols, numbered; bytes where it has very many characters.
+
+    Args:
+        path: A file, or a folder whose files are read as one text.
+        as_bytes: Whether symbols are bytes.
+        config: The options for reading; None stands for none.
+        before: The encoding of the training's text.
+
+    Raises:
+        UserError: The content is binary and ``as_bytes`` does not ask for it.
+    """
+    files = files_of(path, config) if config is not None else in_folder(path)
+    asked = config.encoding if config is not None else None
+    raws = [bytes_of(file, as_bytes) for file in files]
+    encoding, texts = "utf-8", []
+    for file, raw in zip(files, raws, strict=True):
+        try:
+            text, encoding = decoded(raw, file, asked, before)
+        except UserError:
+            if not as_bytes:
+                raise
+            text, encoding = "", "utf-8"
+        texts.append(text)
+    if as_bytes:
+        return Alphabet(None, encoding), np.frombuffer(b"".join(raws), np.uint8).astype(np.int64)
+    points = np.frombuffer("".join(texts).encode("utf-32-le"), np.uint32)
+    distinct, symbols = np.unique(points, return_inverse=True)
+    if len(distinct) <= MOST_CHARACTERS:
+        return Alphabet("".join(map(chr, distinct)), encoding), symbols.astype(np.int64)
+    return Alphabet(None), np.frombuffer("".join(texts).encode(), np.uint8).astype(np.int64)
+
+
+def bytes_of(path: Path, as_bytes: bool) -> bytes:
+    """What a file holds: as it stands for bytes, else a text, which may be compressed."""
+    if as_bytes:
+        return path.read_bytes()
+    raw, kind = unpacked(path)
+    if kind != "text":
+        raise UserError(
+            f"{path}: expected a text, and it is a table or workbook ({kind}); --bytes reads its bytes"
+        )
+    return raw
 
 
 def lanes(symbols: NDArray[np.int64], n: int, steps: int) -> Iterator[Batch]:
@@ -89,7 +127,7 @@ class TextTask:
 
     def __init__(self, config: DataConfig, batch_size: int, seed: int) -> None:
         path = Path(config.source)
-        self.alphabet, symbols = read_text(path, config.as_bytes)
+        self.alphabet, symbols = read_text(path, config.as_bytes, config)
         self.steps, self.batch_size = config.steps, batch_size
         held_back = int(len(symbols) * config.validation)
         self.train, self.validation = np.split(symbols, [len(symbols) - held_back])
@@ -100,9 +138,10 @@ class TextTask:
         self.facts = Facts(
             lines=[
                 f"{len(symbols):,} {unit}s, {len(np.unique(symbols))} different; "
-                f"the last {held_back:,} validate"
+                f"the last {held_back:,} validate",
+                *(f"read with encoding {name}" for name in [self.alphabet.encoding] if name != "utf-8"),
             ],
-            values={"characters": self.alphabet.characters},
+            values={"characters": self.alphabet.characters, "encoding": self.alphabet.encoding},
         )
 
     def _check_length(self, path: Path, length: int) -> None:
@@ -131,4 +170,4 @@ class TextTask:
 
 def alphabet_of(facts: dict[str, Any]) -> Alphabet:
     """The alphabet that a run's config.json keeps."""
-    return Alphabet(facts["characters"])
+    return Alphabet(facts["characters"], facts.get("encoding", "utf-8"))

@@ -8,13 +8,15 @@ import numpy as np
 import polars as pl
 import torch
 from numpy.typing import NDArray
+from rich.markup import escape
 from torch import Tensor
 
 from undertow.app.data import order
-from undertow.app.data.forecast import columns_of, seasonal_forecast, window_starts, windows
+from undertow.app.data.forecast import columns_of, features, seasonal_forecast, window_starts, windows
+from undertow.app.data.normalise import with_centre
 from undertow.app.data.sequences import pad, read_sequences
-from undertow.app.data.series import Series, read_series, shift
-from undertow.app.data.table import encode, numbers
+from undertow.app.data.series import Series, read_series
+from undertow.app.data.table import numbers
 from undertow.app.errors import UserError
 from undertow.app.runs.folder import Run, fingerprint
 from undertow.app.runs.model import SequenceModel
@@ -25,7 +27,7 @@ BATCH = 512
 
 @dataclass(frozen=True)
 class Answers:
-    """The predictions and what is said about them."""
+    """The predictions, and what is said about them in Rich's markup."""
 
     table: pl.DataFrame
     lines: list[str]
@@ -46,21 +48,23 @@ def answer(run: Run, path: Path) -> Answers:
 
 def forecasts(run: Run, path: Path) -> Answers:
     """After each window of T rows, the next ``horizon`` values of the target."""
-    series = read_series(path, run.data)
-    columns = columns_of(run.facts)
-    x = encode(series.table, path, columns, series.time)  # [rows, C]
+    series = read_series(path, run.data, run.facts)
+    model = run.load_model()
+    x = with_centre(
+        torch.from_numpy(features(series, path, run.data)), model.get_buffer("centre")
+    )  # [rows, C]
     steps, horizon = run.data.steps, run.data.horizon
     starts = window_starts(series.spans, steps)  # [windows]
     if not len(starts):
         longest = max(stop - start for start, stop in series.spans)
         raise UserError(f"{path}: the longest series has {longest} rows; the model's window needs {steps}")
-    predicted = run_model(run.load_model(), torch.from_numpy(x), torch.from_numpy(starts), steps)
+    predicted = run_model(model, x, torch.from_numpy(starts), steps)
     rows = starts[:, None] + steps + np.arange(horizon)  # [windows, horizon]
     stops = np.array([stop for _, stop in series.spans])
     stop = stops[np.searchsorted(stops, starts, side="right")][:, None]  # of the series of each window
     known, last = rows < stop, np.minimum(rows, stop - 1)
-    target = numbers(series.table, path, str(run.data.target))  # [rows]
-    truth = np.where(known, target[last], np.nan)
+    target = numbers(series.table, path, str(run.data.target), with_gaps=True)  # [rows]
+    truth = np.where(known & series.known(str(run.data.target))[last], target[last], np.nan)
     persistence = np.repeat(target[starts + steps - 1][:, None], horizon, axis=1)
     rivals = {"persistence": persistence} | seasonal(run, series, last)
     table = pl.DataFrame(names(run, series, rows, last)).with_columns(
@@ -77,11 +81,11 @@ def run_model(model: SequenceModel, x: Tensor, starts: Tensor, steps: int) -> ND
 
 def names(run: Run, series: Series, rows: NDArray[np.int64], last: NDArray[np.int64]) -> list[pl.Series]:
     """The columns that say which series, which time and how far ahead each prediction is for."""
-    beyond = (rows - last).ravel()
-    columns = [series.table[run.data.group][last.ravel()]] if run.data.group else []
+    beyond, at = (rows - last).ravel(), last.ravel()
+    columns = [series.table[series.group][at]] if series.group else []
     if series.time is not None:
-        by = np.asarray(beyond * run.facts["step"], np.float64)
-        columns.append(shift(series.table[series.time][last.ravel()], by))
+        ticks = series.frequency.after(series.ticks[at], beyond)
+        columns.append(order.from_ticks(ticks, series.table[series.time]))
     else:
         begins = np.repeat([a for a, _ in series.spans], [b - a for a, b in series.spans])
         columns.append(pl.Series("row", last.ravel() - begins[last.ravel()] + beyond + 1))
@@ -95,7 +99,7 @@ def seasonal(run: Run, series: Series, last: NDArray[np.int64]) -> dict[str, NDA
     seasons = run.facts["seasons"]
     if not seasons or series.time is None or order.season(series.table[series.time], series.step) is None:
         return {}
-    by_row = seasonal_forecast(series, run.data.group, seasons)  # [rows]
+    by_row = seasonal_forecast(series, seasons)  # [rows]
     return {order.season_name(series.step): by_row[last]}
 
 
@@ -118,8 +122,8 @@ def error_lines(
 
     objective, (mine, absolute) = Objective("rmse", "RMSE"), errors(predicted)
     lines = [
-        f"[bold]{objective.show(mine)}[/] of {run.data.target} over {known.sum():,} forecasts of known truth "
-        f"(mean absolute error {absolute:.4g})"
+        f"[bold]{objective.show(mine)}[/] of {escape(str(run.data.target))} over {known.sum():,} forecasts "
+        f"of known truth (mean absolute error {absolute:.4g})"
     ]
     for name, rival in rivals.items():
         better, by = objective.compare(mine, errors(rival)[0])
@@ -135,16 +139,19 @@ def error_lines(
 
 def labels(run: Run, path: Path) -> Answers:
     """The likeliest class of every sequence and its probability."""
-    data = read_sequences(path, run.data, labelled=False)
-    x = data.split(encode(data.table, path, columns_of(run.facts), None))
-    chances = torch.cat(list(class_chances(run.load_model(), x)))  # [sequences, classes]
+    data = read_sequences(path, run.data, run.facts, labelled=False)
+    model, x = run.load_model(), data.encode(path, columns_of(run.facts), run.data.gaps)
+    parts = data.split(with_centre(torch.from_numpy(x), model.get_buffer("centre")).numpy())
+    chances = torch.cat(list(class_chances(model, parts)))  # [sequences, classes]
     best = chances.max(-1)
     found = [run.facts["classes"][k] for k in best.indices.tolist()]
     table = pl.DataFrame(
         {str(run.data.sequence): data.names, "prediction": found, "probability": best.values.numpy()}
     )
     if data.labels is None:
-        return Answers(table, [f"No column {run.data.label!r}: nothing to compare with."], newest_last=False)
+        return Answers(
+            table, [f"No column {escape(repr(run.data.label))}: nothing to compare with."], newest_last=False
+        )
     table = table.with_columns(truth=pl.Series(data.labels))
     return Answers(table, accuracy_lines(found, data.labels), newest_last=False)
 
@@ -161,5 +168,5 @@ def accuracy_lines(found: list[str], truth: list[str]) -> list[str]:
     lines = [f"[bold]{100 * sum(right) / len(right):.1f}% right[/]: {sum(right)} of {len(right)} sequences"]
     for name in sorted(set(truth)):
         of_class = [good for good, label in zip(right, truth, strict=True) if label == name]
-        lines.append(f"  {name}: {sum(of_class)} of {len(of_class)}")
+        lines.append(f"  {escape(name)}: {sum(of_class)} of {len(of_class)}")
     return lines

@@ -15,12 +15,19 @@ from numpy.typing import NDArray
 from torch.nn import functional
 
 import undertow
-from undertow.app.data.forecast import columns_of, validation_rows, window_starts, windows
+from undertow.app.data.forecast import (
+    columns_of,
+    features,
+    validation_rows,
+    window_starts,
+    windows,
+)
+from undertow.app.data.normalise import with_centre
 from undertow.app.data.problem import ProblemTask
 from undertow.app.data.sequences import pad, read_sequences, stratified
 from undertow.app.data.series import read_series
 from undertow.app.data.symbols import CLASSES, SIGNALS, SYMBOLS
-from undertow.app.data.table import Columns, encode, numbers
+from undertow.app.data.table import Columns, numbers
 from undertow.app.data.text import alphabet_of, lanes, read_text
 from undertow.app.errors import UserError, one_of
 from undertow.app.runs.folder import Run, fingerprint
@@ -110,10 +117,10 @@ def observe(run: Run, reading: Reading) -> Watched:
 def source(run: Run, given: str | None) -> Path:
     """The file to read; UserError where there is none, or no longer the one that the run was trained on."""
     path = Path(run.data.source if given is None else given)
-    if not path.is_file():
+    if not path.exists():
         hint = "the data of this run are gone; --input gives others" if given is None else "no such file"
         raise UserError(f"{path}: {hint}")
-    if given is None and fingerprint(path)["sha256"] != run.source.get("sha256"):
+    if given is None and fingerprint(path, *run.data.further)["sha256"] != run.source.get("sha256"):
         raise UserError(
             f"{path}: has changed since {run.folder} was trained, and with it the part held back; "
             f"--input {path} reads all of it all the same"
@@ -129,7 +136,7 @@ def read_symbols(run: Run, given: str | None, sequences: int) -> Reading:
     alphabet = alphabet_of(run.facts)
     if given is None or names_a_file(given):
         path = source(run, given)
-        theirs, symbols = read_text(path, as_bytes=alphabet.characters is None)
+        theirs, symbols = read_text(path, alphabet.characters is None, run.data, run.facts.get("encoding"))
         if theirs.characters is not None and theirs != alphabet:
             symbols = alphabet.encode("".join(theirs.characters[k] for k in symbols), str(path))
         elif theirs.characters is None and alphabet.characters is not None:
@@ -161,19 +168,24 @@ def byte_name(byte: int) -> str:
 
 def read_windows(run: Run, path: Path, sequences: int, held_back: bool) -> Reading:
     """Windows whose targets are known, spread evenly over the table, the last one among them."""
-    series = read_series(path, run.data)
-    columns = columns_of(run.facts)
-    x = torch.from_numpy(encode(series.table, path, columns, series.time))  # [rows, C]
+    series = read_series(path, run.data, run.facts)
+    columns, model = columns_of(run.facts), run.load_model()
+    x = with_centre(
+        torch.from_numpy(features(series, path, run.data)), model.get_buffer("centre")
+    )  # [rows, C]
     steps, horizon = run.data.steps, run.data.horizon
     starts = window_starts(series.spans, steps + horizon)
+    target = numbers(series.table, path, str(run.data.target), with_gaps=True)
+    target = np.where(series.known(str(run.data.target)), target, np.nan)  # [rows]
+    ahead = steps + np.arange(horizon)
+    starts = starts[np.isfinite(target[starts[:, None] + ahead]).any(axis=1)]
     if held_back:
         starts = starts[validation_rows(series, run.data.validation)[starts + steps]]
     if not len(starts):
         longest = max(stop - start for start, stop in series.spans)
         raise UserError(f"{path}: the longest series has {longest} rows; {steps + horizon} are needed")
     chosen = starts[np.linspace(len(starts) - 1, 0, min(sequences, len(starts))).round().astype(int)]
-    target = numbers(series.table, path, str(run.data.target))  # [rows]
-    y = torch.from_numpy(target[chosen[:, None] + steps + np.arange(horizon)]).float()  # [N, horizon]
+    y = torch.from_numpy(target[chosen[:, None] + ahead]).float()  # [N, horizon]
     batch = Batch(windows(x, torch.from_numpy(chosen), steps), y)
     times = pl.Series(range(len(x))) if series.time is None else series.table[series.time]
     labels = [str(value) for value in times.to_list()]
@@ -184,7 +196,11 @@ def read_windows(run: Run, path: Path, sequences: int, held_back: bool) -> Readi
 
 def read_labelled(run: Run, path: Path, sequences: int, held_back: bool) -> Reading:
     """Labelled sequences: of those held back one class after the other, else in the table's order."""
-    data, classes, columns = read_sequences(path, run.data), run.facts["classes"], columns_of(run.facts)
+    data, classes, columns = (
+        read_sequences(path, run.data, run.facts),
+        run.facts["classes"],
+        columns_of(run.facts),
+    )
     assert data.labels is not None
     for label in data.labels:
         if label not in classes:
@@ -193,7 +209,8 @@ def read_labelled(run: Run, path: Path, sequences: int, held_back: bool) -> Read
                 f"{one_of(classes)}"
             )
     y = torch.tensor([classes.index(label) for label in data.labels])  # [sequences]
-    x = data.split(encode(data.table, path, columns, None))
+    every = torch.from_numpy(data.encode(path, columns, run.data.gaps))
+    x = data.split(with_centre(every, run.load_model().get_buffer("centre")).numpy())
     chosen = torch.arange(len(y))
     if held_back:
         chosen = stratified(y, run.data.validation, run.training.seed)[1]
@@ -249,4 +266,4 @@ def feature_names(columns: Columns) -> Names:
     """C names, in the order in which ``encode`` makes the features."""
     words = [f"{name}={word}" for name, found in columns.categories.items() for word in found]
     cycles = [f"{wave} of {cycle}" for cycle in columns.calendar for wave in ("sine", "cosine")]
-    return columns.numeric + words + cycles
+    return columns.numeric + words + cycles + [f"{name} missing" for name in columns.flags]

@@ -64,17 +64,58 @@ class DataConfig:
         None
     )
     gaps: Annotated[
-        Literal["error", "fill", "ignore"],
+        Literal["error", "fill", "flag", "split", "ignore"],
         Option(
-            "Missing values or rows: error, fill (from the row before) or ignore (rows only).",
+            "Missing values or rows: error, fill (from the row before), flag (fill, and a feature that says"
+            " so), split (these rows out, no window across) or ignore (missing rows only).",
             DATA,
             "error",
             TABLES,
         ),
     ] = "error"
+    duplicates: Annotated[
+        Literal["error", "mean", "first", "last"],
+        Option("Rows of one series with the same time: error, mean, first or last.", DATA, "error", FORECAST),
+    ] = "error"
+    missing: Annotated[
+        Column,
+        Option(
+            "Further values that stand for none, as in -9999,-99; none: no others.",
+            DATA,
+            None,
+            TABLES,
+            "VALUES",
+        ),
+    ] = None
+    time_format: Annotated[
+        Column,
+        Option("How times are written, as for strptime, or unix.", DATA, None, TABLES, "FORMAT"),
+    ] = None
+    time_zone: Annotated[
+        Column,
+        Option("Zone of local times, as in Europe/London.", DATA, None, TABLES, "ZONE"),
+    ] = None
+    decimal: Annotated[
+        Literal[".", ","] | None,
+        Option(
+            "Decimal sign of the numbers, . or , as a table's texts show otherwise.",
+            DATA,
+            None,
+            TABLES,
+            "SIGN",
+        ),
+    ] = None
+    no_header: Annotated[
+        bool, Option("The first line holds values; columns are column_1, column_2, ...", DATA, False, TABLES)
+    ] = False
+    sheet: Annotated[Column, Option("Sheet of a workbook.", DATA, None, TABLES, "NAME")] = None
+    encoding: Annotated[
+        Column, Option("Encoding of a text or table; found otherwise.", DATA, None, ("text", *TABLES), "NAME")
+    ] = None
     as_bytes: Annotated[
         bool, Option("Read text as bytes, not characters.", DATA, False, TEXT, flag="bytes")
     ] = False
+    further: tuple[str, ...] = ()  # files read with the source, absolute
 
 
 @dataclass(frozen=True)

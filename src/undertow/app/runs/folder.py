@@ -179,13 +179,26 @@ def stamp() -> tuple[str, dict[str, str]]:
     return datetime.now(timezone.utc).isoformat(timespec="seconds"), versions
 
 
-def fingerprint(path: Path) -> dict[str, Any]:
-    """Size in bytes and SHA-256 of a data file."""
+def fingerprint(path: Path, *further: str) -> dict[str, Any]:
+    """Size in bytes and SHA-256 of a file; of a folder, or several files, over those of all files."""
+    files = [
+        each for one in (path, *map(Path, further)) for each in (contents(one) if one.is_dir() else [one])
+    ]
+    digests = [digest(each) for each in files]
+    found = digests[0] if len(files) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
+    return {"path": str(path), "bytes": sum(each.stat().st_size for each in files), "sha256": found}
+
+
+def contents(folder: Path) -> list[Path]:
+    return sorted(each for each in folder.rglob("*") if each.is_file())
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of a file."""
     with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256") if hasattr(hashlib, "file_digest") else None
-        if digest is None:  # Python 3.10
-            digest = hashlib.sha256(file.read())
-    return {"path": str(path), "bytes": path.stat().st_size, "sha256": digest.hexdigest()}
+        if hasattr(hashlib, "file_digest"):
+            return hashlib.file_digest(file, "sha256").hexdigest()
+        return hashlib.sha256(file.read()).hexdigest()  # Python 3.10
 
 
 def next_folder(stem: str) -> Path:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:  # to show a value needs no torch
 class Batch:
     """One batch: x [T, N] or [T, N, C]; y [T, N], [N] or [N, horizon]; lengths [N] where they differ.
 
-    Steps at which y is UNSCORED ask for nothing and count for nothing.
+    Steps at which y is UNSCORED, or NaN for numbers, ask for nothing and count for nothing.
     """
 
     x: "Tensor"
@@ -45,12 +45,16 @@ class Objective:
 
     def loss(self, output: "Tensor", y: "Tensor") -> "Tensor":
         """Mean loss, a scalar: nats, or squared error in units of ``scale``."""
+        import torch
         from torch.nn import functional
 
         from undertow.problems import UNSCORED
 
         if self.kind == "rmse":
-            return functional.mse_loss(output / self.scale, y / self.scale)
+            unknown = y.isnan()
+            y = torch.where(unknown, output.detach(), y)  # an error of zero, and no gradient
+            share = y.numel() / max(1, y.numel() - int(unknown.sum()))
+            return share * functional.mse_loss(output / self.scale, y / self.scale)
         return functional.cross_entropy(output.flatten(0, -2), y.flatten(), ignore_index=UNSCORED)
 
     def show(self, value: float) -> str:
@@ -78,7 +82,7 @@ class Score:
         """Count the predictions of a batch, whose mean loss is ``loss``."""
         from undertow.problems import UNSCORED
 
-        scored = int((y != UNSCORED).sum()) if kind == "accuracy" else y.numel()
+        scored = int((y != UNSCORED).sum() if kind == "accuracy" else (y == y).sum())
         self.loss_sum += loss * scored
         self.count += scored
         if kind == "accuracy":

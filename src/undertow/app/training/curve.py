@@ -46,7 +46,7 @@ def learning_curve(run: Run, rows: list[dict[str, Any]]) -> Figure:
         axes.text(epochs[0], value, f" {name}", color=BASELINE, va="bottom", fontsize=9)
     axes.set(
         xlabel="epoch",
-        ylabel=f"{run.unit} of {run.data.target}" if run.data.target else run.unit,
+        ylabel=plain(f"{run.unit} of {run.data.target}") if run.data.target else run.unit,
     )
     axes.set_title(title(run), loc="left", fontsize=11)
     axes.spines[["top", "right"]].set_visible(False)
@@ -56,8 +56,13 @@ def learning_curve(run: Run, rows: list[dict[str, Any]]) -> Figure:
     return figure
 
 
+def plain(text: str) -> str:
+    """A text that matplotlib draws as it stands, without formulas."""
+    return text.replace("$", r"\$")
+
+
 def title(run: Run) -> str:
-    what = Path(run.data.source).name
+    what = plain(Path(run.data.source).name)
     return f"{what}: {run.model.cell.upper()}, H={run.model.hidden_size}, {run.model.num_layers} layer" + (
         "s" if run.model.num_layers > 1 else ""
     )

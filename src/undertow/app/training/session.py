@@ -92,7 +92,7 @@ def check_source(run: Run) -> None:
         return
     path = Path(run.data.source)
     check_file(path)
-    if fingerprint(path)["sha256"] != run.source.get("sha256"):
+    if fingerprint(path, *run.data.further)["sha256"] != run.source.get("sha256"):
         raise UserError(f"{path}: has changed since {run.folder} was begun; start a new run")
 
 
@@ -149,7 +149,7 @@ def new_run(data: DataConfig, model: ModelConfig, training: TrainConfig, task: T
         model,
         training,
         facts=task.facts.values,
-        source={} if data.task == "problem" else fingerprint(Path(data.source)),
+        source={} if data.task == "problem" else fingerprint(Path(data.source), *data.further),
         baselines={baseline.name: baseline.value for baseline in task.facts.baselines},
         unit=task.objective.unit,
         created=created,

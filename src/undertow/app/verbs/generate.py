@@ -85,7 +85,7 @@ def write(alphabet: "Alphabet", numbers: Iterator[int]) -> Iterator[str]:
     if alphabet.characters is not None:
         yield from (alphabet.characters[number] for number in numbers)
         return
-    decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+    decoder = codecs.getincrementaldecoder(alphabet.encoding)(errors="replace")
     for number in numbers:
         yield decoder.decode(bytes([number]))
     yield decoder.decode(b"", final=True)

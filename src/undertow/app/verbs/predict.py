@@ -18,13 +18,13 @@ SHOWN = 10  # rows printed
 def predict(
     run: Annotated[Path, typer.Argument(help="Folder of a run trained on a table.")],
     table: Annotated[
-        Path, typer.Argument(help="CSV, TSV or Parquet table with the columns of the training.")
+        Path, typer.Argument(help="Table, or folder of tables, with the columns of the training.")
     ],
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Write all predictions to FILE.csv or FILE.parquet.")
     ] = None,
     gaps: Annotated[
-        str | None, typer.Option(help="error, fill or ignore; otherwise as in the training.")
+        str | None, typer.Option(help="error, fill, flag, split or ignore; otherwise as in the training.")
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file in --output.")] = False,
 ) -> None:
@@ -57,9 +57,10 @@ def predict(
 
     answers = answer(opened, table)
     console = Console()
+    if output is not None:  # first, lest anything that is printed should go wrong
+        write(answers.table, output)
     show(console, answers)
     if output is not None:
-        write(answers.table, output)
         console.print(
             f"{len(answers.table):,} predictions written to {output}", highlight=False, markup=False
         )
@@ -78,12 +79,13 @@ def write(table: "pl.DataFrame", output: Path) -> None:
 
 def show(console: "Console", answers: "Answers") -> None:
     """The first or last rows, and the errors."""
+    from rich.markup import escape
     from rich.table import Table
 
     rows = answers.table.tail(SHOWN) if answers.newest_last else answers.table.head(SHOWN)
     grid = Table(box=None, pad_edge=False, padding=(0, 2), header_style="bold")
     for name in rows.columns:
-        grid.add_column(name, justify="right" if rows.schema[name].is_numeric() else "left")
+        grid.add_column(escape(name), justify="right" if rows.schema[name].is_numeric() else "left")
     for row in rows.iter_rows():
         grid.add_row(*(cell(value) for value in row))
     which = "last" if answers.newest_last else "first"

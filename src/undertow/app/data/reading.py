@@ -1,0 +1,37 @@
+"""How a table was read: kept in config.json, so that further files are read the same way."""
+
+import msgspec
+
+SIGNS = {"\t": "tab", " ": "blank"}  # as a person calls them
+
+
+class ColumnReading(msgspec.Struct, omit_defaults=True):
+    """How the texts of one column were read."""
+
+    kind: str = "text"  # text, number or time
+    decimal: str = "."
+    thousands: str = ""
+    missing: list[str] = []  # texts that stand for no value, beside those that always do
+    format: str = ""  # of times
+
+
+class Reading(msgspec.Struct, omit_defaults=True):
+    """What was inferred, and ``said``: that part of it which a plain file would not need."""
+
+    format: str = "csv"
+    encoding: str = ""
+    separator: str = ","
+    header: bool = True
+    comment: str = ""
+    sheet: str = ""
+    zone: str = ""  # of the times, where they have one
+    columns: dict[str, ColumnReading] = {}
+    said: list[str] = []
+
+    def describe(self) -> list[str]:
+        """A line for people, or none."""
+        return [f"read with {'; '.join(self.said)}"] if self.said else []
+
+
+def sign(separator: str) -> str:
+    return SIGNS.get(separator, f"'{separator}'")

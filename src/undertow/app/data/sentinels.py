@@ -1,0 +1,45 @@
+"""Numbers that stand for a missing value, such as -9999, by how they stand out."""
+
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from undertow.app.errors import UserError
+
+OFTEN = 3  # a constant must come so many times; one of nines, or a power of two less one, once
+FAR = 2.0  # times the range of all other values must lie between it and them
+DIFFERENT = 10  # other values must there be, for their range to mean something
+FILLS = (2**15 - 1, -(2**15), 2**31 - 1, -(2**31), 1e20, 1e30, 1e35, 1e36, 9.969209968386869e36)
+
+
+def check_sentinels(table: pl.DataFrame, path: Path, names: list[str]) -> None:
+    """Raise UserError for a column with a constant far outside of everything else."""
+    for name in names:
+        values = table[name].drop_nulls().cast(pl.Float64)
+        for value in (values.min(), values.max()):
+            if isinstance(value, float) and (rest := apart(values, value)) is not None:
+                often = int((values == value).sum())
+                low, high = rest
+                raise UserError(
+                    f"{path}: column {name!r} holds {value:g} {often} times, far from all other values "
+                    f"({low:g} to {high:g}); --missing {value:g} reads it as missing, "
+                    f"--missing none as a number"
+                )
+
+
+def apart(values: pl.Series, value: float) -> tuple[float, float] | None:
+    """Least and largest of the other values, where ``value`` stands far outside of them."""
+    rest = values.filter(values != value)
+    if len(values) - len(rest) < (1 if typical(value) else OFTEN) or rest.n_unique() < DIFFERENT:
+        return None
+    array = rest.to_numpy()
+    low, high = float(array.min()), float(array.max())
+    distance = low - value if value < low else value - high
+    return (low, high) if distance > FAR * (high - low) else None
+
+
+def typical(value: float) -> bool:
+    """Whether it looks like a usual marker: -99, 999, 9999.9, or the fill value of a file format."""
+    digits = f"{abs(value):g}".replace(".", "")
+    return (len(digits) >= 2 and set(digits) == {"9"}) or bool(np.isclose(value, FILLS, rtol=1e-6).any())

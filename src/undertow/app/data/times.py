@@ -1,0 +1,237 @@
+"""Dates and times written in any usual form: the form is found over a whole column and kept.
+
+A form is written as for strptime, with %q for quarters and [...] around what may be absent. %b takes names of
+months in full too, in English, German, French or Spanish.
+"""
+
+import re
+from functools import lru_cache
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+CODES = {
+    "Y": r"(?P<Y>\d{4})", "y": r"(?P<y>\d{2})", "m": r"(?P<m>\d{1,2})", "d": r"(?P<d>\d{1,2})",
+    "b": r"(?P<b>[^\W\d_]{3,}\.?)", "H": r"(?P<H>\d{1,2})", "I": r"(?P<I>\d{1,2})", "M": r"(?P<M>\d{1,2})",
+    "S": r"(?P<S>\d{1,2})", "f": r"(?P<f>\d{1,9})", "p": r"(?P<p>[AaPp]\.?[Mm]\.?)", "j": r"(?P<j>\d{3})",
+    "z": r"(?P<z>[Zz]|UTC|GMT|[+-]\d{2}(?::?\d{2})?)", "G": r"(?P<G>\d{4})", "V": r"(?P<V>\d{1,2})",
+    "u": r"(?P<u>[1-7])", "q": r"(?P<q>[1-4])", "a": r"[^\W\d_]{2,}\.?", "s": r"(?P<s>-?\d+(?:\.\d+)?)",
+}  # fmt: skip
+LONGER = {"T": "%H:%M:%S", "F": "%Y-%m-%d", "B": "%b", "A": "%a", "e": "%d", "D": "%m/%d/%y", "R": "%H:%M"}
+MONTHS = {
+    "jan": 1, "ene": 1, "feb": 2, "fév": 2, "fev": 2, "mar": 3, "mär": 3, "mrz": 3, "apr": 4, "avr": 4,
+    "abr": 4, "may": 5, "mai": 5, "jun": 6, "juin": 6, "jul": 7, "juil": 7, "aug": 8, "aoû": 8, "ago": 8,
+    "sep": 9, "set": 9, "oct": 10, "okt": 10, "nov": 11, "dec": 12, "dez": 12, "déc": 12, "dic": 12,
+}  # fmt: skip
+DATES = [
+    *(f"%Y{s}%m{s}%d" for s in "-/. "), "%Y%m%d",
+    *(f"{a}{s}{b}{s}{year}" for s in "/.-" for year in ("%Y", "%y") for a, b in (("%d", "%m"), ("%m", "%d"))),
+    *(f"%y{s}%m{s}%d" for s in "/.-"),
+    *(form.replace("~", s) for s in "- /." for form in ("%d~%b~%Y", "%Y~%b~%d", "%d~%b~%y")), "%d%b%Y",
+    "%d. %b %Y", "%b %d, %Y", "%b %d %Y", "%a, %d %b %Y", "%a %b %d %Y", "%a, %b %d, %Y", "%a %d %b %Y",
+    "%Y-%m", "%Y/%m", "%Y.%m", "%m/%Y", "%m-%Y", "%m.%Y", "%YM%m", "%Y-M%m", "%Ym%m",
+    *(form.replace("~", s) for s in " -/" for form in ("%Y~%b", "%b~%Y")), "%b, %Y", "%b-%y", "%b %y", "%b%Y",
+    "%Y Q%q", "%YQ%q", "%Y-Q%q", "%Y/Q%q", "Q%q %Y", "Q%q-%Y", "Q%q/%Y", "%Yq%q", "%Y q%q", "q%q %Y",
+    "%G-W%V-%u", "%G-W%V", "%GW%V", "%G W%V", "%G-w%V", "%Gw%V", "%Y-%j",
+]  # fmt: skip
+CLOCKS = [
+    *(f"{s}{clock}" for s in (" ", "T", "  ", ", ") for clock in (
+        "%H:%M", "%H:%M:%S", "%H:%M:%S.%f", "%H:%M:%S,%f", "%I:%M %p", "%I:%M%p", "%I:%M:%S %p", "%I %p",
+        "%H", "%H.%M", "%H%M", "%H%M%S", "%Hh", "%H:%M[:%S[.%f]]",
+    )), "[ %H:%M[:%S[.%f]]]",
+]  # fmt: skip
+COMPACT = ["%H", "%H%M", "%H%M%S", "-%H%M%S", "-%H:%M", "-%H:%M:%S", "_%H%M%S"]  # after %Y%m%d alone
+ZONES = ["", "%z", " %z"]
+UNIX = {  # least and largest count, and microseconds in one
+    "unix seconds": (1e8, 4e9, 1e6), "unix milliseconds": (1e11, 4e12, 1e3),
+    "unix microseconds": (1e14, 4e15, 1), "unix nanoseconds": (1e17, 4e18, 1e-3),
+}  # fmt: skip
+SAMPLE = 200  # different texts from which the forms are found
+
+
+def pattern(form: str) -> str:
+    """The regular expression of a form, a named group for each code; raises ValueError for an unknown one."""
+    for code, longer in LONGER.items():
+        form = form.replace(f"%{code}", longer)
+    parts = re.findall(r"%.|.", form)
+    found = []
+    for k, part in enumerate(parts):
+        if part in "[]":
+            found.append("(?:" if part == "[" else ")?")
+        elif part[0] != "%":
+            found.append(re.escape(part))
+        elif part[1:] not in CODES:
+            raise ValueError(f"%{part[1:]}")
+        else:
+            beside = [parts[j] for j in (k - 1, k + 1) if 0 <= j < len(parts)]
+            fixed = part[1] in "mdHMSIV" and any(
+                each[0] == "%" and each[1:] in [*"YymdHMSIG"] for each in beside
+            )
+            found.append(CODES[part[1]].replace(r"\d{1,2}", r"\d{2}") if fixed else CODES[part[1]])
+    return f"^{''.join(found)}$"
+
+
+def forms_of(texts: list[str]) -> list[tuple[str, float]]:
+    """The forms that fit some of the texts, and which share of them; best first, then the shortest."""
+    starts = [prefix(date) for date in DATES]
+    found: dict[str, float] = {}
+    for text in texts[:: max(1, len(texts) // 8)]:
+        for date, start in zip(DATES, starts, strict=True):
+            if not (match := start.match(text)):
+                continue
+            rest = text[match.end() :]
+            clocks = CLOCKS + (COMPACT if date == "%Y%m%d" else [])
+            for form in (
+                "",
+                *(clock + zone for clock in clocks for zone in ZONES if not zone or clock[0] != "["),
+            ):
+                if date + form not in found and ending(form).match(rest):
+                    found[date + form] = 0.0
+    for form in found:
+        found[form] = 1.0 - float(np.isnat(parsed(texts, form)).mean())
+    return sorted(found.items(), key=lambda pair: (-pair[1], len(pair[0])))
+
+
+@lru_cache(maxsize=512)
+def prefix(date: str) -> re.Pattern[str]:
+    return re.compile(pattern(date)[:-1])
+
+
+@lru_cache(maxsize=512)
+def ending(form: str) -> re.Pattern[str]:
+    return re.compile(pattern(form))
+
+
+def parsed(texts: list[str] | pl.Series, form: str) -> NDArray[np.datetime64]:
+    """Times in microseconds, without zone (offsets are subtracted); NaT where a text has another form."""
+    values = pl.Series(texts, dtype=pl.String)
+    groups = values.str.extract_groups(pattern(form))
+    names = [field.name for field in groups.dtype.fields] if isinstance(groups.dtype, pl.Struct) else []
+    fields = {name: groups.struct.field(name) for name in names}
+    matched = np.asarray(values.str.contains(pattern(form)).fill_null(False), bool)
+
+    def number(name: str, otherwise: int) -> NDArray[np.int64]:
+        if name not in fields:
+            return np.full(len(values), otherwise, np.int64)
+        return np.asarray(fields[name].cast(pl.Int64, strict=False).fill_null(otherwise), np.int64)
+
+    if "s" in fields:
+        seconds = np.asarray(fields["s"].cast(pl.Float64).fill_null(np.nan), np.float64)
+        return unix(seconds, 1e6)
+    year = number("Y", 1970)
+    if "y" in fields:
+        year = number("y", 70)
+        year = year + np.where(year < 69, 2000, 1900)  # as POSIX has it
+    month, day = number("m", 1), number("d", 1)
+    if "q" in fields:
+        month = 3 * number("q", 1) - 2
+    if "b" in fields:
+        month = np.asarray(fields["b"].map_elements(month_of, pl.Int64).fill_null(0), np.int64)
+    if "G" in fields:
+        days, valid = week_days(number("G", 1970), number("V", 1), number("u", 1))
+    elif "j" in fields:
+        days, valid = civil(year, np.ones_like(year), np.ones_like(year))
+        length = civil(year + 1, np.ones_like(year), np.ones_like(year))[0] - days
+        days, valid = days + number("j", 1) - 1, (number("j", 1) >= 1) & (number("j", 1) <= length)
+    else:
+        days, valid = civil(year, month, day)
+    clock, valid_clock = time_of_day(number, fields)
+    result = (days * 86_400_000_000 + clock).astype("datetime64[us]")
+    result[~(valid & valid_clock & matched)] = np.datetime64("NaT")
+    return result
+
+
+def civil(
+    year: NDArray[np.int64], month: NDArray[np.int64], day: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Days since 1970, and where the date exists."""
+    months = ((year - 1970) * 12 + month - 1).astype("datetime64[M]")
+    days = months.astype("datetime64[D]").astype(np.int64) + day - 1
+    same = days.astype("datetime64[D]").astype("datetime64[M]") == months
+    return days, same & (day >= 1) & (month >= 1) & (month <= 12)
+
+
+def week_days(
+    year: NDArray[np.int64], week: NDArray[np.int64], weekday: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """The days of ISO weeks: the week with 4 January is the first."""
+    fourth = civil(year, np.ones_like(year), np.full_like(year, 4))[0]
+    monday = fourth - (fourth + 3) % 7  # 1 January 1970 was a Thursday
+    return monday + 7 * (week - 1) + weekday - 1, (week >= 1) & (week <= 53)
+
+
+def time_of_day(number: object, fields: dict[str, pl.Series]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Microseconds since midnight, less the offset from UTC, and where they make sense; 24:00 ends a day."""
+    assert callable(number)
+    hour = number("H", 0)
+    valid = (hour >= 0) & (hour <= 24)
+    if "I" in fields:
+        hour = number("I", 12)
+        valid = (hour >= 1) & (hour <= 12)
+        afternoon = np.asarray(fields["p"].str.to_lowercase().str.starts_with("p").fill_null(False), bool)
+        hour = hour % 12 + 12 * afternoon
+    minute, second = number("M", 0), number("S", 0)
+    valid &= (minute < 60) & (second <= 60) & ((hour < 24) | (minute + second == 0))
+    result = ((hour * 60 + minute) * 60 + second) * 1_000_000
+    if "f" in fields:
+        digits = fields["f"].fill_null("0").str.pad_end(9, "0").cast(pl.Int64)
+        result = result + np.asarray(digits, np.int64) // 1000
+    if "z" in fields:
+        result = result - np.asarray(fields["z"].map_elements(offset_of, pl.Int64).fill_null(0), np.int64)
+    return result, valid
+
+
+def month_of(name: str) -> int:
+    lower = name.lower()
+    return MONTHS.get(lower[:4], MONTHS.get(lower[:3], 0))
+
+
+def offset_of(zone: str) -> int:
+    """Microseconds east of UTC: +01:00, -0530, Z."""
+    if zone[0] not in "+-":
+        return 0
+    digits = zone[1:].replace(":", "").ljust(4, "0")
+    minutes = 60 * int(digits[:2]) + int(digits[2:])
+    return (-1 if zone[0] == "-" else 1) * minutes * 60_000_000
+
+
+def unix(values: NDArray[np.float64], to_microseconds: float) -> NDArray[np.datetime64]:
+    """Times from a count since 1970."""
+    result = np.round(np.nan_to_num(values) * to_microseconds).astype(np.int64).astype("datetime64[us]")
+    result[~np.isfinite(values)] = np.datetime64("NaT")
+    return result
+
+
+def has_clock(form: str) -> bool:
+    return any(f"%{code}" in form for code in "HIsTRz") or form.startswith("unix")
+
+
+def of_numbers(values: pl.Series, name: str) -> str | None:
+    """The form in which numbers stand for times, digits of a date or a Unix time; None for none."""
+    numbers = np.asarray(values.drop_nulls().cast(pl.Float64), np.float64)
+    if not len(numbers):
+        return None
+    low, high = float(numbers.min()), float(numbers.max())
+    whole = bool((numbers == np.round(numbers)).all())
+    hinted = re.search(
+        r"date|time|stamp|day|month|year|period|epoch|unix|datum|jahr|monat|zeit|^ts$|^ds$", name.lower()
+    )
+    if whole and low >= 1e7 and high < 1e8 and low >= 1600e4 and high < 2200e4 and fits(numbers, "%Y%m%d"):
+        return "%Y%m%d" if hinted or len(numbers) >= 10 else None
+    if not hinted:
+        return None
+    if whole and low >= 160001 and high <= 220012 and fits(numbers, "%Y%m"):
+        return "%Y%m"
+    if whole and low >= 1000 and high <= 2999 and re.search(r"year|date|jahr|period", name.lower()):
+        return "%Y"
+    if whole and low >= 1600e6 and high < 2200e6 and fits(numbers, "%Y%m%d%H"):
+        return "%Y%m%d%H"
+    if whole and low >= 1600e8 and high < 2200e8 and fits(numbers, "%Y%m%d%H%M"):
+        return "%Y%m%d%H%M"
+    return next((form for form, (least, most, _) in UNIX.items() if least <= low and high <= most), None)
+
+
+def fits(numbers: NDArray[np.float64], form: str) -> bool:
+    texts = pl.Series(numbers.astype(np.int64)).cast(pl.String)
+    return not bool(np.isnat(parsed(texts, form)).any())

@@ -13,6 +13,14 @@ CLASSIFY = ("--sequence", "id", "--label", "way", "--hidden-size", 8)
 TEXT = ("--steps", 16, "--batch-size", 8, "--hidden-size", 32, "--num-layers", 1)
 
 
+def changed(options: tuple, *others: tuple) -> list:
+    """Options with some of them replaced, or added: none may be given twice."""
+    found = dict(zip(options[::2], options[1::2], strict=True))
+    for each in others:
+        found |= dict(zip(each[::2], each[1::2], strict=True))
+    return [part for pair in found.items() for part in pair]
+
+
 def wave_table(days: int) -> pl.DataFrame:
     rng = np.random.default_rng(0)
     tables = []

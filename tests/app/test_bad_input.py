@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from inputs import CLASSIFY, FORECAST, TEXT, walk_table, wave_table
+from inputs import CLASSIFY, FORECAST, TEXT, changed, walk_table, wave_table
 from undertow.app.training.loop import Trainer
 
 
@@ -75,7 +75,9 @@ def test_forecast(undertow, tmp_path, case, suffix):
     table.write_csv(path) if suffix == ".csv" else table.write_parquet(path)
     before = snapshot(tmp_path)
     refused(
-        undertow("train", path, *FORECAST, *options), f"waves{suffix}" if case != "bad --gaps" else "", *words
+        undertow("train", path, *changed(FORECAST, options)),
+        f"waves{suffix}" if case != "bad --gaps" else "",
+        *words,
     )
     assert snapshot(tmp_path) == before
 
@@ -99,7 +101,7 @@ def test_classify(undertow, tmp_path, case):
     table, options, words = CLASSIFICATIONS[case]
     table.write_csv("walks.csv")
     before = snapshot(tmp_path)
-    refused(undertow("train", "walks.csv", *CLASSIFY, *options), "walks.csv", *words)
+    refused(undertow("train", "walks.csv", *changed(CLASSIFY, options)), "walks.csv", *words)
     assert snapshot(tmp_path) == before
 
 

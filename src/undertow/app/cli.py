@@ -45,11 +45,24 @@ class Verbs(TyperGroup):
         return name, load(name) if name and command else command, rest
 
 
+class Once(TyperCommand):
+    """Refuses an option that is given twice, where the second value would silently replace the first."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        _, _, given = self.make_parser(ctx).parse_args(args=list(args))
+        single = [each.opts[0] for each in given if each.param_type_name == "option" and not each.multiple]
+        for flag in single:
+            if single.count(flag) > 1:
+                raise UserError(f"{flag}: given {single.count(flag)} times; expected once")
+        found: list[str] = super().parse_args(ctx, args)
+        return found
+
+
 def load(verb: str) -> Any:
     """The command of one verb, with its options."""
     module = import_module(f"undertow.app.verbs.{verb}")
     alone = typer.Typer(add_completion=False, rich_markup_mode="rich")
-    alone.command(name=verb, help=None)(getattr(module, verb))
+    alone.command(name=verb, help=None, cls=Once)(getattr(module, verb))
     return typer.main.get_command(alone)
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from inputs import changed
 from undertow.app.data.forecast import ForecastTask
 from undertow.app.data.series import read_series
 from undertow.app.runs.config import DataConfig
@@ -39,7 +40,7 @@ def task(name, target, **options):
 
 def forecast(undertow, name, *options):
     """Train on a case and predict it; what training said, and the predictions."""
-    trained = undertow("train", case(name), *SMALL, *options)
+    trained = undertow("train", case(name), *changed(SMALL, options))
     assert trained.code == 0, trained.err
     predicted = undertow("predict", "r", case(name), "-o", "out.parquet")
     assert predicted.code == 0, predicted.err

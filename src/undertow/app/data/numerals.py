@@ -11,20 +11,9 @@ from undertow.app.data.reading import ColumnReading
 SPACES = "[ \u00a0\u202f'\u2019]"
 ALWAYS_MISSING = ["", "NA", "N/A", "NaN", "nan", "null"]
 MISSING_AMONG_NUMBERS = [
-    "-",
-    "--",
-    "—",
-    "–",
-    "None",
-    "none",
-    "NULL",
-    "#N/A",
-    "n/a",
-    "<NA>",
-    "NaT",
-    "NAN",
-    "na",
-]
+    "-", "--", "---", "—", "–", "None", "none", "NULL", "#N/A", "n/a", "<NA>", "NaT", "NAN", "na", "?", ".",
+    "..", ":", "*", "n.a.", "N.A.", "nd", "ND", "missing", "Missing",
+]  # fmt: skip
 EXPONENT = r"([eE][+-]?\d+)?"
 INFINITE = r"|[+-]?(?i:inf|infinity)"
 PLAIN = rf"^([+-]?(\d+\.?\d*|\.\d+){EXPONENT}{INFINITE})$"

@@ -22,10 +22,8 @@ CYCLES = {
     "day": (DAY, DAY / 2, 3 * DAY),
 }
 CLEARER = 0.05  # by which share of the rows one order of day and month must be better than another
-EVEN, ORDERED = (
-    0.4,
-    0.02,
-)  # shares of rows out of step, or out of order, with which it may still be the right one
+# shares of rows out of step, or out of order, with which an order of day and month may still be the right one
+EVEN, ORDERED = 0.25, 0.02
 ISO = re.compile(r"%Y-%m-%d([ T]%H:%M(:%S(\.%f)?)?)?")  # needs no saying
 
 
@@ -96,7 +94,7 @@ def parse_time(
         values = pl.Series(time, moments).cast(pl.Datetime("us"))
         if not times.has_clock(form):
             values = values.cast(pl.Date)
-        if "%z" in form:
+        if "%z" in form or (form.startswith("unix") and config.time_zone):
             values = values.dt.replace_time_zone("UTC")
         if not known and not ISO.fullmatch(form):
             reading.said.append(f"{time} as {form}")
@@ -193,7 +191,8 @@ def disorder(moments: NDArray[np.datetime64]) -> tuple[float, float]:
     start = months.astype("datetime64[M]").astype("datetime64[us]").astype(np.int64)
     steps = np.diff(months) if len(np.unique(every - start)) == 1 else np.diff(every)
     counts = np.unique(steps, return_counts=True)[1]
-    return float(1 - counts.max() / len(steps)), float((np.diff(ticks) < 0).mean())
+    back = float((np.diff(ticks) < 0).mean())
+    return float(1 - counts.max() / len(steps)), min(back, 1 - back)  # the newest row may come first
 
 
 # ------------------------------------------------------------------------------------------- zones

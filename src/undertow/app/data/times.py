@@ -17,6 +17,7 @@ CODES = {
     "S": r"(?P<S>\d{1,2})", "f": r"(?P<f>\d{1,9})", "p": r"(?P<p>[AaPp]\.?[Mm]\.?)", "j": r"(?P<j>\d{3})",
     "z": r"(?P<z>[Zz]|UTC|GMT|[+-]\d{2}(?::?\d{2})?)", "G": r"(?P<G>\d{4})", "V": r"(?P<V>\d{1,2})",
     "u": r"(?P<u>[1-7])", "q": r"(?P<q>[1-4])", "a": r"[^\W\d_]{2,}\.?", "s": r"(?P<s>-?\d+(?:\.\d+)?)",
+    "*": r".*",
 }  # fmt: skip
 LONGER = {"T": "%H:%M:%S", "F": "%Y-%m-%d", "B": "%b", "A": "%a", "e": "%d", "D": "%m/%d/%y", "R": "%H:%M"}
 MONTHS = {
@@ -38,7 +39,7 @@ DATES = [
 CLOCKS = [
     *(f"{s}{clock}" for s in (" ", "T", "  ", ", ") for clock in (
         "%H:%M", "%H:%M:%S", "%H:%M:%S.%f", "%H:%M:%S,%f", "%I:%M %p", "%I:%M%p", "%I:%M:%S %p", "%I %p",
-        "%H", "%H.%M", "%H%M", "%H%M%S", "%Hh", "%H:%M[:%S[.%f]]",
+        "%H", "%H.%M", "%H.%M.%S", "%H:%M - %*", "%H%M", "%H%M%S", "%Hh", "%H:%M[:%S[.%f]]",
     )), "[ %H:%M[:%S[.%f]]]",
 ]  # fmt: skip
 COMPACT = ["%H", "%H%M", "%H%M%S", "-%H%M%S", "-%H:%M", "-%H:%M:%S", "_%H%M%S"]  # after %Y%m%d alone

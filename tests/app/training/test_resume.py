@@ -11,13 +11,13 @@ import pytest
 import torch
 
 import undertow as package
-from inputs import CLASSIFY, FORECAST, TEXT
+from inputs import CLASSIFY, FORECAST, TEXT, changed
 from undertow.app.runs.folder import open_run
 from undertow.app.training import session
 from undertow.app.training.view import View
 
 PLANS = {
-    "text": ("text", (*TEXT, "--epochs", 2, "--dropout", 0.2, "--num-layers", 2)),
+    "text": ("text", changed(TEXT, ("--epochs", 2, "--dropout", 0.2, "--num-layers", 2))),
     "forecast": ("waves", (*FORECAST, "--epochs", 3)),
     "classify": ("walks", (*CLASSIFY, "--epochs", 4)),
     "rnn": ("walks", (*CLASSIFY, "--epochs", 4, "--cell", "rnn")),

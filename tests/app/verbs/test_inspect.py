@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from inputs import CLASSIFY, FORECAST, TEXT
+from inputs import CLASSIFY, FORECAST, TEXT, changed
 from undertow.app.reading.watch import watch
 from undertow.app.runs.folder import open_run
 
@@ -30,7 +30,14 @@ def train(undertow, text, waves, walks):
     def run(task, cell="lstm", *options):
         folder = Path(f"{task}-{cell}")
         result = undertow(
-            "train", sources[task], *WAYS[task], "--cell", cell, "--run", folder, *SHORT, *options
+            "train",
+            sources[task],
+            *changed(WAYS[task], SHORT[:2], options),
+            "-q",
+            "--cell",
+            cell,
+            "--run",
+            folder,
         )
         assert result.code == 0, result.err
         return folder
@@ -186,8 +193,8 @@ def test_a_folder_that_cannot_be_written_to_is_refused_before_any_work(undertow,
     ("name", "source", "options", "message"),
     [
         ("adding", "multiplication", ("--steps", 20), "other problem: multiplication, and not adding"),
-        ("level", "waves", (*FORECAST, "--target", "depth"), "other target: depth, and not level"),
-        ("way", "walks", (*CLASSIFY, "--label", "path"), "other label: path, and not way"),
+        ("level", "waves", changed(FORECAST, ("--target", "depth")), "other target: depth, and not level"),
+        ("way", "walks", changed(CLASSIFY, ("--label", "path")), "other label: path, and not way"),
     ],
 )
 def test_only_runs_that_answer_the_same_question_are_compared(

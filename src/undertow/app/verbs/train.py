@@ -14,8 +14,8 @@ RUN = "Run"
 
 def train(
     source: Annotated[
-        str | None,
-        typer.Argument(help="A text file, a CSV, TSV or Parquet table, or the name of a built-in problem."),
+        list[str] | None,
+        typer.Argument(help="Texts or tables, files or folders, or the name of a built-in problem."),
     ] = None,
     *,
     run: Annotated[
@@ -58,7 +58,7 @@ def train(
                 "--resume RUN takes source and folder from the run; leave out SOURCE, --run, --overwrite"
             )
         done = _resume(resume, given, quiet)
-    elif source is None:
+    elif not source:
         raise UserError(
             "train what? Give a file or a problem, or --resume RUN; undertow train --help says more"
         )
@@ -71,14 +71,18 @@ def train(
 signature(train, config.options())
 
 
-def _start(source: str, given: dict[str, Any], run: Path | None, overwrite: bool, quiet: bool) -> bool:
+def _start(sources: list[str], given: dict[str, Any], run: Path | None, overwrite: bool, quiet: bool) -> bool:
     from undertow.app.runs.folder import refuse_existing
-    from undertow.app.training.task_of import task_of
+    from undertow.app.training.task_of import check_file, task_of
 
     if run is not None:
         refuse_existing(run, overwrite)
+    source, *further = sources
+    for each in further:
+        check_file(Path(each))
     task, why = task_of(source, given)  # what can be refused is refused before torch is imported
     options = config.with_defaults(task, given)
+    options["further"] = tuple(str(Path(each).resolve()) for each in further)
     config.check_together(options, "")
     from undertow.app.training import session
 

@@ -25,6 +25,7 @@ SMALLER = {  # what is appended to a command that would take long, by the beginn
     "undertow generate": "--length 20",
     "undertow train examples/data/river.csv": "--epochs 1 --hidden-size 4 --steps 30",
     "undertow train examples/data/gestures.csv": "--epochs 1 --hidden-size 4",
+    "undertow train examples/messy/": "--epochs 1 --hidden-size 4 --steps 20",
     "undertow train adding": "--epochs 1 --hidden-size 4 --minutes 0.02",
     "undertow train two-sequence": "--epochs 1 --hidden-size 4 --minutes 0.02",
     "undertow demo": "--lag 10 --steps 2",

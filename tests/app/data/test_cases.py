@@ -167,6 +167,16 @@ def test_a_constant_far_outside_is_named(undertow):
                     "none").code == 0  # fmt: skip
 
 
+def test_a_marker_is_a_number_however_it_is_written(tmp_path):
+    rows = "".join(
+        f"{k % 28 + 1:02}.{k // 28 + 1:02}.2020;{-999 if k == 50 else k % 9},00\n" for k in range(112)
+    )
+    (tmp_path / "a.csv").write_text("day;y\n" + rows)
+    found = read_series(tmp_path / "a.csv", config("sentinel.csv", "y", missing="-999", gaps="split"))
+    assert found.table["y"].min() == 0
+    assert len(found.table) == 111
+
+
 @pytest.mark.parametrize("gaps", ["fill", "flag", "split"])
 def test_filled_targets_count_nowhere(gaps):
     made = task("outages.csv", "flow", gaps=gaps)

@@ -35,7 +35,7 @@ def interpret(frame: pl.DataFrame, path: Path, config: DataConfig, reading: Read
         frame = read_alike(frame, name, how)
         reading.columns[name] = how
     say(reading, open_)
-    return frame
+    return without_numbers(frame, config)
 
 
 def identifiers(frame: pl.DataFrame, names: list[str | None]) -> pl.DataFrame:
@@ -45,24 +45,23 @@ def identifiers(frame: pl.DataFrame, names: list[str | None]) -> pl.DataFrame:
 
 def without_missing(frame: pl.DataFrame, config: DataConfig) -> pl.DataFrame:
     """Texts stripped, and nulls for markers of missing values: the usual ones and those of ``--missing``."""
-    asked = markers(config)
-    numbers = [float(each) for each in asked if is_number(each)]
     for name, dtype in frame.schema.items():
         values = frame[name]
         if dtype == pl.String:
-            values = values.str.strip_chars().replace(["", *asked], None)
-            values = pl.select(pl.when(~values.is_in(numerals.ALWAYS_MISSING)).then(values)).to_series()
-            if numbers:
-                as_number = values.cast(pl.Float64, strict=False)
-                values = pl.select(
-                    pl.when(~as_number.is_in(numbers).fill_null(False)).then(values)
-                ).to_series()
-        elif dtype.is_numeric():
-            values = values.fill_nan(None) if dtype.is_float() else values
-            if numbers:
-                there = ~values.cast(pl.Float64).is_in(numbers).fill_null(False)
-                values = pl.select(pl.when(there).then(values)).to_series()
+            values = values.str.strip_chars().replace([*numerals.ALWAYS_MISSING, *markers(config)], None)
+        elif dtype.is_float():
+            values = values.fill_nan(None)
         frame = frame.with_columns(values.alias(name))
+    return frame
+
+
+def without_numbers(frame: pl.DataFrame, config: DataConfig) -> pl.DataFrame:
+    """Nulls for the numbers that ``--missing`` declares, however they are written: -9999 and -9999,00."""
+    declared = [float(each) for each in markers(config) if is_number(each)]
+    for name, dtype in frame.schema.items():
+        if declared and dtype.is_numeric():
+            there = ~pl.col(name).cast(pl.Float64).is_in(declared)
+            frame = frame.with_columns(pl.when(there).then(pl.col(name)).alias(name))
     return frame
 
 

@@ -168,3 +168,21 @@ def test_the_line_with_too_many_fields_is_named(undertow):
     Path("a.csv").write_text("\n".join(lines))
     refused = undertow("train", "a.csv", *FORECAST)
     assert "a.csv: line 6: expected 4 fields, found 6" in refused.err
+
+
+PARTS = {
+    "date and clock": ("Date;Time;y", "{d}/{m}/2020;{H:02}:00:00;{y}"),
+    "date and hour": ("dteday,hr,y", "2020-{m:02}-{d:02},{H},{y}"),
+    "year to hour": ("year,month,day,hour,y", "2020,{m},{d},{H},{y}"),
+}
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_a_time_in_several_columns(tmp_path, name):
+    heading, row = PARTS[name]
+    lines = [row.format(d=k // 24 + 1, m=3, H=k % 24, y=k % 7) for k in range(480)]
+    (tmp_path / "a.csv").write_text("\n".join([heading, *lines, ""]))
+    found = read(tmp_path / "a.csv", target="y", group=None)
+    assert found.frequency.words == "hourly"
+    assert str(found.table[found.time][-1]) == "2020-03-20 23:00:00"
+    assert found.columns.numeric == ["y"]

@@ -5,7 +5,7 @@ from pathlib import Path
 import polars as pl
 
 from undertow.app.data import numerals
-from undertow.app.data.reading import ColumnReading, Reading
+from undertow.app.data.reading import ROW, ColumnReading, Reading
 from undertow.app.runs.config import DataConfig
 
 TRUTH = ("true", "false")
@@ -59,7 +59,7 @@ def without_numbers(frame: pl.DataFrame, config: DataConfig) -> pl.DataFrame:
     """Nulls for the numbers that ``--missing`` declares, however they are written: -9999 and -9999,00."""
     declared = [float(each) for each in markers(config) if is_number(each)]
     for name, dtype in frame.schema.items():
-        if declared and dtype.is_numeric():
+        if declared and dtype.is_numeric() and name != ROW:
             there = ~pl.col(name).cast(pl.Float64).is_in(declared)
             frame = frame.with_columns(pl.when(there).then(pl.col(name)).alias(name))
     return frame

@@ -109,6 +109,11 @@ def digits(values: pl.Series) -> pl.Series:
     return numbers.cast(pl.String)
 
 
+def whole_text(values: pl.Series) -> pl.Series:
+    """Texts as they are, and numbers as texts without a point."""
+    return values if values.dtype == pl.String else digits(values)
+
+
 def form_of(values: pl.Series, path: Path, time: str, config: DataConfig) -> str:
     """How a column of times is written; empty for numbers that only order the rows."""
     if config.time_format is not None:

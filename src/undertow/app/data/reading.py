@@ -2,6 +2,7 @@
 
 import msgspec
 
+ROW = "undertow: row"  # number of a row in the file, from 1, the heading not counted; for error messages
 SIGNS = {"\t": "tab", " ": "blank"}  # as a person calls them
 
 
@@ -24,7 +25,7 @@ class Reading(msgspec.Struct, omit_defaults=True):
     header: bool = True
     comment: str = ""
     sheet: str = ""
-    zone: str = ""  # of the times, where they have one
+    time_parts: list[str] = []  # columns that make the time together
     columns: dict[str, ColumnReading] = {}
     said: list[str] = []
 

@@ -15,9 +15,9 @@ from torch.nn.utils.rnn import pad_sequence
 
 from undertow.app.data import Baseline, Facts, Shape, order
 from undertow.app.data.normalise import QUARTER, fit_normaliser, with_centre
-from undertow.app.data.reading import Reading
+from undertow.app.data.reading import ROW, Reading
 from undertow.app.data.sentinels import check_sentinels
-from undertow.app.data.table import ROW, Columns, choose, encode, read_table, require
+from undertow.app.data.table import Columns, choose, encode, read_table, require
 from undertow.app.errors import UserError, one_of
 from undertow.app.runs.config import DataConfig
 from undertow.app.runs.objective import Batch, Objective

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from undertow.app.data import order
 from undertow.app.data.files import FILE
 from undertow.app.data.frequency import DAY, Frequency, gaps, recognise
-from undertow.app.data.reading import Reading
+from undertow.app.data.reading import ROW, Reading
 from undertow.app.data.sentinels import check_sentinels
-from undertow.app.data.table import ROW, Columns, choose, column_names, read_table, require, unused
+from undertow.app.data.table import Columns, choose, column_names, read_table, require, unused
 from undertow.app.errors import UserError, one_of
 from undertow.app.runs.config import DataConfig
 

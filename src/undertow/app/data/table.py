@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from undertow.app.data import numerals, order
 from undertow.app.data.columns import interpret
 from undertow.app.data.files import FILE, load
-from undertow.app.data.reading import ColumnReading, Reading
+from undertow.app.data.parts import joined
+from undertow.app.data.reading import ROW, ColumnReading, Reading
 from undertow.app.errors import UserError, one_of
 from undertow.app.runs.config import DataConfig
 
 MOST_CATEGORIES = 20  # a text column with more different words is no feature
-ROW = "undertow: row"  # number of a row in the file, from 1, the heading not counted; for error messages
 
 
 def read_table(path: Path, config: DataConfig, kept: Reading | None = None) -> tuple[pl.DataFrame, Reading]:
@@ -38,7 +38,9 @@ def read_table(path: Path, config: DataConfig, kept: Reading | None = None) -> t
     frame = load(path, config, reading, kept is not None)
     if frame.is_empty():
         raise UserError(f"{path}: the table has no rows")
-    return interpret(frame, path, config, reading).with_row_index(ROW, offset=1), reading
+    frame = joined(frame.with_row_index(ROW, offset=1), reading, kept is not None)
+    frame = frame.filter(~pl.all_horizontal(pl.exclude(ROW).is_null()))  # blank lines
+    return interpret(frame.select(ROW, pl.exclude(ROW)), path, config, reading), reading
 
 
 def column_names(table: pl.DataFrame) -> list[str]:

@@ -186,3 +186,12 @@ def test_a_time_in_several_columns(tmp_path, name):
     assert found.frequency.words == "hourly"
     assert str(found.table[found.time][-1]) == "2020-03-20 23:00:00"
     assert found.columns.numeric == ["y"]
+
+
+@pytest.mark.parametrize("unit", [1, 1000])
+def test_unix_times(tmp_path, unit):
+    rows = "".join(f"{unit * (1546300800 + 3600 * k)},{k % 7}\n" for k in range(100))
+    (tmp_path / "a.csv").write_text("timestamp,y\n" + rows)
+    found = read(tmp_path / "a.csv", target="y", group=None)
+    assert found.frequency.words == "hourly"
+    assert str(found.table["timestamp"][1]) == "2019-01-01 01:00:00"

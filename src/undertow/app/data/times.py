@@ -107,6 +107,10 @@ def ending(form: str) -> re.Pattern[str]:
 def parsed(texts: list[str] | pl.Series, form: str) -> NDArray[np.datetime64]:
     """Times in microseconds, without zone (offsets are subtracted); NaT where a text has another form."""
     values = pl.Series(texts, dtype=pl.String)
+    if form in UNIX:
+        return unix(
+            np.asarray(values.cast(pl.Float64, strict=False).fill_null(np.nan), np.float64), UNIX[form][2]
+        )
     groups = values.str.extract_groups(pattern(form))
     names = [field.name for field in groups.dtype.fields] if isinstance(groups.dtype, pl.Struct) else []
     fields = {name: groups.struct.field(name) for name in names}

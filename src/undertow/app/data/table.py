@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from undertow.app.data import numerals, order
 from undertow.app.data.columns import interpret
+from undertow.app.data.delimited import is_value
 from undertow.app.data.files import FILE, load
 from undertow.app.data.parts import joined
 from undertow.app.data.reading import ROW, ColumnReading, Reading
@@ -38,9 +39,25 @@ def read_table(path: Path, config: DataConfig, kept: Reading | None = None) -> t
     frame = load(path, config, reading, kept is not None)
     if frame.is_empty():
         raise UserError(f"{path}: the table has no rows")
-    frame = joined(frame.with_row_index(ROW, offset=1), reading, kept is not None)
+    frame = without_units(frame.with_row_index(ROW, offset=1), reading)
+    frame = joined(frame, reading, kept is not None)
     frame = frame.filter(~pl.all_horizontal(pl.exclude(ROW).is_null()))  # blank lines
     return interpret(frame.select(ROW, pl.exclude(ROW)), path, config, reading), reading
+
+
+def without_units(frame: pl.DataFrame, reading: Reading) -> pl.DataFrame:
+    """Without a first row of units or widths: words alone, above columns most of which hold values."""
+    texts = [name for name, dtype in frame.schema.items() if dtype == pl.String]
+    first, rest = frame.row(0, named=True), frame[1:200]
+    if len(frame) < 3 or not texts or any(first[name] is None or is_value(first[name]) for name in texts):
+        return frame
+    valued = [name for name in texts if rest[name].count() and all(map(is_value, rest[name].drop_nulls()))]
+    if not valued or 2 * len(valued) < len(texts):
+        return frame
+    reading.said.append(
+        f"the row {', '.join(first[name] for name in texts[:3])}, ... below the heading skipped"
+    )
+    return frame[1:]
 
 
 def column_names(table: pl.DataFrame) -> list[str]:

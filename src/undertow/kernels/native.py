@@ -9,6 +9,8 @@ environment variable UNDERTOW_ISA, read at the first call, forces one of them. `
 kernels run on the OpenMP threads that the process has loaded (torch's), in place of their own; False if
 there are none.
 
+``are_plain(tensors, types)`` says whether the kernels may read the memory of torch tensors of these types.
+
 ``pooled(count, wide)`` is a torch tensor [count], float64 if ``wide`` else float32, not initialised, whose
 memory keeps its pages when the tensor dies and serves the next of about that size; ``release_scratch()``
 gives all such memory that is not in use, and the kernels' own, back to the system.
@@ -18,6 +20,7 @@ see undertow.hardware.
 """
 
 from undertow.kernels._native import (
+    are_plain,
     backward,
     fma_peak,
     forward,
@@ -32,6 +35,7 @@ from undertow.kernels._native import (
 )
 
 __all__ = [
+    "are_plain",
     "backward",
     "fma_peak",
     "forward",

@@ -20,20 +20,15 @@ _LARGE = 1 << 15  # elements, 128 KiB in float32: where glibc begins to take mem
 OWN = (Tensor, torch.nn.Parameter)  # a subclass may be anything: fake, distributed, quantised
 
 
-def is_plain(t: Tensor) -> bool:
-    """Whether the numbers of ``t`` stand in its memory on the CPU as they are: dense, and of no subclass."""
-    return (
-        type(t) in OWN
-        and t.is_cpu
-        and t.layout is torch.strided
-        and not t.is_neg()
-        and not t._is_zerotensor()
-    )
+def are_plain(*tensors: Tensor | None) -> bool:
+    """Whether the kernels may read the memory of all of these: dense tensors of one dtype on the CPU."""
+    plain: bool = native.are_plain(tensors, OWN)
+    return plain
 
 
 def made_plain(t: Tensor) -> Tensor:
-    """``t``, or a copy that ``is_plain``: a gradient may be negated lazily, sparse, or a zero tensor."""
-    if is_plain(t):
+    """``t``, or a copy that the kernels may read: gradients may be negated lazily, sparse, or zero tensors."""
+    if are_plain(t):
         return t
     dense = t if t.layout is torch.strided else t.to_dense()
     return torch.empty(dense.shape, dtype=dense.dtype, device="cpu").copy_(dense)

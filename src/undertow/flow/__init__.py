@@ -51,7 +51,7 @@ from undertow.flow.lags import (
     memory_horizon,
 )
 from undertow.flow.lyapunov import Lyapunov, lyapunov
-from undertow.flow.summary import Summary, last_error, summary
+from undertow.flow.summary import Summary, error_at, last_error, summary
 from undertow.flow.units import GateSaturation, UnitHealth, gate_saturation, unit_health
 
 __all__ = [
@@ -68,6 +68,7 @@ __all__ = [
     "carousel",
     "cell_product",
     "departure",
+    "error_at",
     "gate_saturation",
     "gradient_by_lag",
     "gradient_norms",

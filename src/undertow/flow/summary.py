@@ -108,13 +108,39 @@ def last_error(
     gradient s is the sequence's last, and both are zero. Raises ValueError as ``summary``.
     """
     steps = Recorded(tape)
-    gradients = _gradients(steps, dh, dc)
-    t, each = np.arange(steps.T + 1)[:, None], np.arange(steps.N)
-    there = np.logical_or.reduce([(gradient != 0).any(axis=-1) for gradient in gradients])
+    t = np.arange(steps.T + 1)[:, None]
+    there = np.logical_or.reduce([(d != 0).any(axis=-1) for d in _gradients(steps, dh, dc)])
     there &= (steps.first <= t) & (t <= steps.last)
     s = np.where(there.any(axis=0), there.cumsum(axis=0).argmax(axis=0), steps.last)
-    dh_s, *dc_s = (np.asarray(gradient[s, each], dtype=np.float64) for gradient in gradients)
-    return s, dh_s, dc_s[0] - _out(steps, tape, s) * dh_s if isinstance(tape, Tape) else None
+    return s, *error_at(tape, dh, dc, s)
+
+
+def error_at(
+    tape: Tape | RNNTape, dh: npt.ArrayLike, dc: npt.ArrayLike | None = None, s: Index | None = None
+) -> tuple[Array, Array | None]:
+    """Split the gradient of each sequence's state s into two parts that can be propagated back from there.
+
+    The cell acts on E through h_s = o_s ⊙ tanh(c_s) and in other ways. The second part is what is left of
+    ∂E/∂c_s without the path through h_s: ∂E/∂c_s − ∂E/∂h_s ⊙ o_s ⊙ (1 − tanh² c_s). At a sequence's initial
+    state nothing is subtracted, because no step made h_0 from c_0.
+
+    Args:
+        tape: the recorded pass of one layer and direction.
+        dh: [T+1,N,H], ∂E/∂h_t in the order of processing, as ``Gradients`` has it.
+        dc: [T+1,N,H], ∂E/∂c_t; None for a plain RNN.
+        s: int64 [N], a state of each sequence; None: its last.
+
+    Returns:
+        ∂E/∂h_s and the part of ∂E/∂c_s that does not pass through h_s, float64 [N,H] each; the second is
+        None for a plain RNN.
+
+    Raises:
+        ValueError: ``dh`` or ``dc`` does not fit the tape.
+    """
+    steps = Recorded(tape)
+    s = steps.last if s is None else s
+    dh_s, *dc_s = (np.asarray(d[s, np.arange(steps.N)], np.float64) for d in _gradients(steps, dh, dc))
+    return dh_s, dc_s[0] - _out(steps, tape, s) * dh_s if isinstance(tape, Tape) else None
 
 
 def _gradients(steps: Recorded, dh: npt.ArrayLike, dc: npt.ArrayLike | None) -> list[Array]:

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 Array = npt.NDArray[Any]  # float64 from the equations, float32 or float64 from a kernel
+Index = npt.NDArray[np.int64]
 Lengths = npt.NDArray[np.int64]
 
 
@@ -27,6 +28,17 @@ class Tape:
     reverse: bool = False
     added: tuple[str, ...] = field(default=(), kw_only=True)  # to the equations: names of a Variant's fields
 
+    def of(self, chosen: Index) -> "Tape":
+        """Return the tape of the sequences ``chosen``, int64 [n], in that order."""
+        return Tape(
+            self.gates[:, chosen],
+            self.h[:, chosen],
+            self.c[:, chosen],
+            None if self.lengths is None else self.lengths[chosen],
+            self.reverse,
+            added=self.added,
+        )
+
 
 @dataclass(frozen=True)
 class RNNTape:
@@ -36,6 +48,11 @@ class RNNTape:
     lengths: Lengths | None = None  # [N]
     reverse: bool = False
     added: tuple[str, ...] = field(default=(), kw_only=True)
+
+    def of(self, chosen: Index) -> "RNNTape":
+        """Return the tape of the sequences ``chosen``, int64 [n], in that order."""
+        lengths = None if self.lengths is None else self.lengths[chosen]
+        return RNNTape(self.h[:, chosen], lengths, self.reverse, added=self.added)
 
 
 @dataclass(frozen=True)

@@ -49,7 +49,7 @@ def test_the_last_error_is_what_reached_the_final_state(kind, how, reverse):
 @any_lengths
 @both_ways
 def test_the_error_at_a_state_is_split_by_the_path_through_h(how, reverse):
-    """At the last state: what y and h_n give h, and what c_n alone gives c, also where a loss reads every step."""
+    """At the last state: what y and h_n give h, and what c_n alone gives c, with errors at every y."""
     case = Case("lstm", SIZE, how, reverse)
     tape, gradients = case.forward()[1], case.backward()
     dh_s, dc_s = flow.error_at(tape, gradients.dh, gradients.dc)

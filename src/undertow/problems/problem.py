@@ -8,6 +8,8 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from undertow.equations import softmax
+
 Rng = np.random.Generator
 Array = npt.NDArray[Any]
 Sample = tuple[npt.NDArray[np.float32], Array]
@@ -101,15 +103,9 @@ class Problem:
         return bool(wrong <= allowed and error.mean() < self.criterion.mean_error)
 
 
-def probabilities(scores: Array) -> npt.NDArray[np.float64]:
-    """The softmax over the last axis."""
-    exp = np.exp(np.float64(scores) - scores.max(axis=-1, keepdims=True))
-    return np.asarray(exp / exp.sum(axis=-1, keepdims=True))
-
-
 def misplaced(scores: Array, target: Array) -> npt.NDArray[np.float64]:
     """Largest absolute error of any class's probability at any scored step, [N]; scores [...,N,classes]."""
-    right = np.take_along_axis(probabilities(scores), np.maximum(target, 0)[..., None], axis=-1)[..., 0]
+    right = np.take_along_axis(softmax(scores), np.maximum(target, 0)[..., None], axis=-1)[..., 0]
     # the right class lacks what all the others have too much, so no output is further off than it
     off = np.where(target == UNSCORED, 0.0, 1 - right)
     return off if off.ndim == 1 else np.asarray(off.max(axis=0))

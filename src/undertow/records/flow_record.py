@@ -14,6 +14,17 @@ from undertow.flow import Summary
 SUMMARY = tuple(field.name for field in fields(Summary))
 
 
+def layer_name(module: str | None, layer: int, reverse: bool) -> str:
+    """Name a layer as torch's parameters do: lstm.l0, lstm.l0_reverse.
+
+    Args:
+        module: as in ``model.named_modules()``; "" or None for a model that is the layer itself.
+        layer: its number, from 0 for the lowest.
+        reverse: whether the reverse direction is meant.
+    """
+    return f"{module or ''}.l{layer}".lstrip(".") + ("_reverse" if reverse else "")
+
+
 @dataclass(frozen=True)
 class FlowRecord:
     """One layer and direction at one training step; ``summary`` says what each number is."""
@@ -28,7 +39,7 @@ class FlowRecord:
     @property
     def name(self) -> str:
         """The layer as torch's parameters call it: lstm.l0, lstm.l0_reverse."""
-        return f"{self.module}.l{self.layer}".lstrip(".") + "_reverse" * self.reverse
+        return layer_name(self.module, self.layer, self.reverse)
 
     def to_dict(self) -> dict[str, Any]:
         """Flat, the summary's fields after the others: a row of a table. None where a plain RNN has none."""

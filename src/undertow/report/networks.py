@@ -80,14 +80,14 @@ class Sequence:
 
 def sequence_of(
     T: int,
-    symbols: Several[str] | None,
-    targets: Several[str] | None,
-    inputs: npt.ArrayLike | None,
-    input_names: Several[str] | None,
-    steps: Several[str] | None,
-    error_unit: str,
-    title: str,
-    about: str,
+    symbols: Several[str] | None = None,
+    targets: Several[str] | None = None,
+    inputs: npt.ArrayLike | None = None,
+    input_names: Several[str] | None = None,
+    steps: Several[str] | None = None,
+    loss_unit: str = "",
+    title: str = "",
+    about: str = "",
 ) -> Sequence:
     """A Sequence of T steps. Raises ValueError naming the argument that has not T entries, or C names.
 
@@ -97,7 +97,7 @@ def sequence_of(
         if given is not None and len(given) != T:  # type: ignore[arg-type]
             raise ValueError(f"{name}: expected {T}, one for each step, got {len(given)}")  # type: ignore[arg-type]
     words = {"symbols": symbols, "targets": targets, "input_names": input_names, "steps": steps}
-    for name, given in (words | {"loss_unit": [error_unit], "title": [title], "about": [about]}).items():
+    for name, given in (words | {"loss_unit": [loss_unit], "title": [title], "about": [about]}).items():
         must_be_text(name, () if given is None else given)
     values = None if inputs is None else np.asarray(inputs, np.float64)
     if values is not None and (values.ndim != 2 or not np.isfinite(values).all()):
@@ -113,7 +113,7 @@ def sequence_of(
         None if targets is None else list(targets),
         values,
         names,
-        error_unit,
+        loss_unit,
         title,
         about,
     )

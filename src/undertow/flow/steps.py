@@ -108,7 +108,7 @@ class Recorded:
         return index
 
     def live(self, entries: npt.NDArray[Any], t: int) -> Array:
-        """Return ``entries`` [S,N,...] of the steps from state t on, float64, zero where no step was taken."""
+        """Return ``entries`` [S,N,...] of the steps from state t on, float64, zero where no step is."""
         if self.even:
             return np.asarray(entries, dtype=np.float64)
         mask = self.alive[t : t + len(entries)]

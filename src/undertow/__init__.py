@@ -1,9 +1,9 @@
 """undertow: the LSTM you can see through, at full speed.
 
-Public names are loaded on first use, so that ``import undertow`` needs neither torch nor the
-command line and stays fast. ``LSTM``, ``RNN``, ``convert``, ``patch``, ``trace`` and ``FlowMonitor``
-need torch; ``plots`` needs matplotlib; ``diagnose``, ``doctor``, ``equations``, ``flow`` and ``problems``
-need NumPy alone.
+Each public name is loaded when it is first used, so ``import undertow`` needs neither torch nor the
+command line and stays fast. ``LSTM``, ``RNN``, ``convert``, ``patch``, ``trace``, ``load_trace`` and
+``FlowMonitor`` need torch. ``plots`` needs matplotlib. ``diagnose``, ``doctor``, ``equations``, ``flow`` and
+``problems`` need only NumPy.
 """
 
 from importlib import import_module

@@ -51,9 +51,10 @@ class Patient:
     def by_lag(self) -> flow.GradientByLag | None:
         """How the error after each sequence's last step reaches back; None where no backward was recorded."""
         try:
-            dh, dc = self._last_gradient()
+            steps = self.layer.source.steps
         except NotRecorded:
             return None
+        dh, dc = flow.error_at(self.layer.tape, steps.dh, steps.dc)
         return flow.gradient_by_lag(self.layer.tape, self.layer.weight_hh, dh, dc=dc)
 
     @cached_property
@@ -108,19 +109,6 @@ class Patient:
         if self.bias_ih is None or self.bias_hh is None:
             return None
         return np.asarray(gate(self.bias_ih + self.bias_hh, name, self.layer.h.shape[-1]))
-
-    def _last_gradient(self) -> tuple[Array, Array | None]:
-        """∂E/∂h [N,H] at the last state in the order of processing, and what ∂E/∂c has there beside."""
-        lengths = self.layer.lengths
-        # In time the state after the step at t is entry t+1; a reverse layer's last step is that at t = 0.
-        last = np.minimum(lengths, 1) if self.layer.tape.reverse else lengths
-        at = (last, np.arange(len(lengths)))
-        dh = np.asarray(self.layer.dh[at], dtype=np.float64)
-        if not self.is_lstm or not self.steps:
-            return dh, None
-        o, tanh_c = self.layer.o[np.maximum(last - 1, 0), at[1]], np.tanh(self.layer.c[at])
-        through_h = np.where((last > 0)[:, None], o * (1 - tanh_c**2) * dh, 0)
-        return dh, np.asarray(self.layer.dc[at] - through_h, dtype=np.float64)
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """Single steps and the long run: four terms, eigenvalues of the state's Jacobian, Lyapunov exponents."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -167,14 +168,15 @@ def _only(tape: Tape | RNNTape, sequence: int) -> Any:
     if not n:
         raise ValueError(f"sequence: expected one with a step, got {sequence}, which is empty")
     first = T - n if tape.reverse else 0
-    own, each = slice(first, first + n), slice(sequence, sequence + 1 or None)
+    only = tape.of(np.array([sequence]))
 
     def states(a: Array) -> Array:
-        return np.concatenate([a[:1, each], a[first + 1 : first + n + 1, each]])
+        return np.concatenate([a[:1], a[first + 1 : first + n + 1]])
 
-    if isinstance(tape, RNNTape):
-        return RNNTape(states(tape.h), None, tape.reverse)
-    return Tape(tape.gates[own, each], states(tape.h), states(tape.c), None, tape.reverse)
+    if isinstance(only, RNNTape):
+        return replace(only, h=states(only.h), lengths=None)
+    gates = only.gates[first : first + n]
+    return replace(only, gates=gates, h=states(only.h), c=states(only.c), lengths=None)
 
 
 def _blocks(tape: Tape, entries: int) -> Iterator[tuple[int, int]]:

@@ -19,7 +19,7 @@ from undertow.plots.style import (
     panels,
     title,
 )
-from undertow.records.flow_record import FlowRecord
+from undertow.records.flow_record import FlowRecord, layer_name
 
 Row = Mapping[str, Any]
 
@@ -43,7 +43,7 @@ def flow_over_training(records: Sequence[FlowRecord | Row], *, lag: int | None =
     named: dict[str, list[Row]] = {}
     for record in records:
         row = record.to_dict() if isinstance(record, FlowRecord) else record
-        named.setdefault(_name(row), []).append(row)
+        named.setdefault(layer_name(row["module"], row["layer"], row["reverse"]), []).append(row)
     figure, axes = panels(4, 1, (COLUMN + 0.5, 6.6))
     horizon, gate, step, growth = axes[:, 0]
     for k, rows in enumerate(named.values()):
@@ -108,10 +108,6 @@ def _ends(named: Mapping[str, Sequence[Row]], column: str) -> list[tuple[float, 
         end = last(_column(rows, "step"), _column(rows, column))
         found += [] if end is None else [(*end, name, COLORS[k % len(COLORS)])]
     return found
-
-
-def _name(row: Row) -> str:
-    return f"{row['module']}.l{row['layer']}".lstrip(".") + "_reverse" * bool(row["reverse"])
 
 
 def _column(rows: Sequence[Row], name: str) -> Array:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from undertow import equations
+from undertow import equations, flow
 from undertow.layout import GATES
 from undertow.records.layer import Layer, NotRecorded
 from undertow.tape import Array, RNNTape, Tape
@@ -80,14 +80,14 @@ class Sequence:
 
 def sequence_of(
     T: int,
-    symbols: Several[str] | None,
-    targets: Several[str] | None,
-    inputs: npt.ArrayLike | None,
-    input_names: Several[str] | None,
-    steps: Several[str] | None,
-    error_unit: str,
-    title: str,
-    about: str,
+    symbols: Several[str] | None = None,
+    targets: Several[str] | None = None,
+    inputs: npt.ArrayLike | None = None,
+    input_names: Several[str] | None = None,
+    steps: Several[str] | None = None,
+    loss_unit: str = "",
+    title: str = "",
+    about: str = "",
 ) -> Sequence:
     """A Sequence of T steps. Raises ValueError naming the argument that has not T entries, or C names.
 
@@ -97,7 +97,7 @@ def sequence_of(
         if given is not None and len(given) != T:  # type: ignore[arg-type]
             raise ValueError(f"{name}: expected {T}, one for each step, got {len(given)}")  # type: ignore[arg-type]
     words = {"symbols": symbols, "targets": targets, "input_names": input_names, "steps": steps}
-    for name, given in (words | {"loss_unit": [error_unit], "title": [title], "about": [about]}).items():
+    for name, given in (words | {"loss_unit": [loss_unit], "title": [title], "about": [about]}).items():
         must_be_text(name, () if given is None else given)
     values = None if inputs is None else np.asarray(inputs, np.float64)
     if values is not None and (values.ndim != 2 or not np.isfinite(values).all()):
@@ -113,7 +113,7 @@ def sequence_of(
         None if targets is None else list(targets),
         values,
         names,
-        error_unit,
+        loss_unit,
         title,
         about,
     )
@@ -204,7 +204,7 @@ def _shown(layer: Layer, n: int, T: int, name: str) -> Shown:
 def _entering(top: Layer, n: int, T: int) -> tuple[Array | None, Array | None]:
     """What the loss gives y_t directly: dh_t less what came back from step t+1, Uᵀ dgates_{t+1}.
 
-    At the last step all of it, and what c_n gets beside: dc_T less what came through h_T.
+    At the last step all of it, and the part of dc_T that does not pass through h_T (``flow.error_at``).
     """
     lstm, U = top.cell == "lstm", np.asarray(top.weight_hh, np.float64)
     try:
@@ -215,12 +215,9 @@ def _entering(top: Layer, n: int, T: int) -> tuple[Array | None, Array | None]:
     dgates = np.concatenate([gate[:T, n] for gate in gates], axis=-1).astype(np.float64)  # [T, G*H]
     back = np.concatenate([dgates[1:] @ U, np.zeros_like(dh[:1])])
     entering = _without_rounding(dh - back, dh)
-    if not lstm:
-        return entering, None
-    o, c = (np.asarray(a, np.float64) for a in (top.o[T - 1, n], top.c[T, n]))
-    through_h = dh[-1] * o * (1 - np.tanh(c) ** 2)
-    dc = np.asarray(top.dc[T, n], np.float64)
-    return entering, _without_rounding(dc - through_h, dc)
+    gradients = top.source.steps
+    _, dc_n = flow.error_at(top.tape, gradients.dh, gradients.dc)
+    return entering, None if dc_n is None else _without_rounding(dc_n[n], top.dc[T, n])
 
 
 def _without_rounding(difference: Array, of: Array) -> Array:

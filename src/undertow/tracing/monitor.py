@@ -26,7 +26,6 @@ from undertow.nn import LSTM, RNN
 from undertow.records import flow_record
 from undertow.records.flow_record import FlowRecord
 from undertow.records.layer import Layer, NotRecorded
-from undertow.tape import Lengths, RNNTape, Tape
 from undertow.tracing import Trace, trace, walk_back
 
 
@@ -148,7 +147,7 @@ class FlowMonitor:
         if part is not whole:
             layer, chosen = Layer.of(part.directions()), np.arange(len(chosen))
         for way in layer.directions:
-            steps, tape = way.source.steps, _of(way.tape, chosen)
+            steps, tape = way.source.steps, way.tape.of(chosen)
             dh, dc = steps.dh[:, chosen], None if steps.dc is None else steps.dc[:, chosen]
             with np.errstate(all="ignore"):
                 by_lag = walk_back.gradient_by_lag(tape, way.source.weights, *flow.last_error(tape, dh, dc))
@@ -167,14 +166,6 @@ class FlowMonitor:
             for record in records:
                 for tag, value in record.scalars().items():
                     self.writer.add_scalar(tag, value, record.step)
-
-
-def _of(tape: Tape | RNNTape, chosen: Lengths) -> Tape | RNNTape:
-    """The tape of some of the sequences."""
-    lengths = None if tape.lengths is None else tape.lengths[chosen]
-    if isinstance(tape, RNNTape):
-        return RNNTape(tape.h[:, chosen], lengths, tape.reverse)
-    return Tape(tape.gates[:, chosen], tape.h[:, chosen], tape.c[:, chosen], lengths, tape.reverse)
 
 
 # ---------------------------------------------------------------------------------------- watching

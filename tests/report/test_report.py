@@ -2,6 +2,7 @@
 
 import re
 import sys
+from datetime import date, timedelta
 
 import numpy as np
 import pytest
@@ -416,7 +417,50 @@ def test_all_pictures_stand_on_one_axis_whatever_their_rows_are_called(browser, 
         assert len(borders) == 9
 
 
-@pytest.mark.parametrize("width", [420, 700, 1280, 1920])
+DATES = [str(date(2015, 11, 29) + timedelta(days=t)) for t in range(T)]
+
+
+def dated(path):
+    trace, x = answer_at_the_end()
+    trace.report(path, sequence=1, inputs=x, input_names=["value", "marker"], steps=DATES)
+    return path
+
+
+@pytest.mark.parametrize("steps", [None, DATES], ids=["numbers", "dates"])
+def test_the_marks_stand_on_the_row_and_the_step_they_mark_in_every_panel(browser, tmp_path, steps):
+    trace, x = answer_at_the_end()
+    trace.report(tmp_path / "page.html", sequence=1, inputs=x, steps=steps)
+    with opened(browser, tmp_path / "page.html") as p:
+        p.locator("#order").select_option("number")
+        for j in (0, 5, H - 1):
+            p.evaluate(f"choose({j})")
+            for panel in p.locator(".panel").all():
+                name = panel.get_attribute("data-figure")
+                height = p.evaluate(f"model('{name}').inner_height")
+                cursor = panel.locator(".mark.cursor").bounding_box()
+                assert cursor["height"] == pytest.approx(height, abs=1)
+                assert cursor["y"] == pytest.approx(panel.bounding_box()["y"] + 2, abs=1)
+                if panel.locator(".mark.unit").count():
+                    line = panel.locator(".mark.unit").bounding_box()["y"]
+                    assert line == pytest.approx(cursor["y"] + (j + 0.5) / H * height, abs=1)
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_the_names_of_steps_do_not_touch(browser, tmp_path, width):
+    with opened(browser, dated(tmp_path / "page.html"), width=width) as p:
+        for zoom in ("0", "+", "+"):
+            p.keyboard.press(zoom)
+            start, end, inner = p.evaluate(
+                "[time().start, time().end, model('0-g').inner_width]",
+            )
+            ticks = np.array(p.evaluate("model('steps').ticks"))
+            name = p.evaluate("pen.measureText('2015-11-29').width")
+            assert len(ticks) >= 2
+            assert np.diff(ticks).min() * inner / (end - start) > name + 8
+            assert ((ticks >= start) & (ticks <= end)).all()
+
+
+@pytest.mark.parametrize("width", [390, 420, 700, 1280, 1920])
 def test_nothing_sticks_out(browser, text_page, width):
     with opened(browser, text_page, width=width) as p:
         assert p.locator("header").bounding_box()["height"] < 160

@@ -4,8 +4,8 @@
 function drawMarks() {
   const { start, end } = time(), panels = document.querySelectorAll(".panel");
   for (const panel of panels) {
-    const width = panel.clientWidth - LEFT - RIGHT, x = (t) => LEFT + ((t - 0.5 - start) / (end - start)) * width;
-    const step = width / (end - start), height = panel.clientHeight - 4 - (panel.querySelector(".mark").dataset.below | 0);
+    const { inner_width: width, inner_height: height } = model(panel.dataset.figure), x = (t) => LEFT + ((t - 0.5 - start) / (end - start)) * width;
+    const step = width / (end - start);
     const [cursor, from, unit] = panel.querySelectorAll(".mark");
     place(cursor, x(at.t), Math.max(1, step), height, at.t + 0.5 > start && at.t - 0.5 < end);
     const flowing = at.from.kind !== "loss" && (panel.dataset.figure === "norm" || panel.dataset.figure.endsWith("flow"));

@@ -12,7 +12,7 @@ from bokeh.embed import components
 from bokeh.resources import INLINE
 from jinja2 import Template
 
-from undertow.report.figures import BELOW, LEFT, MOST_INPUTS, PANELS, RIGHT, figures, row_names
+from undertow.report.figures import LEFT, MOST_INPUTS, PANELS, RIGHT, figures, row_names
 from undertow.report.follows import features_of, follow
 from undertow.report.networks import Network, Sequence, Shown
 from undertow.tape import Array
@@ -52,7 +52,7 @@ def write(path: str | PathLike[str], networks: list[Network], sequence: Sequence
     script, divs = components(plots)
     size = sum(4 * a.size for network in networks for layer in network.layers for a in layer.values.values())
     data = {
-        "borders": [LEFT, RIGHT, BELOW],
+        "borders": [LEFT, RIGHT],
         "T": sequence.T,
         "steps": sequence.steps,
         "symbols": sequence.symbols,

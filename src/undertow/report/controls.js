@@ -91,6 +91,11 @@ function listen() {
     KEYS[event.key](event);
   });
   $("theme").onclick = () => setTheme(document.documentElement.dataset.theme === "dark" ? "light" : "dark");
+  $("fold").onclick = () => {
+    const folded = $("reading").classList.toggle("folded");
+    $("fold").textContent = folded ? "Show values" : "Hide values";
+    $("fold").setAttribute("aria-expanded", !folded);
+  };
   $("help").onclick = () => $("keys").showModal();
   $("in").onclick = () => zoom(0.5);
   $("out").onclick = () => zoom(2);

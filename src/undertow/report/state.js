@@ -22,5 +22,6 @@ const $ = (id) => document.getElementById(id);
 let doc, theme, clicked, running = 0;
 
 const layerOf = (k) => networks[k].layers[Math.min(at.layer, networks[k].layers.length - 1)];
+const fullName = (k) => [networks[k].name, layerOf(k).name].filter(Boolean).join(", ");
 const model = (name) => doc.get_model_by_name(name);
 const time = () => model("time");

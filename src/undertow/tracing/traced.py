@@ -236,7 +236,13 @@ class Trace(Mapping[str, Traced]):
         traces, said = [self, *others.values()], [answer, *answers, *[""] * len(others)]
         networks = [
             report.network(
-                each, trace._chosen(module).layers, sequence, trace._loss_per_step, loss_weight, words
+                each,
+                trace._chosen(module).layers,
+                sequence,
+                trace._loss_per_step,
+                loss_weight,
+                words,
+                trace._chosen(module).name,
             )
             for each, trace, words in zip([own, *others], traces, said, strict=False)
         ]

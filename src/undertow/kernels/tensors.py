@@ -27,7 +27,7 @@ def are_plain(*tensors: Tensor | None) -> bool:
 
 
 def made_plain(t: Tensor) -> Tensor:
-    """``t``, or a copy that the kernels may read: gradients may be negated lazily, sparse, or zero tensors."""
+    """``t``, or a copy that the kernels may read: gradients may be negated lazily, sparse or zero tensors."""
     if are_plain(t):
         return t
     dense = t if t.layout is torch.strided else t.to_dense()

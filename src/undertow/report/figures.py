@@ -22,7 +22,8 @@ from bokeh.plotting import figure
 
 from undertow.report.networks import Network, Sequence
 
-LEFT, RIGHT, BELOW = 112, 10, 40  # borders in pixels: names of rows to the left, steps below the last
+LEFT, RIGHT = 112, 10  # borders in pixels: names of rows to the left
+BELOW = 24  # pixels for the steps below the last figure, and as many for the name of the axis
 MOST_INPUTS = 16  # rows of the sequence's own picture
 PANELS = {"lstm": ["c", "h", "f", "i", "o", "g"], "rnn": ["h"]}
 FONT = "system-ui, sans-serif"
@@ -165,13 +166,17 @@ def visible(symbol: str) -> str:
 
 
 def _with_steps_below(plot: Any, sequence: Sequence) -> None:
+    """The steps' names, or their numbers; controls.js chooses as many ticks as have room."""
     plot.xaxis.visible = True
-    plot.height += BELOW
-    if sequence.steps[0] != "0":  # they have names
-        code = "return steps[tick] ?? ''"
-        plot.xaxis.formatter = CustomJSTickFormatter(args={"steps": sequence.steps}, code=code)
-    else:
-        plot.xaxis.axis_label = "step t"
+    numbered = sequence.steps == [str(t) for t in range(sequence.T)]
+    below = 2 * BELOW if numbered else BELOW
+    plot.height += below
+    plot.min_border_bottom = below
+    plot.xaxis.ticker = FixedTicker(ticks=[], name="steps")
+    plot.xaxis.formatter = CustomJSTickFormatter(
+        args={"steps": sequence.steps}, code="return steps[tick] ?? ''"
+    )
+    plot.xaxis.axis_label = "step t" if numbered else None
 
 
 def _report_pointer(name: str, plot: Any) -> None:

@@ -28,6 +28,7 @@ class Shown:
     weight_hh: Array  # [G*H, H]
     why_not: str = ""  # why the error at one step cannot be followed back to this layer; "" where it can
     own_equations: bool = True  # nothing was added to those that the page goes back by
+    reverse: bool = False  # it read from the end to the beginning
 
     @property
     def state(self) -> str:
@@ -136,15 +137,29 @@ def network(
     loss_per_step: npt.ArrayLike | None = None,
     weight: float | None = None,
     answer: str = "",
+    module: str = "",
 ) -> Network:
-    """Sequence ``n`` of a traced module's layers.
+    """One sequence as it went through a traced module's layers.
 
-    loss_per_step [T] or [T,N] is E_t, and weight·ΣE_t the loss that was differentiated; None: their mean.
-    Raises IndexError where there is no such sequence, ValueError where it is empty or E_t does not fit it, or
-    where name or answer is no Unicode text.
+    Args:
+        name: What the page calls the network.
+        layers: Of the module's last call, lowest first, as ``trace[module].layers``.
+        n: Number of the sequence in the batch.
+        loss_per_step: E_t, [T] or [T,N], in the unit that the page names; None: there is none.
+        weight: The loss that was differentiated is weight·ΣE_t. None: their mean over the finite ones.
+        answer: What the network answered at the end, in words.
+        module: The module's name in its model, such as ``encoder.lstm``; "" where it has none.
+
+    Returns:
+        The network with float arrays [T,H] in the order of time.
+
+    Raises:
+        IndexError: There is no such sequence.
+        ValueError: The sequence is empty, E_t does not fit it, or a name is no Unicode text.
     """
     must_be_text("name", [name])
     must_be_text("answer", [answer])
+    must_be_text("module", [module])
     N = len(layers[0].lengths)
     if not 0 <= n < N:
         raise IndexError(f"sequence: expected 0 to {N - 1}, got {n}")
@@ -159,7 +174,7 @@ def network(
         if error.shape != (T,):
             raise ValueError(f"loss_per_step: expected [{T}] or [{T}, {N}], got {list(E.shape)}")
     shown = [
-        _shown(direction, n, T, _name(k, len(layers), direction))
+        _shown(direction, n, T, _name(module, k, len(layers), direction, len(layer.directions)))
         for k, layer in enumerate(layers)
         for direction in layer.directions
     ]
@@ -181,10 +196,11 @@ def network(
     return Network(name, shown, entering, entering_c, error, 1.0 if weight is None else weight, answer)
 
 
-def _name(k: int, layers: int, layer: Layer) -> str:
-    way = "" if not (layer.tape.reverse or len(layer.directions) > 1) else " forward"
-    way = " reverse" if layer.tape.reverse else way
-    return f"layer {k + 1} of {layers}{way}"
+def _name(module: str, k: int, layers: int, layer: Layer, ways: int) -> str:
+    """``encoder.lstm, layer 1 of 2, reverse``, without what goes without saying."""
+    number = f"layer {k + 1} of {layers}" if layers > 1 else ""
+    way = "" if ways == 1 and not layer.tape.reverse else "reverse" if layer.tape.reverse else "forward"
+    return ", ".join(filter(None, (module, number, way)))
 
 
 def _shown(layer: Layer, n: int, T: int, name: str) -> Shown:
@@ -198,7 +214,9 @@ def _shown(layer: Layer, n: int, T: int, name: str) -> Shown:
         pass
     h_0 = layer.h[0, n]
     c_0 = layer.c[0, n] if lstm else np.zeros_like(h_0)
-    return Shown(name, layer.cell, values, c_0, h_0, layer.weight_ih, layer.weight_hh)
+    return Shown(
+        name, layer.cell, values, c_0, h_0, layer.weight_ih, layer.weight_hh, reverse=bool(layer.tape.reverse)
+    )
 
 
 def _entering(top: Layer, n: int, T: int) -> tuple[Array | None, Array | None]:

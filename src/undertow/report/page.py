@@ -12,8 +12,9 @@ from bokeh.embed import components
 from bokeh.resources import INLINE
 from jinja2 import Template
 
-from undertow.report.figures import BELOW, LEFT, MOST_INPUTS, PANELS, RIGHT, figures, row_names
+from undertow.report.figures import LEFT, MOST_INPUTS, PANELS, RIGHT, figures, row_names
 from undertow.report.follows import features_of, follow
+from undertow.report.inputs import input_rows
 from undertow.report.networks import Network, Sequence, Shown
 from undertow.tape import Array
 
@@ -52,13 +53,14 @@ def write(path: str | PathLike[str], networks: list[Network], sequence: Sequence
     script, divs = components(plots)
     size = sum(4 * a.size for network in networks for layer in network.layers for a in layer.values.values())
     data = {
-        "borders": [LEFT, RIGHT, BELOW],
+        "borders": [LEFT, RIGHT],
         "T": sequence.T,
         "steps": sequence.steps,
         "symbols": sequence.symbols,
         "targets": sequence.targets,
         "foretold": sequence.foretold,
         "inputNames": sequence.input_names,
+        "inputRows": input_rows(sequence),
         "inputs": None if sequence.inputs is None else _packed(sequence.inputs, False),
         "errorUnit": sequence.error_unit,
         "half": size > LARGE,
@@ -116,6 +118,7 @@ def _layer(layer: Shown, features: dict[str, Array], half: bool) -> dict[str, An
     forward = {name: values for name, values in layer.values.items() if name not in gradients}
     return {
         "name": layer.name,
+        "reverse": layer.reverse,
         "H": state.shape[1],
         "state": layer.state,
         "values": {name: _packed(values, half) for name, values in forward.items()}

@@ -232,7 +232,13 @@ class Trace(Mapping[str, Traced]):
         said = [answer, *answers, *[""] * len(traces)]
         networks = [
             report.network(
-                each, found._chosen(module).layers, sequence, found._loss_per_step, loss_weight, words
+                each,
+                found._chosen(module).layers,
+                sequence,
+                found._loss_per_step,
+                loss_weight,
+                words,
+                found._chosen(module).name,
             )
             for (each, found), words in zip(traces, said, strict=False)
         ]

@@ -18,9 +18,10 @@ from torch import Tensor
 from undertow.app.data import Baseline, Facts, Shape, order
 from undertow.app.data.normalise import ONE_DEVIATION, fit_normaliser
 from undertow.app.data.series import Series, read_series
-from undertow.app.data.table import Columns, choose, encode
+from undertow.app.data.table import choose, encode
 from undertow.app.errors import UserError
 from undertow.app.runs.config import DataConfig
+from undertow.app.runs.facts import Columns
 from undertow.app.runs.objective import Batch, Objective
 
 MOST_WINDOWS = 50_000  # an epoch; of a longer table each epoch draws others

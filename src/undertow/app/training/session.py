@@ -2,6 +2,7 @@
 
 import sys
 from dataclasses import fields, replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +10,8 @@ from rich.console import Console
 from rich.markup import escape
 
 from undertow.app.data import Task
-from undertow.app.data.forecast import ForecastTask
-from undertow.app.data.problem import ProblemTask
-from undertow.app.data.sequences import SequenceTask
-from undertow.app.data.text import TextTask
 from undertow.app.errors import UserError
+from undertow.app.inputs import check_file
 from undertow.app.runs.config import DataConfig, ModelConfig, TrainConfig, text_epochs
 from undertow.app.runs.folder import (
     Run,
@@ -25,14 +23,13 @@ from undertow.app.runs.folder import (
 )
 from undertow.app.training import summary
 from undertow.app.training.loop import Trainer
-from undertow.app.training.task_of import check_file
 from undertow.app.training.view import LiveView, PlainView, View
 
-TASKS: dict[str, Any] = {
-    "text": TextTask,
-    "forecast": ForecastTask,
-    "classify": SequenceTask,
-    "problem": ProblemTask,
+TASKS = {  # where each is, since some import what others do not need
+    "text": ("undertow.app.data.text", "TextTask"),
+    "forecast": ("undertow.app.data.forecast", "ForecastTask"),
+    "classify": ("undertow.app.data.sequences", "SequenceTask"),
+    "problem": ("undertow.app.data.problem", "ProblemTask"),
 }
 EMBEDDING = 64  # widest embedding of a symbol
 
@@ -47,7 +44,7 @@ def start(
     if not quiet:
         console.print(f"[bold]{kind}[/]: {escape(why)} [dim](--task overrides)[/]", highlight=False)
     training = pick(TrainConfig, {"epochs": 1} | options)
-    task: Task = TASKS[kind](data, training.batch_size, training.seed)
+    task = prepared(data, training)
     if "epochs" not in options:
         training = replace(
             training, epochs=text_epochs(task.steps_per_epoch() * data.steps * training.batch_size)
@@ -66,7 +63,7 @@ def resume(run: Run, given: dict[str, Any], quiet: bool) -> bool:
     console, folder = Console(), run.folder
     run.training = replace(run.training, **given)
     check_source(run)
-    task: Task = TASKS[run.data.task](run.data, run.training.batch_size, run.training.seed)
+    task = prepared(run.data, run.training)
     trainer = Trainer(run, task, view(console, quiet))
     trainer.resume()
     if trainer.at.finished:
@@ -84,6 +81,13 @@ def resume(run: Run, given: dict[str, Any], quiet: bool) -> bool:
             console.print(f"  {' and '.join(gone)} showed it as it was: removed", highlight=False)
         summary.introduce(console, run, task, trainer.plain)
     return finish(console, trainer)
+
+
+def prepared(data: DataConfig, training: TrainConfig) -> Task:
+    """The data, read and ready for training."""
+    module, name = TASKS[data.task]
+    task: Task = getattr(import_module(module), name)(data, training.batch_size, training.seed)
+    return task
 
 
 def check_source(run: Run) -> None:

@@ -52,12 +52,14 @@ def doctor(
     """
     from rich.console import Console
 
+    from undertow.app.inputs import check_input
     from undertow.app.outputs import check_output
     from undertow.app.runs.folder import DOCTOR, open_run
 
     path = run / DOCTOR if output is None else output
     opened = open_run(run)
     check_output(path, (".html", ".htm"), overwrite or output is None)
+    check_input(opened.data.task, opened.data.source, input)
     from undertow import diagnose
     from undertow.app.reading import doctor_page, doctor_view
     from undertow.app.reading.watch import watch

@@ -46,12 +46,14 @@ def inspect(
     from rich.console import Console
 
     from undertow.app.errors import UserError
+    from undertow.app.inputs import check_input
     from undertow.app.outputs import check_output
     from undertow.app.runs.folder import REPORT, open_run
 
     page = run / REPORT if output is None else output
     opened = open_run(run)
     check_output(page, (".html", ".htm"), overwrite or output is None)
+    check_input(opened.data.task, opened.data.source, input)
     others = [] if compare is None else [open_run(compare)]
     for other in others:
         check_alike(opened, other)

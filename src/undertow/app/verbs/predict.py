@@ -39,6 +39,7 @@ def predict(
     from rich.console import Console
 
     from undertow.app.errors import UserError
+    from undertow.app.inputs import check_file
     from undertow.app.outputs import check_output
     from undertow.app.runs.config import check_given
     from undertow.app.runs.folder import open_run
@@ -49,6 +50,7 @@ def predict(
     if opened.data.task not in ("forecast", "classify"):
         other = f"undertow generate {run}" if opened.data.task == "text" else f"undertow info {run}"
         raise UserError(f"{run}: its task is {opened.data.task}, which has no table to predict; try {other}")
+    check_file(table)
     if gaps is not None:
         check_given({"gaps": gaps})
         given: dict[str, Any] = {"gaps": gaps}

@@ -7,7 +7,7 @@ from typing import Any
 from undertow import problems
 from undertow.app.errors import UserError, one_of
 from undertow.app.inputs import TABLES, check_file, no_column, separator
-from undertow.app.runs.config import check_meant
+from undertow.app.runs.config import check_gaps, check_meant
 
 NEEDED = {"forecast": ("target",), "classify": ("sequence", "label")}
 
@@ -20,6 +20,7 @@ def task_of(source: str, given: dict[str, Any]) -> tuple[str, str]:
     """
     task, why = _guess(source, given)
     check_meant(task, why, given)
+    check_gaps(task, given.get("gaps"))
     if task in NEEDED:
         _check_columns(Path(source), task, given)
     return task, why

@@ -18,7 +18,7 @@ def info(run: Annotated[Path, typer.Argument(help="Folder of a run.")]) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    from undertow.app.runs.folder import open_run
+    from undertow.app.training.leftovers import open_run
 
     opened = open_run(run)
     grid = Table(box=None, pad_edge=False, padding=(0, 2), show_header=False)

@@ -41,8 +41,8 @@ def predict(
     from undertow.app.errors import UserError
     from undertow.app.inputs import check_file
     from undertow.app.outputs import check_output
-    from undertow.app.runs.config import check_given
-    from undertow.app.runs.folder import open_run
+    from undertow.app.runs.config import check_gaps, check_given
+    from undertow.app.training.leftovers import open_run
 
     if output is not None:
         check_output(output, (".csv", ".parquet"), overwrite)
@@ -53,6 +53,7 @@ def predict(
     check_file(table)
     if gaps is not None:
         check_given({"gaps": gaps})
+        check_gaps(opened.data.task, gaps)
         given: dict[str, Any] = {"gaps": gaps}
         opened.data = replace(opened.data, **given)
     from undertow.app.reading.predictions import answer  # which imports torch and polars

@@ -19,6 +19,7 @@ FUZZ ?= 20
 fuzz: $(VENV)/dev
 	UNDERTOW_FUZZ=$(FUZZ) $(BIN)/python -m pytest tests/equations/test_variants.py tests/nn/test_parity.py \
 	  tests/native/test_varied_kernels.py -k "any or same_results"
+	UNDERTOW_FUZZ=$(FUZZ) $(BIN)/python -m pytest tests/fuzz
 
 # A training killed at 200 random instants and resumed ends like an undisturbed one, bit for bit. KILLS=1000 takes longer.
 KILLS ?= 200

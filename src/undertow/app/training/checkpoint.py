@@ -37,6 +37,8 @@ def check(run: Run, task: Task, model: SequenceModel) -> None:
     for name, tensor in tensors.items():
         if tensor.dtype.is_floating_point == name.startswith("random."):
             raise UserError(f"{path}: damaged: {name} has the type {tensor.dtype}")
+        if not tensor.isfinite().all():
+            raise UserError(f"{path}: {name} is not finite: training cannot go on from it")
     check_random(tensors, str(path))
     check_position(state, run.read_metrics(), task.steps_per_epoch(), str(path))
 

@@ -148,7 +148,8 @@ def windows(x: Tensor, starts: Tensor, steps: int) -> Tensor:
 def validation_rows(series: Series, fraction: float) -> NDArray[np.bool_]:
     """Which rows belong to the last ``fraction`` in time, [rows]; one moment for all series."""
     ticks = series.ticks
-    return np.asarray(ticks >= np.sort(ticks)[round(len(ticks) * (1 - fraction))])
+    first = min(len(ticks) - 1, round(len(ticks) * (1 - fraction)))  # of a row or two, the last
+    return np.asarray(ticks >= np.sort(ticks)[first])
 
 
 def rms(error: Tensor) -> float:

@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from undertow.app.runs.facts import Columns
 from undertow.app.runs.objective import Objective
 
 if TYPE_CHECKING:
@@ -55,6 +54,8 @@ def about_data(run: "Run") -> list[str]:
     }
     lines.append(", ".join(f"{name} {value}" for name, value in options.items() if value is not None))
     if "columns" in run.facts:
+        from undertow.app.runs.facts import Columns
+
         lines.append(Columns(**run.facts["columns"]).describe())
     return [line for line in lines if line]
 

@@ -5,16 +5,16 @@ from contextlib import suppress
 from pathlib import Path
 
 from undertow.app.errors import UserError
-from undertow.app.runs import folder, lock
+from undertow.app.runs import claim, folder, lock
 
 
 def open_run(path: Path) -> folder.Run:
     """``folder.open_run``. Removes files half written and draws the curve, unless a training goes on."""
     run = folder.open_run(path)
-    undone = folder.leftovers(path) or (path / lock.LOCK).exists() or curve_is_old(run)
+    undone = claim.leftovers(path) or (path / lock.LOCK).exists() or curve_is_old(run)
     if undone and os.access(path, os.W_OK):
         with suppress(UserError, OSError), lock.held(path):
-            folder.remove_leftovers(path)
+            claim.remove_leftovers(path)
             if curve_is_old(run):
                 from undertow.app.training import curve
 

@@ -13,15 +13,9 @@ from rich.markup import escape
 from undertow.app.data import Task
 from undertow.app.errors import UserError
 from undertow.app.inputs import check_file
+from undertow.app.runs.claim import claimed, remove_leftovers, remove_pages
 from undertow.app.runs.config import DataConfig, ModelConfig, TrainConfig, text_epochs
-from undertow.app.runs.folder import (
-    Run,
-    claimed,
-    fingerprint,
-    remove_leftovers,
-    remove_pages,
-    stamp,
-)
+from undertow.app.runs.folder import Run, fingerprint, stamp
 from undertow.app.training import checkpoint, memory, summary
 from undertow.app.training.loop import Trainer
 from undertow.app.training.view import LiveView, PlainView, View

@@ -73,7 +73,7 @@ signature(train, config.options())
 
 
 def _start(source: str, given: dict[str, Any], run: Path | None, overwrite: bool, quiet: bool) -> int:
-    from undertow.app.runs.folder import refuse_existing
+    from undertow.app.runs.claim import refuse_existing
     from undertow.app.training.task_of import task_of
 
     if run is not None:

@@ -60,6 +60,7 @@ FORECASTS = {
     "same time twice": (edit(wave_table(40), 5, day="2020-01-04"), (), ("row 5", "twice")),
     "series run into one": (wave_table(40).drop("place"), ("--group", "sky"), ("twice",)),
     "shorter than the window": (wave_table(9), (), ("9 rows", "--steps 10")),
+    "one row": (wave_table(1).head(1), (), ("1 rows", "--steps 10")),
     "no training window": (wave_table(12), (), ("--steps 10", "train")),
     "horizon too long": (wave_table(40), ("--horizon", 60), ("--horizon 60", "40 rows")),
     "no rows": (wave_table(40).clear(), (), ("no rows",)),

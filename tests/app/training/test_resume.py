@@ -95,9 +95,9 @@ def test_time_budget_ends_it(undertow, walks):
     assert open_run(Path("r")).read_metrics()[-1]["seconds"] >= 1.2
 
 
-@pytest.mark.parametrize("times", [1, 2])
-def test_ctrl_c(tmp_path, walks, times):
-    """A real SIGINT to a real process: once ends cleanly, everything saved; twice ends at once."""
+@pytest.mark.parametrize(("times", "number"), [(1, signal.SIGINT), (2, signal.SIGINT), (1, signal.SIGTERM)])
+def test_a_signal_ends_a_training(tmp_path, walks, times, number):
+    """A real signal to a real process: once ends cleanly, everything saved; twice ends at once."""
     command = [sys.executable, "-m", "undertow.app.cli", "train", walks, *CLASSIFY, "--epochs", 100_000]
     command += ["--patience", 100_000, "--run", "r"]
     with subprocess.Popen(
@@ -108,14 +108,14 @@ def test_ctrl_c(tmp_path, walks, times):
         stderr=subprocess.PIPE,
         text=True,
     ) as process:
-        while not (tmp_path / "r" / "last.safetensors").exists():
+        while not (tmp_path / "r" / "metrics.jsonl").exists():
             assert process.poll() is None, process.communicate()
             time.sleep(0.02)
         for _ in range(times):
-            process.send_signal(signal.SIGINT)
+            process.send_signal(number)
         out, err = process.communicate(timeout=60)
     assert "Traceback" not in err
-    assert process.returncode == 130
+    assert process.returncode == 128 + number
     run = open_run(tmp_path / "r")
     run.load_model()
     if times == 1:

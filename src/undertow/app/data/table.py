@@ -1,16 +1,16 @@
 """Tables: reading them, choosing the columns that are features, and turning rows into numbers."""
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
 from undertow.app.data import order
-from undertow.app.errors import UserError, must_be_unicode, one_of
+from undertow.app.errors import UserError, must_be_unicode
+from undertow.app.inputs import no_column, separator
+from undertow.app.runs.facts import Columns
 
 MISSING = ["", "NA", "N/A", "NaN", "nan", "null"]
 MOST_CATEGORIES = 20  # a text column with more different words is no feature
@@ -28,7 +28,7 @@ def read_table(path: Path) -> pl.DataFrame:
         else:
             table = pl.read_csv(
                 path,
-                separator=separator(path),
+                separator=separator_of(path),
                 try_parse_dates=True,
                 infer_schema_length=None,
                 null_values=MISSING,
@@ -40,11 +40,9 @@ def read_table(path: Path) -> pl.DataFrame:
     return table.with_row_index(ROW, offset=1)
 
 
-def separator(path: Path) -> str:
-    """Of comma, semicolon and tab, the one the heading holds most often."""
+def separator_of(path: Path) -> str:
     with path.open(encoding="utf-8", errors="replace") as file:
-        heading = file.readline()
-    return max(",;\t", key=heading.count)
+        return separator(file.readline())
 
 
 def column_names(table: pl.DataFrame) -> list[str]:
@@ -55,32 +53,7 @@ def require(table: pl.DataFrame, path: Path, columns: Iterable[str | None], opti
     """Raises UserError naming the first of ``columns`` that the table lacks."""
     for name in columns:
         if name is not None and name not in table.columns:
-            asked = f" ({option})" if option else ""
-            raise UserError(f"{path}: no column {name!r}{asked}; columns: {one_of(column_names(table))}")
-
-
-@dataclass(frozen=True)
-class Columns:
-    """Which columns are features, in the order in which the model reads them. Kept in config.json."""
-
-    numeric: list[str]
-    categories: dict[str, list[str]] = field(default_factory=dict)  # one-hot, a place for each word
-    calendar: list[str] = field(default_factory=list)  # cycles of the time column: year, week, day
-    ignored: list[str] = field(default_factory=list)
-
-    @property
-    def width(self) -> int:
-        """C, the number of features."""
-        return len(self.numeric) + sum(map(len, self.categories.values())) + 2 * len(self.calendar)
-
-    def describe(self) -> str:
-        parts = [f"{name} ({len(words)} words)" for name, words in self.categories.items()]
-        parts += [f"time of {cycle}" for cycle in self.calendar]
-        ignored = f"; not used: {', '.join(self.ignored)}" if self.ignored else ""
-        return f"{self.width} features: {', '.join(self.numeric + parts)}{ignored}"
-
-    def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
+            raise no_column(path, name, option, column_names(table))
 
 
 def choose(table: pl.DataFrame, path: Path, leave_out: Iterable[str | None], calendar: list[str]) -> Columns:

@@ -20,9 +20,10 @@ from undertow.app.data.problem import ProblemTask
 from undertow.app.data.sequences import pad, read_sequences, stratified
 from undertow.app.data.series import read_series
 from undertow.app.data.symbols import CLASSES, SIGNALS, SYMBOLS
-from undertow.app.data.table import Columns, encode, numbers
+from undertow.app.data.table import encode, numbers
 from undertow.app.data.text import alphabet_of, lanes, read_text
 from undertow.app.errors import UserError, one_of
+from undertow.app.runs.facts import Columns
 from undertow.app.runs.folder import Run, fingerprint
 from undertow.app.runs.model import SequenceModel
 from undertow.app.runs.objective import Batch, Objective

@@ -10,7 +10,6 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
-from lightning_fabric import Fabric
 from torch import Tensor
 
 from undertow.app.data import Task
@@ -20,6 +19,8 @@ from undertow.app.runs.model import SequenceModel, State
 from undertow.app.runs.objective import Batch, Score
 from undertow.app.runs.weights import load_weights
 from undertow.app.terminal import Interrupt
+from undertow.app.training.device import make_fabric
+from undertow.app.training.optimizer import AdamW
 from undertow.app.training.view import View
 
 WARM_UP = 100  # steps over which the learning rate rises, at most a tenth of all steps
@@ -53,7 +54,7 @@ class Trainer:
         self.plain = SequenceModel(run.model)
         for name, value in task.buffers().items():
             self.plain.get_buffer(name).copy_(value)
-        self.optimizer: Any = torch.optim.AdamW(
+        self.optimizer: Any = AdamW(
             self.plain.parameters(), lr=self.config.lr, weight_decay=self.config.weight_decay
         )
         self.model, self.optimizer = self.fabric.setup(self.plain, self.optimizer)
@@ -254,14 +255,3 @@ class Trainer:
 def part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     """The tensors under a prefix, sorted by name, the prefix taken off."""
     return {name[len(prefix) :]: tensors[name] for name in sorted(tensors) if name.startswith(prefix)}
-
-
-def make_fabric(device: str, precision: str) -> Fabric:
-    """Lightning Fabric on one device; raises UserError where there is no such device."""
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    if device == "cuda" and not torch.cuda.is_available():
-        raise UserError("--device cuda: this machine, or this build of torch, has no CUDA device")
-    fabric = Fabric(accelerator=device, devices=1, precision=precision)  # type: ignore[arg-type]
-    fabric.launch()
-    return fabric

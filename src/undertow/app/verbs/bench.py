@@ -15,10 +15,13 @@ if TYPE_CHECKING:
     from undertow.app.bench.speed import Contestant, Shape, Timing
 
 
+MOST_THREADS = 1024
+
+
 def bench(
     full: Annotated[bool, typer.Option("--full", help="All shapes of the project's table: minutes.")] = False,
     threads: Annotated[str, typer.Option(help="Thread counts to measure with, such as 1,2.")] = "",
-    repeats: Annotated[int, typer.Option(min=1, help="Rounds of timings for each row.")] = 7,
+    repeats: Annotated[int, typer.Option(min=1, max=1_000_000, help="Rounds of timings for each row.")] = 7,
     peers: Annotated[
         bool,
         typer.Option("--peers", help="Also ONNX Runtime and OpenVINO, if installed, and the onnx package."),
@@ -116,8 +119,8 @@ def thread_counts(text: str) -> list[int]:
         counts = [int(word) for word in text.split(",") if word]
     except ValueError:
         counts = [0]
-    if any(count < 1 for count in counts):
-        raise UserError(f"--threads: expected numbers from 1, such as 1,2, got {text!r}")
+    if not all(1 <= count <= MOST_THREADS for count in counts):
+        raise UserError(f"--threads: expected numbers from 1 to {MOST_THREADS}, such as 1,2, got {text!r}")
     return counts
 
 

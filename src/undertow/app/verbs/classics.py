@@ -15,7 +15,10 @@ def classics(
         bool, typer.Option("--quick", help="Shorter lags and one seed: all problems in some minutes.")
     ] = False,
     seeds: Annotated[
-        int | None, typer.Option(min=1, help="Networks of each kind a problem. (default: 3, 1 with --quick)")
+        int | None,
+        typer.Option(
+            min=1, max=1_000_000, help="Networks of each kind a problem. (default: 3, 1 with --quick)"
+        ),
     ] = None,
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of results.")] = Path("classics"),
     overwrite: Annotated[

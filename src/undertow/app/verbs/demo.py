@@ -11,10 +11,10 @@ from undertow.app.outputs import make_folder
 
 def demo(
     seed: Annotated[
-        int, typer.Option(min=0, help="Initial weights and sequences; same seed, same duel.")
+        int, typer.Option(min=0, max=2**63 - 1, help="Initial weights and sequences; same seed, same duel.")
     ] = 0,
-    lag: Annotated[int, typer.Option(min=10, help="Length of the sequences, in steps.")] = 100,
-    steps: Annotated[int, typer.Option(min=1, help="Training steps of 64 sequences.")] = 1500,
+    lag: Annotated[int, typer.Option(min=10, max=100_000, help="Length of the sequences, in steps.")] = 100,
+    steps: Annotated[int, typer.Option(min=1, max=1_000_000, help="Training steps of 64 sequences.")] = 1500,
     out: Annotated[Path, typer.Option(help="Folder for the picture and the report.")] = Path("demo"),
 ) -> None:
     """Train an LSTM and a plain RNN side by side on the adding problem, draw what happened, and

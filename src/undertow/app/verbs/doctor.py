@@ -22,6 +22,7 @@ def doctor(
         int | None,
         typer.Option(
             min=1,
+            max=1_000_000,
             help="Steps between what must be remembered and the answer. (default: known of a problem only)",
         ),
     ] = None,
@@ -35,7 +36,9 @@ def doctor(
             "(default: what it was trained on, of that the part held back)",
         ),
     ] = None,
-    sequences: Annotated[int, typer.Option(min=1, help="Sequences that the network reads.")] = SEQUENCES,
+    sequences: Annotated[
+        int, typer.Option(min=1, max=1_000_000, help="Sequences that the network reads.")
+    ] = SEQUENCES,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="The page. (default: RUN/doctor.html)")
     ] = None,
@@ -52,12 +55,15 @@ def doctor(
     """
     from rich.console import Console
 
+    from undertow.app.inputs import check_input
     from undertow.app.outputs import check_output
-    from undertow.app.runs.folder import DOCTOR, open_run
+    from undertow.app.runs.folder import DOCTOR
+    from undertow.app.training.leftovers import open_run
 
     path = run / DOCTOR if output is None else output
     opened = open_run(run)
     check_output(path, (".html", ".htm"), overwrite or output is None)
+    check_input(opened.data.task, opened.data.source, input)
     from undertow import diagnose
     from undertow.app.reading import doctor_page, doctor_view
     from undertow.app.reading.watch import watch

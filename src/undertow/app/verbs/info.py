@@ -17,7 +17,7 @@ def info(run: Annotated[Path, typer.Argument(help="Folder of a run.")]) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    from undertow.app.runs.folder import open_run
+    from undertow.app.training.leftovers import open_run
 
     opened = open_run(run)
     grid = Table(box=None, pad_edge=False, padding=(0, 2), show_header=False)
@@ -54,9 +54,9 @@ def about_data(run: "Run") -> list[str]:
     }
     lines.append(", ".join(f"{name} {value}" for name, value in options.items() if value is not None))
     if "columns" in run.facts:
-        from undertow.app.data.forecast import columns_of
+        from undertow.app.runs.facts import Columns
 
-        lines.append(columns_of(run.facts).describe())
+        lines.append(Columns(**run.facts["columns"]).describe())
     return [line for line in lines if line]
 
 

@@ -39,9 +39,10 @@ def predict(
     from rich.console import Console
 
     from undertow.app.errors import UserError
+    from undertow.app.inputs import check_file
     from undertow.app.outputs import check_output
-    from undertow.app.runs.config import check_given
-    from undertow.app.runs.folder import open_run
+    from undertow.app.runs.config import check_gaps, check_given
+    from undertow.app.training.leftovers import open_run
 
     if output is not None:
         check_output(output, (".csv", ".parquet"), overwrite)
@@ -49,8 +50,10 @@ def predict(
     if opened.data.task not in ("forecast", "classify"):
         other = f"undertow generate {run}" if opened.data.task == "text" else f"undertow info {run}"
         raise UserError(f"{run}: its task is {opened.data.task}, which has no table to predict; try {other}")
+    check_file(table)
     if gaps is not None:
         check_given({"gaps": gaps})
+        check_gaps(opened.data.task, gaps)
         given: dict[str, Any] = {"gaps": gaps}
         opened.data = replace(opened.data, **given)
     from undertow.app.reading.predictions import answer  # which imports torch and polars

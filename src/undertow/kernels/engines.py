@@ -1,18 +1,19 @@
 """The table of engines: which one computes a call. The choice is made here and nowhere else.
 
-The first that serves a call gets it. ``plain`` comes last and serves every call: projections, relu, other
-dtypes and devices, meta and fake tensors, empty batches, functorch's transforms, forward-mode gradients. For
-double backward the node of a kernel engine runs ``plain`` again.
+The first that serves a call gets it. ``per_sample`` takes weights of one class of torch's. ``plain`` comes
+last and serves every call: projections, relu, other dtypes and devices, meta and fake tensors, empty batches,
+functorch's transforms, forward-mode gradients. For double backward the node of a kernel engine runs ``plain``
+again.
 """
 
 import torch
 
-from undertow.kernels import cpu, plain, segments
+from undertow.kernels import cpu, per_sample, plain, segments
 from undertow.kernels.call import Call
 from undertow.kernels.engine import Engine, Outputs
 from undertow.kernels.node import KernelEngine
 
-ENGINES: tuple[Engine, ...] = (segments.ENGINE, cpu.ENGINE, plain.ENGINE)
+ENGINES: tuple[Engine, ...] = (segments.ENGINE, cpu.ENGINE, per_sample.ENGINE, plain.ENGINE)
 
 
 def layer(call: Call) -> Outputs:

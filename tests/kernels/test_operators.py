@@ -399,6 +399,16 @@ def test_jit_trace_freezes_neither_values_nor_sizes(given, options):
     assert_same(*([g for g in each if g is not None] for each in grads))
 
 
+def test_y_of_an_operator_may_be_written_to():
+    module, x = undertow.LSTM(C, H, num_layers=2), torch.randn(T, N, C)
+    program = torch.export.export(module, (x,)).module()
+    found, expected = (
+        torch.autograd.grad(y.sum(), list(m.parameters()))
+        for m, y in ((program, program(x)[0].relu_()), (module, module(x)[0].relu()))
+    )
+    assert_same(found, expected)
+
+
 @jit
 def test_jit_trace_refuses_a_tape():
     class Model(Given):

@@ -460,6 +460,39 @@ def test_checkpointed(reentrant):
     assert_same(*results)
 
 
+def last_step_zero(y):
+    y[-1] = 0
+    return y
+
+
+WRITE = {
+    "relu": partial(torch.nn.functional.relu, inplace=True),
+    "dropout": partial(torch.nn.functional.dropout, p=0.3, inplace=True),
+    "last step": last_step_zero,
+}
+
+
+@pytest.mark.parametrize("form", ["batch first", "both ways", "unbatched", "packed"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("how", WRITE)
+def test_y_may_be_written_to(form, dtype, how):
+    """As nn.LSTM allows, but for its oneDNN operator: so torch's writes to a copy."""
+    found = []
+    for module in pair(
+        C, H, 2, batch_first=form == "batch first", bidirectional=form == "both ways", dtype=dtype
+    ):
+        x = sequence(dtype)
+        if form == "packed":
+            x = pack_padded_sequence(x, [4, 6, 1], enforce_sorted=False)
+        y, _ = module(x[:, 0] if form == "unbatched" else x)
+        y = y.data if form == "packed" else y
+        torch.manual_seed(0)
+        out = WRITE[how](y.clone() if type(module) is torch.nn.LSTM else y)
+        out.square().sum().backward()
+        found.append([out, *(p.grad for p in module.parameters())])
+    assert_same(*found)
+
+
 def test_backward_in_pieces():
     """Three passes over one graph."""
     theirs, ours = pair()

@@ -12,6 +12,7 @@ from undertow.kernels import cpu, per_sample, plain, segments
 from undertow.kernels.call import Call
 from undertow.kernels.engine import Engine, Outputs
 from undertow.kernels.node import KernelEngine
+from undertow.kernels.tensors import out_of_memory
 
 ENGINES: tuple[Engine, ...] = (segments.ENGINE, cpu.ENGINE, per_sample.ENGINE, plain.ENGINE)
 
@@ -24,8 +25,22 @@ def layer(call: Call) -> Outputs:
         if engine.serves(call):
             if call.recording is not None and not isinstance(engine, KernelEngine):
                 call.recording.missing = cpu.ENGINE.why_not(call)
-            return engine.layer(call)
+            try:
+                return engine.layer(call)
+            except RuntimeError as error:
+                if not out_of_memory(error):
+                    raise
+            return _again(engine, call)
     raise AssertionError("plain serves every call")
+
+
+def _again(engine: Engine, call: Call) -> Outputs:
+    """After idle memory was given back."""
+    try:
+        return engine.layer(call)
+    except RuntimeError as error:
+        out_of_memory(error)  # for smaller calls, or somebody else's
+        raise
 
 
 def autocast(call: Call) -> Call:

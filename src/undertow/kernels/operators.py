@@ -23,7 +23,7 @@ from torch.autograd import forward_ad
 from undertow.kernels import cpu, engines, plain, tensors
 from undertow.kernels.call import PLAIN, WEIGHTS, Call, Ragged, Variant
 from undertow.kernels.engine import Outputs
-from undertow.kernels.node import again
+from undertow.kernels.node import again, given_to
 
 
 def layer(call: Call) -> Outputs:
@@ -216,11 +216,18 @@ class _Layer(torch.autograd.Function):
         wanted = ctx.needs_input_grad[4:]
         if all(dout is None for dout in douts):
             return (None,) * len(ctx.needs_input_grad)
-        saved = ctx.saved_tensors  # read once, as torch.utils.checkpoint asks
-        given, (y, *tape) = saved[: ctx.count], saved[ctx.count :]
+        try:
+            saved = ctx.saved_tensors  # read once, as torch.utils.checkpoint asks
+            given, kept = saved[: ctx.count], saved[ctx.count :]
+        except RuntimeError as error:
+            given, kept = given_to(ctx, error), None
         call = ctx.call.filled(given[3:])._replace(ragged=Ragged(*given[:3]))
         if torch.is_grad_enabled() or any(map(tensors.is_batched, douts)):
             return *[None] * 4, *again(_run, call, douts, wanted, materialize=True)
+        if kept is None:
+            y, *found = torch.ops.undertow.layer_with_tape(*_written(call))
+            kept = y, *found[len(call.states) :]
+        y, *tape = kept
         rest = iter(torch.ops.undertow.layer_backward(*_written(call), y, tape, douts, wanted))
         return *[None] * 4, *(next(rest) if want else None for want in wanted)
 

@@ -372,6 +372,18 @@ def test_y_may_be_written_to(cell, D, ragged, dtype):
 
 
 @both_cells
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_a_large_y_may_be_written_to(cell, dtype):
+    """Whose memory is the kernels' own."""
+    args, results = arguments(cell, dtype, sizes=(70, 32, 2, 16)), []
+    for change in (torch.relu, torch.relu_):
+        y = change(run(cell, args)[0])
+        results.append((y, *torch.autograd.grad(y.sum(), args)))
+    for found, expected in zip(*results, strict=True):
+        assert torch.equal(found, expected)
+
+
+@both_cells
 @directions
 @ragged_or_not
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])

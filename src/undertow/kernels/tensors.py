@@ -114,9 +114,9 @@ def empty(like: Tensor, shape: Sequence[int], dtype: torch.dtype | None = None) 
     dtype = dtype or like.dtype
     if dtype is torch.bfloat16:
         halves: Tensor = native.pooled((count + 1) // 2, False).view(dtype)
-        return halves[:count].view(shape)
-    tensor: Tensor = native.pooled(count, dtype is torch.float64).view(shape)
-    return tensor
+        return halves[:count].view(shape).data
+    tensor: Tensor = native.pooled(count, dtype is torch.float64)
+    return tensor.view(shape).data  # a view, as a node's result, could not be written to
 
 
 def outputs(call: Call) -> tuple[Tensor, ...]:

@@ -6,6 +6,9 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 
+class Misaligned(ValueError):
+    pass
+
 def forward(cell: Literal['lstm', 'rnn'], x: Any, states: Sequence[Any], weights: Sequence[Any], outputs: Sequence[Any], tape: Sequence[Any] | None, ragged: Sequence[Any] | None, options: Any, reverse: bool, threads: int) -> None:
     """
     Run one layer in one direction over all time steps, and write its outputs.

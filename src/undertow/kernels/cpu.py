@@ -177,7 +177,8 @@ def run_forward(call: Call, outputs: Sequence[Any], tapes: Sequence[Any], revers
             None if b_ih is None else b_ih.contiguous(),
             None if b_hh is None else b_hh.contiguous(),
         )
-        native.forward(
+        _run(
+            native.forward,
             call.cell,
             x,
             states,
@@ -212,7 +213,8 @@ def run_backward(
         y, states = features(y, d, D), (of_direction(states[0], d), of_direction(states[1], d))
         each = len(tapes) // 2
         tapes = tapes[d * each : (d + 1) * each]
-    native.backward(
+    _run(
+        native.backward,
         call.cell,
         unit_stride(call.x),
         states,
@@ -228,6 +230,13 @@ def run_backward(
         reverse or d == 1,
         torch.get_num_threads(),
     )
+
+
+def _run(kernel: Any, *given: Any) -> None:
+    try:
+        kernel(*given)
+    except native.Misaligned:
+        kernel(*tensors.aligned(given))
 
 
 def received(douts: Sequence[Tensor | None]) -> tuple[Tensor | None, list[Tensor | None]]:

@@ -1,18 +1,20 @@
 """The table of engines: which one computes a call. The choice is made here and nowhere else.
 
-The first that serves a call gets it. ``plain`` comes last and serves every call: projections, relu, other
-dtypes and devices, meta and fake tensors, empty batches, functorch's transforms, forward-mode gradients. For
-double backward the node of a kernel engine runs ``plain`` again.
+The first that serves a call gets it. ``per_sample`` takes weights of one class of torch's. ``plain`` comes
+last and serves every call: projections, relu, other dtypes and devices, meta and fake tensors, empty batches,
+functorch's transforms, forward-mode gradients. For double backward the node of a kernel engine runs ``plain``
+again.
 """
 
 import torch
 
-from undertow.kernels import cpu, plain, segments
+from undertow.kernels import cpu, per_sample, plain, segments
 from undertow.kernels.call import Call
 from undertow.kernels.engine import Engine, Outputs
 from undertow.kernels.node import KernelEngine
+from undertow.kernels.tensors import out_of_memory
 
-ENGINES: tuple[Engine, ...] = (segments.ENGINE, cpu.ENGINE, plain.ENGINE)
+ENGINES: tuple[Engine, ...] = (segments.ENGINE, cpu.ENGINE, per_sample.ENGINE, plain.ENGINE)
 
 
 def layer(call: Call) -> Outputs:
@@ -23,8 +25,22 @@ def layer(call: Call) -> Outputs:
         if engine.serves(call):
             if call.recording is not None and not isinstance(engine, KernelEngine):
                 call.recording.missing = cpu.ENGINE.why_not(call)
-            return engine.layer(call)
+            try:
+                return engine.layer(call)
+            except RuntimeError as error:
+                if not out_of_memory(error):
+                    raise
+            return _again(engine, call)
     raise AssertionError("plain serves every call")
+
+
+def _again(engine: Engine, call: Call) -> Outputs:
+    """After idle memory was given back."""
+    try:
+        return engine.layer(call)
+    except RuntimeError as error:
+        out_of_memory(error)  # for smaller calls, or somebody else's
+        raise
 
 
 def autocast(call: Call) -> Call:

@@ -2,7 +2,8 @@
 
 ``forward`` and ``backward`` write into arrays that the caller made; native/lstm.h holds their contract. An
 array is anything that speaks DLPack or the buffer protocol, NumPy arrays and torch CPU tensors alike. They
-raise TypeError for a wrong dtype and ValueError, naming the argument, for a wrong shape or stride.
+raise TypeError for a wrong dtype and ValueError, naming the argument, for a wrong shape or stride;
+Misaligned, a ValueError, where addresses of elements are no multiples of their size.
 
 ``isa()`` names the instruction-set level in use, ``isa_levels()`` those this processor runs; the
 environment variable UNDERTOW_ISA, read at the first call, forces one of them. ``share_openmp()`` has the
@@ -13,13 +14,16 @@ there are none.
 
 ``pooled(count, wide)`` is a torch tensor [count], float64 if ``wide`` else float32, not initialised, whose
 memory keeps its pages when the tensor dies and serves the next of about that size; ``release_scratch()``
-gives all such memory that is not in use, and the kernels' own, back to the system.
+gives all such memory that is not in use, and the kernels' own, back to the system; what is in use goes there
+when its tensor dies. Where the system has no memory left, idle memory is given back first; if that is not
+enough, they raise RuntimeError in torch's words.
 
 ``fma_peak(threads, seconds)`` in flops a second, and ``handover(rounds)`` in seconds, measure the machine:
 see undertow.hardware.
 """
 
 from undertow.kernels._native import (
+    Misaligned,
     are_plain,
     backward,
     fma_peak,
@@ -35,6 +39,7 @@ from undertow.kernels._native import (
 )
 
 __all__ = [
+    "Misaligned",
     "are_plain",
     "backward",
     "fma_peak",

@@ -59,6 +59,23 @@ def unit_stride(t: Tensor) -> Tensor:
     return t.clone(memory_format=torch.contiguous_format)
 
 
+def aligned(value: Any) -> Any:
+    """What a kernel is given, with copies of tensors whose elements lie at no multiples of their size."""
+    if isinstance(value, Tensor):
+        return value.clone() if value.data_ptr() % value.element_size() else value
+    if isinstance(value, tuple):
+        return tuple(map(aligned, value)) if type(value) is tuple else type(value)(*map(aligned, value))
+    return value
+
+
+def out_of_memory(error: RuntimeError) -> bool:
+    """Whether memory was refused, by torch's allocator or in its words; then idle memory is given back."""
+    refused = "can't allocate memory" in str(error) or "not enough memory" in str(error)
+    if refused and native is not None:
+        native.release_scratch()
+    return refused
+
+
 def of_direction(stacked: Tensor | None, d: int) -> Tensor | None:
     """The d-th of [D,N,·]; the kernels take [1,N,·] as it is."""
     return stacked if stacked is None or stacked.shape[0] == 1 else stacked[d]
@@ -92,9 +109,9 @@ def empty(like: Tensor, shape: Sequence[int], dtype: torch.dtype | None = None) 
     dtype = dtype or like.dtype
     if dtype is torch.bfloat16:
         halves: Tensor = native.pooled((count + 1) // 2, False).view(dtype)
-        return halves[:count].view(shape)
-    tensor: Tensor = native.pooled(count, dtype is torch.float64).view(shape)
-    return tensor
+        return halves[:count].view(shape).data
+    tensor: Tensor = native.pooled(count, dtype is torch.float64)
+    return tensor.view(shape).data  # a view, as a node's result, could not be written to
 
 
 def outputs(call: Call) -> tuple[Tensor, ...]:

@@ -58,9 +58,15 @@ def trace(model: torch.nn.Module) -> "Trace":
 class Call:
     """One call of a module. ``layers`` holds a Layer each; NotRecorded where the kernels did not run."""
 
-    def __init__(self, found: Sequence[Recording | Layer | str]) -> None:
+    def __init__(self, found: Sequence[Recording | Layer | str], again: bool = False) -> None:
         self._found = found  # may still grow
+        self._again = again  # made during a backward pass
         self._layers: list[Layer | str] = []
+
+    @property
+    def _counts(self) -> bool:
+        """Whether the program made it: torch.utils.checkpoint makes a call again for its tensors alone."""
+        return not self._again or any(isinstance(r, Recording) and r.reached for r in self._found)
 
     @property
     def layers(self) -> list[Layer]:
@@ -83,22 +89,32 @@ class Call:
 
 
 class Traced:
-    """What a trace holds of one module: ``calls``, in order; ``layers`` and the like are the last call's."""
+    """What a trace holds of one module: ``calls``, in order; ``layers`` and the like are the last call's.
 
-    def __init__(self, name: str) -> None:
+    A call that torch.utils.checkpoint makes again during backward counts where backward reaches it, as with
+    ``use_reentrant=True``; else the first call has the gradients.
+    """
+
+    def __init__(self, name: str, calls: Iterable[Call] = ()) -> None:
         self.name = name
-        self.calls: list[Call] = []
+        self._calls = list(calls)
         self._last: list[Recording] = []  # of the last call
+
+    @property
+    def calls(self) -> list[Call]:
+        """Every call, in order."""
+        return [call for call in self._calls if call._counts]
 
     @property
     def layers(self) -> list[Layer]:
         """Of the last call. Raises NotRecorded where there was none."""
-        if not self.calls:
+        calls = self.calls
+        if not calls:
             raise NotRecorded(
                 f"{self.name!r}: no call was recorded. It was not called inside the trace and in its thread, "
                 "or torch's own operator served it: on another device than the CPU, or in torch.compile"
             )
-        return self.calls[-1].layers
+        return calls[-1].layers
 
     def listen(self) -> Callable[[], Recording]:
         """What gives the Recording of each layer of the next call."""
@@ -107,8 +123,9 @@ class Traced:
 
     def _record(self, before: Iterator[Recording], recordings: list[Recording]) -> Recording:
         if not recordings:  # only now: a call whose arguments are refused is none
-            self.calls.append(Call(recordings))
-        recordings.append(Recording(next(before, None)))
+            self._calls.append(Call(recordings, again=recording.in_backward()))
+        last = next(before, None)
+        recordings.append(Recording(() if last is None else last.weights))
         return recordings[-1]
 
 
@@ -294,6 +311,6 @@ def load_trace(path: str | PathLike[str]) -> Trace:
     modules, loss = trace_file.read(path)
     loaded = Trace(modules)
     for name, calls in modules.items():
-        loaded[name].calls += [Call(call) for call in calls]
+        loaded._traced[name] = Traced(name, map(Call, calls))
     loaded._loss_per_step = loss
     return loaded

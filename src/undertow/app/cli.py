@@ -14,6 +14,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from undertow import __version__
 from undertow.app.errors import UserError
+from undertow.app.words import line
 
 # verb -> what it does; the function of that name in the module of that name does it
 VERBS = {
@@ -76,7 +77,7 @@ def main() -> None:
     try:
         app(prog_name="undertow")
     except UserError as error:
-        print(f"undertow: {error}", file=sys.stderr)
+        print(f"undertow: {line(error)}", file=sys.stderr)
         sys.exit(2)
     except BrokenPipeError:  # the reader of our output has gone, as in `undertow generate RUN | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

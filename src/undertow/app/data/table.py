@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from undertow.app.data import order
 from undertow.app.errors import UserError, must_be_unicode, one_of
+from undertow.app.words import counted
 
 MISSING = ["", "NA", "N/A", "NaN", "nan", "null"]
 MOST_CATEGORIES = 20  # a text column with more different words is no feature
@@ -24,10 +25,11 @@ def read_table(path: Path) -> pl.DataFrame:
         raise UserError(f"{path}: no such file")
     try:
         if path.suffix.lower() == ".parquet":
-            table = pl.read_parquet(path)
+            table = pl.read_parquet(path, glob=False)
         else:
             table = pl.read_csv(
                 path,
+                glob=False,  # a name with brackets is a name
                 separator=separator(path),
                 try_parse_dates=True,
                 infer_schema_length=None,
@@ -74,10 +76,10 @@ class Columns:
         return len(self.numeric) + sum(map(len, self.categories.values())) + 2 * len(self.calendar)
 
     def describe(self) -> str:
-        parts = [f"{name} ({len(words)} words)" for name, words in self.categories.items()]
+        parts = [f"{name} ({counted(len(words), 'word')})" for name, words in self.categories.items()]
         parts += [f"time of {cycle}" for cycle in self.calendar]
         ignored = f"; not used: {', '.join(self.ignored)}" if self.ignored else ""
-        return f"{self.width} features: {', '.join(self.numeric + parts)}{ignored}"
+        return f"{counted(self.width, 'feature')}: {', '.join(self.numeric + parts)}{ignored}"
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)

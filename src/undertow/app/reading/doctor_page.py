@@ -4,6 +4,7 @@ import io
 import re
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -16,6 +17,7 @@ from undertow import __version__
 from undertow.app.outputs import atomically
 from undertow.app.reading import doctor_view
 from undertow.app.reading.watch import Watched
+from undertow.app.words import literal
 from undertow.doctor import Chart, Diagnosis, Finding
 
 # Stand-ins that the page's style replaces, so that pictures follow its light or dark colours.
@@ -79,28 +81,28 @@ def draw(chart: Chart) -> Figure:
     """The picture that a chart describes."""
     figure = Figure(figsize=(5.4, 2.7), layout="constrained")
     axes = figure.subplots()
-    for (name, values), color in zip(chart.curves.items(), CURVES, strict=False):
+    drawn: list[Any] = []
+    for values, color in zip(chart.curves.values(), CURVES, strict=False):
         if chart.bars:
-            axes.bar(chart.x, values, width=0.9, color=color, label=name)
+            drawn.append(axes.bar(chart.x, values, width=0.9, color=color))
         else:
-            axes.plot(
-                chart.x, values, color=color, lw=1.8, label=name, marker="o" if len(chart.x) < 4 else None
-            )
+            marker = "o" if len(chart.x) < 4 else None
+            drawn += axes.plot(chart.x, values, color=color, lw=1.8, marker=marker)
     for name, place in chart.marks.items():
         axes.axvline(place, color=INK, lw=1, ls="--")
         axes.annotate(
-            name, (place, 0.97), (-4, 0), axes.get_xaxis_transform(), "offset points",
+            literal(name), (place, 0.97), (-4, 0), axes.get_xaxis_transform(), "offset points",
             color=INK, ha="right", va="top",
         )  # fmt: skip
     if chart.log and wide(chart):
         axes.set_yscale("log")
     if chart.bars:
         axes.set_ylim(0, max(1.0, *(float(np.nanmax(v)) for v in chart.curves.values())))
-    axes.set(xlabel=chart.x_label, ylabel=chart.y_label)
-    axes.set_title(chart.title, fontsize=10, loc="left", color=INK)
+    axes.set(xlabel=literal(chart.x_label), ylabel=literal(chart.y_label))
+    axes.set_title(literal(chart.title), fontsize=10, loc="left", color=INK)
     dress(axes)
     if len(chart.curves) > 1:
-        axes.legend(frameon=False, labelcolor=INK)
+        axes.legend(drawn, [literal(name) for name in chart.curves], frameon=False, labelcolor=INK)
     return figure
 
 

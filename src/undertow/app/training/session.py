@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 
 from undertow.app.data import Task
 from undertow.app.data.forecast import ForecastTask
@@ -23,10 +22,12 @@ from undertow.app.runs.folder import (
     remove_pages,
     stamp,
 )
+from undertow.app.terminal import Terminal, marked
 from undertow.app.training import summary
 from undertow.app.training.loop import Trainer
 from undertow.app.training.task_of import check_file
 from undertow.app.training.view import LiveView, PlainView, View
+from undertow.app.words import line
 
 TASKS: dict[str, Any] = {
     "text": TextTask,
@@ -41,11 +42,11 @@ def start(
     source: str, why: str, options: dict[str, Any], folder: Path | None, overwrite: bool, quiet: bool
 ) -> bool:
     """Train from the beginning; False where Ctrl-C ended it. Raises UserError before anything is written."""
-    console, kind = Console(), options["task"]
+    console, kind = Terminal(), options["task"]
     where = source if kind == "problem" else str(Path(source).resolve())
     data = pick(DataConfig, options | {"source": where})
     if not quiet:
-        console.print(f"[bold]{kind}[/]: {escape(why)} [dim](--task overrides)[/]", highlight=False)
+        console.print(marked("[bold]{kind}[/]: {why} [dim](--task overrides)[/]", kind=kind, why=line(why)))
     training = pick(TrainConfig, {"epochs": 1} | options)
     task: Task = TASKS[kind](data, training.batch_size, training.seed)
     if "epochs" not in options:
@@ -63,7 +64,7 @@ def start(
 
 def resume(run: Run, given: dict[str, Any], quiet: bool) -> bool:
     """Go on with a run; False where Ctrl-C ended it again."""
-    console, folder = Console(), run.folder
+    console, folder = Terminal(), run.folder
     run.training = replace(run.training, **given)
     check_source(run)
     task: Task = TASKS[run.data.task](run.data, run.training.batch_size, run.training.seed)
@@ -77,11 +78,9 @@ def resume(run: Run, given: dict[str, Any], quiet: bool) -> bool:
     run.write_config()
     gone = remove_pages(folder)
     if not quiet:
-        console.print(
-            f"Going on with {escape(str(folder))} from epoch {trainer.at.epoch + 1}", highlight=False
-        )
+        console.print(f"Going on with {folder} from epoch {trainer.at.epoch + 1}", soft_wrap=True)
         if gone:
-            console.print(f"  {' and '.join(gone)} showed it as it was: removed", highlight=False)
+            console.print(f"  {' and '.join(gone)} showed it as it was: removed")
         summary.introduce(console, run, task, trainer.plain)
     return finish(console, trainer)
 

@@ -50,10 +50,9 @@ def doctor(
 
     The exit code is 0 whatever is found.
     """
-    from rich.console import Console
-
     from undertow.app.outputs import check_output
     from undertow.app.runs.folder import DOCTOR, open_run
+    from undertow.app.terminal import Terminal
 
     path = run / DOCTOR if output is None else output
     opened = open_run(run)
@@ -62,7 +61,7 @@ def doctor(
     from undertow.app.reading import doctor_page, doctor_view
     from undertow.app.reading.watch import watch
 
-    console = Console()
+    console = Terminal()
     with console.status("reading, forward and backward"):
         watched = watch(opened, input, sequences=sequences)
         diagnosis = diagnose(
@@ -70,7 +69,7 @@ def doctor(
         )
     doctor_view.show(console, watched, diagnosis)
     doctor_page.write(path, watched, diagnosis)
-    console.print(f"\nWith pictures in {path}", highlight=False, markup=False, soft_wrap=True)
+    console.print(f"\nWith pictures in {path}", soft_wrap=True)
 
 
 def known_lag(watched: "Watched") -> int | None:

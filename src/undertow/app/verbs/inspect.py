@@ -43,11 +43,10 @@ def inspect(
     gate, cell and hidden state, the gradient flowing back from any step, and what each unit
     follows. RUN/report.html is written anew each time; another file only with --overwrite.
     """  # fmt: skip
-    from rich.console import Console
-
     from undertow.app.errors import UserError
     from undertow.app.outputs import check_output
     from undertow.app.runs.folder import REPORT, open_run
+    from undertow.app.terminal import Terminal
 
     page = run / REPORT if output is None else output
     opened = open_run(run)
@@ -62,7 +61,7 @@ def inspect(
     wanted = TEXT_STEPS if steps is None and opened.data.task == "text" else steps
     reading = read(opened, input, steps=wanted)
     write(page, [observe(each, reading) for each in (opened, *others)])
-    Console().print(f"The report: {page}", highlight=False, markup=False, soft_wrap=True)
+    Terminal().print(f"The report: {page}", soft_wrap=True)
 
 
 def check_alike(run: "Run", other: "Run") -> None:

@@ -43,9 +43,9 @@ def counted(n: float, thing: str) -> str:
     return f"{number} {thing}" if n == 1 else f"{number} {thing}s"
 
 
-def literal(text: object) -> str:
+def literal(text: object, most: int = CELL) -> str:
     """``cell`` for a label in a picture: matplotlib reads what stands between two dollars as a formula.
 
     Control characters become �, since the font of pictures has no ␛.
     """
-    return cell(HARMFUL.sub("�", str(text))).replace("$", r"\$")
+    return cell(HARMFUL.sub("�", str(text)), most).replace("$", r"\$")

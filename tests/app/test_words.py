@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from inputs import CLASSIFY, FORECAST, TEXT, walk_table, wave_table
-from undertow.app import words
+from undertow.app import cli, words
 from undertow.app.terminal import Terminal, marked
 
 NASTY = "rate [/h] \x1b[31m $a_{$ :smile:"  # markup, an escape sequence, a broken formula, an emoji code
@@ -127,3 +127,26 @@ def test_nothing_is_printed_past_the_terminal():
         source = path.read_text(encoding="utf-8")
         if path.name != "terminal.py":
             assert not re.search(r"\bConsole\(|from_markup|highlight=False", source), path
+
+
+# --------------------------------------------------------------------------------- 80 columns
+
+
+def test_what_verbs_print_fits_80_columns_but_for_paths(undertow, monkeypatch):
+    wave_table(160).rename({"sky": "weather in the morning"}).write_csv("waves.csv")
+    monkeypatch.setenv("COLUMNS", "80")
+    train = undertow("train", "waves.csv", *FORECAST, "--run", "run", "--epochs", 1)
+    verbs = [train, *(undertow(verb, "run") for verb in ("info", "doctor", "inspect"))]
+    verbs.append(undertow("predict", "run", "waves.csv", "-o", "out.csv"))
+    for result in verbs:
+        assert result.code == 0, result.err
+        for each in result.out.splitlines():
+            assert len(each) <= 80 or "/" in each, each
+    assert "1 epoch of" in train.out and "1 epochs" not in train.out
+
+
+@pytest.mark.parametrize("verb", cli.VERBS)
+def test_help_is_written_for_80_columns(verb):
+    """typer keeps the ends of lines, so that a longer one would leave a word alone on the next."""
+    text = re.sub(r"\[/?dim\]", "", cli.load(verb).help or "")
+    assert all(len(each) <= 78 for each in text.splitlines()) or text.count("\n") == 0

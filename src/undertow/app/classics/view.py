@@ -61,7 +61,7 @@ def train(results: Results, console: Console) -> bool:
             outcome = trial.outcome(time.monotonic() - began)
             results.add(outcome)
             progress.advance(bar)
-            progress.console.print(marked(said(outcome)), soft_wrap=True)
+            progress.console.print(marked(said(outcome)))
     if interrupt.asked:
         console.print("Stopped by Ctrl-C; what is done is kept. The same command goes on.")
     return not interrupt.asked

@@ -17,10 +17,10 @@ def demo(
     steps: Annotated[int, typer.Option(min=1, help="Training steps of 64 sequences.")] = 1500,
     out: Annotated[Path, typer.Option(help="Folder for the picture and the report.")] = Path("demo"),
 ) -> None:
-    """Train an LSTM and a plain RNN side by side on the adding problem, draw what happened, and
-    write a page on what each unit did.
+    """Train an LSTM and a plain RNN on the adding problem and show what happened.
 
-    Each sequence holds random numbers, two of them marked; the answer is the sum of those two.
+    Each sequence holds random numbers, two of them marked; the answer is the sum
+    of those two. A picture shows how both learnt, a page what each unit did.
     Ctrl-C stops early and shows what there is.
     """
     # here, so that `undertow demo --help` need not wait for torch

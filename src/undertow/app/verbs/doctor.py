@@ -43,10 +43,11 @@ def doctor(
 ) -> None:
     """Say what is wrong with a trained network, and what to try.
 
-    The network reads some sequences, forward and backward; every check is made on
-    what its gates, cells and gradients did, and on how the training went. Each
+    The network reads some sequences, forward and backward; every check is made
+    on what its gates, cells and gradients did, and on how the training went. Each
     finding comes with its evidence, on the terminal and on a page of its own.
-    RUN/doctor.html is written anew each time; another file only with --overwrite.
+    RUN/doctor.html is written anew each time; another file only with
+    --overwrite.
 
     The exit code is 0 whatever is found.
     """

@@ -29,8 +29,8 @@ def generate(
 ) -> None:
     """Write text with a trained language model.
 
-    The text, prompt included, goes to standard output as it is made and nothing else
-    does, so it can be piped. The state is carried from symbol to symbol.
+    The text, prompt included, goes to standard output as it is made and nothing
+    else does, so it can be piped. The state is carried from symbol to symbol.
     """
     from undertow.app.errors import UserError
     from undertow.app.runs.folder import open_run

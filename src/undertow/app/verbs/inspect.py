@@ -39,10 +39,11 @@ def inspect(
 ) -> None:
     """Show what a trained network does, unit by unit and step by step.
 
-    Writes one page that opens in any browser, from disk: the sequence and its error, every
-    gate, cell and hidden state, the gradient flowing back from any step, and what each unit
-    follows. RUN/report.html is written anew each time; another file only with --overwrite.
-    """  # fmt: skip
+    Writes one page that opens in any browser, from disk: the sequence and its
+    error, every gate, cell and hidden state, the gradient flowing back from any
+    step, and what each unit follows. RUN/report.html is written anew each time;
+    another file only with --overwrite.
+    """
     from undertow.app.errors import UserError
     from undertow.app.outputs import check_output
     from undertow.app.runs.folder import REPORT, open_run

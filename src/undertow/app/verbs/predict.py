@@ -31,9 +31,9 @@ def predict(
 ) -> None:
     """Forecast or label a table with a trained model.
 
-    A forecast is made after every window of rows, the last one for what follows the
-    table. A label is given to every sequence. Where the truth is known, the error is
-    printed beside that of forecasts that need no learning.
+    A forecast is made after every window of rows, the last one for what follows
+    the table. A label is given to every sequence. Where the truth is known, the
+    error is printed beside that of forecasts that need no learning.
     """
     from dataclasses import replace
 

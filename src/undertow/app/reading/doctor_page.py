@@ -28,7 +28,16 @@ NAMES = {INK: "currentColor"} | {color: f"var(--curve-{k})" for k, color in enum
 
 
 def write(path: Path, watched: Watched, diagnosis: Diagnosis) -> None:
-    """Write the page; a file that is there is replaced only once the new one is whole."""
+    """Write the page in one step.
+
+    Args:
+        path: The file; what is there is replaced only once the new page is whole.
+        watched: The network and what it read.
+        diagnosis: What the checks came to.
+
+    Raises:
+        UserError: The file cannot be written.
+    """
     content = page(watched, diagnosis)
     atomically(path, lambda beside: beside.write_text(content, encoding="utf-8"))
 

@@ -30,7 +30,13 @@ IN_ORDER = {  # what it means that a check found nothing
 
 
 def show(console: Console, watched: Watched, diagnosis: Diagnosis) -> None:
-    """Who was examined, what is wrong, and what was in order."""
+    """Print who was examined, what is wrong, and what was in order.
+
+    Args:
+        console: Where it is printed.
+        watched: The network and what it read.
+        diagnosis: What the checks came to.
+    """
     console.print(about(watched))
     console.print(marked("\n[bold]{verdict}[/]", verdict=verdict(diagnosis)))
     for finding in diagnosis.findings:

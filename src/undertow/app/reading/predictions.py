@@ -36,7 +36,18 @@ class Answers:
 
 
 def answer(run: Run, path: Path) -> Answers:
-    """Predict ``path`` with the model of ``run``; raises UserError where the table does not fit it."""
+    """Predict a table with the model of a run.
+
+    Args:
+        run: A run whose task is to forecast or to classify.
+        path: A table with the columns of the training.
+
+    Returns:
+        A prediction for every window or sequence, and what is to be said about them.
+
+    Raises:
+        UserError: The table is missing or does not fit the run.
+    """
     run.data = replace(run.data, time=run.facts["time"])
     found = forecasts(run, path) if run.data.task == "forecast" else labels(run, path)
     if fingerprint(path)["sha256"] == run.source.get("sha256"):

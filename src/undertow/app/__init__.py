@@ -8,7 +8,7 @@ import sys
 
 def main() -> None:
     """The command ``undertow``; where its libraries are missing, a line that says how to get them."""
-    from undertow.app.terminal import end_at_once
+    from undertow.app.signals import end_at_once
 
     end_at_once()
     try:

@@ -14,6 +14,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from undertow import __version__
 from undertow.app.errors import UserError, is_out_of_memory
+from undertow.app.words import line
 
 # verb -> what it does; the function of that name in the module of that name does it
 VERBS = {
@@ -104,7 +105,7 @@ def main() -> None:
 
 
 def refuse(message: str) -> None:
-    print(f"undertow: {message}", file=sys.stderr)
+    print(f"undertow: {line(message)}", file=sys.stderr)
     sys.exit(2)
 
 

@@ -74,6 +74,7 @@ class InOrder:
 
     name: str
     evidence: tuple[Evidence, ...]
+    chart: Chart | None = None
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,8 @@ class NotJudged:
 
     name: str
     reason: str
+    evidence: tuple[Evidence, ...] = ()  # what was measured all the same
+    chart: Chart | None = None
 
 
 Outcome = Finding | InOrder | NotJudged

@@ -37,7 +37,7 @@ def saturated_gates(case: Case) -> Outcome:
     )
     sick = [(p, parts) for p, parts in found if sum(part.mean() > 0.5 for part in parts.values()) >= 3]
     if not sick:
-        return InOrder(name, evidence)
+        return InOrder(name, evidence, level_chart(case.lstms[-1]))
     patient, parts = sick[0]
     stuck = np.mean([part >= 0.99 for part in parts.values()])
     return Finding(
@@ -84,6 +84,19 @@ def saturation_chart(patient: Patient, parts: dict[str, Array]) -> Chart:
         "of all steps",
         np.arange(patient.layer.h.shape[-1], dtype=np.float64),
         {gate: np.sort(part) for gate, part in parts.items()},
+    )
+
+
+def level_chart(patient: Patient) -> Chart:
+    """Means over the steps of all sequences, of the gates that lie between 0 and 1."""
+    layer = patient.layer
+    means = {gate: getattr(layer, gate)[layer.mask].astype(np.float64).mean(axis=0) for gate in "ifo"}
+    return Chart(
+        f"How far gates are open, by unit ({patient.where})",
+        "units, each gate sorted for itself",
+        "mean, 0 shut, 1 open",
+        np.arange(layer.h.shape[-1], dtype=np.float64),
+        {gate: np.sort(mean) for gate, mean in means.items()},
     )
 
 

@@ -4,7 +4,7 @@ import numpy as np
 
 from undertow import flow
 from undertow.doctor.finding import Chart, Evidence, Finding, InOrder, NotJudged, Outcome, Remedy, number
-from undertow.doctor.memory import ORTHOGONAL, state_of
+from undertow.doctor.memory import EACH, ORTHOGONAL, state_of
 from undertow.doctor.patient import Case, Patient
 from undertow.doctor.training import clipping, smaller_rate
 
@@ -82,7 +82,7 @@ def exploding(case: Case) -> Outcome:
     evidence = tuple(line for patient in judged for line in about_growth(patient))
     sick = [p for p in judged if grown(p)[0] > GROWN and p.exponent > EXPONENT]
     if not sick:
-        return InOrder(name, evidence)
+        return InOrder(name, evidence, step_chart(judged))
     worst = max(sick, key=lambda patient: grown(patient)[0])
     factor, lag = grown(worst)
     return Finding(
@@ -150,4 +150,21 @@ def growth_chart(patient: Patient) -> Chart:
         np.arange(len(size), dtype=np.float64),
         {state_of(patient): np.exp(np.minimum(size, 600))},
         log=True,
+    )
+
+
+def step_chart(patients: list[Patient]) -> Chart:
+    """By what each step back multiplies the gradient, medians over sequences; 1 keeps its size."""
+    with np.errstate(invalid="ignore", over="ignore"):  # zero after zero
+        steps = {p.where: np.exp(np.diff(flow.lower_median(p.faded))) for p in patients[:EACH]}
+    longest = max(map(len, steps.values()))
+    curves = {
+        where: np.pad(each, (0, longest - len(each)), constant_values=np.nan) for where, each in steps.items()
+    }
+    return Chart(
+        "Growth of the last error's gradient, step by step back",
+        "lag, steps",
+        "factor per step",
+        np.arange(1, longest + 1, dtype=np.float64),
+        curves,
     )

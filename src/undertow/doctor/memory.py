@@ -23,9 +23,10 @@ def memory_horizon(case: Case) -> Outcome:
     latches onto what it saw has no gradient either, and needs none.
     """
     name, lag = "memory-horizon", case.lag
-    if lag is None:
-        return NotJudged(name, "how far back the answer lies is not known")
     reaching = [patient for patient in case.patients if not np.isnan(patient.horizons[1])]
+    if lag is None:
+        unknown = "how far back the answer lies is not known"
+        return NotJudged(name, unknown, horizons(reaching), reach_chart(reaching, lag) if reaching else None)
     if not reaching:
         return NotJudged(name, "no gradient of the last step's error was recorded")
     best = max(reaching, key=lambda patient: (left(patient, lag), patient.horizons[1]))
@@ -35,7 +36,7 @@ def memory_horizon(case: Case) -> Outcome:
             return NotJudged(
                 name, f"the {steps(best.steps)} recorded are fewer than {lag}, and reached across"
             )
-        return InOrder(name, evidence)
+        return InOrder(name, evidence, reach_chart(reaching, lag))
     if case.training.skill >= LEARNT:
         return NotJudged(name, f"the gradient is down to 1 % after {steps(horizon)}, but the task is learnt")
     severity: Severity = "problem" if horizon < lag / 2 else "warning"
@@ -114,7 +115,7 @@ def remember(patient: Patient, lag: int) -> tuple[Remedy, ...]:
     )
 
 
-def reach_chart(patients: list[Patient], lag: int) -> Chart:
+def reach_chart(patients: list[Patient], lag: int | None) -> Chart:
     sizes = {p.where: np.exp(flow.lower_median(p.faded)) for p in patients[:EACH]}
     longest = max(map(len, sizes.values()))
     curves = {
@@ -126,6 +127,6 @@ def reach_chart(patients: list[Patient], lag: int) -> Chart:
         "gradient, of lag 0",
         np.arange(longest, dtype=np.float64),
         curves,
-        marks={"lag of the task": float(lag)},
+        marks={} if lag is None else {"lag of the task": float(lag)},
         log=True,
     )

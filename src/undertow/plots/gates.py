@@ -151,7 +151,7 @@ def saturation_bars(
         _percent(ax, y, opened, 1 - opened, "white")
     low, high = rows[0][2].low, rows[0][2].high
     ax.set(xlim=(0, 1), ylim=(len(rows) - 0.5, -0.5), xticks=(0, 0.5, 1))
-    ax.set_yticks(range(len(rows)), [f"{name}  {gate}".strip() for name, gate, _ in rows])
+    ax.set_yticks(range(len(rows)), [f"{name}  {gate}".strip() for name, gate, _ in rows], parse_math=False)
     ax.set_xlabel(f"fraction: shut, < {low:g} (pale); open, > {high:g}")
     ax.spines["left"].set_visible(False)
     ax.tick_params(axis="y", length=0)

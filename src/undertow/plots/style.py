@@ -96,7 +96,10 @@ def end_labels(ax: Axes, ends: Iterable[tuple[float, float, str, str]]) -> None:
     right = max(end[0] for end in found)
     for (_, y, name, color), dy in zip(found, placed - wanted, strict=True):
         beside = {"xytext": (4, float(dy)), "textcoords": "offset points", "va": "center"}
-        note(ax, right, y, name, color, fontsize=points(ax), annotation_clip=False, **beside)
+        # a name is no formula, whatever dollars it holds
+        note(
+            ax, right, y, name, color, fontsize=points(ax), annotation_clip=False, parse_math=False, **beside
+        )
 
 
 def powers_of_ten(ax: Axes) -> None:

@@ -30,7 +30,16 @@ FONT = "system-ui, sans-serif"
 
 
 def figures(networks: list[Network], sequence: Sequence) -> dict[str, Any]:
-    """Name -> figure: ``sequence``, ``error``, ``norm``, and for each network k ``k-flow``, ``k-c`` ..."""
+    """The pictures of the page, empty but for the sequence itself, all on one axis of steps.
+
+    Args:
+        networks: Those that are shown, from the top.
+        sequence: What they read.
+
+    Returns:
+        Figures by name, from the top: ``sequence``, ``error``, ``norm``, and for each network k ``k-flow``,
+        ``k-c``, ``k-h`` and its gates.
+    """
     T = sequence.T
     time = Range1d(start=-0.5, end=T - 0.5, bounds=(-0.5, T - 0.5), min_interval=min(T, 6), name="time")
     found: dict[str, Any] = {}
@@ -153,7 +162,14 @@ def _inputs(time: Range1d, sequence: Sequence) -> Any:
 
 
 def row_names(sequence: Sequence) -> list[str]:
-    """The rows of the sequence's own picture, from the top. The page writes them, cut to the border."""
+    """The rows of the sequence's own picture. The page writes their names, cut to the border.
+
+    Args:
+        sequence: What was read.
+
+    Returns:
+        Names from the top, of inputs at most ``MOST_INPUTS``.
+    """
     if sequence.symbols is None:
         return sequence.input_names[:MOST_INPUTS]
     if sequence.targets is None:
@@ -162,6 +178,7 @@ def row_names(sequence: Sequence) -> list[str]:
 
 
 def visible(symbol: str) -> str:
+    """White space as a character that can be seen; any other symbol as it is."""
     return {" ": "␣", "\n": "↵", "\t": "⇥", "\r": "␍"}.get(symbol, symbol)
 
 

@@ -90,9 +90,25 @@ def sequence_of(
     title: str = "",
     about: str = "",
 ) -> Sequence:
-    """A Sequence of T steps. Raises ValueError naming the argument that has not T entries, or C names.
+    """What was read and what it is called, checked.
 
-    So it does where what should be text is not, as lone surrogates are not: no file could hold it.
+    Args:
+        T: Steps of the sequence.
+        symbols: [T] symbols that were read, or None.
+        targets: [T] symbols that E_t is the error of, or None.
+        inputs: [T,C] finite numbers that were read, or None.
+        input_names: C names of the inputs; None: x0, x1 ...
+        steps: [T] names of the steps, such as dates; None: 0, 1 ...
+        error_unit: Unit of E_t, such as bits.
+        title: Heading of the page.
+        about: The line below it.
+
+    Returns:
+        The sequence, for ``write``.
+
+    Raises:
+        ValueError: An argument has not T entries, or C names; or it is no Unicode text, as lone surrogates
+            are not: no file could hold it. The message names the argument.
     """
     for name, given in {"symbols": symbols, "targets": targets, "inputs": inputs, "steps": steps}.items():
         if given is not None and len(given) != T:  # type: ignore[arg-type]
@@ -121,7 +137,15 @@ def sequence_of(
 
 
 def must_be_text(name: str, words: Several[str]) -> None:
-    """Raises ValueError naming the argument and the first word that is no Unicode text."""
+    """Check that words can be written into a file.
+
+    Args:
+        name: The argument that they were given as.
+        words: The words.
+
+    Raises:
+        ValueError: One is no Unicode text. The message names the argument, the word and its place.
+    """
     for k, word in enumerate(words):
         try:
             str.encode(word)

@@ -44,10 +44,16 @@ LABELS = {
 def write(path: str | PathLike[str], networks: list[Network], sequence: Sequence) -> None:
     """Write the page on what ``networks`` did with ``sequence``, in one step.
 
-    Raises OSError where the file cannot be written; what was there stays.
-
     Arrays are kept in float32, as they are; from 16 MiB on in float16 (3 significant digits, each step's
     gradients in units of their largest). Weights are kept in float32 always. The page says which.
+
+    Args:
+        path: The file. An older page stays until the new one is whole.
+        networks: Those that are shown, from the top; the first one leads. They read the same T steps.
+        sequence: What they read.
+
+    Raises:
+        OSError: The file cannot be written; what was there stays.
     """
     plots = figures(networks, sequence)
     script, divs = components(plots)

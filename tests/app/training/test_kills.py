@@ -11,7 +11,7 @@ import pytest
 
 import undertow as package
 from inputs import CLASSIFY
-from undertow.app import terminal
+from undertow.app import signals
 from undertow.app.runs import lock
 from undertow.app.runs.folder import FILES
 
@@ -98,7 +98,7 @@ def test_signals_that_are_ignored_stay_ignored():
     """As SIGHUP under nohup."""
     before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
     try:
-        with terminal.Interrupt() as interrupt:
+        with signals.Interrupt() as interrupt:
             os.kill(os.getpid(), signal.SIGTERM)
             assert not interrupt.asked
     finally:

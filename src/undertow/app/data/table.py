@@ -24,10 +24,11 @@ def read_table(path: Path) -> pl.DataFrame:
         raise UserError(f"{path}: no such file")
     try:
         if path.suffix.lower() == ".parquet":
-            table = pl.read_parquet(path)
+            table = pl.read_parquet(path, glob=False)
         else:
             table = pl.read_csv(
                 path,
+                glob=False,  # a name with brackets is a name
                 separator=separator_of(path),
                 try_parse_dates=True,
                 infer_schema_length=None,

@@ -10,7 +10,8 @@ from rich.table import Table
 
 from undertow.app.demo.duel import ADDING, Array, Duel, Verdict
 from undertow.app.demo.picture import ROUNDING
-from undertow.app.terminal import Interrupt
+from undertow.app.signals import Interrupt
+from undertow.app.terminal import marked
 
 NAMES = {"LSTM": "[bold #56B4E9]LSTM[/]", "RNN": "[bold #E69F00]plain RNN[/]"}
 CHANCE = 1 - 0.96**2  # how often the sum of two uniform numbers lies within 0.04 of its mean
@@ -49,9 +50,9 @@ def standing(duel: Duel) -> Table:
         seen = duel.seen[kind]
         if seen:
             table.add_row(
-                name, f"{seen[-1].error:.4f}", f"{seen[-1].right:.0%}", trend([v.error for v in seen])
+                marked(name), f"{seen[-1].error:.4f}", f"{seen[-1].right:.0%}", trend([v.error for v in seen])
             )
-    table.add_row("[dim]guessing the mean[/]", f"[dim]{ADDING.baseline:.4f}[/]", f"[dim]{CHANCE:.0%}[/]", "")
+    table.add_row("guessing the mean", f"{ADDING.baseline:.4f}", f"{CHANCE:.0%}", "", style="dim")
     return table
 
 
@@ -71,8 +72,8 @@ def comparison(duel: Duel, verdicts: dict[str, Verdict], after: dict[str, Array]
         table.add_column(heading, justify="right")
     left = {"LSTM": f"{after['LSTM c'][-1]:.2g} (cell)", "RNN": f"{after['RNN h'][-1]:.1g}"}
     for kind, name in NAMES.items():
-        table.add_row(name, f"{verdicts[kind].error:.5f}", f"{verdicts[kind].right:.1%}", left[kind])
-    table.add_row("[dim]guessing the mean[/]", f"[dim]{ADDING.baseline:.5f}[/]", f"[dim]{CHANCE:.1%}[/]", "")
+        table.add_row(marked(name), f"{verdicts[kind].error:.5f}", f"{verdicts[kind].right:.1%}", left[kind])
+    table.add_row("guessing the mean", f"{ADDING.baseline:.5f}", f"{CHANCE:.1%}", "", style="dim")
     return table
 
 

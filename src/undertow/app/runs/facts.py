@@ -10,6 +10,7 @@ from msgspec import Meta
 from undertow import problems
 from undertow.app.errors import UserError
 from undertow.app.runs.config import DataConfig, ModelConfig
+from undertow.app.words import counted
 
 
 @dataclass(frozen=True)
@@ -27,10 +28,10 @@ class Columns:
         return len(self.numeric) + sum(map(len, self.categories.values())) + 2 * len(self.calendar)
 
     def describe(self) -> str:
-        parts = [f"{name} ({len(words)} words)" for name, words in self.categories.items()]
+        parts = [f"{name} ({counted(len(words), 'word')})" for name, words in self.categories.items()]
         parts += [f"time of {cycle}" for cycle in self.calendar]
         ignored = f"; not used: {', '.join(self.ignored)}" if self.ignored else ""
-        return f"{self.width} features: {', '.join(self.numeric + parts)}{ignored}"
+        return f"{counted(self.width, 'feature')}: {', '.join(self.numeric + parts)}{ignored}"
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)

@@ -18,10 +18,11 @@ from undertow.app.runs.folder import Run
 from undertow.app.runs.model import SequenceModel, State
 from undertow.app.runs.objective import Batch, Score
 from undertow.app.runs.weights import load_weights
-from undertow.app.terminal import Interrupt
+from undertow.app.signals import Interrupt
 from undertow.app.training.device import make_fabric
 from undertow.app.training.optimizer import AdamW
 from undertow.app.training.view import View
+from undertow.app.words import counted
 
 WARM_UP = 100  # steps over which the learning rate rises, at most a tenth of all steps
 LOWEST_RATE = 0.05  # of the peak, where the cosine ends
@@ -204,10 +205,10 @@ class Trainer:
 
     def _reason_to_stop(self) -> str:
         if self.at.epoch >= self.config.epochs:
-            return f"all {self.config.epochs} epochs done"
+            return f"all {counted(self.config.epochs, 'epoch')} done"
         if self.at.stale >= self.config.patience:
             return f"no improvement in {self.at.stale} evaluations"
-        return f"{self.config.minutes:g} minutes used up" if self._out_of_time() else ""
+        return f"{counted(self.config.minutes, 'minute')} used up" if self._out_of_time() else ""
 
     # -- checkpoint -------------------------------------------------------------------------------
 

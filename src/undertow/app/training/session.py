@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 
 from undertow.app.data import Task
 from undertow.app.errors import UserError
@@ -16,9 +15,11 @@ from undertow.app.inputs import check_file
 from undertow.app.runs.claim import claimed, remove_leftovers, remove_pages
 from undertow.app.runs.config import DataConfig, ModelConfig, TrainConfig, text_epochs
 from undertow.app.runs.folder import Run, fingerprint, stamp
+from undertow.app.terminal import Terminal, marked
 from undertow.app.training import checkpoint, memory, summary
 from undertow.app.training.loop import Trainer
 from undertow.app.training.view import LiveView, PlainView, View
+from undertow.app.words import line
 
 TASKS = {  # where each is, since some import what others do not need
     "text": ("undertow.app.data.text", "TextTask"),
@@ -37,11 +38,11 @@ def start(
     Returns:
         The exit code: 0, or 128 and the number of the signal that ended the training.
     """
-    console, kind = Console(), options["task"]
+    console, kind = Terminal(), options["task"]
     where = source if kind == "problem" else str(Path(source).resolve())
     data = pick(DataConfig, options | {"source": where})
     if not quiet:
-        console.print(f"[bold]{kind}[/]: {escape(why)} [dim](--task overrides)[/]", highlight=False)
+        console.print(marked("[bold]{kind}[/]: {why} [dim](--task overrides)[/]", kind=kind, why=line(why)))
     training = pick(TrainConfig, {"epochs": 1} | options)
     task = prepared(data, training)
     if "epochs" not in options:
@@ -61,7 +62,7 @@ def start(
 
 def resume(run: Run, given: dict[str, Any], quiet: bool) -> int:
     """Go on with a run; the exit code as of ``start``."""
-    console, folder = Console(), run.folder
+    console, folder = Terminal(), run.folder
     run.training = replace(run.training, **given)
     check_source(run)
     checkpoint.check_weights(run)
@@ -79,11 +80,9 @@ def resume(run: Run, given: dict[str, Any], quiet: bool) -> int:
     remove_leftovers(folder)
     gone = remove_pages(folder)
     if not quiet:
-        console.print(
-            f"Going on with {escape(str(folder))} from epoch {trainer.at.epoch + 1}", highlight=False
-        )
+        console.print(f"Going on with {folder} from epoch {trainer.at.epoch + 1}", soft_wrap=True)
         if gone:
-            console.print(f"  {' and '.join(gone)} showed it as it was: removed", highlight=False)
+            console.print(f"  {' and '.join(gone)} showed it as it was: removed")
         summary.introduce(console, run, task, trainer.plain)
     return finish(console, trainer)
 

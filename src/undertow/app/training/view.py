@@ -88,7 +88,7 @@ class PlainView(View):
         epoch = trainer.at.step / trainer.task.steps_per_epoch()
         where = f"epoch {round(epoch, 2):g}/{trainer.config.epochs}  {errors}"
         speed = f"{self.rate(trainer):.1f} steps/s  {self.left(trainer)} left"
-        self.console.print(f"{where}  {speed}", highlight=False, soft_wrap=True)
+        self.console.print(f"{where}  {speed}")
 
 
 class LiveView(View):

@@ -31,10 +31,11 @@ def bench(
 ) -> None:
     """Measure this machine's speed against torch.nn.LSTM, inference and training, one shape at a time."""
     import torch
-    from rich.console import Console
 
     from undertow.app.bench import speed
     from undertow.app.bench import view as bench_view
+    from undertow.app.terminal import Terminal
+    from undertow.app.words import counted
 
     if output and not output.parent.is_dir():
         raise UserError(f"--output: there is no folder {output.parent}")
@@ -43,8 +44,8 @@ def bench(
     if memory:
         check_memory()
     shapes = speed.FULL if full else speed.QUICK
-    console = Console()
-    console.print(f"{machine()}, torch {torch.__version__}, float32", highlight=False)
+    console = Terminal()
+    console.print(f"{machine()}, torch {torch.__version__}, float32")
     timings: list[Timing] = []
     peaks: list[dict[str, Any]] = []
     with ExitStack() as until_done:
@@ -53,10 +54,10 @@ def bench(
             before = len(timings)
             for shape in shapes:
                 for training in (False, True):
-                    with console.status(f"{shape}, {count} threads"):
+                    with console.status(f"{shape}, {counted(count, 'thread')}"):
                         timings.append(measure(shape, training, count, repeats, others))
             for line in bench_view.speeds(timings[before:]):
-                console.print(line, highlight=False)
+                console.print(line)
     if memory:
         for shape in shapes:
             with console.status(f"{shape}, memory"):

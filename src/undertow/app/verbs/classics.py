@@ -41,17 +41,17 @@ def classics(
     """
     # here, so that `undertow classics --help` need not wait for torch
     import torch
-    from rich.console import Console
 
     from undertow.app.classics.results import Results
     from undertow.app.classics.settings import chosen
     from undertow.app.classics.view import train, write
+    from undertow.app.terminal import Terminal
 
     settings = chosen(problem or [], quick, seeds)
     results = Results(output, settings, overwrite)
     # networks this small gain little from a second core, and lose much where a neighbour wants it
     torch.set_num_threads(1)
-    console = Console()
+    console = Terminal()
     done = train(results, console)
     if results.outcomes:  # none where Ctrl-C came during the first
         write(results, quick, console)

@@ -46,18 +46,18 @@ def doctor(
 ) -> None:
     """Say what is wrong with a trained network, and what to try.
 
-    The network reads some sequences, forward and backward; every check is made on
-    what its gates, cells and gradients did, and on how the training went. Each
+    The network reads some sequences, forward and backward; every check is made
+    on what its gates, cells and gradients did, and on how the training went. Each
     finding comes with its evidence, on the terminal and on a page of its own.
-    RUN/doctor.html is written anew each time; another file only with --overwrite.
+    RUN/doctor.html is written anew each time; another file only with
+    --overwrite.
 
     The exit code is 0 whatever is found.
     """
-    from rich.console import Console
-
     from undertow.app.inputs import check_input
     from undertow.app.outputs import check_output
     from undertow.app.runs.folder import DOCTOR
+    from undertow.app.terminal import Terminal
     from undertow.app.training.leftovers import open_run
 
     path = run / DOCTOR if output is None else output
@@ -68,7 +68,7 @@ def doctor(
     from undertow.app.reading import doctor_page, doctor_view
     from undertow.app.reading.watch import watch
 
-    console = Console()
+    console = Terminal()
     with console.status("reading, forward and backward"):
         watched = watch(opened, input, sequences=sequences)
         diagnosis = diagnose(
@@ -76,7 +76,7 @@ def doctor(
         )
     doctor_view.show(console, watched, diagnosis)
     doctor_page.write(path, watched, diagnosis)
-    console.print(f"\nWith pictures in {path}", highlight=False, markup=False, soft_wrap=True)
+    console.print(f"\nWith pictures in {path}", soft_wrap=True)
 
 
 def known_lag(watched: "Watched") -> int | None:

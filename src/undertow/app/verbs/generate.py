@@ -32,8 +32,8 @@ def generate(
 ) -> None:
     """Write text with a trained language model.
 
-    The text, prompt included, goes to standard output as it is made and nothing else
-    does, so it can be piped. The state is carried from symbol to symbol.
+    The text, prompt included, goes to standard output as it is made and nothing
+    else does, so it can be piped. The state is carried from symbol to symbol.
     """
     from undertow.app.errors import UserError
     from undertow.app.training.leftovers import open_run
@@ -46,15 +46,17 @@ def generate(
     import numpy as np
 
     from undertow.app.data.text import alphabet_of
+    from undertow.app.words import visible
 
     alphabet = alphabet_of(opened.facts)
     first = alphabet.encode(prompt or "\n")
     stream = write(
         alphabet, symbols(opened.load_model(), first, length, temperature, np.random.default_rng(seed))
     )
-    sys.stdout.write(prompt)
+    shown = visible if sys.stdout.isatty() else str  # a pipe gets the symbols themselves
+    sys.stdout.write(shown(prompt))
     for piece in stream:
-        sys.stdout.write(piece)
+        sys.stdout.write(shown(piece))
         sys.stdout.flush()
     sys.stdout.write("\n")
 

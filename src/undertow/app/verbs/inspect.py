@@ -41,16 +41,16 @@ def inspect(
 ) -> None:
     """Show what a trained network does, unit by unit and step by step.
 
-    Writes one page that opens in any browser, from disk: the sequence and its error, every
-    gate, cell and hidden state, the gradient flowing back from any step, and what each unit
-    follows. RUN/report.html is written anew each time; another file only with --overwrite.
-    """  # fmt: skip
-    from rich.console import Console
-
+    Writes one page that opens in any browser, from disk: the sequence and its
+    error, every gate, cell and hidden state, the gradient flowing back from any
+    step, and what each unit follows. RUN/report.html is written anew each time;
+    another file only with --overwrite.
+    """
     from undertow.app.errors import UserError
     from undertow.app.inputs import check_input
     from undertow.app.outputs import check_output
     from undertow.app.runs.folder import REPORT
+    from undertow.app.terminal import Terminal
     from undertow.app.training.leftovers import open_run
 
     page = run / REPORT if output is None else output
@@ -67,7 +67,7 @@ def inspect(
     wanted = TEXT_STEPS if steps is None and opened.data.task == "text" else steps
     reading = read(opened, input, steps=wanted)
     write(page, [observe(each, reading) for each in (opened, *others)])
-    Console().print(f"The report: {page}", highlight=False, markup=False, soft_wrap=True)
+    Terminal().print(f"The report: {page}", soft_wrap=True)
 
 
 def check_alike(run: "Run", other: "Run") -> None:

@@ -9,6 +9,7 @@ import typer
 if TYPE_CHECKING:
     import polars as pl
     from rich.console import Console
+    from rich.text import Text
 
     from undertow.app.reading.predictions import Answers
 
@@ -30,19 +31,19 @@ def predict(
 ) -> None:
     """Forecast or label a table with a trained model.
 
-    A forecast is made after every window of rows, the last one for what follows the
-    table. A label is given to every sequence. Where the truth is known, the error is
-    printed beside that of forecasts that need no learning.
+    A forecast is made after every window of rows, the last one for what follows
+    the table. A label is given to every sequence. Where the truth is known, the
+    error is printed beside that of forecasts that need no learning.
     """
     from dataclasses import replace
-
-    from rich.console import Console
 
     from undertow.app.errors import UserError
     from undertow.app.inputs import check_file
     from undertow.app.outputs import check_output
     from undertow.app.runs.config import check_gaps, check_given
+    from undertow.app.terminal import Terminal
     from undertow.app.training.leftovers import open_run
+    from undertow.app.words import counted
 
     if output is not None:
         check_output(output, (".csv", ".parquet"), overwrite)
@@ -59,13 +60,13 @@ def predict(
     from undertow.app.reading.predictions import answer  # which imports torch and polars
 
     answers = answer(opened, table)
-    console = Console()
-    show(console, answers)
     if output is not None:
         write(answers.table, output)
-        console.print(
-            f"{len(answers.table):,} predictions written to {output}", highlight=False, markup=False
-        )
+    console = Terminal()
+    show(console, answers)
+    if output is not None:
+        written = f"{counted(len(answers.table), 'prediction')} written to {output}"
+        console.print(written, soft_wrap=True)
 
 
 def write(table: "pl.DataFrame", output: Path) -> None:
@@ -83,27 +84,31 @@ def show(console: "Console", answers: "Answers") -> None:
     """The first or last rows, and the errors."""
     from rich.table import Table
 
+    from undertow.app import words
+    from undertow.app.terminal import marked
+
     rows = answers.table.tail(SHOWN) if answers.newest_last else answers.table.head(SHOWN)
     grid = Table(box=None, pad_edge=False, padding=(0, 2), header_style="bold")
     for name in rows.columns:
-        grid.add_column(name, justify="right" if rows.schema[name].is_numeric() else "left")
+        side: Any = "right" if rows.schema[name].is_numeric() else "left"
+        grid.add_column(words.cell(name), justify=side, no_wrap=True)
     for row in rows.iter_rows():
         grid.add_row(*(cell(value) for value in row))
     which = "last" if answers.newest_last else "first"
     if len(rows) < len(answers.table):
-        console.print(
-            f"[dim]the {which} {len(rows)} of {len(answers.table):,} predictions[/]", highlight=False
-        )
+        console.print(marked(f"[dim]the {which} {len(rows)} of {len(answers.table):,} predictions[/]"))
     console.print(grid)
     console.print()
     for line in answers.lines:
-        console.print(line, highlight=False, soft_wrap=True)
+        console.print(line)
 
 
-def cell(value: Any) -> str:
+def cell(value: Any) -> "Text":
     """A value as it reads best: short numbers, and a word for what is not known."""
-    from rich.markup import escape
+    from rich.text import Text
+
+    from undertow.app import words
 
     if value is None:
-        return "[dim]unknown[/]"
-    return f"{value:.4g}" if isinstance(value, float) else escape(str(value))
+        return Text("unknown", style="dim")
+    return Text(f"{value:.4g}" if isinstance(value, float) else words.cell(value))

@@ -1,11 +1,11 @@
 """The way from the modules to the engines, for programs that run and for programs that torch records.
 
 =========  =================================================================================================
-torch      ``torch_serves``: torch's own operator runs the whole module, on every device but the CPU and meta
-           (cuDNN among them), and while jit.trace or torch.onnx record a program
+torch      ``torch_serves``: torch's own operator runs the whole module, on every device except the CPU and
+           meta (so also cuDNN), and while jit.trace or torch.onnx record a program
 operators  a layer is one node of the program that torch.compile or torch.export record; it runs the engines
            when that program runs
-engines    all else: ``engines`` has the table
+engines    everything else: ``engines`` has the table
 =========  =================================================================================================
 """
 
@@ -18,16 +18,16 @@ from undertow.kernels.engine import Outputs
 
 
 def torch_serves(x: Tensor) -> bool:
-    """Whether torch's own operator runs this module as a whole."""
+    """Return whether torch's own operator runs this module as a whole."""
     if not (x.is_cpu or x.is_meta):
         return True
     return torch.onnx.is_in_onnx_export() if torch.compiler.is_compiling() else torch._C._is_tracing()
 
 
 def layer(call: Call) -> Outputs:
-    """One layer: y, h_n and of the LSTM c_n, as ``Call`` describes them.
+    """Compute one layer: y, h_n and for the LSTM c_n, as described by ``Call``.
 
-    Raises ValueError where lengths do not fit x.
+    Raises ValueError if lengths do not fit x.
     """
     if torch.compiler.is_compiling():
         return operators.layer(call)
@@ -35,5 +35,5 @@ def layer(call: Call) -> Outputs:
 
 
 def layer_with_steps(call: Call, steps: list[plain.Steps]) -> Outputs:
-    """``layer`` in torch's operations; ``steps`` receives every step's gates and states, with their graph."""
+    """Compute ``layer`` in torch's operations; ``steps`` receives the gates and states of every step."""
     return plain.layer(engines.autocast(call), steps)

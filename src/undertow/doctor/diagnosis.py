@@ -8,7 +8,7 @@ from undertow.doctor import forget, gates, growth, memory, training
 from undertow.doctor.finding import Finding, InOrder, NotJudged, Outcome
 from undertow.doctor.patient import Case, Training, admit
 
-# Causes before what may follow from them: of several findings the first is the one to put right first.
+# Causes come before their possible consequences: the first finding is the one to put right first.
 CHECKS: tuple[Callable[[Case], Outcome], ...] = (
     growth.not_finite,
     training.learning_rate_low,

@@ -17,7 +17,7 @@ class Evidence:
     what: str  # "forget gate f, mean over steps"
     value: float
     unit: str = ""  # "steps", "%", "per step"; empty for a pure number
-    where: str = ""  # "rnn, layer 0"; empty where it is of the whole run
+    where: str = ""  # "rnn, layer 0"; empty for the whole run
 
     @property
     def amount(self) -> str:

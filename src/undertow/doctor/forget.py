@@ -7,7 +7,7 @@ from undertow.doctor.memory import EACH, LEARNT, chrono, memory_horizon
 from undertow.doctor.patient import NO_LSTM, Array, Case, Patient
 
 ONE = "undertow.LSTM(..., forget_bias=1.0)\nundertow train ... --forget-bias 1"
-GONE = 0.01  # what is left of a cell is as good as gone
+GONE = 0.01  # fraction of a cell; less than this counts as erased
 NO_BIASES = "no biases were given: diagnose(trace, model) reads them"
 
 

@@ -11,10 +11,10 @@ from undertow.doctor.patient import NO_LSTM, Array, Case, Patient
 from undertow.doctor.training import clipping, smaller_rate
 from undertow.records.layer import Mask
 
-LOW, HIGH = 0.01, 0.99  # σ' is below 4 % of its largest value outside of these
-BAND = 1e-3  # h that stays within it says the same whatever the input
-FEW = 0.1  # dead units that a healthy layer may have
-STEPS = 20  # that a unit must have had to move in
+LOW, HIGH = 0.01, 0.99  # outside of these σ' is below 4 % of its largest value
+BAND = 1e-3  # a unit whose h stays within it carries nothing
+FEW = 0.1  # fraction of dead units that a healthy layer may have
+STEPS = 20  # the fewest by which to judge that a unit never moves
 
 
 def saturated_gates(case: Case) -> Outcome:
@@ -93,8 +93,8 @@ class Dead:
     """The dead units of one layer, [H] each."""
 
     constant: Mask
-    by_i: Mask  # ... whose input gate stays shut
-    by_o: Mask  # ... whose output gate stays shut
+    by_i: Mask  # those whose input gate stays closed
+    by_o: Mask  # those whose output gate stays closed
 
     @staticmethod
     def of(patient: Patient) -> "Dead":

@@ -9,7 +9,7 @@ from undertow.doctor.patient import Case, Patient
 from undertow.doctor.training import clipping, smaller_rate
 
 EXPONENT = 0.02  # per step: a factor of e every 50 steps
-GROWN = 100.0  # of the gradient over all lags
+GROWN = 100.0  # factor by which the gradient grows, over all lags
 
 
 def not_finite(case: Case) -> Outcome:

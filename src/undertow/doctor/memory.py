@@ -6,8 +6,8 @@ from undertow import flow
 from undertow.doctor.finding import Chart, Evidence, Finding, InOrder, NotJudged, Outcome, Remedy, Severity
 from undertow.doctor.patient import Case, Patient
 
-LEARNT = 0.9  # of the guess's loss is gone: whatever the gradients look like, the task is learnt
-LEFT = 1e-3  # of a gradient: less at the task's lag is as good as nothing
+LEARNT = 0.9  # skill from which a task counts as learnt, whatever the gradients look like
+LEFT = 1e-3  # fraction of a gradient; less than this at the task's lag counts as nothing
 EACH = 6  # layers named one by one in the evidence
 ORTHOGONAL = 'undertow.{}(..., init="orthogonal")\nundertow train ... --init orthogonal'
 

@@ -5,10 +5,10 @@ import numpy as np
 from undertow.doctor.finding import Chart, Evidence, Finding, InOrder, NotJudged, Outcome, Remedy, number
 from undertow.doctor.patient import Array, Case, Training
 
-ENOUGH = 4  # evaluations that a course must have to be judged
-HARDLY = 0.05  # of the guess's loss: better by less is hardly better, on a validation part of some hundreds
-FAR = 100.0  # times the clip: far above it
-TINY = 0.02  # how far a weight can have moved, in all, where it is of size 0.1
+ENOUGH = 4  # the fewest evaluations by which a course is judged
+HARDLY = 0.05  # fraction of the guess's loss; chance alone gives this much on some hundred sequences
+FAR = 100.0  # times the clip
+TINY = 0.02  # the smallest sum of steps that moves weights of size 0.1
 
 
 def learning_rate_low(case: Case) -> Outcome:

@@ -29,7 +29,7 @@ from undertow.plots.style import (
 )
 from undertow.tape import RNNTape, Tape
 
-BLOCK = 1 << 22  # entries of a matrix for each step, 32 MiB: as many steps as that holds are made at a time
+BLOCK = 1 << 22  # entries, 32 MiB, of the matrices of the steps that are computed at a time
 TERMS = {"direct: f": BLUE, "through f": ORANGE, "through i": GREEN, "through g": PURPLE, "all four": INK}
 
 

@@ -73,9 +73,7 @@ def _horizon(ax: Any, at: Array, rows: Sequence[Row], color: str) -> None:
         seen = np.where(np.isinf(lags), _column(rows, "lags"), lags)
         ax.plot(at, seen, color=color, lw=lw)
         beyond = np.isinf(lags)
-        if (
-            beyond.any()
-        ):  # of a line without points the layout would think that it lies in the figure's corner
+        if beyond.any():  # the layout places a line without points in the figure's corner
             ax.plot(
                 at[beyond], seen[beyond], "^", color=color, ms=3.5 if lw > 1 else 2.5, mew=0, clip_on=False
             )

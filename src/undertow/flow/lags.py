@@ -112,7 +112,7 @@ def gradient_by_lag(
         """The gradients by lag, and the logarithms of their norms."""
         with np.errstate(over="ignore", under="ignore"):
             true = np.ldexp(d, scales)
-        mantissa, exponent = np.frexp(np.linalg.norm(d, axis=-1))  # so that a halving is one exactly
+        mantissa, exponent = np.frexp(np.linalg.norm(d, axis=-1))  # so a factor of 2 is exact
         log_norms = _log(mantissa) + (scales[..., 0] + exponent) * np.log(2)
         return by_lag(steps, index, true), by_lag(steps, index, log_norms)
 
@@ -129,7 +129,7 @@ class MemoryHorizon:
     NaN: the gradient is zero at lag 0 already, as of a unit that the error does not depend on.
     """
 
-    fractions: tuple[float, ...]  # F of them, the first axis of what follows
+    fractions: tuple[float, ...]  # F of them, the first axis of the fields below
     h: Array  # [F, N], of ‖∂E_s/∂h‖: the layer's
     h_units: Array  # [F, N, H], of |∂E_s/∂h| of each unit
     c: Array | None  # [F, N], of ‖∂E_s/∂c‖; None for a plain RNN

@@ -17,8 +17,8 @@ from undertow.tape import RNNTape, Tape
 Array = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
 Index = npt.NDArray[np.int64]
-Exponent = npt.NDArray[np.int32]  # of two
-_BLOCK = 1 << 12  # entries of an array of a block of steps, 32 KiB: larger ones leave the cache
+Exponent = npt.NDArray[np.int32]  # powers of two
+_BLOCK = 1 << 12  # entries of one array of a block of steps: 32 KiB, which stay in the cache
 
 
 def check_between(t: int, s: int | None, T: int) -> tuple[int, int]:
@@ -222,7 +222,9 @@ class LSTMSteps(Recorded):
         v_h = v[..., :H]
         c = p.out * v_h
         c += v[..., H:]
-        pre = np.empty((*v.shape[:-1], 4, H))  # before the activation; written in place: small calls cost
+        pre = np.empty(
+            (*v.shape[:-1], 4, H)
+        )  # before the activation; written in place, because small calls are dear
         for gate_, partial in enumerate((p.i, p.f, p.g)):
             np.multiply(partial, c, out=pre[..., gate_, :])
         np.multiply(p.o if through_o else 0 * p.o, v_h, out=pre[..., 3, :])

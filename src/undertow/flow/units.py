@@ -72,7 +72,7 @@ class UnitHealth:
     All are False if there was no step.
     """
 
-    constant_h: Mask  # h never left a band of width ``band``: whatever the input, the unit says the same
+    constant_h: Mask  # h never left a band of width ``band``: it does not depend on the input
     i_closed: Mask  # i < ``closed`` throughout: nothing is ever written to the cell
     o_closed: Mask  # o < ``closed`` throughout: nothing of the cell is ever seen
     never_forgets: Mask  # f > ``kept`` throughout: a counter, or a cell about to saturate

@@ -55,6 +55,19 @@ def backward(cell: Literal['lstm', 'rnn'], x: Any, states: Sequence[Any], weight
         ValueError: As forward does.
     """
 
+def are_plain(tensors: tuple[Any, ...], types: tuple[type, ...]) -> bool:
+    """
+    Whether the kernels may read the memory of all these torch tensors.
+
+    Args:
+        tensors: Each may be None.
+        types: The types that tensors may have. A subclass may be anything: fake, distributed, quantised.
+
+    Returns:
+        False if a tensor has another type or another dtype than the first, is not a dense one on the CPU, or is negated
+        lazily or holds no numbers.
+    """
+
 def isa() -> str: ...
 
 def isa_levels() -> list[str]: ...

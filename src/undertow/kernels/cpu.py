@@ -304,7 +304,5 @@ def _as_run(call: Call, reverse: bool) -> Tensor | None:
 def _room_for_variant(variant: Variant, wanted: Sequence[bool]) -> Variant:
     """For the gradients of what it trains; with norms the kernels give all of theirs, or none."""
     want = dict(zip(Variant._fields, wanted, strict=False))
-    room: dict[str, Any] = {
-        n: tensors.like(getattr(variant, n), want[n] or n in NORMS) for n in TRAINED
-    }
+    room: dict[str, Any] = {n: tensors.like(getattr(variant, n), want[n] or n in NORMS) for n in TRAINED}
     return Variant(**room)

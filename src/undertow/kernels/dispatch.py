@@ -18,16 +18,16 @@ from undertow.kernels.engine import Outputs
 
 
 def torch_serves(x: Tensor) -> bool:
-    """Whether torch's own operator runs this module as a whole."""
+    """Return whether torch's own operator runs this module as a whole."""
     if not (x.is_cpu or x.is_meta):
         return True
     return torch.onnx.is_in_onnx_export() if torch.compiler.is_compiling() else torch._C._is_tracing()
 
 
 def layer(call: Call) -> Outputs:
-    """One layer: y, h_n and of the LSTM c_n, as ``Call`` describes them.
+    """Compute one layer: y, h_n and for the LSTM c_n, as described by ``Call``.
 
-    Raises ValueError where lengths do not fit x.
+    Raises ValueError if lengths do not fit x.
     """
     if torch.compiler.is_compiling():
         return operators.layer(call)

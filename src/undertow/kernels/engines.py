@@ -1,4 +1,4 @@
-"""The table of engines: which one computes a call. The choice is made here and nowhere else.
+"""The table of engines: which one computes a call. The choice is made only here.
 
 The first that serves a call gets it. ``per_sample`` takes weights of one class of torch's. ``plain`` comes
 last and serves every call: projections, relu, other dtypes and devices, meta and fake tensors, empty batches,
@@ -18,7 +18,7 @@ ENGINES: tuple[Engine, ...] = (segments.ENGINE, cpu.ENGINE, per_sample.ENGINE, p
 
 
 def layer(call: Call) -> Outputs:
-    """The outputs of ``call``, computed now. Raises ValueError where lengths do not fit x."""
+    """Compute the outputs of ``call`` now. Raises ValueError if lengths do not fit x."""
     if torch.is_autocast_enabled("cpu"):
         call = autocast(call)
     for engine in ENGINES:
@@ -44,7 +44,7 @@ def _again(engine: Engine, call: Call) -> Outputs:
 
 
 def autocast(call: Call) -> Call:
-    """``call`` in the dtype that CPU autocast would give nn.LSTM."""
+    """Return ``call`` in the dtype that CPU autocast would give nn.LSTM."""
     if torch.is_autocast_enabled("cpu") and call.x.is_cpu:
         return call.cast(torch.get_autocast_dtype("cpu"))
     return call

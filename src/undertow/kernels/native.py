@@ -1,14 +1,14 @@
 """The CPU kernels: one layer, one direction, all time steps, in float32, float64 or bfloat16.
 
 ``forward`` and ``backward`` write into arrays that the caller made; native/lstm.h holds their contract. An
-array is anything that speaks DLPack or the buffer protocol, NumPy arrays and torch CPU tensors alike. They
-raise TypeError for a wrong dtype and ValueError, naming the argument, for a wrong shape or stride;
-Misaligned, a ValueError, where addresses of elements are no multiples of their size.
+array is anything that speaks DLPack or the buffer protocol, such as NumPy arrays and torch CPU tensors. They
+raise TypeError for a wrong dtype and ValueError, naming the argument, for a wrong shape or stride. They raise
+Misaligned, a ValueError, if the addresses of elements are not multiples of their size.
 
-``isa()`` names the instruction-set level in use, ``isa_levels()`` those this processor runs; the
-environment variable UNDERTOW_ISA, read at the first call, forces one of them. ``share_openmp()`` has the
-kernels run on the OpenMP threads that the process has loaded (torch's), in place of their own; False if
-there are none.
+``isa()`` names the instruction-set level in use, and ``isa_levels()`` those that this processor runs. The
+environment variable UNDERTOW_ISA, read at the first call, forces one of them. ``share_openmp()`` makes the
+kernels use the OpenMP threads that the process has loaded (torch's) in place of their own; it returns False
+if there are none.
 
 ``are_plain(tensors, types)`` says whether the kernels may read the memory of torch tensors of these types.
 

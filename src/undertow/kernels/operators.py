@@ -4,7 +4,7 @@ A recording knows shapes and no numbers, and takes torch's own LSTM apart into T
 node, for any T and N:
 
 undertow::layer            y, h_n and, LSTM, c_n
-undertow::layer_with_tape  the same and the tape: what ``layer`` comes to where gradients are asked for
+undertow::layer_with_tape  the same and the tape; it replaces ``layer`` if gradients are asked for
 undertow::layer_backward   the gradients, from the tape
 undertow::traced_layer     ``layer`` as torch.jit.trace can record it, whose lists have no gaps
 
@@ -27,7 +27,7 @@ from undertow.kernels.node import again, given_to
 
 
 def layer(call: Call) -> Outputs:
-    """``engines.layer`` as one node of the program that torch records. ``checkpoint`` is not heeded.
+    """Record ``engines.layer`` as one node of the program; ``checkpoint`` is ignored.
 
     Inside torch.func's transforms it is the plain path, step by step: an operator would be opaque to them.
     Raises RuntimeError in torch.onnx.export, which knows no such operator.
@@ -94,13 +94,13 @@ def _read(given: Sequence[Any]) -> Call:
 
 
 def _taped(call: Call) -> bool:
-    """Whether a tape is kept: where the CPU kernels serve, and without a variant. Independent of values."""
+    """Return whether a tape is kept: the CPU kernels serve, without a variant. Independent of values."""
     built = cpu.native is not None and call.x.device.type == "cpu"
     return built and call.variant is PLAIN and cpu.served_kind(call)
 
 
 def _tape_shapes(call: Call, N: Any) -> list[tuple[Any, ...]]:
-    """gates and c of each direction; with lengths, as large as the longest would make them."""
+    """Return the shapes of gates and c of each direction; with lengths, as if all were the longest."""
     if call.cell == "rnn":
         return []
     rows = tuple(call.x.shape[:-1])
@@ -110,7 +110,7 @@ def _tape_shapes(call: Call, N: Any) -> list[tuple[Any, ...]]:
 
 
 def _in_use(call: Call, tape: Sequence[Tensor]) -> list[Tensor]:
-    """As many rows of the tape as the lengths fill."""
+    """Return as many rows of the tape as the lengths fill."""
     if call.ragged.lengths is None:
         return list(tape)
     (rows,), N = call.rows_shape, call.N
@@ -185,7 +185,7 @@ def _layer_backward_shapes(*given: Any) -> list[Tensor]:
 
 
 def _symbolic_batch(call: Call) -> Any:
-    """N; of a PackedSequence that of its states or its order, else a number not known yet."""
+    """Return N; for a PackedSequence from its states or its order, else a number not known yet."""
     _, batch_sizes, order = call.ragged
     if batch_sizes is None:
         return call.x.shape[1]

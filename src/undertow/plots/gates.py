@@ -1,4 +1,4 @@
-"""What a layer did: gates and cell over time, and how often gates were as good as shut or open."""
+"""What a layer did: gates and cell over time, and how often gates were nearly closed or open."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -40,11 +40,22 @@ HUES = {"i": GREEN, "f": BLUE, "g": ORANGE, "o": PURPLE, "c": INK, "h": SKY}
 
 
 def gate_maps(layer: Layer, sequence: int = 0, *, units: Sequence[int] | None = None) -> tuple[Any, Array]:
-    """Gates and cell of one sequence as heat maps, units × time: i, f, g, o and c below each other.
+    """Draw gates and cell of one sequence as heat maps, units × time: i, f, g, o and c below each other.
 
-    Of a plain RNN h alone. ``units``: which rows, in this order; None: all. Gates i, f, o are coloured from 0
-    to 1, g from −1 to 1, c and h symmetrically about 0. Padding is left out. Returns the figure and an array
-    of Axes, a panel each. Raises ValueError where there is no such sequence or unit.
+    Of a plain RNN only h is drawn. Gates i, f and o are coloured from 0 to 1, g from −1 to 1, c and h
+    symmetrically about 0. Padding is left out.
+
+    Args:
+        layer: of a trace.
+        sequence: its index in the batch.
+        units: which rows, in this order; None: all.
+
+    Returns:
+        The figure and an array of Axes, one for each panel.
+
+    Raises:
+        TypeError: ``layer`` is not a Layer.
+        ValueError: there is no such sequence or unit, or the sequence is empty.
     """
     steps, chosen = _of(layer, sequence, units)
     names = [*"ifgoc"] if layer.cell == "lstm" else ["h"]
@@ -72,10 +83,21 @@ def gate_maps(layer: Layer, sequence: int = 0, *, units: Sequence[int] | None = 
 
 
 def gate_lines(layer: Layer, units: Sequence[int], sequence: int = 0) -> tuple[Any, Array]:
-    """Gates, and below them cell and hidden state, of chosen units over one sequence: a column each.
+    """Draw gates, and below them cell and hidden state, of chosen units over one sequence, a column each.
 
-    Of a plain RNN h alone. Padding is left out. Returns the figure and an array [2, units] of Axes, of a
-    plain RNN [1, units]. Raises ValueError where there is no such sequence or unit.
+    Of a plain RNN only h is drawn. Padding is left out.
+
+    Args:
+        layer: of a trace.
+        units: which units, in this order.
+        sequence: its index in the batch.
+
+    Returns:
+        The figure and an array of Axes [2, units], of a plain RNN [1, units].
+
+    Raises:
+        TypeError: ``layer`` is not a Layer.
+        ValueError: there is no such sequence or unit, or the sequence is empty.
     """
     steps, chosen = _of(layer, sequence, units)
     rows = ["ifgo", "ch"] if layer.cell == "lstm" else ["h"]
@@ -103,12 +125,20 @@ def gate_lines(layer: Layer, units: Sequence[int], sequence: int = 0) -> tuple[A
 
 
 def saturation(saturated: GateSaturation) -> tuple[Any, Array]:
-    """Each unit by how often its gates are shut and open, as Karpathy, Johnson & Fei-Fei 2015 draw it.
+    """Draw how often each unit's gates are closed and open, as in Karpathy, Johnson & Fei-Fei 2015.
 
-    A circle for each unit; across, the fraction of steps at which the gate was below ``low``
-    (left-saturated), up, that above ``high`` (right-saturated). In the corners gates are switches; at the
-    origin they never saturate. Of ``flow.gate_saturation``. Returns the figure and an array of three Axes: i,
-    f, o.
+    Each unit is a circle. x is the fraction of steps at which the gate was below ``low`` (left-saturated), y
+    the fraction above ``high`` (right-saturated). In the corners gates are switches; at the origin they never
+    saturate.
+
+    Args:
+        saturated: of ``flow.gate_saturation``.
+
+    Returns:
+        The figure and an array of three Axes: i, f, o.
+
+    Raises:
+        TypeError: the argument is of another kind.
     """
     check_named("saturated", saturated, GateSaturation)
     figure, axes = panels(1, 3, (2 * COLUMN, 2.5))
@@ -135,9 +165,14 @@ def saturation(saturated: GateSaturation) -> tuple[Any, Array]:
 def saturation_bars(
     saturated: GateSaturation | Mapping[str, GateSaturation], *, ax: Axes | None = None
 ) -> tuple[Any, Axes]:
-    """How much of the time gates i, f and o are shut, between, and open: means over units, a bar each.
+    """Draw how much of the time gates i, f and o are closed, between, and open: means over units, a bar each.
 
-    Of ``flow.gate_saturation``, of one layer or of several by name.
+    Args:
+        saturated: of ``flow.gate_saturation``, of one layer or of several by name.
+        ax: where to draw; None: a figure of its own.
+
+    Raises:
+        TypeError: the argument is of another kind.
     """
     named = check_named("saturated", saturated, GateSaturation)
     rows = [(name, gate, found) for name, found in named.items() for gate in "ifo"]
@@ -159,13 +194,13 @@ def saturation_bars(
 
 
 def _percent(ax: Axes, y: float, part: float, left: float, color: str) -> None:
-    """A number into a bar that is wide enough for it."""
+    """Write a number into a bar that is wide enough for it."""
     if part >= 0.08:
         note(ax, left + part / 2, y, f"{part:.0%}", color, ha="center", va="center")
 
 
 def _of(layer: Layer, sequence: int, units: Iterable[int] | None) -> tuple[int, list[int]]:
-    """How many steps the sequence has, and the units; checked."""
+    """Return how many steps the sequence has, and the units, checked."""
     if not isinstance(layer, Layer):
         raise TypeError(
             f"layer: expected a Layer of a trace, as in trace[name].layers[0], got {type(layer).__name__}"
@@ -184,6 +219,6 @@ def _of(layer: Layer, sequence: int, units: Iterable[int] | None) -> tuple[int, 
 
 
 def _values(layer: Layer, name: str, sequence: int) -> Array:
-    """[T,H] in the order of time: of a state that which the step led to."""
+    """Return [T,H] in the order of time; of c and h the states after each step."""
     values: Array = getattr(layer, name)[:, sequence]
     return values[1:] if name in "ch" else values

@@ -9,7 +9,7 @@ Floats = npt.NDArray[np.float32]
 
 #: HS97 call a real-valued answer correct when it is off by less than this.
 TOLERANCE = 0.04
-HEAD = 10  # the first marker is among so many of the first steps
+HEAD = 10  # the first marker is at one of this many first steps
 
 
 def adding(steps: int, length: int, n: int, rng: Rng) -> Sample:
@@ -104,7 +104,7 @@ def _marked(
 _SUM = Criterion("mean error < 0.01 and 2000 sequences each off by < 0.04", TOLERANCE, 2000, mean_error=0.01)
 _PRODUCT = Criterion("fewer than 13 of 2000 sequences off by 0.04 or more", TOLERANCE, 2000, wrong=12)
 
-# how often, at the published T = 100, one of HS97's marks falls on the first step, whose value is then fixed
+# the chance, at the published T = 100, that one of HS97's marks is at the first step, whose value is fixed
 _EDGE = 0.1 + 0.9 / 48
 _PRODUCT_VARIANCE = _EDGE / 3 + (1 - _EDGE) / 9 - (_EDGE / 2 + (1 - _EDGE) / 4) ** 2
 

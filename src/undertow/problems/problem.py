@@ -14,7 +14,7 @@ Rng = np.random.Generator
 Array = npt.NDArray[Any]
 Sample = tuple[npt.NDArray[np.float32], Array]
 
-#: In a target [T,N]: nothing is asked at this step. torch's cross-entropy leaves this number out.
+#: In a target [T,N]: no answer is due at this step. torch's cross-entropy ignores this number.
 UNSCORED = -100
 
 
@@ -28,7 +28,7 @@ class Criterion:
 
     words: str
     tolerance: float
-    sequences: int  # how many are asked
+    sequences: int  # how many are judged
     wrong: int = 0  # how many of them may be processed wrongly
     mean_error: float = inf  # the mean over sequences of the error must be below this
 
@@ -46,13 +46,13 @@ class Problem:
     min_steps: int
     criterion: Criterion
     source: str
-    readout: Literal["last", "every"] = "last"  # where answers are asked for: after the last step, or at each
+    readout: Literal["last", "every"] = "last"  # where answers are due: after the last step, or at each
     steps: int = 100  # the lag of the published experiments
     #: lag -> training sequences that the paper's LSTM needed
     published: Mapping[int, int] = field(default_factory=dict)
-    #: the target without noise, from x alone, where targets to train on are noisy
+    #: the target without noise, computed from x, where training targets are noisy
     truth: Callable[[Array], Array] | None = None
-    #: how far each sequence is off, [N], where that is not a matter of distance
+    #: the error of each sequence, [N], where it is not a distance
     judge: Callable[[Array, Array], Array] | None = None
 
     def sample(self, rng: Rng, n: int, steps: int | None = None, stretch: float = 0.0) -> Sample:
@@ -130,6 +130,6 @@ def misplaced(scores: Array, target: Array) -> npt.NDArray[np.float64]:
         float64 [N].
     """
     right = np.take_along_axis(softmax(scores), np.maximum(target, 0)[..., None], axis=-1)[..., 0]
-    # the right class lacks what all the others have too much, so no output is further off than it
+    # probabilities sum to one, so no output is further off than that of the right class
     off = np.where(target == UNSCORED, 0.0, 1 - right)
     return off if off.ndim == 1 else np.asarray(off.max(axis=0))

@@ -73,7 +73,7 @@ class Places:
         """
         if self.packed:
             array = self.steps(array, False)
-        elif self.lengths is not None:  # whatever the padding holds
+        elif self.lengths is not None:  # the padding may hold anything
             alive = np.arange(self.T)[:, None] < self.lengths
             array = np.where(alive[..., None], array, array.dtype.type(0))
         return array[::-1] if reverse else array

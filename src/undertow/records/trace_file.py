@@ -73,7 +73,7 @@ def read(path: str | PathLike[str]) -> tuple[dict[str, list[list[Layer | str]]],
     return modules, tensors.get("loss_per_step")
 
 
-_WORDS = ("reverse", "added")  # of a tape: no arrays
+_WORDS = ("reverse", "added")  # fields of a tape that are not arrays
 
 
 @dataclass(frozen=True)

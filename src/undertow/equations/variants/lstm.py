@@ -37,11 +37,27 @@ def lstm(
     reverse: bool = False,
     variant: Variant = PLAIN,
 ) -> tuple[Array, VariantTape]:
-    """One layer, one direction: where reset[t], (h', c') = (reset_h, reset_c), else (h_{t−1}, c_{t−1}); then
-    ``lstm_step`` where mask[t], else h_t = h' and c_t = c'.
+    """Run one layer in one direction with additions.
 
-    Arguments and results as of ``equations.lstm``, and the ``variant``.
-    Raises ValueError naming the argument, or the field of the variant, whose shape does not fit.
+    (h', c') is (reset_h, reset_c) where reset[t], else (h_{t−1}, c_{t−1}). Then (h_t, c_t) is ``lstm_step``
+    of (h', c') where mask[t], else (h', c').
+
+    Args:
+        x: [T,N,C].
+        h_0: [N,H].
+        c_0: [N,H].
+        weight_ih: W, [4H,C].
+        weight_hh: U, [4H,H].
+        bias: b, [4H]; None: zero.
+        lengths: [N]; None: every sequence has T steps.
+        reverse: run from each sequence's own end back to t = 0.
+        variant: what is added.
+
+    Returns:
+        y [T,N,H] in the order of time, and the tape.
+
+    Raises:
+        ValueError: a shape does not fit; the message names the argument or the variant's field.
     """
     x, h_0, c_0, W, U = float64(x, h_0, c_0, weight_ih, weight_hh)
     (b,) = float64(np.zeros(len(U)) if bias is None else bias)
@@ -72,17 +88,27 @@ def lstm_backward(
     dh_n: Array | None = None,
     dc_n: Array | None = None,
 ) -> VariantGradients:
-    """Back-propagation through time: ``lstm_step_backward`` from the last step to the first.
+    """Back-propagate through time: ``lstm_step_backward`` from the last step to the first.
 
     dh' = z_h ⊙ dh_t + r ⊙ Uᵀ da^h_t        dx_t = Wᵀ da^x_t
     ∂E/∂W = Σ_t da^x_t x_tᵀ        ∂E/∂U = Σ_t da^h_t (h' ⊙ r)ᵀ        ∂E/∂b = Σ_t da_t
     ∂E/∂p_i = Σ_t di_pre ⊙ c'        ∂E/∂p_f = Σ_t df_pre ⊙ c'        ∂E/∂p_o = Σ_t do_pre ⊙ c̃_t
 
-    where da is ``dgates``, and da^x and da^h, of W x_t and of U (h' ⊙ r), are the same, or with norms
+    da is ``dgates``. da^x and da^h are the gradients of W x_t and of U (h' ⊙ r): da itself, or with norms
     LNᵀ(da ⊙ gain). At a masked step dh' = dh_t and dc' = dc_t. Where reset[t], dh' and dc' go to reset_h and
-    reset_c and nothing goes to h_{t−1} and c_{t−1}.
+    reset_c, and nothing goes to h_{t−1} and c_{t−1}.
 
-    Arguments as of ``equations.lstm_backward``. Raises ValueError naming the argument that does not fit.
+    Args:
+        tape: of the forward pass.
+        x: [T,N,C], as in the forward pass.
+        weight_ih: W, [4H,C].
+        weight_hh: U, [4H,H].
+        dy: [T,N,H] in the order of time.
+        dh_n: [N,H]; None: zero.
+        dc_n: [N,H]; None: zero.
+
+    Raises:
+        ValueError: a shape does not fit; the message names the argument.
     """
     x, W, U, dy = float64(x, weight_ih, weight_hh, dy)
     check_backward("lstm", tape, x, W, U, dy)

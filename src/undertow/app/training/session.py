@@ -24,8 +24,9 @@ from undertow.app.runs.folder import (
     stamp,
 )
 from undertow.app.training import summary
-from undertow.app.training.loop import Trainer
+from undertow.app.training.progress import Progress
 from undertow.app.training.task_of import check_file
+from undertow.app.training.trainer import Trainer
 from undertow.app.training.view import LiveView, PlainView, View
 
 TASKS: dict[str, Any] = {
@@ -53,12 +54,12 @@ def start(
             training, epochs=text_epochs(task.steps_per_epoch() * data.steps * training.batch_size)
         )
     run = new_run(data, model_config(task, options), training, task, folder or next_folder(Path(source).stem))
-    trainer = Trainer(run, task, view(console, quiet))
+    trainer = Trainer(run, task)
     prepare_folder(run.folder, overwrite)
     run.write_config()
     if not quiet:
         summary.introduce(console, run, task, trainer.plain)
-    return finish(console, trainer)
+    return finish(console, trainer, quiet)
 
 
 def resume(run: Run, given: dict[str, Any], quiet: bool) -> bool:
@@ -67,23 +68,23 @@ def resume(run: Run, given: dict[str, Any], quiet: bool) -> bool:
     run.training = replace(run.training, **given)
     check_source(run)
     task: Task = TASKS[run.data.task](run.data, run.training.batch_size, run.training.seed)
-    trainer = Trainer(run, task, view(console, quiet))
+    trainer = Trainer(run, task)
     trainer.resume()
-    if trainer.at.finished:
+    if trainer.progress.at.finished:
         raise UserError(
-            f"{folder}: finished already ({trainer.at.finished}); "
+            f"{folder}: finished already ({trainer.progress.at.finished}); "
             "a larger --epochs, --patience or --minutes goes on"
         )
     run.write_config()
     gone = remove_pages(folder)
     if not quiet:
         console.print(
-            f"Going on with {escape(str(folder))} from epoch {trainer.at.epoch + 1}", highlight=False
+            f"Going on with {escape(str(folder))} from epoch {trainer.progress.at.epoch + 1}", highlight=False
         )
         if gone:
             console.print(f"  {' and '.join(gone)} showed it as it was: removed", highlight=False)
         summary.introduce(console, run, task, trainer.plain)
-    return finish(console, trainer)
+    return finish(console, trainer, quiet)
 
 
 def check_source(run: Run) -> None:
@@ -96,20 +97,20 @@ def check_source(run: Run) -> None:
         raise UserError(f"{path}: has changed since {run.folder} was begun; start a new run")
 
 
-def finish(console: Console, trainer: Trainer) -> bool:
+def finish(console: Console, trainer: Trainer, quiet: bool) -> bool:
     from undertow.app.training import curve
 
-    done = trainer.fit()
-    if trainer.rows:
-        curve.draw(trainer.run, trainer.rows)
-    summary.conclude(console, trainer, done)
+    run, progress = trainer.run, trainer.progress
+    done = trainer.fit(view(console, quiet, progress))
+    if progress.rows:
+        curve.draw(run, progress.rows)
+    summary.conclude(console, run, progress, done)
     return done
 
 
-def view(console: Console, quiet: bool) -> View:
-    if quiet:
-        return View()
-    return LiveView(console) if sys.stdout.isatty() else PlainView(console)
+def view(console: Console, quiet: bool, progress: Progress) -> View:
+    speaking = LiveView if sys.stdout.isatty() else PlainView
+    return (View if quiet else speaking)(console, progress)
 
 
 def pick(kind: Any, options: dict[str, Any]) -> Any:

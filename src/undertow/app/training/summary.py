@@ -8,8 +8,8 @@ from torch import nn
 from undertow.app.data import Task
 from undertow.app.runs.folder import Run
 from undertow.app.runs.objective import Objective
-from undertow.app.training.loop import Trainer
-from undertow.app.training.view import clock
+from undertow.app.terminal import clock
+from undertow.app.training.progress import Progress
 
 NEXT = {  # besides looking at it
     "text": ['undertow generate {run} --prompt "..."'],
@@ -35,9 +35,9 @@ def introduce(console: Console, run: Run, task: Task, model: nn.Module) -> None:
     console.print(f"  run    {escape(str(run.folder))}", highlight=False)
 
 
-def conclude(console: Console, trainer: Trainer, done: bool) -> None:
+def conclude(console: Console, run: Run, progress: Progress, done: bool) -> None:
     """How it ended, against the baselines, and what to type next."""
-    run, at, show = trainer.run, trainer.at, trainer.task.objective.show
+    at, show = progress.at, progress.objective.show
     name = escape(str(run.folder))
     if at.best:
         ended = at.finished or "interrupted"
@@ -47,7 +47,7 @@ def conclude(console: Console, trainer: Trainer, done: bool) -> None:
             highlight=False,
             soft_wrap=True,
         )
-        against_baselines(console, run, trainer.task.objective, at.best["validation"])
+        against_baselines(console, run, progress.objective, at.best["validation"])
     if not done:
         console.print(
             f"Stopped by Ctrl-C at step {at.step}; everything is saved in {name}. Go on with:\n"

@@ -13,8 +13,9 @@ from undertow.app.demo.duel import ADDING, Array, Duel, Verdict
 from undertow.app.demo.picture import ROUNDING
 from undertow.app.loop import Hook, Loop, Step
 from undertow.app.terminal import Interrupt, sparkline
+from undertow.palette import DARK, LSTM, RNN
 
-NAMES = {"LSTM": "[bold #56B4E9]LSTM[/]", "RNN": "[bold #E69F00]plain RNN[/]"}
+NAMES = {"LSTM": f"[bold {DARK[LSTM]}]LSTM[/]", "RNN": f"[bold {DARK[RNN]}]plain RNN[/]"}
 CHANCE = 1 - 0.96**2  # how often the sum of two uniform numbers lies within 0.04 of its mean
 TREND = (1e-4, 1.0)  # errors that the lowest and the highest block stand for
 

@@ -1,6 +1,7 @@
-"""The terminal: names and values are printed there as they stand."""
+"""The terminal: names and values printed as they stand, times, and curves drawn with blocks."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from datetime import timedelta
 from typing import Any
 
 from rich.console import Console, ConsoleOptions, RenderableType
@@ -9,6 +10,23 @@ from rich.segment import Segment
 from rich.text import Text
 
 from undertow.app.words import visible
+
+BLOCKS = "▁▂▃▄▅▆▇█"
+REFRESH = 0.2  # seconds between updates of a live line
+
+
+def clock(seconds: float) -> str:
+    """``00:59``, ``1:00:00``: a time without its fraction of a second."""
+    return str(timedelta(seconds=int(seconds)))[2 if seconds < 3600 else 0 :]
+
+
+def sparkline(values: Sequence[float], low: float | None = None, high: float | None = None) -> str:
+    """Values as blocks from ``low`` to ``high``, by default the lowest and the highest of them."""
+    low = min(values, default=0.0) if low is None else low
+    high = max(values, default=0.0) if high is None else high
+    span = (high - low) or 1.0
+    heights = (min(1.0, max(0.0, (value - low) / span)) for value in values)
+    return "".join(BLOCKS[round(height * (len(BLOCKS) - 1))] for height in heights)
 
 
 class Terminal(Console):

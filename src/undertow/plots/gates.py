@@ -7,24 +7,8 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from undertow.flow import GateSaturation
-from undertow.plots.style import (
-    BLUE,
-    COLUMN,
-    GREEN,
-    GREY,
-    INK,
-    ORANGE,
-    PURPLE,
-    SKY,
-    Array,
-    check_index,
-    check_named,
-    note,
-    panel,
-    panels,
-    points,
-    title,
-)
+from undertow.palette import GATES, GREY, INK, PALE
+from undertow.plots.style import COLUMN, Array, check_index, check_named, note, panel, panels, points, title
 from undertow.records.layer import Layer
 
 NAMES = {
@@ -35,8 +19,6 @@ NAMES = {
     "c": "cell c",
     "h": "hidden state h",
 }
-PALE = "#E3E6EA"
-HUES = {"i": GREEN, "f": BLUE, "g": ORANGE, "o": PURPLE, "c": INK, "h": SKY}
 
 
 def gate_maps(layer: Layer, sequence: int = 0, *, units: Sequence[int] | None = None) -> tuple[Any, Array]:
@@ -108,10 +90,10 @@ def gate_lines(layer: Layer, units: Sequence[int], sequence: int = 0) -> tuple[A
             ax = axes[row, column]
             for k, name in enumerate(names):
                 values = _values(layer, name, sequence)[:steps, unit]
-                ax.plot(values, color=HUES[name], lw=1.1, ls="--" if name == "g" else "-", label=name)
+                ax.plot(values, color=GATES[name], lw=1.1, ls="--" if name == "g" else "-", label=name)
                 if column == len(chosen) - 1:
                     place = {"xycoords": "axes fraction", "annotation_clip": False, "va": "top"}
-                    note(ax, 1.03, 1 - 0.17 * k, name, HUES[name], fontsize=points(ax), **place)
+                    note(ax, 1.03, 1 - 0.17 * k, name, GATES[name], fontsize=points(ax), **place)
             ax.set_xlim(0, max(steps - 1, 1))
             if names == "ifgo":
                 ax.set_ylim(-1.05, 1.05)
@@ -149,9 +131,9 @@ def saturation(saturated: GateSaturation) -> tuple[Any, Array]:
             closed,
             opened,
             s=16,
-            facecolor=HUES[name],
+            facecolor=GATES[name],
             alpha=0.45,
-            edgecolor=HUES[name],
+            edgecolor=GATES[name],
             lw=0.6,
             clip_on=False,
         )
@@ -179,9 +161,9 @@ def saturation_bars(
     figure, ax = panel(ax, 0.75 + 0.2 * len(rows))
     for y, (_, gate, found) in enumerate(rows):
         closed, opened = (float(np.mean(getattr(found, f"{gate}_{state}"))) for state in ("closed", "open"))
-        ax.barh(y, closed, color=HUES[gate], height=0.72, alpha=0.45)
+        ax.barh(y, closed, color=GATES[gate], height=0.72, alpha=0.45)
         ax.barh(y, 1 - closed - opened, left=closed, color=PALE, height=0.72)
-        ax.barh(y, opened, left=1 - opened, color=HUES[gate], height=0.72)
+        ax.barh(y, opened, left=1 - opened, color=GATES[gate], height=0.72)
         _percent(ax, y, closed, 0.0, INK)
         _percent(ax, y, opened, 1 - opened, "white")
     low, high = rows[0][2].low, rows[0][2].high

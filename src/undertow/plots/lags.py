@@ -7,11 +7,8 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from undertow import flow
+from undertow.palette import BLUE, GREEN, LINES, ORANGE
 from undertow.plots.style import (
-    BLUE,
-    COLORS,
-    GREEN,
-    ORANGE,
     Array,
     band,
     check_named,
@@ -175,4 +172,4 @@ def _carousel_by_lag(departure: flow.Departure, carousel: flow.Carousel) -> Arra
 
 
 def _color(colors: Colors | None, name: str, k: int) -> str:
-    return (colors or {}).get(name, COLORS[k % len(COLORS)])
+    return (colors or {}).get(name, LINES[k % len(LINES)])

@@ -9,14 +9,8 @@ import numpy.typing as npt
 from matplotlib.axes import Axes
 
 from undertow import flow
+from undertow.palette import BLUE, GREEN, GREY, INK, LINES, ORANGE, PURPLE
 from undertow.plots.style import (
-    BLUE,
-    COLORS,
-    GREEN,
-    GREY,
-    INK,
-    ORANGE,
-    PURPLE,
     Array,
     check_index,
     check_named,
@@ -177,7 +171,7 @@ def lyapunov(
             continue
         mean, at = values.mean(axis=0), np.arange(1, values.shape[1] + 1)
         spread = np.abs(np.stack([values.min(axis=0), values.max(axis=0)]) - mean)
-        color, marker = COLORS[k % len(COLORS)], "o" if most <= 40 else None
+        color, marker = LINES[k % len(LINES)], "o" if most <= 40 else None
         ax.errorbar(at, mean, yerr=spread, color=color, lw=1.2, elinewidth=0.6, marker=marker, ms=3)
         ends += [(float(at[-1]), float(mean[-1]), name, color)] if name else []
     ax.margins(y=0.1)

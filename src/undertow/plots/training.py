@@ -5,20 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from undertow.plots.style import (
-    COLORS,
-    COLUMN,
-    GREY,
-    INK,
-    Array,
-    end_labels,
-    guide,
-    last,
-    logarithmic,
-    note,
-    panels,
-    title,
-)
+from undertow.palette import GREY, INK, LINES
+from undertow.plots.style import COLUMN, Array, end_labels, guide, last, logarithmic, note, panels, title
 from undertow.records.flow_record import FlowRecord, layer_name
 
 Row = Mapping[str, Any]
@@ -56,7 +44,7 @@ def flow_over_training(records: Sequence[FlowRecord | Row], *, lag: int | None =
     figure, axes = panels(4, 1, (COLUMN + 0.5, 6.6))
     horizon, gate, step, growth = axes[:, 0]
     for k, rows in enumerate(named.values()):
-        color = COLORS[k % len(COLORS)]
+        color = LINES[k % len(LINES)]
         at = _column(rows, "step")
         _horizon(horizon, at, rows, color)
         gate.plot(at, _column(rows, "f_median"), color=color, lw=1.4)
@@ -113,7 +101,7 @@ def _ends(named: Mapping[str, Sequence[Row]], column: str) -> list[tuple[float, 
     found = []
     for k, (name, rows) in enumerate(named.items()):
         end = last(_column(rows, "step"), _column(rows, column))
-        found += [] if end is None else [(*end, name, COLORS[k % len(COLORS)])]
+        found += [] if end is None else [(*end, name, LINES[k % len(LINES)])]
     return found
 
 

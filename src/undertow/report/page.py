@@ -12,6 +12,7 @@ from bokeh.embed import components
 from bokeh.resources import INLINE
 from jinja2 import Template
 
+from undertow.palette import css_variables
 from undertow.report.figures import LEFT, MOST_INPUTS, PANELS, RIGHT, figures, row_names
 from undertow.report.follows import features_of, follow
 from undertow.report.inputs import input_rows
@@ -29,6 +30,9 @@ SCRIPTS = (
     "captions",
     "cursor",
     "controls",
+)
+LINE_COLOURS = (
+    f":root {{ {css_variables('n')} }}\n:root[data-theme=dark] {{ {css_variables('n', dark=True)} }}\n"
 )
 LARGE = 16 * 2**20  # bytes of float32 from which on arrays are kept in float16
 LABELS = {
@@ -75,7 +79,7 @@ def write(path: str | PathLike[str], networks: list[Network], sequence: Sequence
     html = Template(_read("page.html"), autoescape=True).render(
         sequence=sequence, networks=networks, divs=divs, panels=PANELS, labels=LABELS, script=script,
         rows=row_names(sequence), more_inputs=max(0, len(sequence.input_names) - MOST_INPUTS),
-        bokeh=INLINE.clone(components=["bokeh"]).render_js(), style=_read("page.css"),
+        bokeh=INLINE.clone(components=["bokeh"]).render_js(), style=LINE_COLOURS + _read("page.css"),
         scripts=[_read(f"{name}.js") for name in SCRIPTS], data=_json(data),
         errors=any(network.error is not None for network in networks),
     )  # fmt: skip

@@ -12,9 +12,9 @@ import torch
 
 import undertow as package
 from inputs import CLASSIFY, FORECAST, TEXT
+from undertow.app.loop import Hook
 from undertow.app.runs.folder import open_run
 from undertow.app.training import session
-from undertow.app.training.view import View
 
 PLANS = {
     "text": ("text", (*TEXT, "--epochs", 2, "--dropout", 0.2, "--num-layers", 2)),
@@ -26,14 +26,14 @@ PLANS = {
 RESULTS = ("step", "epoch", "train", "validation", "lr", "grad_norm", "clipped")
 
 
-class StopAt(View):
+class StopAt(Hook):
     """Presses Ctrl-C at a step, as the signal handler would."""
 
     def __init__(self, step):
         self.step = step
 
-    def stepped(self, trainer):
-        trainer.interrupt.asked = trainer.at.step == self.step
+    def on_step(self, loop, steps):
+        loop.interrupt.asked = loop.step == self.step
 
 
 def results(folder):
@@ -49,7 +49,7 @@ def test_resumed_equals_uninterrupted(undertow, request, monkeypatch, plan):
     whole = results("whole")
     for stop in (1, whole[0]["step"], whole[-1]["step"] - 1):
         with monkeypatch.context() as patch:
-            patch.setattr(session, "view", lambda console, quiet, stop=stop: StopAt(stop))
+            patch.setattr(session, "view", lambda *_, stop=stop: StopAt(stop))
             stopped = undertow("train", source, *options, "--run", f"part-{stop}")
         assert stopped.code == 130
         assert f"undertow train --resume part-{stop}" in stopped.out

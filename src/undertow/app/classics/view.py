@@ -5,17 +5,17 @@ import time
 from datetime import date
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn
 from rich.table import Table
 
 from undertow import __version__
 from undertow.app.classics import picture as classics_picture
 from undertow.app.classics.results import Results, Row, Side
 from undertow.app.classics.trial import Outcome, Trial
+from undertow.app.loop import Hook, Loop, Step
 from undertow.app.outputs import atomically
 from undertow.app.signals import Interrupt
-from undertow.app.terminal import marked
-from undertow.app.training.view import REFRESH, clock
+from undertow.app.terminal import REFRESH, clock, marked
 from undertow.app.words import counted
 
 HEADINGS = (
@@ -49,14 +49,9 @@ def train(results: Results, console: Console) -> bool:
     with Interrupt() as interrupt, Progress(*columns, console=console, transient=True) as progress:
         bar = progress.add_task("", total=len(todo))
         for setting, cell, seed in todo:
-            began, drawn = time.monotonic(), 0.0
+            began = time.monotonic()
             trial = Trial(setting, cell, seed, results.most(setting, cell))
-            for _ in trial.run():
-                if interrupt.asked:
-                    break
-                if time.monotonic() - drawn > REFRESH:
-                    drawn = time.monotonic()
-                    progress.update(bar, description=standing(trial, drawn - began))
+            trial.run([Watch(trial, progress, bar)], interrupt)
             if interrupt.asked:
                 break
             outcome = trial.outcome(time.monotonic() - began)
@@ -66,6 +61,19 @@ def train(results: Results, console: Console) -> bool:
     if interrupt.asked:
         console.print("Stopped by Ctrl-C; what is done is kept. The same command goes on.")
     return not interrupt.asked
+
+
+class Watch(Hook):
+    """Says now and then in the live line where a trial stands."""
+
+    def __init__(self, trial: Trial, progress: Progress, bar: TaskID) -> None:
+        self.trial, self.progress, self.bar = trial, progress, bar
+        self.began, self.drawn = time.monotonic(), 0.0
+
+    def on_step(self, loop: Loop, steps: list[Step]) -> None:
+        if time.monotonic() - self.drawn > REFRESH:
+            self.drawn = time.monotonic()
+            self.progress.update(self.bar, description=standing(self.trial, self.drawn - self.began))
 
 
 def standing(trial: Trial, seconds: float) -> str:

@@ -21,9 +21,14 @@ from undertow.app.reading import doctor_view
 from undertow.app.reading.watch import Watched
 from undertow.app.words import literal
 from undertow.doctor import CHECKS, Chart, Diagnosis, Finding, InOrder, NotJudged, Outcome
+from undertow.palette import LINES, css_variables
 
 # Stand-ins that the page's style replaces, so that pictures follow its light or dark colours.
-INK, CURVES = "#010101", ["#020202", "#030303", "#040404", "#050505", "#060606", "#070707"]
+INK, CURVES = "#010101", [f"#{k:06x}" for k in range(0x020202, 0x020202 + len(LINES))]
+COLOURS = (
+    f":root {{ {css_variables('curve-')} }}\n"
+    f"@media (prefers-color-scheme: dark) {{ :root {{ {css_variables('curve-', dark=True)} }} }}\n"
+)
 NAMES = {INK: "currentColor"} | {color: f"var(--curve-{k})" for k, color in enumerate(CURVES)}
 
 
@@ -51,7 +56,7 @@ def page(watched: Watched, diagnosis: Diagnosis) -> str:
     environment.filters["title"] = doctor_view.title
     template = environment.from_string((here / "doctor.html").read_text(encoding="utf-8"))
     return template.render(
-        style=Markup((here / "doctor.css").read_text(encoding="utf-8")),
+        style=Markup(COLOURS + (here / "doctor.css").read_text(encoding="utf-8")),
         name=watched.run.folder.name,
         about=doctor_view.about(watched),
         verdict=doctor_view.verdict(diagnosis),

@@ -8,8 +8,9 @@ from matplotlib.figure import Figure
 from undertow.app.outputs import atomically
 from undertow.app.runs.folder import Run
 from undertow.app.words import literal
+from undertow.palette import BLUE, GREY, INK
 
-TRAIN, VALIDATION, BASELINE = "#9aa5b1", "#0b6e99", "#c26a3d"
+TRAIN, VALIDATION, BASELINE = GREY, BLUE, INK
 
 
 def draw(run: Run, rows: list[dict[str, Any]]) -> None:

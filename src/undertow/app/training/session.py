@@ -17,7 +17,8 @@ from undertow.app.runs.config import DataConfig, ModelConfig, TrainConfig, text_
 from undertow.app.runs.folder import Run, fingerprint, stamp
 from undertow.app.terminal import Terminal, marked
 from undertow.app.training import checkpoint, memory, summary
-from undertow.app.training.loop import Trainer
+from undertow.app.training.progress import Progress
+from undertow.app.training.trainer import Trainer
 from undertow.app.training.view import LiveView, PlainView, View
 from undertow.app.words import line
 
@@ -51,13 +52,13 @@ def start(
         )
     run = new_run(data, model_config(task, options), training, task, folder or Path())
     memory.check_model(data, run.model, training.batch_size)
-    trainer = Trainer(run, task, view(console, quiet))
+    trainer = Trainer(run, task)
     with claimed(folder, Path(source).stem, overwrite) as run.folder:
         trainer.save()
         run.write_config()  # last: from here on the run can be resumed
         if not quiet:
             summary.introduce(console, run, task, trainer.plain)
-        return finish(console, trainer)
+        return finish(console, trainer, quiet)
 
 
 def resume(run: Run, given: dict[str, Any], quiet: bool) -> int:
@@ -68,23 +69,23 @@ def resume(run: Run, given: dict[str, Any], quiet: bool) -> int:
     checkpoint.check_weights(run)
     task = prepared(run.data, run.training)
     memory.check_model(run.data, run.model, run.training.batch_size)
-    trainer = Trainer(run, task, view(console, quiet))
+    trainer = Trainer(run, task)
     checkpoint.check(run, task, trainer.plain)
     trainer.resume()
-    if trainer.at.finished:
+    if trainer.progress.at.finished:
         raise UserError(
-            f"{folder}: finished already ({trainer.at.finished}); "
+            f"{folder}: finished already ({trainer.progress.at.finished}); "
             "a larger --epochs, --patience or --minutes goes on"
         )
     run.write_config()
     remove_leftovers(folder)
     gone = remove_pages(folder)
     if not quiet:
-        console.print(f"Going on with {folder} from epoch {trainer.at.epoch + 1}", soft_wrap=True)
+        console.print(f"Going on with {folder} from epoch {trainer.progress.at.epoch + 1}", soft_wrap=True)
         if gone:
             console.print(f"  {' and '.join(gone)} showed it as it was: removed")
         summary.introduce(console, run, task, trainer.plain)
-    return finish(console, trainer)
+    return finish(console, trainer, quiet)
 
 
 def prepared(data: DataConfig, training: TrainConfig) -> Task:
@@ -106,21 +107,21 @@ def check_source(run: Run) -> None:
         raise UserError(f"{path}: has changed since {run.folder} was begun; start a new run")
 
 
-def finish(console: Console, trainer: Trainer) -> int:
-    done = trainer.fit()
-    if trainer.rows:
+def finish(console: Console, trainer: Trainer, quiet: bool) -> int:
+    run, progress = trainer.run, trainer.progress
+    done = trainer.fit(view(console, quiet, progress))
+    if progress.rows:
         from undertow.app.training import curve
 
-        curve.draw(trainer.run, trainer.rows)
+        curve.draw(run, progress.rows)
     with suppress(OSError) if not done else nullcontext():  # SIGHUP: the terminal may be gone
-        summary.conclude(console, trainer, done)
-    return 0 if done else trainer.interrupt.code
+        summary.conclude(console, run, progress, done)
+    return 0 if done else trainer.loop.interrupt.code
 
 
-def view(console: Console, quiet: bool) -> View:
-    if quiet:
-        return View()
-    return LiveView(console) if sys.stdout.isatty() else PlainView(console)
+def view(console: Console, quiet: bool, progress: Progress) -> View:
+    speaking = LiveView if sys.stdout.isatty() else PlainView
+    return (View if quiet else speaking)(console, progress)
 
 
 def pick(kind: Any, options: dict[str, Any]) -> Any:

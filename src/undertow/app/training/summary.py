@@ -7,9 +7,8 @@ from torch import nn
 from undertow.app.data import Task
 from undertow.app.runs.folder import Run
 from undertow.app.runs.objective import Objective
-from undertow.app.terminal import marked
-from undertow.app.training.loop import Trainer
-from undertow.app.training.view import clock
+from undertow.app.terminal import clock, marked
+from undertow.app.training.progress import Progress
 from undertow.app.words import cell, counted, line
 
 NEXT = {  # besides looking at it
@@ -40,9 +39,9 @@ def introduce(console: Console, run: Run, task: Task, model: nn.Module) -> None:
     console.print(f"  run    {run.folder}", soft_wrap=True)
 
 
-def conclude(console: Console, trainer: Trainer, done: bool) -> None:
+def conclude(console: Console, run: Run, progress: Progress, done: bool) -> None:
     """How it ended, against the baselines, and what to type next."""
-    run, at, show = trainer.run, trainer.at, trainer.task.objective.show
+    at, show = progress.at, progress.objective.show
     name = run.folder
     if at.best:
         ended = at.finished or "interrupted"
@@ -54,7 +53,7 @@ def conclude(console: Console, trainer: Trainer, done: bool) -> None:
                 ended=ended,
             )
         )
-        against_baselines(console, run, trainer.task.objective, at.best["validation"])
+        against_baselines(console, run, progress.objective, at.best["validation"])
     if not done:
         console.print(
             f"Stopped by Ctrl-C at step {at.step}; everything is saved in {name}. Go on with:\n"

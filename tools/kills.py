@@ -23,7 +23,7 @@ from safetensors import safe_open
 
 from undertow.app import cli
 from undertow.app.runs.folder import FILES
-from undertow.app.training import curve, loop, session  # noqa: F401  (imported before the fork)
+from undertow.app.training import curve, session, trainer  # noqa: F401  (imported before the fork)
 
 OPTIONS = [
     "--steps",

@@ -126,7 +126,7 @@ def main() -> None:
     chosen = options.parse_args()
     draw, kills, rounds = random.Random(chosen.seed), 0, 0
     torch.set_num_threads(1)
-    loop.SAVE_EVERY = SAVE_EVERY
+    trainer.SAVE_EVERY = SAVE_EVERY
     with tempfile.TemporaryDirectory() as made:
         os.chdir(made)
         Path("rhyme.txt").write_text("the quick brown fox jumps over the lazy dog.\n" * 40)

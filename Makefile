@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 SOURCES := $(shell find src native -type f -not -name '*.so' -not -name '*.pyc') pyproject.toml CMakeLists.txt
 
-.PHONY: demo test fuzz mutants lint types sanitize sanitize-threads test-clients bench wheel clean
+.PHONY: demo test fuzz kills mutants lint types sanitize sanitize-threads test-clients bench wheel clean
 
 demo: $(VENV)/app
 	$(BIN)/undertow demo
@@ -19,6 +19,12 @@ FUZZ ?= 20
 fuzz: $(VENV)/dev
 	UNDERTOW_FUZZ=$(FUZZ) $(BIN)/python -m pytest tests/equations/test_variants.py tests/nn/test_parity.py \
 	  tests/native/test_varied_kernels.py -k "any or same_results"
+	UNDERTOW_FUZZ=$(FUZZ) $(BIN)/python -m pytest tests/fuzz
+
+# A training killed at 200 random instants and resumed ends like an undisturbed one, bit for bit. KILLS=1000 takes longer.
+KILLS ?= 200
+kills: $(VENV)/dev
+	OMP_NUM_THREADS=1 $(BIN)/python tools/kills.py --kills $(KILLS)
 
 # Do the tests notice a wrong program? A sample of mutants, about 20 minutes on two cores; SEED=1 draws others, SCALE=5 draws
 # five times as many, ROOM="flow nn" of these rooms alone.

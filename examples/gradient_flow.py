@@ -14,16 +14,16 @@ import numpy as np
 import torch
 
 import undertow
-from undertow import equations, flow, plots, problems
+from undertow import equations, flow, palette, plots, problems
 
 LAG, HIDDEN_SIZE, BATCH_SIZE, TRAINING_STEPS, WATCHED = 100, 64, 64, 1500, 16
 ADDING = problems.get("adding")
 COLORS = {
-    "plain RNN": "#D55E00",
-    "LSTM, torch's start": "#B5609A",
-    "LSTM, 4 U": "#30343B",
-    "LSTM, chrono start": "#009E73",
-    "LSTM, trained": "#0072B2",
+    "plain RNN": palette.RNN,
+    "LSTM, torch's start": palette.PURPLE,
+    "LSTM, 4 U": palette.INK,
+    "LSTM, chrono start": palette.GREEN,
+    "LSTM, trained": palette.LSTM,
 }
 
 

@@ -60,6 +60,25 @@ double measured_handover(int rounds) {
   return handover(rounds);
 }
 
+// Here and not in Python, because the checks of five tensors cost a call of one step a tenth of its time there.
+bool are_plain(const nb::tuple& tensors, const nb::tuple& types) {
+  static PyObject* const is_neg = PyUnicode_InternFromString("is_neg");
+  Held held;
+  nb::dlpack::dtype dtype{};
+  for (nb::handle tensor : tensors) {
+    if (tensor.is_none()) continue;
+    bool own = false;
+    for (nb::handle type : types) own |= type.is(tensor.type());
+    if (!own) return false;
+    const In array(tensor, held);
+    if (!dtype.bits) dtype = array.dtype();
+    if (!array.usable() || array.dtype() != dtype) return false;
+    const nb::object negated = nb::steal(PyObject_CallMethodNoArgs(tensor.ptr(), is_neg));
+    if (negated.ptr() != Py_False) return PyErr_Clear(), false;
+  }
+  return true;
+}
+
 // A tensor [count], not initialised, in memory that goes back to the pool when the last tensor over it dies.
 using Tensor = nb::ndarray<nb::pytorch, nb::device::cpu, nb::ndim<1>>;
 
@@ -110,6 +129,16 @@ Raises:
     TypeError: An array has another dtype than x, or is none on the CPU.
     ValueError: A shape, a stride or a length does not fit. The message names the argument.)";
 
+constexpr const char* plain_doc = R"(Whether the kernels may read the memory of all these torch tensors.
+
+Args:
+    tensors: Each may be None.
+    types: The types that tensors may have. A subclass may be anything: fake, distributed, quantised.
+
+Returns:
+    False if a tensor has another type or another dtype than the first, is not a dense one on the CPU, or is negated
+    lazily or holds no numbers.)";
+
 constexpr const char* backward_sig =
     "def backward(cell: typing.Literal['lstm', 'rnn'], x: typing.Any, "
     "states: collections.abc.Sequence[typing.Any], weights: collections.abc.Sequence[typing.Any], "
@@ -143,6 +172,7 @@ Raises:
 // Handles take any object, so that the checks name an argument that cannot be used.
 NB_MODULE(_native, m) {
   m.doc() = "The CPU kernels. native/lstm.h has their contract; undertow.kernels.native is the way in.";
+  nb::exception<Misaligned>(m, "Misaligned", PyExc_ValueError);
   m.def("forward", forward, nb::arg("cell").none(), nb::arg("x").none(), nb::arg("states").none(),
         nb::arg("weights").none(), nb::arg("outputs").none(), nb::arg("tape").none(), nb::arg("ragged").none(),
         nb::arg("options").none(), nb::arg("reverse"), nb::arg("threads"), nb::sig(forward_sig), forward_doc);
@@ -150,6 +180,8 @@ NB_MODULE(_native, m) {
         nb::arg("weights").none(), nb::arg("y").none(), nb::arg("tape").none(), nb::arg("douts").none(),
         nb::arg("dins").none(), nb::arg("dsteps").none(), nb::arg("ragged").none(), nb::arg("options").none(),
         nb::arg("doptions").none(), nb::arg("reverse"), nb::arg("threads"), nb::sig(backward_sig), backward_doc);
+  m.def("are_plain", are_plain, nb::arg("tensors"), nb::arg("types"),
+        nb::sig("def are_plain(tensors: tuple[typing.Any, ...], types: tuple[type, ...]) -> bool"), plain_doc);
   m.def("isa", [] { return usable_kernels().name; });
   m.def("isa_levels", [] {
     nb::list found;

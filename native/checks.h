@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <initializer_list>
+#include <stdexcept>
 #include <string>
 #include <type_traits>
 
@@ -57,6 +58,11 @@ std::string expected_text(const char* name, const std::string& given, const std:
   throw nb::type_error(expected_text(name, given, expected).c_str());
 }
 
+// Elements at addresses that are no multiples of their size: the caller may copy the array and call again.
+struct Misaligned : std::runtime_error {
+  using std::runtime_error::runtime_error;
+};
+
 std::string dtype_text(nb::dlpack::dtype d) {
   using Code = nb::dlpack::dtype_code;
   const char* kinds[] = {"int", "uint", "float", "opaque", "bfloat", "complex", "bool"};
@@ -86,7 +92,7 @@ void check(const char* name, const ArrayOf<P>& a, const Shape& shape) {
   for (idx i = 0; same && i < shape.ndim; ++i) same = a.shape(i) == shape.extent[i];
   if (!same) refuse(name, shape_of(a), text_of(shape));
   if (a.size() && reinterpret_cast<std::uintptr_t>(a.template data<const char>()) % alignof(T))
-    refuse(name, "an address between two", "elements aligned to their size");
+    throw Misaligned(expected_text(name, "an address between two", "elements aligned to their size"));
 }
 
 template <class P>

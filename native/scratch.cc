@@ -5,7 +5,8 @@
 
 #include <cstdlib>
 #include <mutex>
-#include <new>
+#include <stdexcept>
+#include <string>
 #include <vector>
 
 namespace undertow {
@@ -22,6 +23,8 @@ struct Pool {
   std::mutex lock;
   std::vector<Block> idle;
   std::size_t kept = 0;
+  std::size_t lent = 0;      // blocks in use
+  std::size_t unwanted = 0;  // as many of them go back to the system, as they come
 };
 
 // Never destroyed: kernels may still run on other threads while the process exits.
@@ -72,6 +75,12 @@ void give_back(const Block& block) {
   else std::free(block.data);
 }
 
+// In the words of torch's allocator, which programs look for that try smaller and smaller batches.
+[[noreturn]] void refuse(std::size_t bytes) {
+  throw std::runtime_error("DefaultCPUAllocator: can't allocate memory: you tried to allocate " + std::to_string(bytes) +
+                           " bytes. Error code 12 (Cannot allocate memory)");
+}
+
 }  // namespace
 
 void* scratch_take(std::size_t bytes) {
@@ -79,6 +88,7 @@ void* scratch_take(std::size_t bytes) {
   Pool& p = the_pool();
   {
     std::lock_guard<std::mutex> guard(p.lock);
+    ++p.lent;
     for (std::size_t i = p.idle.size(); i-- > 0;) {
       if (p.idle[i].bytes != size) continue;
       void* data = p.idle[i].data;
@@ -87,15 +97,23 @@ void* scratch_take(std::size_t bytes) {
       return data;
     }
   }
-  void* data = take_new(size);
-  if (!data) throw std::bad_alloc();
-  return data;
+  if (void* data = take_new(size)) return data;
+  scratch_release();
+  if (void* data = take_new(size)) return data;
+  std::lock_guard<std::mutex> guard(p.lock);
+  p.lent -= p.lent > 0;
+  refuse(size);
 }
 
 void scratch_give(void* block, std::size_t bytes) noexcept {
   const std::size_t size = round_up(bytes);
   Pool& p = the_pool();
   std::lock_guard<std::mutex> guard(p.lock);
+  p.lent -= p.lent > 0;  // after a fork there are blocks that nobody has counted
+  if (p.unwanted) {
+    --p.unwanted;
+    return give_back({block, size});
+  }
   p.idle.push_back({block, size});
   p.kept += size;
   while (p.kept > keep_at_most) {  // the least recently used goes first
@@ -111,6 +129,7 @@ void scratch_release() noexcept {
   for (const Block& block : p.idle) give_back(block);
   p.idle.clear();
   p.kept = 0;
+  p.unwanted = p.lent;
 }
 
 }  // namespace undertow

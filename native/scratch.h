@@ -5,9 +5,11 @@
 
 namespace undertow {
 
-void* scratch_take(std::size_t bytes);             // aligned to 64 bytes, not initialised; throws std::bad_alloc
+// Aligned to 64 bytes, not initialised. Where the system has none, idle blocks go back to it first; then throws
+// std::runtime_error.
+void* scratch_take(std::size_t bytes);
 void scratch_give(void* block, std::size_t bytes) noexcept;
-void scratch_release() noexcept;                   // back to the system: all blocks not in use
+void scratch_release() noexcept;  // back to the system: all idle blocks now, and those in use when they are given
 
 namespace {  // each instruction-set level has its own
 

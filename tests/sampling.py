@@ -5,6 +5,7 @@ examples, so that a clean clone passes wherever CI passes.
 """
 
 import os
+import random
 
 FACTOR = int(os.environ.get("UNDERTOW_FUZZ", "0"))
 
@@ -12,3 +13,8 @@ FACTOR = int(os.environ.get("UNDERTOW_FUZZ", "0"))
 def examples(count: int) -> int:
     """``count``, or under ``make fuzz`` so many times more."""
     return count * max(FACTOR, 1)
+
+
+def seed(part: int) -> int:
+    """Of the cases of a part of a test: ``part``, or under ``make fuzz`` another at each run."""
+    return random.SystemRandom().randrange(10**9) if FACTOR else part

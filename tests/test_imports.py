@@ -41,8 +41,14 @@ def test_what_is_numpy_alone_loads_no_torch():
     assert "torch" not in loaded
 
 
+def test_the_palette_loads_nothing_else():
+    loaded = loaded_by("import undertow; undertow.palette")
+    assert {name for name in loaded if name.startswith("undertow")} == {"undertow", "undertow.palette"}
+    assert not loaded & {"torch", "numpy", "matplotlib"}
+
+
 def test_what_needs_torch_loads_nothing_of_the_app():
-    others = set(undertow.__all__) - set(NUMPY_ALONE)
+    others = set(undertow.__all__) - {*NUMPY_ALONE, "palette"}
     loaded = loaded_by(f"import undertow; {'; '.join(f'undertow.{name}' for name in sorted(others))}")
     assert "torch" in loaded
     assert not [module for module in loaded if module.startswith("undertow.app")]

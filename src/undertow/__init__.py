@@ -1,9 +1,9 @@
 """undertow: the LSTM you can see through, at full speed.
 
-Public names are loaded on first use, so that ``import undertow`` needs neither torch nor the
-command line and stays fast. ``LSTM``, ``RNN``, ``convert``, ``patch``, ``trace`` and ``FlowMonitor``
-need torch; ``plots`` needs matplotlib; ``diagnose``, ``doctor``, ``equations``, ``flow`` and ``problems``
-need NumPy alone.
+Each public name is loaded when it is first used, so ``import undertow`` needs neither torch nor the
+command line and stays fast. ``LSTM``, ``RNN``, ``convert``, ``patch``, ``trace``, ``load_trace`` and
+``FlowMonitor`` need torch. ``plots`` needs matplotlib. ``diagnose``, ``doctor``, ``equations``, ``flow`` and
+``problems`` need only NumPy. ``palette`` needs nothing.
 """
 
 from importlib import import_module
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from undertow import equations as equations
     from undertow import flow as flow
     from undertow import hardware as hardware
+    from undertow import palette as palette
     from undertow import plots as plots
     from undertow import problems as problems
     from undertow.doctor import diagnose as diagnose
@@ -41,6 +42,7 @@ _PUBLIC = {
     "flow": "undertow.flow",
     "hardware": "undertow.hardware",
     "load_trace": "undertow.tracing",
+    "palette": "undertow.palette",
     "patch": "undertow.nn.convert",
     "plots": "undertow.plots",
     "problems": "undertow.problems",
@@ -59,6 +61,7 @@ __all__ = [
     "flow",
     "hardware",
     "load_trace",
+    "palette",
     "patch",
     "plots",
     "problems",

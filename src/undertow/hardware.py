@@ -1,15 +1,24 @@
-"""What the processor can do at best, measured now: what the speed of the kernels is to be compared with.
+"""The processor's best, measured now, to compare the speed of the kernels with.
 
-Machines that others use too change from minute to minute, so take these figures beside what they explain.
+On a shared machine these figures change from minute to minute, so measure them beside what they explain.
 """
 
 
 def fma_peak(threads: int = 1, seconds: float = 0.01) -> float:
-    """Float32 multiply-adds in GFLOP/s: ``threads`` threads at once for ``seconds``, out of registers alone.
+    """Measure the peak rate of float32 multiply-adds, from registers alone.
 
-    With the widest vectors that the kernels use here. 0 where the system gives fewer threads. Raises
-    ValueError for ``threads`` below 1 or ``seconds`` not above 0, ModuleNotFoundError where the kernels
-    have not been built.
+    It uses the widest vectors that the kernels use on this processor.
+
+    Args:
+        threads: how many threads compute at the same time.
+        seconds: how long they compute.
+
+    Returns:
+        The rate of all threads together in GFLOP/s; 0 if the system gives fewer threads.
+
+    Raises:
+        ValueError: ``threads`` is below 1, or ``seconds`` is not above 0.
+        ModuleNotFoundError: the kernels have not been built.
     """
     from undertow.kernels import native
 
@@ -17,10 +26,19 @@ def fma_peak(threads: int = 1, seconds: float = 0.01) -> float:
 
 
 def handover(rounds: int = 1000) -> float:
-    """Seconds in which a cache line goes from one thread to another: what each meeting of two threads costs.
+    """Measure how long a cache line takes from one thread to another: the cost of a synchronisation.
 
-    Half of there and back, the median of 15 series of ``rounds``. 0 where the system gives one thread alone.
-    Raises ValueError for ``rounds`` below 1, ModuleNotFoundError where the kernels have not been built.
+    It is half of a round trip, the median of 15 series.
+
+    Args:
+        rounds: round trips of each series.
+
+    Returns:
+        Seconds; 0 if the system gives only one thread.
+
+    Raises:
+        ValueError: ``rounds`` is below 1.
+        ModuleNotFoundError: the kernels have not been built.
     """
     from undertow.kernels import native
 

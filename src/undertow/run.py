@@ -1,6 +1,6 @@
-"""``python -m undertow.run``: a program, unchanged, whose LSTMs and RNNs are ours from its first line on.
+"""Run another program, unchanged, with undertow's modules in the place of torch's LSTMs and RNNs.
 
-``python -m undertow.run script.py arguments`` for ``python script.py arguments``, and
+``python -m undertow.run script.py arguments`` stands for ``python script.py arguments``, and
 ``python -m undertow.run -m module arguments`` for ``python -m module arguments``.
 It prints nothing of its own.
 """
@@ -17,7 +17,14 @@ USAGE = (
 
 
 def main(words: list[str]) -> None:
-    """Run the program that ``words`` name, as ``__main__``, under ``undertow.patch``."""
+    """Run a program as ``__main__`` under ``undertow.patch``.
+
+    Args:
+        words: the script and its arguments, or "-m", a module and its arguments.
+
+    Raises:
+        SystemExit: ``words`` name no program; the message is the usage.
+    """
     program = words[1:] if words[:1] == ["-m"] else words
     if not program or program[0].startswith("-"):
         raise SystemExit(USAGE)

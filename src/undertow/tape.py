@@ -1,9 +1,9 @@
 """What a pass leaves behind: plain records of arrays, shared by the equations and the kernels.
 
-Entries stand in the order in which steps were processed. A forward-running layer processes
-t = 0..T-1; a reverse layer t = T-1..0, so its entry s belongs to time T-1-s. In ``h`` and ``c``
-index 0 is the initial state and index s+1 the state after step s; the last is h_n, c_n. Past a
-sequence's own end ``h`` and ``c`` are carried unchanged and ``gates`` are zero.
+Entries stand in the order in which steps were processed. A forward layer processes t = 0..T-1. A reverse
+layer processes t = T-1..0, so its entry s belongs to time T-1-s. In ``h`` and ``c`` index 0 is the initial
+state and index s+1 the state after step s; the last entry is h_n or c_n. Past a sequence's own end ``h`` and
+``c`` are carried unchanged and ``gates`` are zero.
 """
 
 from dataclasses import dataclass, field
@@ -13,12 +13,13 @@ import numpy as np
 import numpy.typing as npt
 
 Array = npt.NDArray[Any]  # float64 from the equations, float32 or float64 from a kernel
+Index = npt.NDArray[np.int64]
 Lengths = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class Tape:
-    """What the LSTM's backward needs of its forward: one layer, one direction."""
+    """What the backward pass of an LSTM needs of the forward pass: one layer, one direction."""
 
     gates: Array  # [T, N, 4, H], after the activation, in the order i, f, g, o
     h: Array  # [T+1, N, H]
@@ -27,20 +28,36 @@ class Tape:
     reverse: bool = False
     added: tuple[str, ...] = field(default=(), kw_only=True)  # to the equations: names of a Variant's fields
 
+    def of(self, chosen: Index) -> "Tape":
+        """Return the tape of the sequences ``chosen``, int64 [n], in that order."""
+        return Tape(
+            self.gates[:, chosen],
+            self.h[:, chosen],
+            self.c[:, chosen],
+            None if self.lengths is None else self.lengths[chosen],
+            self.reverse,
+            added=self.added,
+        )
+
 
 @dataclass(frozen=True)
 class RNNTape:
-    """The same for the plain RNN, whose only state is h."""
+    """What the backward pass of a plain RNN needs of the forward pass. Its only state is h."""
 
     h: Array  # [T+1, N, H]
     lengths: Lengths | None = None  # [N]
     reverse: bool = False
     added: tuple[str, ...] = field(default=(), kw_only=True)
 
+    def of(self, chosen: Index) -> "RNNTape":
+        """Return the tape of the sequences ``chosen``, int64 [n], in that order."""
+        lengths = None if self.lengths is None else self.lengths[chosen]
+        return RNNTape(self.h[:, chosen], lengths, self.reverse, added=self.added)
+
 
 @dataclass(frozen=True)
 class RNNGradients:
-    """∂E/∂(everything) of one plain RNN layer. ``dx`` is in time order, the rest as in the tape."""
+    """∂E/∂(everything) of one plain RNN layer. ``dx`` is in the order of time, the rest in the tape's."""
 
     dx: Array  # [T, N, C]
     dweight_ih: Array  # [G*H, C]
@@ -57,7 +74,7 @@ class RNNGradients:
 
 @dataclass(frozen=True)
 class Gradients(RNNGradients):
-    """The same for an LSTM layer (G = 4), with the gradient of the cell."""
+    """∂E/∂(everything) of one LSTM layer (G = 4): the same fields, and the gradient of the cell."""
 
     dc: Array  # [T+1, N, H], total: through h_t and through every later step
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
@@ -10,7 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from inputs import CLASSIFY, FORECAST, TEXT, changed, walk_table, wave_table
-from undertow.app.training.loop import Trainer
+from undertow.app.training.trainer import Trainer
 
 
 def refused(result, *words):
@@ -60,6 +61,7 @@ FORECASTS = {
     "same time twice": (edit(wave_table(40), 5, day="2020-01-04"), (), ("row 5", "twice")),
     "series run into one": (wave_table(40).drop("place"), ("--group", "sky"), ("twice",)),
     "shorter than the window": (wave_table(9), (), ("9 rows", "--steps 10")),
+    "one row": (wave_table(1).head(1), (), ("1 rows", "--steps 10")),
     "no training window": (wave_table(12), (), ("--steps 10", "train")),
     "horizon too long": (wave_table(40), ("--horizon", 60), ("--horizon 60", "40 rows")),
     "no rows": (wave_table(40).clear(), (), ("no rows",)),
@@ -323,12 +325,12 @@ def test_predict_names_what_the_table_lacks(undertow, waves, walks):
 
 
 def test_divergence_is_said_and_what_was_saved_stays(undertow, waves, monkeypatch):
-    step = Trainer._note_loss
-    monkeypatch.setattr(
-        Trainer,
-        "_note_loss",
-        lambda self, loss, *rest: step(self, loss if self.at.step < 9 else float("nan"), *rest),
-    )
+    def diverging(trainer, loop, steps):
+        lost = [replace(step, loss=float("nan")) for step in steps]
+        on_step(trainer, loop, steps if loop.step < 10 else lost)
+
+    on_step = Trainer.on_step
+    monkeypatch.setattr(Trainer, "on_step", diverging)
     result = undertow("train", waves, *FORECAST, "--epochs", 9, "--run", "r")
     refused(result, "diverged", "step 10", "--lr")
     assert undertow("predict", "r", waves).code == 0

@@ -6,17 +6,18 @@ import sys
 import pytest
 
 import undertow as package
-from inputs import TEXT
+from inputs import CLASSIFY, FORECAST, TEXT
 
 HEAVY = ("torch", "polars", "matplotlib", "lightning_fabric", "numpy")
+SLOW = ("polars", "matplotlib", "lightning_fabric", "torch._dynamo")  # each a second or so, beside torch
 
 
-def loaded_by(*arguments, code=0, heavy=HEAVY):
+def loaded_by(*arguments, code=0, heavy=HEAVY, before=""):
     """Which of ``heavy`` a process has loaded after the command, which ends with ``code``."""
     script = (
         "import sys, undertow.app.cli as cli\n"
         f"sys.argv = ['undertow', *{[str(a) for a in arguments]!r}]\n"
-        "found = 0\n"
+        f"{before}found = 0\n"
         "try: cli.main()\n"
         "except SystemExit as stop: found = stop.code or 0\n"
         f"assert found == {code}, found\n"
@@ -46,19 +47,51 @@ def test_help_loads_nothing_heavy(arguments):
         ["generate", "nowhere"],
         ["inspect", "nowhere"],
         ["doctor", "nowhere"],
+        ["train", "waves.csv"],
+        ["train", "waves.csv", "--target", "height"],
+        ["train", "waves.csv", "--task", "forecast"],
+        ["train", "walks.csv", "--label", "way"],
+        ["train", "adding", "--task", "problem", "--bytes"],
+        ["train", "rhyme.txt", "--task", "problem"],
     ],
     ids=" ".join,
 )
-def test_what_can_be_refused_is_refused_before_torch_is_imported(arguments, tmp_path, monkeypatch):
+def test_what_can_be_refused_is_refused_before_torch_is_imported(
+    arguments, tmp_path, monkeypatch, waves, walks, text
+):
     monkeypatch.chdir(tmp_path)
-    heavy = ("torch", "polars", "matplotlib", "lightning_fabric")
-    assert loaded_by(*arguments, code=2, heavy=heavy) == "[]"
+    assert loaded_by(*arguments, code=2, heavy=HEAVY[:-1]) == "[]"
     assert not (tmp_path / "runs").exists()
 
 
-def test_info_needs_no_torch(undertow, text):
-    assert undertow("train", text, *TEXT, "--epochs", 1, "--run", "r").code == 0
-    assert loaded_by("info", "r", heavy=("torch", "polars", "matplotlib", "lightning_fabric")) == "[]"
+RUNS = {"text": ("text", TEXT), "forecast": ("waves", FORECAST), "classify": ("walks", CLASSIFY)}
+
+
+@pytest.mark.parametrize("task", RUNS)
+def test_a_run_is_read_with_what_that_needs(undertow, request, task):
+    source, options = RUNS[task]
+    path = request.getfixturevalue(source)
+    assert undertow("train", path, *options, "--epochs", 1, "--run", "r").code == 0
+    assert loaded_by("info", "r", heavy=HEAVY[:-1]) == "[]"
+    for verb in ("inspect", "doctor", *(["predict"] if task != "text" else [])):
+        nowhere = ["nowhere.csv"] if verb == "predict" else ["--output", "nowhere/page.html"]
+        assert loaded_by(verb, "r", *nowhere, code=2, heavy=HEAVY[:-1]) == "[]"
+    if task == "text":
+        assert loaded_by("generate", "r", "--length", 3, heavy=SLOW) == "[]"
+    else:
+        assert loaded_by("predict", "r", path, heavy=SLOW) == "['polars']"
+
+
+@pytest.mark.parametrize("task", ["text", "problem"])
+def test_training_loads_what_it_needs(text, task, tmp_path, monkeypatch):
+    """matplotlib comes with the curve, which is drawn at the end."""
+    monkeypatch.chdir(tmp_path)
+    options = (text, *TEXT) if task == "text" else ("adding", "--steps", 10, "--hidden-size", 8)
+    assert loaded_by("train", *options, "--epochs", 1, "-q", "--run", "r", heavy=SLOW) == "['matplotlib']"
+    blank = "import types; blank = types.ModuleType('curve'); blank.draw = lambda *_: None\n"
+    blank += "sys.modules['undertow.app.training.curve'] = blank\n"
+    again = ("--resume", "r", "--epochs", 2, "-q")
+    assert loaded_by("train", *again, heavy=SLOW, before=blank) == "[]"
 
 
 def test_the_package_is_a_command():

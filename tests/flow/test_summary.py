@@ -46,6 +46,18 @@ def test_the_last_error_is_what_reached_the_final_state(kind, how, reverse):
         assert relative_error(dc_s, case.d_n["dc_n"]) < 1e-14
 
 
+@any_lengths
+@both_ways
+def test_the_error_at_a_state_is_split_by_the_path_through_h(how, reverse):
+    """At the last state: what y and h_n give h, and what c_n alone gives c, with errors at every y."""
+    case = Case("lstm", SIZE, how, reverse)
+    tape, gradients = case.forward()[1], case.backward()
+    dh_s, dc_s = flow.error_at(tape, gradients.dh, gradients.dc)
+    last = np.full(N, T) if case.lengths is None or reverse else case.lengths
+    np.testing.assert_array_equal(dh_s, gradients.dh[last, np.arange(N)])
+    assert relative_error(dc_s, case.d_n["dc_n"]) < 1e-14
+
+
 @pytest.mark.parametrize("last", [0, 1, 3, T - 1])
 def test_the_last_error_is_found_in_the_middle(last):
     """The loss reads y up to step ``last``, through h alone: c has no error of its own."""

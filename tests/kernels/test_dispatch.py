@@ -333,14 +333,80 @@ def test_backward_twice(cell):
         torch.autograd.grad(loss, args)
 
 
-@pytest.mark.parametrize("which", ["x", "weight_hh", "y"])
-def test_what_backward_needs_may_not_be_changed(which):
+@pytest.mark.parametrize("also_y", [False, True])
+@pytest.mark.parametrize("which", ["x", "weight_hh"])
+def test_what_backward_needs_may_not_be_changed(which, also_y):
     args = arguments("lstm")
     y, _, _ = lstm(*args)
     with torch.no_grad():
-        {"x": args[0], "weight_hh": args[4], "y": y}[which].mul_(2)
+        {"x": args[0], "weight_hh": args[4]}[which].mul_(2)
+        y.mul_(1 + also_y)
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
         y.sum().backward()
+
+
+@both_cells
+@directions
+@ragged_or_not
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_y_may_be_written_to(cell, D, ragged, dtype):
+    """The same bits as with a copy of y, also where backward runs twice."""
+    args = arguments(cell, dtype, D=D, packed=ragged is PACKED)
+
+    def grads(change):
+        y, *finals = run(cell, args, ragged)
+        loss = change(y).square().sum() + sum(each.sum() for each in finals)
+        torch.autograd.grad(loss, args, retain_graph=True)
+        return torch.autograd.grad(loss, args)
+
+    def last_step_zero(y):
+        y[-1] = 0
+        return y
+
+    for in_place, on_a_copy in (
+        (lambda y: y.relu_(), lambda y: y.relu()),
+        (last_step_zero, lambda y: last_step_zero(y.clone())),
+    ):
+        for found, expected in zip(grads(in_place), grads(on_a_copy), strict=True):
+            assert torch.equal(found, expected)
+
+
+@both_cells
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_a_large_y_may_be_written_to(cell, dtype):
+    """Whose memory is the kernels' own."""
+    args, results = arguments(cell, dtype, sizes=(70, 32, 2, 16)), []
+    for change in (torch.relu, torch.relu_):
+        y = change(run(cell, args)[0])
+        results.append((y, *torch.autograd.grad(y.sum(), args)))
+    for found, expected in zip(*results, strict=True):
+        assert torch.equal(found, expected)
+
+
+@both_cells
+@directions
+@ragged_or_not
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_elements_at_any_address(cell, D, ragged, dtype):
+    """As torch.frombuffer gives them with an odd offset: arguments and incoming gradients."""
+    straight = arguments(cell, dtype, D=D, packed=ragged is PACKED)
+    odd = [at_an_odd_address(t) for t in straight]
+    results = []
+    for args, change in ((straight, torch.clone), (odd, at_an_odd_address)):
+        with torch.no_grad():
+            inferred = run(cell, args, ragged)
+        outputs = run(cell, args, ragged)
+        grads = torch.autograd.grad(outputs, args, [change(out.detach()) for out in outputs])
+        results.append((*inferred, *outputs, *grads))
+    for found, expected in zip(*results, strict=True):
+        assert torch.equal(found, expected)
+
+
+def at_an_odd_address(t):
+    data = bytearray(1) + bytearray(t.detach().view(torch.uint8).contiguous().view(-1).tolist())
+    found = torch.frombuffer(data, dtype=t.dtype, offset=1).view(t.shape)
+    assert found.data_ptr() % found.element_size()
+    return found.requires_grad_(t.requires_grad)
 
 
 def test_any_strides_are_accepted():

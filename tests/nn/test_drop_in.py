@@ -15,6 +15,7 @@ from functools import partial
 import pytest
 import torch
 from torch.nn.utils import parametrizations, prune, stateless
+from torch.nn.utils._per_sample_grad import call_for_per_sample_grads
 from torch.nn.utils.rnn import pack_padded_sequence
 from torch.utils.checkpoint import checkpoint
 from torch.utils.data import DataLoader, Dataset
@@ -396,12 +397,100 @@ def test_per_sample_gradients_of_a_model():
         assert_same([g[n] for g in together.values()], alone)
 
 
+@pytest.mark.parametrize("cell", modules.PAIRS)
+@pytest.mark.parametrize("steps", [T, N], ids=["T", "T = N"])
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"batch_first": True}, {"num_layers": 2, "bidirectional": True, "bias": False}, {"proj_size": 2}],
+    ids=lambda options: "-".join(options) or "plain",
+)
+@pytest.mark.parametrize("given", [False, True], ids=["", "hx"])
+def test_gradients_of_each_sample(cell, steps, options, given):
+    """By torch.nn.utils, which puts a tensor in each weight's place that keeps gradients apart by sample."""
+    if cell == "RNN" and "proj_size" in options:
+        return
+    _, module = modules.pair(cell, C, H, **options)
+    x = sequence(shape=(N, steps, C) if module.batch_first else (steps, N, C))
+    hx = initial_states(module, N) if given else None
+    call = call_for_per_sample_grads(
+        module, batch_size=N, loss_reduction="sum", batch_first=module.batch_first
+    )
+    sum(each.square().sum() for each in modules.flat(call(x, hx))).backward()
+    parameters = list(module.parameters())
+    for n in range(N):
+        alone = x[n : n + 1] if module.batch_first else x[:, n : n + 1]
+        own = (
+            None if hx is None else tuple(s[:, n : n + 1] for s in hx) if cell == "LSTM" else hx[:, n : n + 1]
+        )
+        loss = sum(each.square().sum() for each in modules.flat(module(alone, own)))
+        assert_same([p.grad_sample[n] for p in parameters], torch.autograd.grad(loss, parameters))
+
+
+def initial_states(module, batch):
+    D, sizes = module.num_layers * (1 + module.bidirectional), [module.proj_size or H, H]
+    found = tuple(sequence(shape=(D, batch, size)) for size in sizes)
+    return found if module.mode == "LSTM" else found[1]
+
+
+@pytest.mark.parametrize("cell", modules.PAIRS)
+def test_gradients_of_each_packed_sample(cell):
+    """As torch has them: in the order of lengths."""
+    found = []
+    for module in modules.pair(cell, C, H, dtype=torch.float64):
+        x = pack_padded_sequence(sequence(torch.float64), [4, 6, 1], enforce_sorted=False)
+        call = call_for_per_sample_grads(module, batch_size=N, loss_reduction="sum")
+        outputs = modules.flat(call(x))
+        sum(each.square().sum() for each in outputs).backward()
+        found.append([*outputs, *(p.grad_sample for p in module.parameters())])
+    assert_same(*found)
+
+
+@pytest.mark.parametrize("given", [{"lengths": [1, 2, 3]}, {"mask": torch.ones(N, T, dtype=torch.bool)}])
+def test_gradients_of_each_sample_with_what_torch_does_not_have(given):
+    module = undertow.LSTM(C, H, batch_first=True)
+    with pytest.raises(ValueError, match="call_for_per_sample_grads: expected a call without lengths, mask"):
+        call_for_per_sample_grads(module, batch_size=N)(sequence(shape=(N, T, C)), **given)
+
+
 @pytest.mark.parametrize("reentrant", [False, True])
 def test_checkpointed(reentrant):
     results = [
         trained(m, sequence(), lambda x, m=m: checkpoint(m, x, use_reentrant=reentrant)) for m in pair()
     ]
     assert_same(*results)
+
+
+def last_step_zero(y):
+    y[-1] = 0
+    return y
+
+
+WRITE = {
+    "relu": partial(torch.nn.functional.relu, inplace=True),
+    "dropout": partial(torch.nn.functional.dropout, p=0.3, inplace=True),
+    "last step": last_step_zero,
+}
+
+
+@pytest.mark.parametrize("form", ["batch first", "both ways", "unbatched", "packed"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("how", WRITE)
+def test_y_may_be_written_to(form, dtype, how):
+    """As nn.LSTM allows, but for its oneDNN operator: so torch's writes to a copy."""
+    found = []
+    for module in pair(
+        C, H, 2, batch_first=form == "batch first", bidirectional=form == "both ways", dtype=dtype
+    ):
+        x = sequence(dtype)
+        if form == "packed":
+            x = pack_padded_sequence(x, [4, 6, 1], enforce_sorted=False)
+        y, _ = module(x[:, 0] if form == "unbatched" else x)
+        y = y.data if form == "packed" else y
+        torch.manual_seed(0)
+        out = WRITE[how](y.clone() if type(module) is torch.nn.LSTM else y)
+        out.square().sum().backward()
+        found.append([out, *(p.grad for p in module.parameters())])
+    assert_same(*found)
 
 
 def test_backward_in_pieces():

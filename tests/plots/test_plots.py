@@ -479,3 +479,11 @@ def test_a_sequence_without_steps(short):
     ):
         with pytest.raises(ValueError, match="sequence: expected one with a step, got 2"):
             draw()
+
+
+def test_additions_to_the_equations_are_refused():
+    """The plots differentiate the LSTM's own equations: a tape with peepholes would be drawn wrong."""
+    layer = traced(peepholes=True)
+    for draw in (plots.four_terms, plots.eigenvalues):
+        with pytest.raises(ValueError, match=r"tape: expected the LSTM's .* equations, got peepholes added"):
+            draw(layer.tape, layer.weight_hh)

@@ -2,6 +2,7 @@
 
 import re
 import sys
+from datetime import date, timedelta
 
 import numpy as np
 import pytest
@@ -106,9 +107,10 @@ def point_at(p, figure, t, row=0.5):
 
 
 def numbers(p, card):
-    """The rows of a card: name -> number."""
+    """The rows of a card: name -> number, with all the digits that the page has."""
+    digits = "td => td.querySelector('[title]')?.title ?? td.innerText"
     rows = p.locator(f"#{card} tr").all()
-    text = {r.locator("th").inner_text(): r.locator("td").inner_text() for r in rows}
+    text = {r.locator("th").inner_text(): r.locator("td").evaluate(digits) for r in rows}
     return {name: float(v.replace("−", "-").split()[0]) for name, v in text.items() if re.match("[−0-9]", v)}
 
 
@@ -416,7 +418,123 @@ def test_all_pictures_stand_on_one_axis_whatever_their_rows_are_called(browser, 
         assert len(borders) == 9
 
 
-@pytest.mark.parametrize("width", [420, 700, 1280, 1920])
+def cell(p, card, name):
+    """What the row of a card says, as it is seen."""
+    rows = p.locator(f"#{card} tr").all()
+    return {r.locator("th").inner_text(): r.locator("td").inner_text() for r in rows}[name]
+
+
+def test_values_have_four_digits_and_a_category_its_word(browser, tmp_path):
+    """A number is shown rounded; all its digits stand in its title."""
+    trace, x = answer_at_the_end()
+    x = np.zeros((T, 5))
+    x[20] = (1 / 3, -1234567, 1, 0, 2e-7)
+    names = ["share", "people", "weather=fog", "weather=rain", "tiny"]
+    trace.report(tmp_path / "page.html", sequence=1, inputs=x, input_names=names, steps=DATES)
+    with opened(browser, tmp_path / "page.html") as p:
+        p.mouse.move(*point_at(p, "norm", 20))
+        assert p.locator("#step-card h2").inner_text() == f"step 20 of {T} · {DATES[20]}"
+        seen = {name: cell(p, "step-card", name) for name in ("share", "people", "weather", "tiny")}
+        assert seen == {"share": "0.3333", "people": "−1234567", "weather": "fog", "tiny": "2e−7"}
+        assert p.locator("#step-card tr").count() == 5  # with the gradient
+        assert numbers(p, "step-card")["share"] == pytest.approx(1 / 3, rel=1e-7)
+        for name in ("ct", "it", "gradient by ct"):
+            assert len(re.sub("e.*|[^0-9]", "", cell(p, "unit-card", name)).lstrip("0")) <= 4
+        p.keyboard.press("ArrowLeft")
+        assert cell(p, "step-card", "weather") == "–"
+
+
+def test_only_columns_of_one_category_are_shown_as_its_words():
+    def rows(names, inputs):
+        shown = report.networks.sequence_of(2, None, None, inputs, names, None, "", "", "")
+        return {row["name"]: row.get("words") for row in report.page.input_rows(shown)}
+
+    words = {"day": ["sun", "fog"]}
+    assert rows(["a", "day=sun", "day=fog"], [[5, 1, 0], [6, 0, 1]]) == {"a": None} | words
+    assert rows(["day=sun", "day=fog"], [[0, 0], [0, 1]]) == words
+    for both in ([[1, 1], [0, 1]], [[0.5, 0], [0, 1]]):
+        assert rows(["day=sun", "day=fog"], both) == {"day=sun": None, "day=fog": None}
+    assert rows(["day", "day=sun", "day=fog"], [[5, 1, 0]] * 2) == dict.fromkeys(
+        ["day", "day=sun", "day=fog"]
+    )
+    assert rows(["day=sun"], [[1], [0]]) == {"day=sun": None}
+    assert rows(["a", "a"], [[1, 2], [0, 1]]) == {"a": None}
+
+
+def test_layers_carry_the_names_that_modules_have(browser, text_page, series_page):
+    with opened(browser, text_page) as p:
+        assert p.locator("[id='0-layer']").inner_text() == "rnn, layer 2 of 2"
+        assert p.locator("#unit-card h2").inner_text().endswith("LSTM, rnn, layer 2 of 2")
+        assert p.locator("#layer option").all_inner_texts() == ["rnn, layer 1 of 2", "rnn, layer 2 of 2"]
+    with opened(browser, series_page) as p:  # the model is the LSTM itself
+        assert p.locator("#unit-card h2").inner_text().endswith(" LSTM")
+
+
+def test_on_a_phone_the_values_stand_below_what_was_tapped(browser, tmp_path):
+    with opened(browser, dated(tmp_path / "page.html"), width=390, height=844) as p:
+        for figure in ("norm", "0-c", "0-g"):
+            p.mouse.click(*point_at(p, figure, 20))
+            assert p.locator("#step-card h2").inner_text().startswith("step 20 of")
+            for card in ("#step-card", "#unit-card"):
+                box = p.locator(card).bounding_box()
+                assert 400 < box["y"] < 800
+        p.locator("#fold").click()
+        assert not p.locator("#step-card").is_visible()
+        p.locator("#fold").click()
+        assert p.locator("#step-card").is_visible()
+
+
+def test_on_a_phone_a_legend_is_one_text(browser, tmp_path):
+    with opened(browser, dated(tmp_path / "page.html"), width=390) as p:
+        legend = p.locator(".legend", has_text="a row for each unit").first
+        assert legend.evaluate("e => getComputedStyle(e).display") in ("inline", "block")
+        assert legend.inner_text().startswith(f"a row for each unit; all {H} units, like beside like")
+
+
+DATES = [str(date(2015, 11, 29) + timedelta(days=t)) for t in range(T)]
+
+
+def dated(path):
+    trace, x = answer_at_the_end()
+    trace.report(path, sequence=1, inputs=x, input_names=["value", "marker"], steps=DATES)
+    return path
+
+
+@pytest.mark.parametrize("steps", [None, DATES], ids=["numbers", "dates"])
+def test_the_marks_stand_on_the_row_and_the_step_they_mark_in_every_panel(browser, tmp_path, steps):
+    trace, x = answer_at_the_end()
+    trace.report(tmp_path / "page.html", sequence=1, inputs=x, steps=steps)
+    with opened(browser, tmp_path / "page.html") as p:
+        p.locator("#order").select_option("number")
+        for j in (0, 5, H - 1):
+            p.evaluate(f"choose({j})")
+            for panel in p.locator(".panel").all():
+                name = panel.get_attribute("data-figure")
+                height = p.evaluate(f"model('{name}').inner_height")
+                cursor = panel.locator(".mark.cursor").bounding_box()
+                assert cursor["height"] == pytest.approx(height, abs=1)
+                assert cursor["y"] == pytest.approx(panel.bounding_box()["y"] + 2, abs=1)
+                if panel.locator(".mark.unit").count():
+                    line = panel.locator(".mark.unit").bounding_box()["y"]
+                    assert line == pytest.approx(cursor["y"] + (j + 0.5) / H * height, abs=1)
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_the_names_of_steps_do_not_touch(browser, tmp_path, width):
+    with opened(browser, dated(tmp_path / "page.html"), width=width) as p:
+        for zoom in ("0", "+", "+"):
+            p.keyboard.press(zoom)
+            start, end, inner = p.evaluate(
+                "[time().start, time().end, model('0-g').inner_width]",
+            )
+            ticks = np.array(p.evaluate("model('steps').ticks"))
+            name = p.evaluate("pen.measureText('2015-11-29').width")
+            assert len(ticks) >= 2
+            assert np.diff(ticks).min() * inner / (end - start) > name + 8
+            assert ((ticks >= start) & (ticks <= end)).all()
+
+
+@pytest.mark.parametrize("width", [390, 420, 700, 1280, 1920])
 def test_nothing_sticks_out(browser, text_page, width):
     with opened(browser, text_page, width=width) as p:
         assert p.locator("header").bounding_box()["height"] < 160
@@ -516,7 +634,7 @@ def test_padding_is_left_out_and_two_directions_are_shown(browser, tmp_path):
     trace.report(tmp_path / "both.html", sequence=1)
     shown = report.network("LSTM", trace.layers, 1)
     assert shown.T == 25
-    assert [each.name for each in shown.layers] == ["layer 1 of 1 forward", "layer 1 of 1 reverse"]
+    assert [each.name for each in shown.layers] == ["forward", "reverse"]
     assert np.array_equal(shown.layers[1].values["c"], trace.layers[0].reverse.c[1:26, 1])
     assert np.isfinite(shown.layers[1].values["dc"]).all()
     with opened(browser, tmp_path / "both.html") as p:

@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch.utils.checkpoint import checkpoint
 
 import undertow
 from undertow import flow
@@ -316,6 +317,31 @@ def test_of_accumulated_gradients_the_last_batch_is_recorded():
     other.step()
     assert len(monitor.records) == 1
     assert monitor.records == other.records
+
+
+@both_cells
+@pytest.mark.parametrize("reentrant", [False, True])
+@pytest.mark.parametrize("options", [{}, {"num_layers": 2, "bidirectional": True}])
+def test_calls_that_torch_checkpoints(cell, options, reentrant):
+    """torch.utils.checkpoint makes the call again during backward, and may not go back through that one."""
+    network, twin = Network(cell, **options), Network(cell, **options)
+    monitor, other = undertow.FlowMonitor(network), undertow.FlowMonitor(twin)
+    x = batch().requires_grad_()
+    for _ in range(2):
+        checkpoint(network, x, use_reentrant=reentrant).sum().backward()
+    twin(batch().requires_grad_()).sum().backward()
+    assert monitor.step() == other.step() != []
+
+
+def test_the_call_that_backward_reached_is_recorded():
+    network, twin = Network(), Network()
+    monitor, other = undertow.FlowMonitor(network), undertow.FlowMonitor(twin)
+    out = network(batch())
+    network(batch(1))  # a target, say, that no loss looks at
+    out.sum().backward()
+    network(batch(2))
+    twin(batch()).sum().backward()
+    assert monitor.step() == other.step() != []
 
 
 def test_several_modules_by_their_names():

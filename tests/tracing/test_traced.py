@@ -10,6 +10,7 @@ import pytest
 import torch
 from safetensors.numpy import save_file
 from torch.nn.utils.rnn import PackedSequence, pack_sequence
+from torch.utils.checkpoint import checkpoint
 
 import undertow
 from undertow import equations, flow
@@ -387,6 +388,21 @@ def test_several_calls():
         assert_close(getattr(first, name)[:3], expected[:3], 1e-12)
         assert_close(getattr(second, name)[1:], expected[4:], 1e-12)
     assert_close(np.concatenate([first.df, second.df]), whole.layers[0].df, 1e-12)
+
+
+@both_cells
+@pytest.mark.parametrize("reentrant", [False, True])
+def test_calls_that_torch_checkpoints(cell, reentrant):
+    """torch.utils.checkpoint makes the call again during backward, and may not go back through that one."""
+    module = MODULES[cell](C, H, num_layers=2)
+    x = torch.randn(T, N, C, requires_grad=True)
+    with undertow.trace(module) as trace:
+        checkpoint(lambda x: module(x)[0].tanh(), x, use_reentrant=reentrant).sum().backward()
+    with undertow.trace(module) as plain:
+        module(x)[0].tanh().sum().backward()
+    assert len(trace.calls) == 1 + reentrant  # whose first call has no gradients
+    for found, expected in zip(trace.layers, plain.layers, strict=True):
+        np.testing.assert_array_equal(found.dh, expected.dh)
 
 
 def test_calls_outside_are_not_recorded():

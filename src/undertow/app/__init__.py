@@ -8,6 +8,9 @@ import sys
 
 def main() -> None:
     """The command ``undertow``; where its libraries are missing, a line that says how to get them."""
+    from undertow.app.signals import end_at_once
+
+    end_at_once()
     try:
         from undertow.app import cli
     except ModuleNotFoundError as missing:

@@ -13,7 +13,8 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from undertow import __version__
-from undertow.app.errors import UserError
+from undertow.app.errors import UserError, is_out_of_memory
+from undertow.app.words import line
 
 # verb -> what it does; the function of that name in the module of that name does it
 VERBS = {
@@ -29,23 +30,18 @@ VERBS = {
 }
 
 
-class Verbs(TyperGroup):
-    """Lists verbs from the table above; imports one when it is about to run."""
+class Plain:
+    """Shows no type for options that take no value."""
 
-    def list_commands(self, ctx: Any) -> list[str]:
-        return [verb for verb in VERBS if find_spec(f"undertow.app.verbs.{verb}")]
-
-    def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        if cmd_name not in self.list_commands(ctx):
-            return None
-        return TyperCommand(cmd_name, help=VERBS[cmd_name])
-
-    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        name, command, rest = super().resolve_command(ctx, args)
-        return name, load(name) if name and command else command, rest
+    def get_params(self, ctx: Any) -> Any:
+        found = super().get_params(ctx)  # type: ignore[misc]
+        for option in found:
+            if getattr(option, "is_flag", False):
+                option.metavar = ""
+        return found
 
 
-class Once(TyperCommand):
+class Verb(Plain, TyperCommand):
     """Refuses an option that is given twice, where the second value would silently replace the first."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
@@ -58,11 +54,27 @@ class Once(TyperCommand):
         return found
 
 
+class Verbs(Plain, TyperGroup):
+    """Lists verbs from the table above; imports one when it is about to run."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return [verb for verb in VERBS if find_spec(f"undertow.app.verbs.{verb}")]
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        if cmd_name not in self.list_commands(ctx):
+            return None
+        return Verb(cmd_name, help=VERBS[cmd_name])
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        name, command, rest = super().resolve_command(ctx, args)
+        return name, load(name) if name and command else command, rest
+
+
 def load(verb: str) -> Any:
     """The command of one verb, with its options."""
     module = import_module(f"undertow.app.verbs.{verb}")
     alone = typer.Typer(add_completion=False, rich_markup_mode="rich")
-    alone.command(name=verb, help=None, cls=Once)(getattr(module, verb))
+    alone.command(name=verb, cls=Verb, help=None)(getattr(module, verb))
     return typer.main.get_command(alone)
 
 
@@ -85,15 +97,25 @@ def undertow(
 
 
 def main() -> None:
-    """Run the command line; a UserError becomes one line on stderr and exit code 2."""
+    """Run the command line; what a user can put right is one line on stderr and exit code 2."""
     try:
         app(prog_name="undertow")
     except UserError as error:
-        print(f"undertow: {error}", file=sys.stderr)
-        sys.exit(2)
+        refuse(str(error))
     except BrokenPipeError:  # the reader of our output has gone, as in `undertow generate RUN | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
+    except OSError as error:  # what no check foresaw: a name that is too long, a disk that fails
+        refuse(f"{error.filename or 'input or output'}: {error.strerror or error}")
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        refuse("not enough memory; a smaller network, batch or number of steps needs less")
+
+
+def refuse(message: str) -> None:
+    print(f"undertow: {line(message)}", file=sys.stderr)
+    sys.exit(2)
 
 
 if __name__ == "__main__":

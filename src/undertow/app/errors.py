@@ -19,3 +19,11 @@ def one_of(words: list[str], limit: int = 12) -> str:
     """A list for an error message, cut short: ``a, b, c, ... (20 in all)``."""
     shown = ", ".join(words[:limit])
     return shown if len(words) <= limit else f"{shown}, ... ({len(words)} in all)"
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error of Python, NumPy or torch says that there is not enough memory."""
+    words = ("can't allocate memory", "out of memory", "size calculation overflowed", "bad_alloc")
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and any(word in str(error) for word in words)
+    )

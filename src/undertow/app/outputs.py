@@ -1,11 +1,14 @@
 """Where results are written: checked before any work, and put in their place in one step."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from undertow.app.errors import UserError
+
+BESIDE = (".", ".new")  # before and after a file's name while it is being written
 
 
 def check_output(output: Path, endings: tuple[str, ...], may_replace: bool) -> None:
@@ -33,19 +36,42 @@ def make_folder(out: Path, option: str) -> Path:
     return out
 
 
-def atomically(path: Path, write: Callable[[Path], Any]) -> None:
-    """Let ``write`` fill a file beside ``path``, then put it in its place in one step.
-
-    Raises UserError where it cannot be written, say because the disk is full; what was there stays.
-    """
-    from safetensors import SafetensorError
-
-    beside = path.with_name(f".{path.name}.new")
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Raises UserError naming ``path`` where it cannot be written, say because the disk is full."""
     try:
-        write(beside)
-        beside.replace(path)
-    except BaseException as error:
-        beside.unlink(missing_ok=True)
-        if not isinstance(error, OSError | SafetensorError):
+        yield
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written: {error.strerror or error}") from None
+
+
+def atomically(path: Path, write: Callable[[Path], Any]) -> None:
+    """Let ``write`` fill a file beside ``path``, then put it in its place in one step, on disk.
+
+    Raises UserError where it cannot be written; what was there stays.
+    """
+    beside = path.with_name(f"{BESIDE[0]}{path.name}{BESIDE[1]}")
+    with writing(path):
+        try:
+            write(beside)
+            sync(beside)
+            beside.replace(path)
+        except BaseException:
+            beside.unlink(missing_ok=True)
             raise
-        raise UserError(f"{path}: cannot be written: {getattr(error, 'strerror', None) or error}") from None
+    with suppress(OSError):  # not every file system syncs a folder
+        sync(path.parent)
+
+
+def sync(path: Path) -> None:
+    """Wait until a file, or which files a folder holds, is on disk."""
+    number = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(number)
+    finally:
+        os.close(number)
+
+
+def is_leftover(name: str) -> bool:
+    """Whether a killed ``atomically`` left the file of this name, or safetensors did in earlier versions."""
+    return (name.startswith(BESIDE[0]) and name.endswith(BESIDE[1])) or name.startswith(".tmp")

@@ -8,9 +8,9 @@
     >>> [finding.name for finding in undertow.diagnose(trace, model, lag=80).findings]
     ['forget-bias', 'memory-horizon']
 
-A check is a function of a ``Case`` that ends in a ``Finding``, ``InOrder`` or ``NotJudged``; its docstring
-has what it measures, its threshold and why. Where the evidence does not decide, it says nothing: a false
-alarm is a mistake. docs/doctor.md lists the checks.
+A check is a function of a ``Case`` that returns a ``Finding``, ``InOrder`` or ``NotJudged``. Its docstring
+states what it measures, its threshold and the reason. A check that the evidence does not decide reports
+nothing, because a false alarm is a mistake. docs/doctor.md lists the checks.
 """
 
 from undertow.doctor.diagnosis import CHECKS, Diagnosis, diagnose

@@ -1,4 +1,4 @@
-"""All checks on one case, and which finding explains which."""
+"""Run all checks on one case, and find which finding explains which."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -8,7 +8,7 @@ from undertow.doctor import forget, gates, growth, memory, training
 from undertow.doctor.finding import Finding, InOrder, NotJudged, Outcome
 from undertow.doctor.patient import Case, Training, admit
 
-# Causes before what may follow from them: of several findings the first is the one to put right first.
+# Causes come before their possible consequences: the first finding is the one to put right first.
 CHECKS: tuple[Callable[[Case], Outcome], ...] = (
     growth.not_finite,
     training.learning_rate_low,
@@ -29,7 +29,7 @@ CHECKS: tuple[Callable[[Case], Outcome], ...] = (
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """What the checks came to, in the order of CHECKS."""
+    """The results of the checks, in the order of CHECKS."""
 
     outcomes: tuple[Outcome, ...]
 
@@ -41,35 +41,39 @@ class Diagnosis:
 
     @property
     def causes(self) -> list[Finding]:
-        """Of the findings those that no other explains."""
+        """The findings that no other explains."""
         return [finding for finding in self.findings if not finding.because]
 
     @property
     def in_order(self) -> list[InOrder]:
-        """What was looked at and is healthy."""
+        """What was checked and is healthy."""
         return [outcome for outcome in self.outcomes if isinstance(outcome, InOrder)]
 
     @property
     def not_judged(self) -> list[NotJudged]:
-        """What was not looked at, and why."""
+        """What was not judged, and why."""
         return [outcome for outcome in self.outcomes if isinstance(outcome, NotJudged)]
 
 
 def diagnose(
     trace: Mapping[str, Any], model: Any = None, *, lag: int | None = None, training: Training | None = None
 ) -> Diagnosis:
-    """What is wrong with the network that ``trace`` has watched, as ``undertow.diagnose``.
+    """Find what is wrong with a traced network. Public as ``undertow.diagnose``.
 
-    trace    of ``undertow.trace`` or ``load_trace``: each module's last call is judged. What is said of
-             gradients needs a backward; let the error stand at the last step, or at every step, of several
-             sequences that are like those to come.
-    model    the torch module that was traced: for biases, which a trace does not hold.
-    lag      how many steps lie between what the network must remember and where it answers.
-    training the course of the training, see ``Training``.
+    What is left out is not judged, and the result says so. O(T N H²) for each layer; sixteen sequences are
+    enough.
 
-    What is left out is not judged, and said to be. O(T N H²) for each layer: sixteen sequences do.
-    Raises TypeError where ``lag`` is no int; ValueError where it is below 1, where ``trace`` recorded no step
-    and where ``model`` is not what was traced.
+    Args:
+        trace: of ``undertow.trace`` or ``load_trace``. Each module's last call is judged. Judging gradients
+            needs a backward pass from an error at the last step, or at every step, of several typical
+            sequences.
+        model: the torch module that was traced, for its biases, which a trace does not hold.
+        lag: steps between what the network must remember and where it answers.
+        training: the course of the training.
+
+    Raises:
+        TypeError: ``lag`` is not an int.
+        ValueError: ``lag`` is below 1, ``trace`` recorded no step, or ``model`` is not what was traced.
     """
     if lag is not None and (not isinstance(lag, int) or isinstance(lag, bool)):
         raise TypeError(f"lag: expected an int or None, got {type(lag).__name__}")
@@ -86,7 +90,7 @@ def diagnose(
 
 
 def explained(outcomes: list[Outcome]) -> tuple[Outcome, ...]:
-    """The same with ``because`` filled in."""
+    """Return the outcomes with ``because`` filled in."""
     found = [outcome for outcome in outcomes if isinstance(outcome, Finding)]
     done: list[Outcome] = []
     for outcome in outcomes:

@@ -1,4 +1,4 @@
-"""What a check comes to: a finding with its evidence, in order, or not judged and why."""
+"""The results of a check: a finding with its evidence, in order, or not judged and why."""
 
 from dataclasses import dataclass, field
 from typing import Literal
@@ -12,12 +12,12 @@ Curve = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Evidence:
-    """One number, what it is of, and where it was taken."""
+    """One number, what it measures, and where it was taken."""
 
     what: str  # "forget gate f, mean over steps"
     value: float
     unit: str = ""  # "steps", "%", "per step"; empty for a pure number
-    where: str = ""  # "rnn, layer 0"; empty where it is of the whole run
+    where: str = ""  # "rnn, layer 0"; empty for the whole run
 
     @property
     def amount(self) -> str:
@@ -32,7 +32,7 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Remedy:
-    """One thing to try: a sentence, and what to type, a line each for Python and for the shell."""
+    """One thing to try: a sentence, and code to type, a line each for Python and for the shell."""
 
     text: str
     code: str = ""
@@ -40,7 +40,7 @@ class Remedy:
 
 @dataclass(frozen=True)
 class Chart:
-    """What a small picture of the evidence shows: curves over x, or bars where ``bars``."""
+    """A small picture of the evidence: curves over x, or bars if ``bars``."""
 
     title: str
     x_label: str
@@ -70,25 +70,28 @@ class Finding:
 
 @dataclass(frozen=True)
 class InOrder:
-    """Looked at and found healthy, with the numbers that say so."""
+    """Checked and found healthy, with the numbers that show it."""
 
     name: str
     evidence: tuple[Evidence, ...]
+    chart: Chart | None = None
 
 
 @dataclass(frozen=True)
 class NotJudged:
-    """Not looked at, or inconclusive, and why: one line."""
+    """Not checked, or inconclusive, and the reason in one line."""
 
     name: str
     reason: str
+    evidence: tuple[Evidence, ...] = ()  # what was measured all the same
+    chart: Chart | None = None
 
 
 Outcome = Finding | InOrder | NotJudged
 
 
 def number(value: float) -> str:
-    """A number as a person reads it: whole ones whole, others to three figures, 7.73 × 10⁻³⁰."""
+    """Format a number for people: whole ones whole, others with three figures, 7.73 × 10⁻³⁰."""
     if not np.isfinite(value):
         return "not a number" if np.isnan(value) else "infinite"
     if abs(value) < 1e7 and float(value).is_integer():

@@ -1,4 +1,4 @@
-"""Forget gates that let go too soon, and the ways in which their bias is set by mistake."""
+"""Forget gates that let go too soon, and mistakes in setting their bias."""
 
 import numpy as np
 
@@ -7,18 +7,18 @@ from undertow.doctor.memory import EACH, LEARNT, chrono, memory_horizon
 from undertow.doctor.patient import NO_LSTM, Array, Case, Patient
 
 ONE = "undertow.LSTM(..., forget_bias=1.0)\nundertow train ... --forget-bias 1"
-GONE = 0.01  # what is left of a cell is as good as gone
+GONE = 0.01  # fraction of a cell; less than this counts as erased
 NO_BIASES = "no biases were given: diagnose(trace, model) reads them"
 
 
 def forget_bias(case: Case) -> Outcome:
-    """Forget gates that cannot carry anything over the task's lag, even along the cell alone.
+    """Check whether forget gates can carry anything over the task's lag, along the cell alone.
 
-    Along the cell a unit keeps Π f_t (``flow.carousel``; Hochreiter & Schmidhuber 1997). If over the task's
-    lag even the unit that keeps most is below 1 %, while ``memory_horizon`` finds the lag out of reach, the
-    gates are why. torch starts them at σ(±1/√H) ≈ ½, which halves the cell at each step (Jozefowicz,
-    Zaremba & Sutskever 2015; pytorch/pytorch#20102). Where the lag is not known, gates that are shut
-    (f < 0.1) in 95 % of all steps of all units are a warning: such a layer has no memory to speak of.
+    Along the cell a unit keeps Π f_t (``flow.carousel``; Hochreiter & Schmidhuber 1997). The gates are to
+    blame if ``memory_horizon`` finds the lag out of reach and even the unit that keeps most keeps below 1 %
+    over the lag. torch starts them at σ(±1/√H) ≈ ½, which halves the cell at each step (Jozefowicz, Zaremba &
+    Sutskever 2015; pytorch/pytorch#20102). Without a known lag, gates that are closed (f < 0.1) in 95 % of
+    all steps of all units, in every LSTM layer, give a warning: such layers have practically no memory.
     """
     name = "forget-bias"
     if not case.lstms:
@@ -53,6 +53,7 @@ def forget_bias(case: Case) -> Outcome:
 def too_short(
     name: str, lag: int, severity: Severity, evidence: tuple[Evidence, ...], best: Patient
 ) -> Finding:
+    """Make the finding for forget gates that erase the cell before the lag is over."""
     f = float(np.nanmean(best.layer.f))
     half_life = np.log(0.5) / float(best.log_carousel.mean())
     return Finding(
@@ -74,7 +75,7 @@ def too_short(
 
 
 def about_gates(patient: Patient) -> list[Evidence]:
-    """The forget gate's bias and what the gate does, in one layer."""
+    """Return as evidence the forget gate's bias and its mean value, in one layer."""
     bias = patient.bias("f")
     found = [
         Evidence(
@@ -89,7 +90,7 @@ def about_gates(patient: Patient) -> list[Evidence]:
 
 
 def bias_chart(patient: Patient) -> Chart:
-    """The forget gate of every unit, smallest first."""
+    """Chart the mean forget gate of every unit, smallest first."""
     f: Array = np.sort(np.nanmean(patient.layer.f, axis=(0, 1)))
     return Chart(
         f"Forget gate by unit ({patient.where})",
@@ -102,12 +103,12 @@ def bias_chart(patient: Patient) -> Chart:
 
 
 def forget_bias_twice(case: Case) -> Outcome:
-    """The forget bias set to a constant in both of torch's two biases, whose sum is what counts.
+    """Check whether the forget bias was set in both of torch's two biases, whose sum is in force.
 
-    bias_ih and bias_hh are added before the gate and have the same gradient, so a difference between them
-    stays what it was at the start, and none betrays that both were set alike: half of the units or more in
-    which they differ by less than 1e-4, and a sum of 1.2 or more in nine of ten. torch's own start draws the
-    two apart, ours sets one of them to zero. (pytorch/pytorch#750: the second bias is redundant.)
+    bias_ih and bias_hh are added before the gate and have the same gradient, so their difference stays as it
+    was at the start. They count as set twice if they differ by less than 1e-4 in at least half of the units
+    and their sum is at least 1.2 in nine of ten units. torch draws the two at random, and undertow sets one
+    of them to zero, so neither start is mistaken for it. (pytorch/pytorch#750: the second bias is redundant.)
     """
     name = "forget-bias-twice"
     judged = [(patient, pair) for patient in case.lstms if (pair := f_biases(patient)) is not None]
@@ -146,11 +147,12 @@ def forget_bias_twice(case: Case) -> Outcome:
 
 
 def apart(ih: Array, hh: Array) -> float:
-    """How far the two biases are apart, median over units."""
+    """Return how far the two biases are apart, median over units."""
     return float(np.median(np.abs(ih - hh)))
 
 
 def f_biases(patient: Patient) -> tuple[Array, Array] | None:
+    """Return the forget gate's rows of bias_ih and bias_hh, [H] each; None without them."""
     if patient.bias_ih is None or patient.bias_hh is None:
         return None
     H = patient.layer.h.shape[-1]
@@ -158,11 +160,11 @@ def f_biases(patient: Patient) -> tuple[Array, Array] | None:
 
 
 def forget_bias_uneven(case: Case) -> Outcome:
-    """A forget bias that was given to some layers or directions of a module, and not to the others.
+    """Check whether the forget bias was set in some layers or directions of a module and not in others.
 
-    Code that sets ``bias_hh_l0`` by its name misses ``bias_hh_l1`` and ``bias_hh_l0_reverse``, as that of
-    google-research/flood-forecasting did until its pull request 289. Found where a layer's forget bias is 0.8
-    or more in nine of ten units, and below 0.2 on average in another.
+    Code that sets ``bias_hh_l0`` by name misses ``bias_hh_l1`` and ``bias_hh_l0_reverse``, as in
+    google-research/flood-forecasting before its pull request 289. It is found if one layer's forget bias is
+    at least 0.8 in nine of ten units and another's is below 0.2 on average.
     """
     name = "forget-bias-uneven"
     means = [(patient, bias) for patient in case.lstms if (bias := patient.bias("f")) is not None]

@@ -11,20 +11,20 @@ from undertow.doctor.patient import NO_LSTM, Array, Case, Patient
 from undertow.doctor.training import clipping, smaller_rate
 from undertow.records.layer import Mask
 
-LOW, HIGH = 0.01, 0.99  # σ' is below 4 % of its largest value outside of these
-BAND = 1e-3  # h that stays within it says the same whatever the input
-FEW = 0.1  # dead units that a healthy layer may have
-STEPS = 20  # that a unit must have had to move in
+LOW, HIGH = 0.01, 0.99  # outside of these σ' is below 4 % of its largest value
+BAND = 1e-3  # a unit whose h stays within it carries nothing
+FEW = 0.1  # fraction of dead units that a healthy layer may have
+STEPS = 20  # the fewest by which to judge that a unit never moves
 
 
 def saturated_gates(case: Case) -> Outcome:
-    """At least three of i, f, g and o saturated in more than half of all steps of all units.
+    """Check whether at least three of i, f, g and o are saturated in over half of all steps of all units.
 
-    Saturated: below 0.01 or above 0.99, of g beyond ±0.99 (``flow.gate_saturation``). A sigmoid's
-    derivative σ(1-σ) is then below 4 % of its largest value, so the gate's weights hardly learn any more.
-    One or two saturated gates are no illness: a chrono start, and every cell that holds for long, has
-    f near 1 and i near 0 for good. Karpathy, Johnson & Fei-Fei 2015 (arXiv:1506.02078) find many such units
-    in networks that work, so it is a warning where the loss is below half of a guess's. Our thresholds.
+    Saturated means below 0.01 or above 0.99, for g beyond ±0.99 (``flow.gate_saturation``). A sigmoid's
+    derivative σ(1-σ) is then below 4 % of its largest value, so the gate's weights hardly learn any more. One
+    or two saturated gates are healthy: after a chrono start, and in every cell that holds for long, f stays
+    near 1 and i near 0. Karpathy, Johnson & Fei-Fei 2015 (arXiv:1506.02078) find many such units in networks
+    that work, so it is only a warning if the loss is below half of a guess's. The thresholds are our own.
     """
     name = "saturated-gates"
     if not case.lstms:
@@ -37,7 +37,7 @@ def saturated_gates(case: Case) -> Outcome:
     )
     sick = [(p, parts) for p, parts in found if sum(part.mean() > 0.5 for part in parts.values()) >= 3]
     if not sick:
-        return InOrder(name, evidence)
+        return InOrder(name, evidence, level_chart(case.lstms[-1]))
     patient, parts = sick[0]
     stuck = np.mean([part >= 0.99 for part in parts.values()])
     return Finding(
@@ -67,7 +67,7 @@ def saturated_gates(case: Case) -> Outcome:
 
 
 def by_gate(patient: Patient) -> dict[str, Array]:
-    """Fraction of steps in which each gate of each unit is saturated, i, f, g, o -> [H]."""
+    """Return the fraction of steps in which each gate of each unit is saturated, [H] for i, f, g and o."""
     s = flow.gate_saturation(patient.tape, LOW, HIGH)
     return {
         "i": s.i_closed + s.i_open,
@@ -78,6 +78,7 @@ def by_gate(patient: Patient) -> dict[str, Array]:
 
 
 def saturation_chart(patient: Patient, parts: dict[str, Array]) -> Chart:
+    """Chart the fraction of saturated steps by unit."""
     return Chart(
         f"Saturated steps by unit ({patient.where})",
         "units, each gate sorted for itself",
@@ -87,16 +88,30 @@ def saturation_chart(patient: Patient, parts: dict[str, Array]) -> Chart:
     )
 
 
+def level_chart(patient: Patient) -> Chart:
+    """Means over the steps of all sequences, of the gates that lie between 0 and 1."""
+    layer = patient.layer
+    means = {gate: getattr(layer, gate)[layer.mask].astype(np.float64).mean(axis=0) for gate in "ifo"}
+    return Chart(
+        f"How far gates are open, by unit ({patient.where})",
+        "units, each gate sorted for itself",
+        "mean, 0 shut, 1 open",
+        np.arange(layer.h.shape[-1], dtype=np.float64),
+        {gate: np.sort(mean) for gate, mean in means.items()},
+    )
+
+
 @dataclass(frozen=True)
 class Dead:
     """The dead units of one layer, [H] each."""
 
     constant: Mask
-    by_i: Mask  # ... whose input gate stays shut
-    by_o: Mask  # ... whose output gate stays shut
+    by_i: Mask  # those whose input gate stays closed
+    by_o: Mask  # those whose output gate stays closed
 
     @staticmethod
     def of(patient: Patient) -> "Dead":
+        """Find the dead units of a layer."""
         if not patient.is_lstm:
             h = patient.layer.h[1:][patient.layer.mask]  # [steps of all sequences, H]
             constant = np.ptp(h, axis=0) <= BAND
@@ -108,12 +123,12 @@ class Dead:
 
 
 def dead_units(case: Case) -> Outcome:
-    """Units whose h never leaves a band of 0.001, at every step of every sequence.
+    """Check for units whose h never leaves a band of 0.001, at every step of every sequence.
 
-    ``flow.unit_health`` with ``band`` = 0.001, and as the reason its closed input or output gates. An input
-    gate that stays below 0.01 alone is no illness: a unit that is to hold for hundreds of steps starts
-    there, and adds up what little it lets in. More than 10 % of a layer are a warning, more than half a
-    problem. Our thresholds. Not judged by fewer than 20 steps.
+    It is ``flow.unit_health`` with ``band`` = 0.001; closed input or output gates are named as the reason. An
+    input gate that stays below 0.01 is healthy by itself: a unit that is to hold for hundreds of steps starts
+    there and accumulates what little it lets in. More than 10 % of a layer's units give a warning, more than
+    half a problem. The thresholds are our own. It is not judged with fewer than 20 steps.
     """
     name = "dead-units"
     if min(int(patient.layer.mask.sum()) for patient in case.patients) < STEPS:
@@ -137,6 +152,7 @@ def dead_units(case: Case) -> Outcome:
 
 
 def about_units(patient: Patient, dead: Dead) -> list[Evidence]:
+    """Return as evidence how many units of a layer are dead, and through which gate."""
     found = [
         Evidence(
             "units with a constant h", int(dead.constant.sum()), f"of {len(dead.constant)}", patient.where
@@ -152,6 +168,7 @@ def about_units(patient: Patient, dead: Dead) -> list[Evidence]:
 
 
 def reason(dead: Dead) -> str:
+    """Say why the units are dead."""
     n = dead.constant.sum()
     if dead.by_i.sum() > n / 2:
         return "their input gates are shut, so nothing gets into the cell"
@@ -161,6 +178,7 @@ def reason(dead: Dead) -> str:
 
 
 def revive(dead: Dead) -> tuple[Remedy, ...]:
+    """Suggest what brings dead units back."""
     n = dead.constant.sum()
     for part, gate, rows in ((dead.by_i, "input", ":H"), (dead.by_o, "output", "3 * H :")):
         if part.sum() > n / 2:
@@ -178,7 +196,7 @@ def revive(dead: Dead) -> tuple[Remedy, ...]:
 
 
 def range_chart(patient: Patient) -> Chart:
-    """How far h of each unit moves."""
+    """Chart how far h of each unit moves."""
     h = patient.layer.h[1:][patient.layer.mask]
     moves = np.sort(np.ptp(h, axis=0).astype(np.float64))
     return Chart(
@@ -192,11 +210,11 @@ def range_chart(patient: Patient) -> Chart:
 
 
 def runaway_cells(case: Case) -> Outcome:
-    """Cells that never forget and have run into the ends of tanh, where they neither move h nor learn.
+    """Check for cells that never forget and have saturated tanh, so they neither move h nor learn.
 
-    f > 0.99 throughout (``flow.unit_health``), and |tanh(c)| > 0.9 in nine of ten steps
-    (``flow.gate_saturation``), in more than a tenth of the units. Either alone is what memory looks like;
-    both together is the cell that Gers, Schmidhuber & Cummins (2000) gave a forget gate to.
+    It is found if more than a tenth of the units have f > 0.99 throughout (``flow.unit_health``) and
+    |tanh(c)| > 0.9 in nine of ten steps (``flow.gate_saturation``). Either condition alone is normal memory.
+    Gers, Schmidhuber & Cummins (2000) introduced the forget gate against cells with both.
     """
     name = "runaway-cells"
     if not case.lstms:

@@ -1,21 +1,21 @@
-"""Gradients that grow on the way back, and values that are no numbers any more."""
+"""Gradients that grow on the way back, and values that are NaN or infinite."""
 
 import numpy as np
 
 from undertow import flow
 from undertow.doctor.finding import Chart, Evidence, Finding, InOrder, NotJudged, Outcome, Remedy, number
-from undertow.doctor.memory import ORTHOGONAL, state_of
+from undertow.doctor.memory import EACH, ORTHOGONAL, state_of
 from undertow.doctor.patient import Case, Patient
 from undertow.doctor.training import clipping, smaller_rate
 
 EXPONENT = 0.02  # per step: a factor of e every 50 steps
-GROWN = 100.0  # of the gradient over all lags
+GROWN = 100.0  # factor by which the gradient grows, over all lags
 
 
 def not_finite(case: Case) -> Outcome:
-    """NaN or infinity in any h, or in the training loss of any evaluation.
+    """Check for NaN or infinity in any h, or in the training loss of any evaluation.
 
-    Nothing that is computed from it means anything, so where h has one no other check is made.
+    Everything computed from such an h is meaningless, so no other check is made then.
     """
     name = "not-finite"
     found: list[Evidence] = []
@@ -62,14 +62,14 @@ ALL_OTHERS = (
 
 
 def exploding(case: Case) -> Outcome:
-    """A gradient that grows on its way back, and would go on growing.
+    """Check for a gradient that grows on its way back and would go on growing.
 
-    Both must hold: the leading Lyapunov exponent of the state's full Jacobians (``flow.lyapunov``, without
-    the first 20 steps, or the first half of fewer than 40) is above 0.02 per step, and the gradient of the
-    last error (``flow.gradient_by_lag``, full back-propagation, median over sequences) grows to more than 100
-    times its size at lag 0. A network that works may let it grow for a while, and a saturated one has a
-    positive exponent but no gradient to grow. (Pascanu, Mikolov & Bengio 2013; Vogt et al. 2022.) Our
-    thresholds.
+    Two conditions must hold. The leading Lyapunov exponent of the state's full Jacobians (``flow.lyapunov``,
+    without the first 20 steps, or the first half of fewer than 40) is above 0.02 per step. The gradient of
+    the last error (``flow.gradient_by_lag``, full back-propagation, median over sequences) grows to more than
+    100 times its size at lag 0. The gradient of a working network may grow for a while, and a saturated
+    network has a positive exponent but no gradient that grows. The thresholds are our own. (Pascanu, Mikolov
+    & Bengio 2013; Vogt et al. 2022.)
     """
     name = "exploding"
     judged = [
@@ -82,7 +82,7 @@ def exploding(case: Case) -> Outcome:
     evidence = tuple(line for patient in judged for line in about_growth(patient))
     sick = [p for p in judged if grown(p)[0] > GROWN and p.exponent > EXPONENT]
     if not sick:
-        return InOrder(name, evidence)
+        return InOrder(name, evidence, step_chart(judged))
     worst = max(sick, key=lambda patient: grown(patient)[0])
     factor, lag = grown(worst)
     return Finding(
@@ -105,7 +105,7 @@ def exploding(case: Case) -> Outcome:
 
 
 def grown(patient: Patient) -> tuple[float, int]:
-    """By what factor the gradient grows most on its way back, and at which lag: medians over sequences."""
+    """Return the largest factor by which the gradient has grown, and its lag; medians over sequences."""
     size = flow.lower_median(patient.faded)  # [lag]
     lag = int(np.nanargmax(size))
     with np.errstate(over="ignore"):
@@ -113,6 +113,7 @@ def grown(patient: Patient) -> tuple[float, int]:
 
 
 def about_growth(patient: Patient) -> list[Evidence]:
+    """Return as evidence the largest growth and the leading Lyapunov exponent of one layer."""
     factor, lag = grown(patient)
     found = [
         Evidence(f"{state_of(patient)}, largest of all lags (lag {lag}), of lag 0", factor, "", patient.where)
@@ -127,7 +128,7 @@ def about_growth(patient: Patient) -> list[Evidence]:
 
 
 def largest_step(patient: Patient) -> list[Evidence]:
-    """At which step of which sequence the gradient grows most."""
+    """Return as evidence the step and the sequence at which the gradient grows most in one step."""
     with np.errstate(invalid="ignore"):  # zero after zero
         steps = np.diff(patient.faded, axis=0)  # [lag, N]
     steps = np.where(np.isfinite(steps), steps, -np.inf)
@@ -142,6 +143,7 @@ def largest_step(patient: Patient) -> list[Evidence]:
 
 
 def growth_chart(patient: Patient) -> Chart:
+    """Chart the gradient of the last error by lag."""
     size = flow.lower_median(patient.faded)
     return Chart(
         f"The last error on its way back ({patient.where})",
@@ -150,4 +152,21 @@ def growth_chart(patient: Patient) -> Chart:
         np.arange(len(size), dtype=np.float64),
         {state_of(patient): np.exp(np.minimum(size, 600))},
         log=True,
+    )
+
+
+def step_chart(patients: list[Patient]) -> Chart:
+    """By what each step back multiplies the gradient, medians over sequences; 1 keeps its size."""
+    with np.errstate(invalid="ignore", over="ignore"):  # zero after zero
+        steps = {p.where: np.exp(np.diff(flow.lower_median(p.faded))) for p in patients[:EACH]}
+    longest = max(map(len, steps.values()))
+    curves = {
+        where: np.pad(each, (0, longest - len(each)), constant_values=np.nan) for where, each in steps.items()
+    }
+    return Chart(
+        "Growth of the last error's gradient, step by step back",
+        "lag, steps",
+        "factor per step",
+        np.arange(1, longest + 1, dtype=np.float64),
+        curves,
     )

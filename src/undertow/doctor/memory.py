@@ -1,4 +1,4 @@
-"""Does the error reach as far back as the task asks?"""
+"""Whether the error reaches as far back as the task asks."""
 
 import numpy as np
 
@@ -6,26 +6,27 @@ from undertow import flow
 from undertow.doctor.finding import Chart, Evidence, Finding, InOrder, NotJudged, Outcome, Remedy, Severity
 from undertow.doctor.patient import Case, Patient
 
-LEARNT = 0.9  # of the guess's loss is gone: whatever the gradients look like, the task is learnt
-LEFT = 1e-3  # of a gradient: less at the task's lag is as good as nothing
+LEARNT = 0.9  # skill from which a task counts as learnt, whatever the gradients look like
+LEFT = 1e-3  # fraction of a gradient; less than this at the task's lag counts as nothing
 EACH = 6  # layers named one by one in the evidence
 ORTHOGONAL = 'undertow.{}(..., init="orthogonal")\nundertow train ... --init orthogonal'
 
 
 def memory_horizon(case: Case) -> Outcome:
-    """The lag at which the gradient of the last error is down to 1 %, against the lag of the task.
+    """Compare the lag at which the last error's gradient is down to 1 % with the lag of the task.
 
-    ``flow.memory_horizon`` of ``flow.gradient_by_lag``, full back-propagation, ∂E/∂c of an LSTM and ∂E/∂h
-    of a plain RNN; medians over sequences, of the layer that keeps most. Found where 1 % is reached before
-    the task's lag and less than 0.1 % is left at the lag itself: a gradient that falls a little and then
-    stays can be learnt from. A problem where 1 % is reached before half the lag, else a warning (Hochreiter
-    1991; Bengio, Simard & Frasconi 1994). A task that is learnt all the same is not judged: a cell that
-    latches onto what it saw has no gradient either, and needs none.
+    It is ``flow.memory_horizon`` of ``flow.gradient_by_lag``, full back-propagation, of ∂E/∂c for an LSTM and
+    ∂E/∂h for a plain RNN: the median over sequences, in the layer that keeps most. It is a finding if the
+    gradient is down to 1 % before the task's lag and below 0.1 % at the lag itself; a gradient that falls a
+    little and then stays is enough to learn from. It is a problem if 1 % is reached before half the lag, else
+    a warning (Hochreiter 1991; Bengio, Simard & Frasconi 1994). A task that is learnt is not judged: a cell
+    that has stored what it saw has no gradient left, and needs none.
     """
     name, lag = "memory-horizon", case.lag
-    if lag is None:
-        return NotJudged(name, "how far back the answer lies is not known")
     reaching = [patient for patient in case.patients if not np.isnan(patient.horizons[1])]
+    if lag is None:
+        unknown = "how far back the answer lies is not known"
+        return NotJudged(name, unknown, horizons(reaching), reach_chart(reaching, lag) if reaching else None)
     if not reaching:
         return NotJudged(name, "no gradient of the last step's error was recorded")
     best = max(reaching, key=lambda patient: (left(patient, lag), patient.horizons[1]))
@@ -35,7 +36,7 @@ def memory_horizon(case: Case) -> Outcome:
             return NotJudged(
                 name, f"the {steps(best.steps)} recorded are fewer than {lag}, and reached across"
             )
-        return InOrder(name, evidence)
+        return InOrder(name, evidence, reach_chart(reaching, lag))
     if case.training.skill >= LEARNT:
         return NotJudged(name, f"the gradient is down to 1 % after {steps(horizon)}, but the task is learnt")
     severity: Severity = "problem" if horizon < lag / 2 else "warning"
@@ -52,14 +53,14 @@ def memory_horizon(case: Case) -> Outcome:
 
 
 def left(patient: Patient, lag: int) -> float:
-    """What is left of the gradient at a lag, or at the longest that was recorded: of its size at lag 0."""
+    """Return the gradient at a lag, or at the longest recorded one, relative to its size at lag 0."""
     size = flow.lower_median(patient.faded)  # [lag]
     with np.errstate(over="ignore"):
         return float(np.exp(size[min(lag, len(size) - 1)]))
 
 
 def horizons(patients: list[Patient]) -> tuple[Evidence, ...]:
-    """1/e and 1 % of each layer."""
+    """Return as evidence the lags at which the gradient is down to 1/e and to 1 %, of each layer."""
     found: list[Evidence] = []
     for patient in patients[:EACH]:
         of = state_of(patient)
@@ -81,20 +82,24 @@ def horizons(patients: list[Patient]) -> tuple[Evidence, ...]:
 
 
 def at_lag(patient: Patient, lag: int) -> Evidence:
+    """Return as evidence what is left of the gradient at the task's lag."""
     lag = min(lag, patient.steps)
     what = f"{state_of(patient)} at lag {lag}, of its size at lag 0"
     return Evidence(what, left(patient, lag), "", patient.where)
 
 
 def steps(lag: float) -> str:
+    """Format a number of steps."""
     return "1 step" if lag == 1 else f"{lag:.0f} steps"
 
 
 def state_of(patient: Patient) -> str:
+    """Name the gradient that is measured, of an LSTM's c or a plain RNN's h."""
     return "∂E/∂c (full back-propagation)" if patient.is_lstm else "∂E/∂h (full back-propagation)"
 
 
 def chrono(lag: int) -> Remedy:
+    """Suggest a chrono start for a lag."""
     lag = max(3, lag)  # u is drawn from 1 to max_lag - 1
     return Remedy(
         f"Start with forget gates that hold for 1 to {lag} steps (chrono: Tallec & Ollivier 2018):",
@@ -103,6 +108,7 @@ def chrono(lag: int) -> Remedy:
 
 
 def remember(patient: Patient, lag: int) -> tuple[Remedy, ...]:
+    """Suggest what lengthens the memory of a layer."""
     if patient.is_lstm:
         return (chrono(lag), Remedy("Shorten the way: fewer steps, or a coarser time step."))
     return (
@@ -114,7 +120,8 @@ def remember(patient: Patient, lag: int) -> tuple[Remedy, ...]:
     )
 
 
-def reach_chart(patients: list[Patient], lag: int) -> Chart:
+def reach_chart(patients: list[Patient], lag: int | None) -> Chart:
+    """Chart the gradient of the last error by lag, of each layer, with the task's lag if there is one."""
     sizes = {p.where: np.exp(flow.lower_median(p.faded)) for p in patients[:EACH]}
     longest = max(map(len, sizes.values()))
     curves = {
@@ -126,6 +133,6 @@ def reach_chart(patients: list[Patient], lag: int) -> Chart:
         "gradient, of lag 0",
         np.arange(longest, dtype=np.float64),
         curves,
-        marks={"lag of the task": float(lag)},
+        marks={} if lag is None else {"lag of the task": float(lag)},
         log=True,
     )

@@ -1,4 +1,4 @@
-"""Who is examined: every traced layer in each direction, what ``undertow.flow`` says, and the training."""
+"""What is examined: every traced layer in each direction, measured by ``undertow.flow``, and the training."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ SKIP = 20  # steps that a Lyapunov vector gets to turn towards the leading direc
 
 @dataclass(frozen=True)
 class Patient:
-    """One layer in one direction. Each measure is taken when first asked for, once."""
+    """One layer in one direction. Each measure is taken once, when it is first asked for."""
 
     where: str  # "rnn, layer 0, reverse"
     layer: Layer
@@ -29,49 +29,51 @@ class Patient:
 
     @property
     def tape(self) -> Tape:
-        """Of an LSTM."""
+        """The tape of an LSTM."""
         assert isinstance(self.layer.tape, Tape)
         return self.layer.tape
 
     @property
     def is_lstm(self) -> bool:
+        """Whether the layer is an LSTM."""
         return self.layer.cell == "lstm"
 
     @property
     def steps(self) -> int:
-        """T, of the longest sequence."""
+        """T, the steps of the longest sequence."""
         return len(self.layer.h) - 1
 
     @property
     def finite(self) -> bool:
-        """Whether every h is a number."""
+        """Whether every h is finite."""
         return bool(np.isfinite(self.layer.h[1:][self.layer.mask]).all())
 
     @cached_property
     def by_lag(self) -> flow.GradientByLag | None:
-        """How the error after each sequence's last step reaches back; None where no backward was recorded."""
+        """How the error after each sequence's last step reaches back; None without a recorded backward."""
         try:
-            dh, dc = self._last_gradient()
+            steps = self.layer.source.steps
         except NotRecorded:
             return None
+        dh, dc = flow.error_at(self.layer.tape, steps.dh, steps.dc)
         return flow.gradient_by_lag(self.layer.tape, self.layer.weight_hh, dh, dc=dc)
 
     @cached_property
     def log_size(self) -> Array:
-        """log ‖∂E_s/∂c‖ by lag, of a plain RNN log ‖∂E_s/∂h‖, [lag,N]. Only where there is a ``by_lag``."""
+        """log ‖∂E_s/∂c‖ by lag, or log ‖∂E_s/∂h‖ of a plain RNN, [lag,N]. It needs a ``by_lag``."""
         assert self.by_lag is not None
         of_c = self.by_lag.log_dc_norm
         return self.by_lag.log_dh_norm if of_c is None else of_c
 
     @cached_property
     def faded(self) -> Array:
-        """The same relative to lag 0: the logarithm of what is left, [lag,N]. NaN where there was nothing."""
+        """The gradient relative to its size at lag 0, natural logarithm, [lag,N]; NaN if that is zero."""
         with np.errstate(invalid="ignore"):  # -inf - (-inf): zero from the start
             return np.asarray(self.log_size - self.log_size[0])
 
     @cached_property
     def horizons(self) -> tuple[float, float]:
-        """Lags at which the gradient is down to 1/e and to 1 %: medians over sequences. NaN: it is zero."""
+        """Lags at which the gradient is down to 1/e and to 1 %, medians over sequences; NaN if it is zero."""
         if self.by_lag is None:
             return np.nan, np.nan
         found = flow.memory_horizon(self.by_lag)
@@ -80,9 +82,9 @@ class Patient:
 
     @cached_property
     def exponent(self) -> float:
-        """The leading Lyapunov exponent per step, mean over sequences; NaN where there is no step for it.
+        """The leading Lyapunov exponent per step, mean over sequences; NaN if there are too few steps.
 
-        The first 20 steps are left out, of fewer than 40 the first half.
+        The first 20 steps are left out, or the first half of fewer than 40.
         """
         skip = min(SKIP, self.steps // 2)
         found = flow.lyapunov(self.layer.tape, self.layer.weight_hh, skip=skip).exponents[:, 0]
@@ -91,36 +93,25 @@ class Patient:
 
     @cached_property
     def saturation(self) -> flow.GateSaturation:
+        """How often each gate is saturated, at the default thresholds of ``flow.gate_saturation``."""
         return flow.gate_saturation(self.tape)
 
     @cached_property
     def health(self) -> flow.UnitHealth:
+        """Which units are dead or never forget, at the default thresholds of ``flow.unit_health``."""
         return flow.unit_health(self.tape)
 
     @cached_property
     def log_carousel(self) -> Array:
-        """Mean of log f over the steps of all sequences, by unit, [H]: what a step leaves along the cell."""
+        """Mean log f of each unit over the steps of all sequences, [H]: what a step leaves along the cell."""
         logs = flow.carousel(self.tape).log_product()  # [N, H], summed over each sequence's own steps
         return np.asarray(logs.sum(axis=0) / max(1, int(self.layer.lengths.sum())))
 
     def bias(self, name: str) -> Array | None:
-        """What is added before a gate's sigmoid, b_ih + b_hh, [H]."""
+        """Return a gate's bias before its sigmoid, b_ih + b_hh, [H]; None if the biases are not known."""
         if self.bias_ih is None or self.bias_hh is None:
             return None
         return np.asarray(gate(self.bias_ih + self.bias_hh, name, self.layer.h.shape[-1]))
-
-    def _last_gradient(self) -> tuple[Array, Array | None]:
-        """∂E/∂h [N,H] at the last state in the order of processing, and what ∂E/∂c has there beside."""
-        lengths = self.layer.lengths
-        # In time the state after the step at t is entry t+1; a reverse layer's last step is that at t = 0.
-        last = np.minimum(lengths, 1) if self.layer.tape.reverse else lengths
-        at = (last, np.arange(len(lengths)))
-        dh = np.asarray(self.layer.dh[at], dtype=np.float64)
-        if not self.is_lstm or not self.steps:
-            return dh, None
-        o, tanh_c = self.layer.o[np.maximum(last - 1, 0), at[1]], np.tanh(self.layer.c[at])
-        through_h = np.where((last > 0)[:, None], o * (1 - tanh_c**2) * dh, 0)
-        return dh, np.asarray(self.layer.dc[at] - through_h, dtype=np.float64)
 
 
 @dataclass(frozen=True)
@@ -135,12 +126,12 @@ class Training:
     baseline_name: str = "the best constant guess"
 
     def column(self, name: str) -> Array:
-        """One number of every row, NaN where it is missing, [rows]."""
+        """Return one number of every row, [rows], NaN where it is missing."""
         return np.array([row.get(name, np.nan) for row in self.rows], dtype=np.float64)
 
     @property
     def skill(self) -> float:
-        """1 - loss / baseline of the best evaluation: 0 no better than guessing, 1 without error, or NaN."""
+        """1 - loss / baseline at the best evaluation: 0 for a guess, 1 without error, NaN if not known."""
         losses = self.column("validation_loss")
         if self.baseline is None or not self.baseline > 0 or not np.isfinite(losses).any():
             return np.nan
@@ -149,7 +140,7 @@ class Training:
 
 @dataclass(frozen=True)
 class Case:
-    """All that the checks look at."""
+    """Everything that the checks look at."""
 
     patients: Sequence[Patient]
     missing: Sequence[str]  # why layers are not among them
@@ -158,11 +149,20 @@ class Case:
 
     @property
     def lstms(self) -> list[Patient]:
+        """The patients that are LSTMs."""
         return [patient for patient in self.patients if patient.is_lstm]
 
 
 def admit(trace: Mapping[str, Any], model: Any) -> tuple[list[Patient], list[str]]:
-    """Every layer that ``trace`` recorded, of each module's last call, and why others are missing."""
+    """Collect every layer that was recorded in each module's last call.
+
+    Args:
+        trace: of ``undertow.trace`` or ``load_trace``.
+        model: the torch module that was traced, or None.
+
+    Returns:
+        The layers, one for each direction, and the reasons why others are missing.
+    """
     patients: list[Patient] = []
     missing: list[str] = []
     for name, traced in trace.items():
@@ -191,9 +191,9 @@ def admit(trace: Mapping[str, Any], model: Any) -> tuple[list[Patient], list[str
 
 
 def biases(model: Any, name: str, k: int, reverse: bool) -> Iterator[Array | None]:
-    """bias_ih and bias_hh of one layer as float64, None each where there is none or no model is given.
+    """Yield bias_ih and bias_hh of one layer in float64, None each if there is none or no model is given.
 
-    The model is a torch module, but nothing of torch is needed to read it. Raises ValueError where it has no
+    Only methods of tensors are used, so torch need not be imported. Raises ValueError if the model has no
     module of this name.
     """
     try:

@@ -1,22 +1,22 @@
-"""What the course of a training says: too little, too much, clipped, learnt by heart, nothing learnt."""
+"""What the course of a training shows: rates, clipping, over-fitting, no learning."""
 
 import numpy as np
 
 from undertow.doctor.finding import Chart, Evidence, Finding, InOrder, NotJudged, Outcome, Remedy, number
 from undertow.doctor.patient import Array, Case, Training
 
-ENOUGH = 4  # evaluations that a course must have to be judged
-HARDLY = 0.05  # of the guess's loss: better by less is hardly better, on a validation part of some hundreds
-FAR = 100.0  # times the clip: far above it
-TINY = 0.02  # how far a weight can have moved, in all, where it is of size 0.1
+ENOUGH = 4  # the fewest evaluations by which a course is judged
+HARDLY = 0.05  # fraction of the guess's loss; chance alone gives this much on some hundred sequences
+FAR = 100.0  # times the clip
+TINY = 0.02  # the smallest sum of steps that moves weights of size 0.1
 
 
 def learning_rate_low(case: Case) -> Outcome:
-    """A training that can hardly have moved the weights.
+    """Check whether a training can have moved the weights.
 
-    Adam and its kin move a weight by about the learning rate a step, hardly ever more (Kingma & Ba 2015), so
-    by at most Σ lr over all steps. Weights are of size 1/√H, some 0.1: a sum below 0.02 leaves them about
-    where they started. With plain SGD the bound does not hold. Not judged once the loss is down to half of a
+    Adam and similar optimisers move a weight by about the learning rate a step (Kingma & Ba 2015), so by at
+    most Σ lr over all steps. Weights are of size 1/√H, about 0.1, so a sum below 0.02 leaves them about where
+    they started. With plain SGD the bound does not hold. It is in order once the loss is down to half of a
     guess's.
     """
     name = "learning-rate-low"
@@ -48,11 +48,11 @@ def learning_rate_low(case: Case) -> Outcome:
 
 
 def learning_rate_high(case: Case) -> Outcome:
-    """A training loss that rises well above what it was, to worse than a guess.
+    """Check for a training loss that rises well above what it was, to worse than a guess.
 
-    At some evaluation the training loss is 1.5 times its lowest so far and above the loss of the guess, and
-    the best validation loss is still more than half of the guess's: a spike that the network recovers from
-    is none. Our thresholds.
+    It is found if at some evaluation the training loss is 1.5 times its lowest so far and above the loss of
+    the guess, and the best validation loss is still more than half of the guess's. A spike from which the
+    network recovers does not count. The thresholds are our own.
     """
     name = "learning-rate-high"
     losses, baseline = case.training.column("train_loss"), case.training.baseline
@@ -101,13 +101,14 @@ def learning_rate_high(case: Case) -> Outcome:
 
 
 def clip(case: Case) -> Outcome:
-    """Nearly every step clipped, to far below the gradient's own size.
+    """Check whether nearly every step is clipped to far below the gradient's own size.
 
-    Over the later half of the evaluations more than 90 % of steps are clipped and the median gradient norm is
-    more than 100 times the clip: a warning, at more than 1000 times a problem. Adam does not mind a constant
-    factor, so a clip that is some times too small does no harm; but then every step counts alike, whatever
-    its gradient, and in single weights what is left nears Adam's ε, 1e-8. A clip that is never reached is in
-    order, it is there for the rare step (Pascanu, Mikolov & Bengio 2013). Our thresholds.
+    It is a warning if, over the later half of the evaluations, more than 90 % of steps are clipped and the
+    median gradient norm is more than 100 times the clip; with more than 1000 times it is a problem. Adam is
+    insensitive to a constant factor, so a clip that is several times too small does no harm. With a clip far
+    smaller, every step counts alike whatever its gradient, and the gradients of single weights approach
+    Adam's ε, 1e-8. A clip that is never reached is in order; it is there for rare steps (Pascanu, Mikolov &
+    Bengio 2013). The thresholds are our own.
     """
     name = "clip"
     training = case.training
@@ -138,10 +139,10 @@ def clip(case: Case) -> Outcome:
 
 
 def not_learning(case: Case) -> Outcome:
-    """A validation loss no better than that of a guess that needs no learning.
+    """Check whether the validation loss is better than that of a guess that needs no learning.
 
-    A problem where it is not below the guess's at all, a warning where it is by less than 5 %, which is what
-    chance alone makes of it on a validation part of some hundred sequences.
+    It is a problem if it is not below the guess's at all, and a warning if it is lower by less than 5 %.
+    Chance alone gives that much on a validation part of some hundred sequences.
     """
     name = "not-learning"
     training = case.training
@@ -170,12 +171,13 @@ def not_learning(case: Case) -> Outcome:
 
 
 def over_fitting(case: Case) -> Outcome:
-    """The validation loss rises while the training loss goes on falling.
+    """Check whether the validation loss rises while the training loss goes on falling.
 
-    The last three evaluations are, in the median, 25 % above the best in validation loss, by no less than a
-    fifth of a guess's loss where that is known, and 25 % below that evaluation's training loss. A smaller
-    rise is what one sequence in ten makes that a classifier is wrong about and ever surer of. The best
-    weights are kept either way, so it is a warning. Our thresholds.
+    It is found if the median validation loss of the last three evaluations is at least 25 % above the best
+    one, by no less than a fifth of a guess's loss where that is known, and the median training loss of the
+    three is at least 25 % below that of the best evaluation. A classifier that grows ever surer of one wrong
+    answer in ten sequences makes a smaller rise. The best weights are kept either way, so it is only a
+    warning. The thresholds are our own.
     """
     name = "over-fitting"
     train, validation = case.training.column("train_loss"), case.training.column("validation_loss")
@@ -207,7 +209,7 @@ def over_fitting(case: Case) -> Outcome:
 
 
 def smaller_rate(training: Training, by: int) -> Remedy:
-    """A learning rate so many times smaller than the largest there was, if it is known."""
+    """Suggest a learning rate ``by`` times smaller than the largest there was."""
     rates = training.column("lr")
     known = np.isfinite(rates).any() and np.nanmax(rates) > 0
     smaller = f"{np.nanmax(rates) / by:.1g}" if known else f"LR/{by}"
@@ -215,14 +217,14 @@ def smaller_rate(training: Training, by: int) -> Remedy:
 
 
 def clipping(training: Training) -> tuple[Remedy, ...]:
-    """To clip, where that is not done already."""
+    """Suggest to clip the gradient, unless that is done already."""
     if training.clip > 0:
         return ()
     return (Remedy("Clip the gradient (Pascanu, Mikolov & Bengio 2013):", "undertow train ... --clip 1"),)
 
 
 def loss_chart(training: Training) -> Chart:
-    """Both losses by step, and the guess's."""
+    """Chart both losses by step, and the guess's."""
     steps = training.column("step")
     x: Array = steps if np.isfinite(steps).all() else np.arange(len(steps), dtype=np.float64)
     curves = {"training": training.column("train_loss"), "validation": training.column("validation_loss")}

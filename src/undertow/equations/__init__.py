@@ -32,7 +32,7 @@ from undertow.equations.network import (
     softmax,
 )
 from undertow.equations.rnn import rnn, rnn_backward, rnn_step
-from undertow.layout import gate  # public here too: who reads weights needs it
+from undertow.layout import gate  # public here too, for readers of weights
 from undertow.tape import Gradients, RNNGradients, RNNTape, Tape
 
 __all__ = [

@@ -1,4 +1,4 @@
-"""What the equations share: time order, sums over steps and checks."""
+"""What the equations share: the order of time, sums over steps, and checks."""
 
 import numpy as np
 import numpy.typing as npt
@@ -10,13 +10,22 @@ Array = npt.NDArray[np.float64]
 
 
 def outputs(tape: Tape | RNNTape) -> Array:
-    """y_t = h_t in time order, zero past a sequence's own end: [T,N,H]."""
+    """Return y_t = h_t in the order of time, zero past a sequence's own end, [T,N,H]."""
     y = tape.h[1:][::-1] if tape.reverse else tape.h[1:]
     return processing_order(y, tape.lengths, reverse=False)[0]
 
 
 def processing_order(a: Array, lengths: Lengths | None, reverse: bool) -> tuple[Array, npt.NDArray[np.bool_]]:
-    """``a`` [T,N,*] in the order of processing with its padding zeroed, and which steps live [T,N,1]."""
+    """Bring an array from the order of time into the order of processing.
+
+    Args:
+        a: [T,N,...] in the order of time.
+        lengths: int64 [N]; None: every sequence has T steps.
+        reverse: whether the direction is the reverse one.
+
+    Returns:
+        ``a`` with its padding zeroed, and which steps are within a sequence, bool [T,N,1].
+    """
     T, N = a.shape[:2]
     ends = np.full(N, T) if lengths is None else lengths
     alive = np.arange(T)[:, None, None] < ends[:, None]  # [T, N, 1]
@@ -27,7 +36,21 @@ def processing_order(a: Array, lengths: Lengths | None, reverse: bool) -> tuple[
 def sum_over_steps(
     dgates: Array, x: Array, h_prev: Array, W: Array, reverse: bool
 ) -> tuple[Array, Array, Array, Array]:
-    """dx = Wᵀ dgates_t in time order; dW, dU and db summed over t (and over the batch)."""
+    """Compute dx, and the gradients of the weights as sums over steps and sequences.
+
+    dx_t = Wᵀ dgates_t        dW = Σ_t dgates_t x_tᵀ        dU = Σ_t dgates_t h_{t−1}ᵀ        db = Σ_t
+    dgates_t
+
+    Args:
+        dgates: [T,N,G,H], in the order of processing.
+        x: [T,N,C], in the order of processing.
+        h_prev: [T,N,H], h_{t−1}.
+        W: [G*H,C].
+        reverse: whether the direction is the reverse one.
+
+    Returns:
+        dx [T,N,C] in the order of time, dW [G*H,C], dU [G*H,H] and db [G*H].
+    """
     d = dgates.reshape(*dgates.shape[:2], W.shape[0])  # [T, N, G*H]
     dx = d @ W  # [T, N, C]
     dW = np.tensordot(d, x, axes=((0, 1), (0, 1)))  # [G*H, C]
@@ -36,7 +59,7 @@ def sum_over_steps(
 
 
 def final_gradient(name: str, d_n: Array | None, states: Array) -> Array:
-    """Zeros like ``states`` [T+1,N,H] with the gradient of the final state in the last place."""
+    """Return zeros like ``states`` [T+1,N,H] with the gradient of the final state as the last entry."""
     d = np.zeros(states.shape)
     if d_n is not None:
         check_shape(name, d_n, *d[-1].shape)
@@ -45,10 +68,12 @@ def final_gradient(name: str, d_n: Array | None, states: Array) -> Array:
 
 
 def float64(*arrays: Array) -> list[Array]:
+    """Return the arrays in float64."""
     return [np.asarray(a, dtype=np.float64) for a in arrays]
 
 
 def check_layer(kind: str, x: Array, W: Array, U: Array, b: Array, **states: Array) -> None:
+    """Raise ValueError, naming the argument, unless the arguments of a layer fit each other."""
     if x.ndim != 3:
         raise ValueError(f"x: expected shape [T, N, C], got {list(x.shape)}")
     H = check_weights(N_GATES[kind], x.shape[2], W, U, b)
@@ -57,6 +82,7 @@ def check_layer(kind: str, x: Array, W: Array, U: Array, b: Array, **states: Arr
 
 
 def check_backward(kind: str, tape: Tape | RNNTape, x: Array, W: Array, U: Array, dy: Array) -> None:
+    """Raise ValueError, naming the argument, unless the arguments of a backward pass fit the tape."""
     T, N, H = tape.h[1:].shape
     check_shape("x", x, T, N, x.shape[-1])
     check_shape("dy", dy, T, N, H)
@@ -65,6 +91,7 @@ def check_backward(kind: str, tape: Tape | RNNTape, x: Array, W: Array, U: Array
 
 
 def check_lengths(lengths: npt.ArrayLike | None, x: Array) -> Lengths | None:
+    """Return ``lengths`` as int64 [N]. Raise ValueError unless they are whole numbers from 0 to T."""
     if lengths is None:
         return None
     given, (T, N, _) = np.asarray(lengths), x.shape

@@ -19,7 +19,7 @@ from undertow.tape import Gradients, Tape
 
 
 def sigmoid(z: Array) -> Array:
-    """σ(z) = 1 / (1 + e^−z), written so that e^ never overflows."""
+    """Compute σ(z) = 1 / (1 + e^−z), written so that e^ never overflows."""
     (z,) = float64(z)
     e = np.exp(-np.abs(z))
     s: Array = np.where(z >= 0, 1, e) / (1 + e)
@@ -27,14 +27,23 @@ def sigmoid(z: Array) -> Array:
 
 
 def lstm_step(x: Array, h: Array, c: Array, W: Array, U: Array, b: Array) -> tuple[Array, Array, Array]:
-    """One step (Hochreiter & Schmidhuber 1997, with the forget gate of Gers et al. 2000).
+    """Compute one step (Hochreiter & Schmidhuber 1997, with the forget gate of Gers et al. 2000).
 
     i = σ(W_i x_t + U_i h_{t−1} + b_i)        c_t = i ⊙ g + f ⊙ c_{t−1}
     f = σ(W_f x_t + U_f h_{t−1} + b_f)        h_t = o ⊙ tanh(c_t)
     g = tanh(W_g x_t + U_g h_{t−1} + b_g)
     o = σ(W_o x_t + U_o h_{t−1} + b_o)
 
-    x [N,C], h = h_{t−1} and c = c_{t−1} [N,H] -> h_t [N,H], c_t [N,H], gates [N,4,H].
+    Args:
+        x: [N,C], x_t.
+        h: [N,H], h_{t−1}.
+        c: [N,H], c_{t−1}.
+        W: [4H,C].
+        U: [4H,H].
+        b: [4H].
+
+    Returns:
+        h_t [N,H], c_t [N,H] and the gates i, f, g, o [N,4,H].
     """
     x, h, c, W, U, b = float64(x, h, c, W, U, b)
     H = h.shape[-1]
@@ -52,7 +61,7 @@ def lstm_step(x: Array, h: Array, c: Array, W: Array, U: Array, b: Array) -> tup
 def lstm_step_backward(
     gates: Array, c_prev: Array, c: Array, dh: Array, dc: Array
 ) -> tuple[Array, Array, Array]:
-    """The same step backward: the chain rule, line by line from h_t to the gates.
+    """Go back through one step by the chain rule, line by line from h_t to the gates.
 
     dc_t += dh_t ⊙ o ⊙ (1 − tanh²c_t)                      h_t = o ⊙ tanh(c_t)
     do_pre = dh_t ⊙ tanh(c_t) ⊙ o(1 − o)
@@ -61,8 +70,15 @@ def lstm_step_backward(
     dg_pre = dc_t ⊙ i ⊙ (1 − g²)
     dc_{t−1} = dc_t ⊙ f                                    the constant error carousel
 
-    gates [N,4,H]; c_prev, c, dh, dc [N,H], where dc holds what comes from step t+1
-    -> dgates [N,4,H] before the activation, the total dc_t [N,H], dc_{t−1} [N,H].
+    Args:
+        gates: [N,4,H].
+        c_prev: [N,H], c_{t−1}.
+        c: [N,H], c_t.
+        dh: [N,H], the total ∂E/∂h_t.
+        dc: [N,H], the part of ∂E/∂c_t that comes from step t+1.
+
+    Returns:
+        dgates [N,4,H] before the activation, the total dc_t [N,H], and dc_{t−1} [N,H].
     """
     i, f, g, o = unpack(gates)
     tanh_c = np.tanh(c)
@@ -85,11 +101,23 @@ def lstm(
     lengths: npt.ArrayLike | None = None,
     reverse: bool = False,
 ) -> tuple[Array, Tape]:
-    """One layer, one direction: ``lstm_step`` for every t, with an output y_t = h_t at each.
+    """Run one layer in one direction: ``lstm_step`` for every t, with the output y_t = h_t.
 
-    x [T,N,C], h_0 and c_0 [N,H], weight_ih [4H,C], weight_hh [4H,H], bias [4H], lengths [N]
-    -> y [T,N,H] in time order, tape. h_n is ``tape.h[-1]``, c_n ``tape.c[-1]``.
-    Raises ValueError naming the argument whose shape does not fit.
+    Args:
+        x: [T,N,C].
+        h_0: [N,H].
+        c_0: [N,H].
+        weight_ih: W, [4H,C].
+        weight_hh: U, [4H,H].
+        bias: b, [4H]; None: zero.
+        lengths: [N], whole numbers from 0 to T; None: every sequence has T steps.
+        reverse: run from each sequence's own end back to t = 0.
+
+    Returns:
+        y [T,N,H] in the order of time, and the tape. h_n is ``tape.h[-1]``, c_n ``tape.c[-1]``.
+
+    Raises:
+        ValueError: a shape does not fit; the message names the argument.
     """
     x, h_0, c_0, W, U = float64(x, h_0, c_0, weight_ih, weight_hh)
     (b,) = float64(np.zeros(len(U)) if bias is None else bias)
@@ -118,13 +146,22 @@ def lstm_backward(
     dh_n: Array | None = None,
     dc_n: Array | None = None,
 ) -> Gradients:
-    """Back-propagation through time (Werbos 1990): ``lstm_step_backward`` from the last step to the first.
+    """Back-propagate through time (Werbos 1990): ``lstm_step_backward`` from the last step to the first.
 
     dh_t = dy_t + Uᵀ dgates_{t+1}        dx_t = Wᵀ dgates_t
     ∂E/∂W = Σ_t dgates_t x_tᵀ        ∂E/∂U = Σ_t dgates_t h_{t−1}ᵀ        ∂E/∂b = Σ_t dgates_t
 
-    dy [T,N,H] in time order, dh_n and dc_n [N,H] (None: zero) -> Gradients.
-    Raises ValueError naming the argument whose shape does not fit.
+    Args:
+        tape: of the forward pass.
+        x: [T,N,C], as in the forward pass.
+        weight_ih: W, [4H,C].
+        weight_hh: U, [4H,H].
+        dy: [T,N,H] in the order of time.
+        dh_n: [N,H]; None: zero.
+        dc_n: [N,H]; None: zero.
+
+    Raises:
+        ValueError: a shape does not fit; the message names the argument.
     """
     x, W, U, dy = float64(x, weight_ih, weight_hh, dy)
     T, N, _, H = tape.gates.shape

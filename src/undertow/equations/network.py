@@ -14,7 +14,7 @@ from undertow.tape import Gradients, Tape
 
 
 def softmax(z: Array) -> Array:
-    """ŷ_k = e^{z_k} / Σ_j e^{z_j} over the last axis; shifted by max z so that e^ never overflows."""
+    """Compute ŷ_k = e^{z_k} / Σ_j e^{z_j} over the last axis, shifted by max z so that e^ never overflows."""
     (z,) = float64(z)
     e = np.exp(z - z.max(axis=-1, keepdims=True))
     y_hat: Array = e / e.sum(axis=-1, keepdims=True)
@@ -22,10 +22,19 @@ def softmax(z: Array) -> Array:
 
 
 def cross_entropy(z: Array, y: Array) -> Array:
-    """E_t = −Σ_k y_{t,k} log ŷ_{t,k} with ŷ = softmax(z): z, y [T,N,K] -> E_t [T,N], in nats.
+    """Compute E_t = −Σ_k y_{t,k} log ŷ_{t,k} with ŷ = softmax(z).
 
-    y is one-hot or a distribution; a row of zeros means that no error is taken at that step.
-    log ŷ is z − log Σ e^z, which stays finite where ŷ itself would round to zero.
+    log ŷ is computed as z − log Σ e^z, which stays finite where ŷ itself rounds to zero.
+
+    Args:
+        z: [T,N,K], scores.
+        y: [T,N,K], one-hot or a distribution. A row of zeros means that there is no error at that step.
+
+    Returns:
+        E_t [T,N], in nats.
+
+    Raises:
+        ValueError: ``y`` has another shape than ``z``.
     """
     z, y = float64(z, y)
     check_shape("y", y, *z.shape)
@@ -36,7 +45,18 @@ def cross_entropy(z: Array, y: Array) -> Array:
 
 
 def cross_entropy_backward(z: Array, y: Array) -> Array:
-    """dz_t = ŷ_t Σ_k y_{t,k} − y_t, which is ŷ_t − y_t where y_t sums to one: [T,N,K]."""
+    """Compute dz_t = ŷ_t Σ_k y_{t,k} − y_t, which is ŷ_t − y_t where y_t sums to one.
+
+    Args:
+        z: [T,N,K], scores.
+        y: [T,N,K], as of ``cross_entropy``.
+
+    Returns:
+        [T,N,K].
+
+    Raises:
+        ValueError: ``y`` has another shape than ``z``.
+    """
     z, y = float64(z, y)
     check_shape("y", y, *z.shape)
     dz: Array = softmax(z) * y.sum(axis=-1, keepdims=True) - y
@@ -53,7 +73,7 @@ class Layer(NamedTuple):
 
 @dataclass(frozen=True)
 class NetworkGradients:
-    """∂E/∂(everything) of a network: one ``Gradients`` per layer, and the output layer's own."""
+    """∂E/∂(everything) of a network: the ``Gradients`` of each layer, and those of the output layer."""
 
     layers: list[Gradients]
     dV: Array  # [K, H]
@@ -70,10 +90,24 @@ def network(
     *,
     lengths: npt.ArrayLike | None = None,
 ) -> tuple[Array, list[Tape]]:
-    """LSTM layers, each reading the one below, and an output at every step: z_t = V h_t + b_v.
+    """Run LSTM layers, each reading the one below, and an output at every step: z_t = V h_t + b_v.
 
-    x [T,N,C], V [K,H], b_v [K]; h_0 and c_0 hold one [N,H] per layer -> z [T,N,K], a tape per layer.
-    ŷ_t = softmax(z_t), and the error of the whole is E = Σ_t E_t = ``cross_entropy(z, y).sum()``.
+    ŷ_t = softmax(z_t), and the total error is E = Σ_t E_t = ``cross_entropy(z, y).sum()``.
+
+    Args:
+        x: [T,N,C].
+        layers: from the lowest to the highest.
+        V: [K,H].
+        b_v: [K].
+        h_0: [N,H] of each layer.
+        c_0: [N,H] of each layer.
+        lengths: [N]; None: every sequence has T steps.
+
+    Returns:
+        z [T,N,K], and a tape of each layer.
+
+    Raises:
+        ValueError: a shape does not fit; the message names the argument.
     """
     tapes, (y, V, b_v) = [], float64(x, V, b_v)
     for name, states in (("h_0", h_0), ("c_0", c_0)):
@@ -91,9 +125,19 @@ def network(
 def network_backward(
     tapes: Sequence[Tape], x: Array, layers: Sequence[Layer], V: Array, dz: Array
 ) -> NetworkGradients:
-    """Top to bottom: dh_t = Vᵀ dz_t for the last layer, and each layer's dx is the dy of the one below.
+    """Go back from the top to the bottom: dh_t = Vᵀ dz_t for the last layer, and each dx is the dy below.
 
-    ∂E/∂V = Σ_t dz_t h_tᵀ        ∂E/∂b_v = Σ_t dz_t        dz [T,N,K] from ``cross_entropy_backward``.
+    ∂E/∂V = Σ_t dz_t h_tᵀ        ∂E/∂b_v = Σ_t dz_t
+
+    Args:
+        tapes: of the forward pass.
+        x: [T,N,C].
+        layers: from the lowest to the highest.
+        V: [K,H].
+        dz: [T,N,K], from ``cross_entropy_backward``.
+
+    Raises:
+        ValueError: a shape does not fit; the message names the argument.
     """
     x, V, dz = float64(x, V, dz)
     check_shape("dz", dz, *x.shape[:2], len(V))

@@ -18,9 +18,17 @@ from undertow.tape import RNNGradients, RNNTape
 
 
 def rnn_step(x: Array, h: Array, W: Array, U: Array, b: Array) -> Array:
-    """One step of the plain RNN (Elman 1990): h_t = tanh(W x_t + U h_{t−1} + b).
+    """Compute one step of the plain RNN (Elman 1990): h_t = tanh(W x_t + U h_{t−1} + b).
 
-    x [N,C], h = h_{t−1} [N,H], W [H,C], U [H,H], b [H] -> h_t [N,H].
+    Args:
+        x: [N,C], x_t.
+        h: [N,H], h_{t−1}.
+        W: [H,C].
+        U: [H,H].
+        b: [H].
+
+    Returns:
+        h_t [N,H].
     """
     x, h, W, U, b = float64(x, h, W, U, b)
     h_t: Array = np.tanh(x @ W.T + h @ U.T + b)
@@ -37,11 +45,22 @@ def rnn(
     lengths: npt.ArrayLike | None = None,
     reverse: bool = False,
 ) -> tuple[Array, RNNTape]:
-    """One layer, one direction: ``rnn_step`` for every t.
+    """Run one layer in one direction: ``rnn_step`` for every t.
 
-    x [T,N,C], h_0 [N,H], weight_ih [H,C], weight_hh [H,H], bias [H], lengths [N]
-    -> y [T,N,H] in time order, tape. h_n is ``tape.h[-1]``.
-    Raises ValueError naming the argument whose shape does not fit.
+    Args:
+        x: [T,N,C].
+        h_0: [N,H].
+        weight_ih: W, [H,C].
+        weight_hh: U, [H,H].
+        bias: b, [H]; None: zero.
+        lengths: [N], whole numbers from 0 to T; None: every sequence has T steps.
+        reverse: run from each sequence's own end back to t = 0.
+
+    Returns:
+        y [T,N,H] in the order of time, and the tape. h_n is ``tape.h[-1]``.
+
+    Raises:
+        ValueError: a shape does not fit; the message names the argument.
     """
     x, h_0, W, U = float64(x, h_0, weight_ih, weight_hh)
     (b,) = float64(np.zeros(len(U)) if bias is None else bias)
@@ -58,14 +77,23 @@ def rnn(
 def rnn_backward(
     tape: RNNTape, x: Array, weight_ih: Array, weight_hh: Array, dy: Array, dh_n: Array | None = None
 ) -> RNNGradients:
-    """Back-propagation through time (Werbos 1990) for the plain RNN.
+    """Back-propagate through time (Werbos 1990) for the plain RNN.
 
     da_t = dh_t ⊙ (1 − h_t²)        dh_t = dy_t + Uᵀ da_{t+1}        dx_t = Wᵀ da_t
     ∂E/∂W = Σ_t da_t x_tᵀ        ∂E/∂U = Σ_t da_t h_{t−1}ᵀ        ∂E/∂b = Σ_t da_t
 
-    with a_t = W x_t + U h_{t−1} + b, ``dgates`` [T,N,1,H] in the result.
-    dy [T,N,H] in time order, dh_n [N,H] (None: zero) -> RNNGradients.
-    Raises ValueError naming the argument whose shape does not fit.
+    Here a_t = W x_t + U h_{t−1} + b. The result has da as ``dgates``, [T,N,1,H].
+
+    Args:
+        tape: of the forward pass.
+        x: [T,N,C], as in the forward pass.
+        weight_ih: W, [H,C].
+        weight_hh: U, [H,H].
+        dy: [T,N,H] in the order of time.
+        dh_n: [N,H]; None: zero.
+
+    Raises:
+        ValueError: a shape does not fit; the message names the argument.
     """
     x, W, U, dy = float64(x, weight_ih, weight_hh, dy)
     check_backward("rnn", tape, x, W, U, dy)

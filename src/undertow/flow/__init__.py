@@ -1,16 +1,16 @@
 """Where gradients go: the exact mathematics of gradient flow through a recorded layer. NumPy alone.
 
 Everything here is computed from what a forward pass left behind, a ``Tape`` (or a plain RNN's
-``RNNTape``), and from ``weight_hh``. Three gradients go by the name of ∂c_t/∂c_{t−1}, and they differ:
+``RNNTape``), and from ``weight_hh``. Three different gradients are written ∂c_t/∂c_{t−1}:
 
 1. ``carousel``: along the cell alone, diag(f_t). The constant error carousel of Hochreiter & Schmidhuber.
-2. ``step_terms``: its four terms with o_{t−1} held fixed. Exact for one step; their product over several
-   steps, the ``textbook_chain``, is *not* the derivative. ``departure`` says by how much.
-3. ``state_jacobian`` and ``state_product``: the whole state, ∂(h_t,c_t)/∂(h_{t−1},c_{t−1}). The truth, which
-   back-propagation and finite differences give too. ``cell_product`` is what it says about c alone.
+2. ``step_terms``: its four terms with o_{t−1} held fixed. They are exact for one step. Their product over
+   several steps, the ``textbook_chain``, is *not* the derivative; ``departure`` measures the difference.
+3. ``state_jacobian`` and ``state_product``: the whole state, ∂(h_t,c_t)/∂(h_{t−1},c_{t−1}). This is what
+   back-propagation and finite differences give. ``cell_product`` is the derivative of c alone.
 
-And what people ask of them: ``gradient_norms`` by step, ``gradient_by_lag``, ``memory_horizon``,
-``lyapunov`` exponents, ``gate_saturation`` and ``unit_health``; all of it in a few numbers: ``summary``.
+Built on these: ``gradient_norms`` by step, ``gradient_by_lag``, ``memory_horizon``, ``lyapunov`` exponents,
+``gate_saturation`` and ``unit_health``. ``summary`` puts all of it into a few numbers.
 
     >>> import numpy as np
     >>> from undertow import equations, flow
@@ -23,8 +23,8 @@ And what people ask of them: ``gradient_norms`` by step, ``gradient_by_lag``, ``
 Conventions. States have indices 0 to T as in the tape: 0 is the initial state, t the state after t steps
 in the order of processing (a reverse layer's state t stands before time T-1-t). "From t to s" are the steps
 t+1 to s; as array entries, t to s-1. A matrix ∂a/∂b has a's units in its rows and b's in its columns.
-Results are float64 whatever the tape holds. Padding is never read: past a sequence's own end the state is
-carried unchanged, so there a step's Jacobian is the identity, and what is counted or averaged leaves it out.
+Results are float64 whatever the tape holds. Padding is never read. Past a sequence's own end the state is
+carried unchanged, so a step's Jacobian is the identity there; counts and averages leave such steps out.
 
 docs/gradient-flow.md tells the story with pictures.
 """
@@ -51,7 +51,7 @@ from undertow.flow.lags import (
     memory_horizon,
 )
 from undertow.flow.lyapunov import Lyapunov, lyapunov
-from undertow.flow.summary import Summary, last_error, summary
+from undertow.flow.summary import Summary, error_at, last_error, summary
 from undertow.flow.units import GateSaturation, UnitHealth, gate_saturation, unit_health
 
 __all__ = [
@@ -68,6 +68,7 @@ __all__ = [
     "carousel",
     "cell_product",
     "departure",
+    "error_at",
     "gate_saturation",
     "gradient_by_lag",
     "gradient_norms",

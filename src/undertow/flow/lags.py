@@ -16,16 +16,21 @@ from undertow.tape import Gradients, RNNGradients, RNNTape, Tape
 
 @dataclass(frozen=True)
 class GradientNorms:
-    """Euclidean norms over the units of a layer's gradients, NaN outside a sequence's own states."""
+    """Euclidean norms, over the units, of a layer's gradients; NaN outside a sequence's own states."""
 
     dh: Array  # [T+1, N], ‖∂E/∂h_t‖
     dc: Array | None  # [T+1, N], ‖∂E/∂c_t‖; None for a plain RNN
 
 
 def gradient_norms(tape: Tape | RNNTape, gradients: RNNGradients) -> GradientNorms:
-    """‖∂E/∂h_t‖ and ‖∂E/∂c_t‖ by step, in processing order, of what ``equations.lstm_backward`` returned.
+    """Return ‖∂E/∂h_t‖ and ‖∂E/∂c_t‖ at every step, in the order of processing. O(TNH).
 
-    O(TNH). Raises ValueError where the gradients are not those of a layer of this tape's size.
+    Args:
+        tape: the recorded pass of an LSTM or a plain RNN.
+        gradients: its gradients, as ``equations.lstm_backward`` returns them.
+
+    Raises:
+        ValueError: the gradients are of a layer of another size.
     """
     steps = Recorded(tape)
     check_shape("gradients.dh", gradients.dh, *tape.h.shape)
@@ -43,8 +48,9 @@ def gradient_norms(tape: Tape | RNNTape, gradients: RNNGradients) -> GradientNor
 class GradientByLag:
     """Gradients of one error E_s by lag: entry k is the gradient of the state k steps before s.
 
-    NaN where the lag reaches back beyond a sequence's initial state. ``dh`` and ``dc`` become 0 or inf where
-    float64 ends; the logarithms of their norms do not. Those are natural, and −inf where all is zero.
+    Entries are NaN where the lag reaches back beyond a sequence's initial state. ``dh`` and ``dc`` become 0
+    or inf where the range of float64 ends; the logarithms of their norms do not. Logarithms are natural, and
+    −inf where a gradient is zero.
     """
 
     s: Index  # [N], the state at which E_s stands
@@ -55,12 +61,12 @@ class GradientByLag:
 
     @property
     def growth(self) -> Array:
-        """log of the factor by which ‖∂E_s/∂h‖ changes at each further step back, [L,N]: below 0 it fades."""
+        """Log of the factor of ‖∂E_s/∂h‖ for each further step back, [L,N]; below 0 it fades."""
         return _growth(self.log_dh_norm)
 
     @property
     def growth_c(self) -> Array | None:
-        """The same of ‖∂E_s/∂c‖; None for a plain RNN."""
+        """Log of the factor of ‖∂E_s/∂c‖ for each further step back, [L,N]; None for a plain RNN."""
         return None if self.log_dc_norm is None else _growth(self.log_dc_norm)
 
 
@@ -71,13 +77,20 @@ def gradient_by_lag(
     s: int | npt.ArrayLike | None = None,
     dc: npt.ArrayLike | None = None,
 ) -> GradientByLag:
-    """How one error E_s reaches back: ∂E_s/∂h_t and ∂E_s/∂c_t by lag s−t, by back-propagation from s alone.
+    """Return how one error E_s reaches back: ∂E_s/∂h_t and ∂E_s/∂c_t by lag s−t.
 
-    dh [N,H] is ∂E_s/∂h_s, the error's own gradient; dc [N,H] what it gives c_s beside (None: nothing; LSTM
-    only). s is a state's index, one for all or [N], None for each sequence's last. weight_hh [4H,H] or [H,H].
+    This is back-propagation from s alone, by products with vectors; no matrix is formed. O(L N H²) in time
+    and O(L N H) in memory for L lags.
 
-    O(L N H²) in time and O(L N H) in memory for L lags: products with vectors, no matrix is formed.
-    Raises ValueError naming the argument that does not fit, s too where a sequence has no such state.
+    Args:
+        tape: the recorded pass of an LSTM or a plain RNN.
+        weight_hh: [4H,H]; of a plain RNN [H,H].
+        dh: [N,H], ∂E_s/∂h_s, the error's own gradient.
+        s: the state at which the error stands, one for all sequences or [N]; None: each sequence's last.
+        dc: [N,H], the part of ∂E_s/∂c_s that does not pass through h_s; None: zero. LSTM only.
+
+    Raises:
+        ValueError: an argument does not fit, or a sequence has no state s; the message names the argument.
     """
     steps = steps_of(tape, weight_hh)
     index = steps.own("s", s)
@@ -99,7 +112,7 @@ def gradient_by_lag(
         """The gradients by lag, and the logarithms of their norms."""
         with np.errstate(over="ignore", under="ignore"):
             true = np.ldexp(d, scales)
-        mantissa, exponent = np.frexp(np.linalg.norm(d, axis=-1))  # so that a halving is one exactly
+        mantissa, exponent = np.frexp(np.linalg.norm(d, axis=-1))  # so a factor of 2 is exact
         log_norms = _log(mantissa) + (scales[..., 0] + exponent) * np.log(2)
         return by_lag(steps, index, true), by_lag(steps, index, log_norms)
 
@@ -112,11 +125,11 @@ def gradient_by_lag(
 class MemoryHorizon:
     """The first lag at which a gradient has fallen to a fraction of its size at lag 0.
 
-    Whole numbers as float64. inf: it never has within the recorded steps. NaN: it is zero at lag 0 already,
-    so there is nothing to fall (a unit that the error does not see).
+    Lags are whole numbers, as float64. inf: the gradient does not fall that far within the recorded steps.
+    NaN: the gradient is zero at lag 0 already, as of a unit that the error does not depend on.
     """
 
-    fractions: tuple[float, ...]  # F of them, the first axis of what follows
+    fractions: tuple[float, ...]  # F of them, the first axis of the fields below
     h: Array  # [F, N], of ‖∂E_s/∂h‖: the layer's
     h_units: Array  # [F, N, H], of |∂E_s/∂h| of each unit
     c: Array | None  # [F, N], of ‖∂E_s/∂c‖; None for a plain RNN
@@ -124,11 +137,17 @@ class MemoryHorizon:
 
 
 def memory_horizon(gradients: GradientByLag, fractions: Sequence[float] = (1 / np.e, 0.01)) -> MemoryHorizon:
-    """How many steps back the error can see: to 1/e of its gradient at lag 0, and to 1 % of it.
+    """Return how many steps back the error reaches: to 1/e of its gradient at lag 0, and to 1 % of it.
 
-    The *first* such lag; a gradient that passes through zero and comes back has been there. It is relative
-    to lag 0, not to the largest, so a gradient that grows first has a longer horizon. O(F L N H).
-    Raises ValueError where a fraction is not between 0 and 1.
+    It is the *first* such lag, also where the gradient grows again later. The fraction is relative to lag 0
+    and not to the largest gradient, so a gradient that grows first has a longer horizon. O(F L N H).
+
+    Args:
+        gradients: of ``gradient_by_lag``.
+        fractions: F numbers between 0 and 1.
+
+    Raises:
+        ValueError: a fraction is not between 0 and 1.
     """
     given = tuple(float(fraction) for fraction in fractions)
     for fraction in given:
@@ -146,10 +165,10 @@ def memory_horizon(gradients: GradientByLag, fractions: Sequence[float] = (1 / n
 
 @dataclass(frozen=True)
 class Departure:
-    """The textbook chain P against the true R = ∂c_s/∂c_{s−k}, by lag k: entry 0 is the identity in both.
+    """The textbook chain P against the true R = ∂c_s/∂c_{s−k}, by lag k. At lag 0 both are the identity.
 
-    The two are equal at lags 0 and 1, and at lag 2 if that is the initial state. NaN where the lag reaches
-    back beyond a sequence's initial state, or where R is zero.
+    The two are equal at lags 0 and 1, and at lag 2 if that is the initial state. Entries are NaN where the
+    lag reaches back beyond a sequence's initial state, or where R is zero.
     """
 
     s: Index  # [N], the state reached
@@ -166,12 +185,20 @@ def departure(
     probes: int | None = None,
     seed: int = 0,
 ) -> Departure:
-    """By how much ``textbook_chain`` departs from ``cell_product``, at every lag back from state s.
+    """Return how far ``textbook_chain`` is from ``cell_product``, at every lag back from state s.
 
-    s as in ``gradient_by_lag``. Exact: O(L N H³) in time, O(N H²) in memory. With ``probes`` = R the norms
-    are estimated from R random vectors, the same for both matrices, drawn by ``seed``: O(L N R H²) and
-    O(N R H), to a relative error of about 1/√R. Neither under- nor overflows over any number of steps.
-    Raises ValueError naming the argument that does not fit.
+    Exact: O(L N H³) in time, O(N H²) in memory. With ``probes`` = R the norms are estimated: O(L N R H²) and
+    O(N R H), to a relative error of about 1/√R. Nothing under- or overflows over any number of steps.
+
+    Args:
+        tape: the recorded pass of an LSTM.
+        weight_hh: [4H,H].
+        s: the state reached, one for all sequences or [N]; None: each sequence's last.
+        probes: the number R of random vectors, the same for both matrices; None: exact.
+        seed: draws the vectors.
+
+    Raises:
+        ValueError: an argument does not fit; the message names it.
     """
     steps = LSTMSteps(lstm_only(tape), weight_hh)
     index, N, H = steps.own("s", s), steps.N, steps.H
@@ -202,7 +229,16 @@ def departure(
 
 
 def by_lag(steps: Recorded, s: Index, values: npt.NDArray[Any]) -> Array:
-    """``values`` [T+1,N,*] by state -> [L+1,N,*] by lag back from s [N]; NaN beyond the initial state."""
+    """Turn values by state into values by lag.
+
+    Args:
+        steps: the steps of the layer.
+        s: int64 [N], the state at lag 0.
+        values: [T+1,N,...], by state.
+
+    Returns:
+        [L+1,N,...], by lag back from s; NaN beyond the initial state.
+    """
     lags = np.arange(int((s - steps.first).max(initial=0)) + 1)[:, None]
     t = s - lags  # [L+1, N]
     there = t >= steps.first
@@ -223,7 +259,15 @@ def _growth(log_norms: Array) -> Array:
 
 
 def first_lags(log_size: Array, fractions: tuple[float, ...]) -> Array:
-    """The first lag at which log_size [L+1,*] is down by log fraction: [F,*]."""
+    """Return the first lag at which a size is down to each fraction of its value at lag 0.
+
+    Args:
+        log_size: [L+1,...], natural logarithms.
+        fractions: F numbers between 0 and 1.
+
+    Returns:
+        [F,...]; inf where there is no such lag, NaN where the size is zero at lag 0.
+    """
     start = log_size[0]
     with np.errstate(invalid="ignore"):
         fallen = [log_size <= start + np.log(fraction) for fraction in fractions]  # NaN has not fallen
@@ -241,9 +285,10 @@ def _frobenius(a: Array) -> Array:
 
 
 def lower_median(values: Array) -> Array:
-    """Medians over the last axis of numbers that may be infinite; of an even number the lower middle one.
+    """Return medians over the last axis, of an even number of values the lower middle one.
 
-    The mean of the two middle ones would be infinite where half of the sequences never fade.
+    Values may be infinite: the mean of the two middle ones would be infinite where half of the sequences
+    never fade.
 
     Args:
         values: [...,N]. NaN is left out.

@@ -1,4 +1,4 @@
-"""Lyapunov exponents: at what rate small changes of the state grow or fade, in the long run."""
+"""Lyapunov exponents: the rate at which small changes of the state grow or fade, in the long run."""
 
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ from undertow.tape import RNNTape, Tape
 
 @dataclass(frozen=True)
 class Lyapunov:
-    """The k leading exponents and the growth of every step they are the means of. Natural logarithms."""
+    """The k leading exponents, and the growth at every step whose mean they are. Natural logarithms."""
 
     exponents: Array  # [N, k], per step, leading first; NaN for a sequence with no step to average
     growth: Array  # [T, N, k], of each step; NaN where none was taken or it was skipped
@@ -20,20 +20,26 @@ class Lyapunov:
 def lyapunov(
     tape: Tape | RNNTape, weight_hh: npt.ArrayLike, k: int = 1, *, skip: int = 0, seed: int = 0
 ) -> Lyapunov:
-    """The k leading Lyapunov exponents of the state's dynamics along each recorded sequence.
+    """Return the k leading Lyapunov exponents of the state's dynamics along each recorded sequence.
 
-    k orthonormal vectors are carried through every step's full Jacobian and made orthonormal again by QR;
-    the logarithms of R's diagonal are the growth, their mean the exponents (Benettin, Galgani, Giorgilli &
+    k orthonormal vectors are carried through every step's full Jacobian and made orthonormal again by QR. The
+    logarithms of R's diagonal are the growth, and their means the exponents (Benettin, Galgani, Giorgilli &
     Strelcyn 1980, Meccanica 15, 9-30; for driven recurrent networks Vogt et al. 2022, Front. Appl. Math.
-    Stat. 8, 818799). A leading exponent below 0: gradients fade in the long run, e-fold every −1/λ steps;
-    above 0: they explode. They hold for the input that was recorded.
+    Stat. 8, 818799). If the leading exponent λ is below 0, gradients fade in the long run, by a factor of e
+    every −1/λ steps; above 0 they explode. The exponents hold for the recorded input.
 
-    The vectors start in random directions, drawn by ``seed``, and need some steps to turn towards the
-    leading ones: ``skip`` leaves a sequence's first so many steps out of the means.
-    weight_hh [4H,H] or [H,H]; k at most the state's size, 2H or H.
+    O(T N (k H² + k² H)) in time, O(N k H + T N k) in memory. Nothing under- or overflows.
 
-    O(T N (k H² + k² H)) in time, O(N k H + T N k) in memory; nothing under- or overflows.
-    Raises ValueError naming the argument that does not fit.
+    Args:
+        tape: the recorded pass of an LSTM or a plain RNN.
+        weight_hh: [4H,H]; of a plain RNN [H,H].
+        k: how many exponents; at most the state's size, 2H or H.
+        skip: how many of a sequence's first steps are left out of the means. The vectors start in random
+            directions and need some steps to turn towards the leading ones.
+        seed: draws the first directions.
+
+    Raises:
+        ValueError: an argument does not fit; the message names it.
     """
     steps = steps_of(tape, weight_hh)
     if not 1 <= k <= steps.D:

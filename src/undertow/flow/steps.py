@@ -1,8 +1,8 @@
 """A recorded layer, step by step: derivatives of one step, and products of vectors with its Jacobian.
 
-The rest of ``undertow.flow`` is written on top of two operations that never form a matrix: ``push``, J v,
-carries a small change of the state forward through a step, and ``pull``, Jᵀ v, carries a gradient back.
-The state is one vector: (h, c) for the LSTM, h for the plain RNN.
+The rest of ``undertow.flow`` uses two operations that never form a matrix. ``push``, J v, carries a small
+change of the state forward through a step. ``pull``, Jᵀ v, carries a gradient back. The state is one vector:
+(h, c) for the LSTM, h for the plain RNN.
 """
 
 from collections.abc import Iterator
@@ -17,12 +17,24 @@ from undertow.tape import RNNTape, Tape
 Array = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
 Index = npt.NDArray[np.int64]
-Exponent = npt.NDArray[np.int32]  # of two
-_BLOCK = 1 << 12  # entries of an array of a block of steps, 32 KiB: larger ones leave the cache
+Exponent = npt.NDArray[np.int32]  # powers of two
+_BLOCK = 1 << 12  # entries of one array of a block of steps: 32 KiB, which stay in the cache
 
 
 def check_between(t: int, s: int | None, T: int) -> tuple[int, int]:
-    """t and s, where s None stands for T; ValueError unless 0 ≤ t ≤ s ≤ T."""
+    """Check two states and fill in the default.
+
+    Args:
+        t: the first state.
+        s: the last state; None: T.
+        T: the number of steps.
+
+    Returns:
+        t and s.
+
+    Raises:
+        ValueError: not 0 ≤ t ≤ s ≤ T.
+    """
     s = T if s is None else s
     if not 0 <= s <= T:
         raise ValueError(f"s: expected a state from 0 to T={T}, got {s}")
@@ -32,12 +44,19 @@ def check_between(t: int, s: int | None, T: int) -> tuple[int, int]:
 
 
 def times(v: Array, matrix: Array) -> Array:
-    """v [N,R,a] times matrix [a,b]: one product of N·R rows, where ``@`` would make N of R rows each."""
+    """Multiply v [N,R,a] by a matrix [a,b] as one product of N·R rows, where ``@`` would make N products."""
     return (v.reshape(-1, v.shape[-1]) @ matrix).reshape(*v.shape[:-1], matrix.shape[-1])
 
 
 class Recorded:
-    """A tape's sizes and which of its entries belong to a sequence; nothing else of it is ever read."""
+    """A tape's sizes, and which of its entries belong to a sequence. Entries in the padding are never read.
+
+    Args:
+        tape: the recorded pass of an LSTM or a plain RNN.
+
+    Raises:
+        ValueError: the tape's arrays do not fit each other.
+    """
 
     def __init__(self, tape: Tape | RNNTape) -> None:
         if tape.h.ndim != 3 or not len(tape.h):
@@ -59,11 +78,22 @@ class Recorded:
         self.even = bool(self.alive.all())
 
     def between(self, t: int, s: int | None) -> tuple[int, int]:
-        """``check_between`` of this tape's states."""
+        """Check two states of this tape, see ``check_between``."""
         return check_between(t, s, self.T)
 
     def own(self, name: str, s: int | npt.ArrayLike | None) -> Index:
-        """One state for each sequence, [N], checked to be its own; None stands for its last."""
+        """Return one state for each sequence, checked to lie between its initial and its last state.
+
+        Args:
+            name: of the argument, for the message.
+            s: one state for all sequences, or [N]; None: each sequence's last.
+
+        Returns:
+            int64 [N].
+
+        Raises:
+            ValueError: a sequence has no such state.
+        """
         if s is None:
             return self.last
         given = np.asarray(s)
@@ -78,7 +108,7 @@ class Recorded:
         return index
 
     def live(self, entries: npt.NDArray[Any], t: int) -> Array:
-        """``entries`` [S,N,*] of the steps from state t on, in float64, zero where no step was taken."""
+        """Return ``entries`` [S,N,...] of the steps from state t on, float64, zero where no step is."""
         if self.even:
             return np.asarray(entries, dtype=np.float64)
         mask = self.alive[t : t + len(entries)]
@@ -86,34 +116,34 @@ class Recorded:
         return np.asarray(np.where(mask, entries, 0), dtype=np.float64)
 
     def before(self, states: npt.NDArray[Any], t: int, s: int) -> Array:
-        """The states [T+1,N,H] that the steps from t to s started from, [s-t,N,H]."""
+        """Return the states [s-t,N,H] before the steps from state t to s; ``states`` is [T+1,N,H]."""
         if self.even:
             return self.live(states[t:s], t)
         began = np.arange(t, s)[:, None] == self.first  # entry 0 holds the initial state of every sequence
         return self.live(np.where(began[..., None], states[0], states[t:s]), t)
 
     def after(self, states: npt.NDArray[Any], t: int, s: int) -> Array:
-        """The states [T+1,N,H] that the steps from t to s led to, [s-t,N,H]."""
+        """Return the states [s-t,N,H] after the steps from state t to s; ``states`` is [T+1,N,H]."""
         return self.live(states[t + 1 : s + 1], t)
 
     def own_states(self, states: npt.NDArray[Any]) -> Array:
-        """``states`` [T+1,N,H], or gradients of them, in float64, NaN outside each sequence's own."""
+        """Return states [T+1,N,H] or their gradients in float64, NaN outside each sequence's own states."""
         t = np.arange(self.T + 1)[:, None]
         inside = (self.first <= t) & (t <= self.last)
         values = np.where((t == self.first)[..., None], states[0], states)
         return np.asarray(np.where(inside[..., None], values, np.nan), dtype=np.float64)
 
     def where_alive(self, k: int, new: Array, old: Array) -> Array:
-        """``new`` [N,*,*] where a sequence takes step k, else ``old``: a state only carried."""
+        """Return ``new`` [N,R,D] for the sequences that take step k, and ``old`` for the others."""
         return new if self.even else np.where(self.alive[k, :, None, None], new, old)
 
     def or_identity(self, t: int, J: Array) -> Array:
-        """J [S,N,D,D] of the steps from state t on, the identity where no step was taken."""
+        """Return J [S,N,D,D] of the steps from state t on, with the identity where no step was taken."""
         return np.where(self.alive[t : t + len(J), :, None, None], J, np.eye(J.shape[-1]))
 
 
 class Partials(NamedTuple):
-    """Derivatives within a step, elementwise, [S,N,H] each; ī is a gate before its activation."""
+    """Elementwise derivatives within a step, [S,N,H] each. ī is the gate i before its activation."""
 
     i: Array  # ∂c_t/∂ī_t = g ⊙ i(1−i)
     f: Array  # ∂c_t/∂f̄_t = c_{t−1} ⊙ f(1−f)
@@ -124,7 +154,15 @@ class Partials(NamedTuple):
 
 
 class LSTMSteps(Recorded):
-    """The LSTM's steps; its state is (h, c), of size D = 2H."""
+    """The steps of an LSTM. The state is (h, c), of size D = 2H.
+
+    Args:
+        tape: the recorded pass.
+        weight_hh: [4H,H].
+
+    Raises:
+        ValueError: the arrays do not fit each other.
+    """
 
     def __init__(self, tape: Tape, weight_hh: npt.ArrayLike) -> None:
         super().__init__(tape)
@@ -137,7 +175,10 @@ class LSTMSteps(Recorded):
         self._held: list[Partials] = []
 
     def at(self, k: int) -> Partials:
-        """Those of step k alone, [N,1,H] each. Made a block of steps at a time: some 20 calls of NumPy."""
+        """Return the partials of step k, [N,1,H] each.
+
+        They are computed for a block of steps at a time, since a block takes about 20 calls of NumPy.
+        """
         if k not in self._block:
             size = max(1, _BLOCK // max(1, self.N * self.H))
             self._block = range(k // size * size, min((k // size + 1) * size, self.T))
@@ -146,7 +187,7 @@ class LSTMSteps(Recorded):
         return self._held[k - self._block.start]
 
     def partials(self, t: int, s: int) -> Partials:
-        """Those of the steps from t to s, all zero where no step was taken."""
+        """Return the partials of the steps from state t to s, all zero where no step was taken."""
         i, f, g, o = unpack(self.live(self.lstm.gates[t:s], t))
         c_prev, tanh_c = self.before(self.lstm.c, t, s), np.tanh(self.after(self.lstm.c, t, s))
         return Partials(
@@ -159,7 +200,7 @@ class LSTMSteps(Recorded):
         )
 
     def out(self, t: int, s: int) -> Array:
-        """∂h/∂c with o held fixed at the states t to s-1, [s-t,N,H]: zero at the first, which no o made."""
+        """Return ∂h/∂c with o held fixed at the states t to s-1, [s-t,N,H]; zero at an initial state."""
         out = np.zeros((s - t, self.N, self.H))
         made = max(t, 1)  # the first of these states that a step of this tape can have made
         if s > made:
@@ -167,7 +208,7 @@ class LSTMSteps(Recorded):
         return out
 
     def push(self, k: int, v: Array) -> Array:
-        """J v of step k, from state k to k+1: v [N,R,2H], R vectors for each sequence. O(N R H²)."""
+        """Return J v of step k, from state k to k+1, for R vectors a sequence: v [N,R,2H]. O(N R H²)."""
         p = self.at(k)
         v_h, v_c = v[..., : self.H], v[..., self.H :]
         i, f, g, o = np.split(times(v_h, self.U.T), 4, axis=-1)  # [N, R, H] each, before the activation
@@ -176,12 +217,14 @@ class LSTMSteps(Recorded):
         return self.where_alive(k, np.concatenate([h, c], axis=-1), v)
 
     def pull(self, k: int, v: Array, through_o: bool = True) -> Array:
-        """Jᵀ v of step k, from state k+1 to k; without ``through_o`` nothing flows back through o_t."""
+        """Return Jᵀ v of step k, from state k+1 to k; nothing flows through o_t unless ``through_o``."""
         p, H = self.at(k), self.H
         v_h = v[..., :H]
         c = p.out * v_h
         c += v[..., H:]
-        pre = np.empty((*v.shape[:-1], 4, H))  # before the activation; written in place: small calls cost
+        pre = np.empty(
+            (*v.shape[:-1], 4, H)
+        )  # before the activation; written in place, because small calls are dear
         for gate_, partial in enumerate((p.i, p.f, p.g)):
             np.multiply(partial, c, out=pre[..., gate_, :])
         np.multiply(p.o if through_o else 0 * p.o, v_h, out=pre[..., 3, :])
@@ -191,12 +234,12 @@ class LSTMSteps(Recorded):
         return self.where_alive(k, found, v)
 
     def fold_h_into_c(self, t: int, v: Array) -> Array:
-        """Gradients v [N,R,2H] of (h_t, c_t) -> of c_t, which acts through h_t too: [N,R,H]."""
+        """Turn gradients [N,R,2H] of (h_t, c_t) into those of c_t, which also acts through h_t: [N,R,H]."""
         v_h, v_c = v[..., : self.H], v[..., self.H :]
         return np.asarray(v_h * self.at(t - 1).out + v_c if t else v_c)
 
     def jacobians(self, t: int, s: int) -> Array:
-        """J of the steps from t to s as matrices, [s-t,N,2H,2H]."""
+        """Return J of the steps from state t to s as matrices, [s-t,N,2H,2H]."""
         p, H = self.partials(t, s), self.H
         U_i, U_f, U_g, U_o = (gate(self.U, k, H) for k in GATES)
         J = np.zeros((s - t, self.N, 2 * H, 2 * H))
@@ -209,7 +252,15 @@ class LSTMSteps(Recorded):
 
 
 class RNNSteps(Recorded):
-    """The plain RNN's steps; its state is h, of size D = H."""
+    """The steps of a plain RNN. The state is h, of size D = H.
+
+    Args:
+        tape: the recorded pass.
+        weight_hh: [H,H].
+
+    Raises:
+        ValueError: the arrays do not fit each other.
+    """
 
     def __init__(self, tape: RNNTape, weight_hh: npt.ArrayLike) -> None:
         super().__init__(tape)
@@ -219,24 +270,29 @@ class RNNSteps(Recorded):
         self.D = self.H
 
     def slope(self, t: int, s: int) -> Array:
-        """tanh' = 1−h_t² of the steps from t to s, [s-t,N,H]."""
+        """Return tanh' = 1−h_t² of the steps from state t to s, [s-t,N,H]."""
         return 1 - self.after(self.tape.h, t, s) ** 2
 
     def push(self, k: int, v: Array) -> Array:
-        """J v of step k, from state k to k+1: v [N,R,H]. O(N R H²)."""
+        """Return J v of step k, from state k to k+1: v [N,R,H]. O(N R H²)."""
         return self.where_alive(k, self.slope(k, k + 1)[0, :, None] * times(v, self.U.T), v)
 
     def pull(self, k: int, v: Array, through_o: bool = True) -> Array:
-        """Jᵀ v of step k, from state k+1 to k. The plain RNN has no output gate to leave out."""
+        """Return Jᵀ v of step k, from state k+1 to k. ``through_o`` is ignored: there is no output gate."""
         return self.where_alive(k, times(self.slope(k, k + 1)[0, :, None] * v, self.U_pull), v)
 
     def jacobians(self, t: int, s: int) -> Array:
-        """J = diag(1−h_t²) U of the steps from t to s, [s-t,N,H,H]."""
+        """Return J = diag(1−h_t²) U of the steps from state t to s, [s-t,N,H,H]."""
         return self.or_identity(t, self.slope(t, s)[..., None] * self.U)
 
 
 def lstm_only(tape: Tape | RNNTape) -> Tape:
-    """The tape itself; ValueError for a plain RNN's, which has neither gates nor cell."""
+    """Return the tape itself, checked to be an LSTM's.
+
+    Raises:
+        ValueError: it is a plain RNN's, which has neither gates nor a cell, or something was added to its
+            equations.
+    """
     if not isinstance(tape, Tape):
         raise ValueError(f"tape: expected an LSTM's Tape, got {type(tape).__name__}")
     check_equations(tape)
@@ -252,7 +308,15 @@ def check_equations(tape: Tape | RNNTape) -> None:
 
 
 def steps_of(tape: Tape | RNNTape, weight_hh: npt.ArrayLike) -> LSTMSteps | RNNSteps:
-    """The steps of either kind of tape."""
+    """Return the steps of either kind of tape.
+
+    Args:
+        tape: the recorded pass of an LSTM or a plain RNN.
+        weight_hh: [4H,H]; of a plain RNN [H,H].
+
+    Raises:
+        ValueError: an argument does not fit; the message names it.
+    """
     check_equations(tape)
     return LSTMSteps(tape, weight_hh) if isinstance(tape, Tape) else RNNSteps(tape, weight_hh)
 
@@ -260,12 +324,20 @@ def steps_of(tape: Tape | RNNTape, weight_hh: npt.ArrayLike) -> LSTMSteps | RNNS
 def backward(
     steps: LSTMSteps | RNNSteps, starts: Index, v: Array, through_o: bool = True
 ) -> Iterator[tuple[int, Array, Exponent]]:
-    """Gradients v [N,R,D], given at each sequence's state ``starts`` [N], pulled back to state 0.
+    """Pull gradients back from one state of each sequence to state 0.
 
-    Yields, for t from the latest start down to 0, (t, u, e): at state t the gradients are u·2^e, u [N,R,D]
-    and e [N]. Every fourth step u's entries are brought to at most 1: scaling by powers of two is exact, and
-    keeps products over any number of steps from under- and overflowing. A sequence is zero until its start
-    is reached.
+    Every fourth step the entries of u are brought to at most 1. Scaling by powers of two is exact, and it
+    keeps products over any number of steps from under- and overflowing.
+
+    Args:
+        steps: the steps of the layer.
+        starts: int64 [N], the state of each sequence at which its gradients are given.
+        v: [N,R,D], the gradients, R of each sequence.
+        through_o: False: nothing flows back through the output gates.
+
+    Yields:
+        (t, u, e) for t from the latest start down to 0: the gradients at state t are u·2^e, u [N,R,D] and e
+        [N]. They are zero until the sequence's start is reached.
     """
     u, e = np.zeros(v.shape), np.zeros(len(v), dtype=np.int32)
     begins = set(starts.tolist())

@@ -1,4 +1,4 @@
-"""How far back a layer remembers, in numbers that can be followed over training."""
+"""How far back a layer remembers, in a few numbers that can be followed over training."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
@@ -15,20 +15,22 @@ from undertow.tape import RNNTape, Tape
 
 @dataclass(frozen=True)
 class Summary:
-    """One layer in one direction. x is c for an LSTM, h for a plain RNN; None where that has no such thing.
+    """One layer in one direction. x is c for an LSTM and h for a plain RNN.
 
-    Medians are over sequences. States are counted in the order of processing, from a sequence's initial
-    state 0; s is its last state that the error reaches directly or from later layers.
+    Fields that a plain RNN lacks are None.
+
+    Medians are lower medians over sequences. States are counted in the order of processing, from a sequence's
+    initial state 0. s is its last state with a gradient.
     """
 
-    lags: float  # lower median, as all medians here, of s: how far back there was to look
+    lags: float  # median of s: the longest lag that could be measured
 
     # 1. the carousel, along the cell alone
     f_mean: float | None  # f over all steps, sequences and units: ∂c_t/∂c_{t−1} with the gates held fixed
     f_low: float | None  # its 10 % quantile
     f_median: float | None
     f_high: float | None  # its 90 % quantile
-    carousel_log: float | None  # median of ½ log mean_units (Π f_t)², over all steps; 0: all is kept
+    carousel_log: float | None  # median of ½ log mean_units (Π f_t)², over all steps; 0: everything is kept
 
     # 2. one step: ∂c_t/∂c_{t−1} by its four terms, A_t; of a plain RNN ∂h_t/∂h_{t−1}
     step_norm: float  # √(mean_t ‖A_t‖²/H), Frobenius, of some steps; 1 where a step keeps a gradient's size
@@ -38,21 +40,21 @@ class Summary:
     horizon_e: float  # median lag k at which ‖∂E_s/∂x_{s−k}‖ is down to 1/e of lag 0's; inf: nowhere
     horizon_1pct: float  # the same for 1 %
     growth: float  # median of (log ‖∂E_s/∂x_{s−k}‖ − log ‖∂E_s/∂x_s‖)/k, per step back: below 0 it fades;
-    # k is s, or where less than FADED is left the last lag before
+    # k is s, or the last lag before less than FADED is left
 
-    # of the whole error E, as back-propagation had it
+    # gradients of the whole error E, from back-propagation
     gradient_first: float  # median ‖∂E/∂x_0‖
     gradient_last: float  # median ‖∂E/∂x_s‖
-    gradient_ratio: float  # median of the first over the last
+    gradient_ratio: float  # median of ‖∂E/∂x_0‖ / ‖∂E/∂x_s‖
 
-    # fractions of steps and units, the thresholds those of gate_saturation
+    # fractions of steps and units, with the thresholds of gate_saturation
     i_closed: float | None  # i < 0.1: nothing is written
     f_closed: float | None  # f < 0.1: forgotten at once
     f_open: float | None  # f > 0.9: kept
     o_closed: float | None  # o < 0.1: nothing is shown
 
 
-LOW, HIGH = 0.1, 0.9  # as good as closed, as good as open: gate_saturation's
+LOW, HIGH = 0.1, 0.9  # thresholds of a closed and of an open gate, as in gate_saturation
 PROBED = 64  # steps of which the norm is estimated: the first and the last 32
 FADED = 1e-30  # of a gradient's norm at lag 0
 NAMES = tuple(field.name for field in fields(Summary))
@@ -65,16 +67,24 @@ def summary(
     dh: npt.ArrayLike,
     dc: npt.ArrayLike | None = None,
 ) -> Summary:
-    """The ``Summary`` of a recorded pass and of the gradients that back-propagation gave its states.
+    """Summarise a recorded pass and the gradients that back-propagation gave its states.
 
-    dh and, LSTM only, dc [T+1,N,H] are ∂E/∂h_t and ∂E/∂c_t as ``Gradients`` has them; ``by_lag`` is
-    ``gradient_by_lag`` of what ``last_error`` finds in them. weight_hh [4H,H] or [H,H]. NaN where there is
-    nothing to say: no step, or no gradient that reaches the layer.
+    The norms of group 2 are estimates from the first and the last 32 steps. Each step and sequence has one
+    random vector z of ±1, always the same; the mean of ‖A z‖² is ‖A‖² (Hutchinson 1990). O(T N H + N H²) in
+    time: products with vectors, no matrix is formed.
 
-    The norms of 2 are estimates from the first and the last 32 steps, by one random vector z of ±1 for each
-    step and sequence, always the same: the mean of ‖A z‖² is ‖A‖² (Hutchinson 1990). O(T N H + N H²) in time:
-    vector products, no matrix is formed.
-    Raises ValueError naming the argument that does not fit.
+    Args:
+        tape: the recorded pass of an LSTM or a plain RNN.
+        weight_hh: [4H,H]; of a plain RNN [H,H].
+        by_lag: ``gradient_by_lag`` of what ``last_error`` returns.
+        dh: [T+1,N,H], ∂E/∂h_t in the order of processing, as ``Gradients`` has it.
+        dc: [T+1,N,H], ∂E/∂c_t; None for a plain RNN.
+
+    Returns:
+        The ``Summary``. Numbers are NaN where there is no step, or no gradient that reaches the layer.
+
+    Raises:
+        ValueError: an argument does not fit; the message names it.
     """
     steps = steps_of(tape, weight_hh)
     gradients = _gradients(steps, dh, dc)[-1].astype(np.float64)
@@ -101,24 +111,60 @@ def summary(
 def last_error(
     tape: Tape | RNNTape, dh: npt.ArrayLike, dc: npt.ArrayLike | None = None
 ) -> tuple[Index, Array, Array | None]:
-    """(s, ∂E_s/∂h_s, ∂E_s/∂c_s) of each sequence's last state that has a gradient, for ``gradient_by_lag``.
+    """Find each sequence's last state with a gradient, and that gradient, to start ``gradient_by_lag`` with.
 
-    dh, dc [T+1,N,H] as in ``summary`` -> s [N] and [N,H] each, the last what reached c_s beside h_s, None for
-    a plain RNN. What stands at s is the error's own gradient: nothing comes from later. Where no state has a
-    gradient s is the sequence's last, and both are zero. Raises ValueError as ``summary``.
+    The gradient at s is that of the error at s alone, because nothing comes from later states.
+
+    Args:
+        tape: the recorded pass of an LSTM or a plain RNN.
+        dh: [T+1,N,H], ∂E/∂h_t in the order of processing, as ``Gradients`` has it.
+        dc: [T+1,N,H], ∂E/∂c_t; None for a plain RNN.
+
+    Returns:
+        s, int64 [N], and the two parts of ``error_at``. Where no state has a gradient, s is the sequence's
+        last state and both parts are zero.
+
+    Raises:
+        ValueError: ``dh`` or ``dc`` does not fit the tape.
     """
     steps = Recorded(tape)
-    gradients = _gradients(steps, dh, dc)
-    t, each = np.arange(steps.T + 1)[:, None], np.arange(steps.N)
-    there = np.logical_or.reduce([(gradient != 0).any(axis=-1) for gradient in gradients])
+    t = np.arange(steps.T + 1)[:, None]
+    there = np.logical_or.reduce([(d != 0).any(axis=-1) for d in _gradients(steps, dh, dc)])
     there &= (steps.first <= t) & (t <= steps.last)
     s = np.where(there.any(axis=0), there.cumsum(axis=0).argmax(axis=0), steps.last)
-    dh_s, *dc_s = (np.asarray(gradient[s, each], dtype=np.float64) for gradient in gradients)
-    return s, dh_s, dc_s[0] - _out(steps, tape, s) * dh_s if isinstance(tape, Tape) else None
+    return s, *error_at(tape, dh, dc, s)
+
+
+def error_at(
+    tape: Tape | RNNTape, dh: npt.ArrayLike, dc: npt.ArrayLike | None = None, s: Index | None = None
+) -> tuple[Array, Array | None]:
+    """Split the gradient of each sequence's state s into two parts that can be propagated back from there.
+
+    The cell acts on E through h_s = o_s ⊙ tanh(c_s) and in other ways. The second part is what is left of
+    ∂E/∂c_s without the path through h_s: ∂E/∂c_s − ∂E/∂h_s ⊙ o_s ⊙ (1 − tanh² c_s). At a sequence's initial
+    state nothing is subtracted, because no step made h_0 from c_0.
+
+    Args:
+        tape: the recorded pass of one layer and direction.
+        dh: [T+1,N,H], ∂E/∂h_t in the order of processing, as ``Gradients`` has it.
+        dc: [T+1,N,H], ∂E/∂c_t; None for a plain RNN.
+        s: int64 [N], a state of each sequence; None: its last.
+
+    Returns:
+        ∂E/∂h_s and the part of ∂E/∂c_s that does not pass through h_s, float64 [N,H] each; the second is
+        None for a plain RNN.
+
+    Raises:
+        ValueError: ``dh`` or ``dc`` does not fit the tape.
+    """
+    steps = Recorded(tape)
+    s = steps.last if s is None else s
+    dh_s, *dc_s = (np.asarray(d[s, np.arange(steps.N)], np.float64) for d in _gradients(steps, dh, dc))
+    return dh_s, dc_s[0] - _out(steps, tape, s) * dh_s if isinstance(tape, Tape) else None
 
 
 def _gradients(steps: Recorded, dh: npt.ArrayLike, dc: npt.ArrayLike | None) -> list[Array]:
-    """dh and, where there is a cell, dc: checked."""
+    """Return dh and, for an LSTM, dc, checked."""
     lstm = isinstance(steps.tape, Tape)
     if lstm != (dc is not None):
         raise ValueError(f"dc: expected {'an array' if lstm else 'None for a plain RNN, which has no cell'}")
@@ -129,7 +175,7 @@ def _gradients(steps: Recorded, dh: npt.ArrayLike, dc: npt.ArrayLike | None) -> 
 
 
 def _out(steps: Recorded, tape: Tape, s: Index) -> Array:
-    """∂h_s/∂c_s with o_s held fixed, of each sequence's state s: [N,H]; zero at the initial one."""
+    """Return ∂h_s/∂c_s with o_s held fixed, [N,H]; zero at an initial state."""
     made, each = s > steps.first, np.arange(steps.N)
     if not steps.T:
         return np.zeros((steps.N, steps.H))
@@ -138,7 +184,7 @@ def _out(steps: Recorded, tape: Tape, s: Index) -> Array:
 
 
 def _growth(log_norm: Array) -> Array:
-    """Per step back, down to FADED of lag 0: [N]. Further down a float32 could not follow."""
+    """Return ``Summary.growth`` of each sequence, [N]; float32 could not follow a gradient below FADED."""
     log_norm = log_norm - log_norm[0]
     lags = np.arange(len(log_norm))[:, None]
     there = log_norm >= np.log(FADED)  # not where NaN
@@ -174,7 +220,7 @@ def _probed(steps: LSTMSteps | RNNSteps) -> Iterator[tuple[int, Array, Array]]:
 
 
 def _gates(steps: LSTMSteps | RNNSteps) -> dict[str, float | None]:
-    """What there is to say of an LSTM's gates; of a plain RNN None."""
+    """Return the fields of ``Summary`` about gates; None each for a plain RNN."""
     if isinstance(steps, RNNSteps):
         names = ("f_mean", "f_low", "f_median", "f_high", "carousel_log")
         return dict.fromkeys((*names, "i_closed", "f_closed", "f_open", "o_closed"))
@@ -200,7 +246,7 @@ def _gates(steps: LSTMSteps | RNNSteps) -> dict[str, float | None]:
 
 
 def _quantiles(values: Array, at: tuple[float, ...]) -> list[float]:
-    """Those of the nearest rank: np.quantile interpolates, and takes much longer."""
+    """Return quantiles of the nearest rank; np.quantile interpolates and takes much longer."""
     if not len(values):
         return [float("nan")] * len(at)
     ranks = np.round(np.array(at) * (len(values) - 1)).astype(np.int64)

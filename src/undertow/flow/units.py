@@ -1,4 +1,4 @@
-"""What the gates do over a recorded pass, unit by unit: saturated, shut, never forgetting, dead."""
+"""What the gates do over a recorded pass, unit by unit: saturated, closed, never forgetting, dead."""
 
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ from undertow.tape import Tape
 
 @dataclass(frozen=True)
 class GateSaturation:
-    """Fractions, 0 to 1, of all steps of all sequences; [H] each. NaN if there was no step at all."""
+    """Fractions, 0 to 1, of all steps of all sequences, [H] each; NaN if there was no step."""
 
     low: float  # the thresholds
     high: float
@@ -26,11 +26,18 @@ class GateSaturation:
 
 
 def gate_saturation(tape: Tape, low: float = 0.1, high: float = 0.9) -> GateSaturation:
-    """How much of the time each gate of each unit is as good as shut or open.
+    """Return how much of the time each gate of each unit is nearly closed or nearly open. O(TNH).
 
-    Karpathy, Johnson & Fei-Fei 2015 (arXiv:1506.02078) look at gates so, with these thresholds. A saturated
-    gate passes hardly any gradient to its own weights: σ' = σ(1−σ) is below 0.09 there. O(TNH).
-    Raises ValueError unless 0 ≤ low < high ≤ 1, and for a tape that is not an LSTM's.
+    Karpathy, Johnson & Fei-Fei 2015 (arXiv:1506.02078) use the same measure and the same thresholds. A
+    saturated gate passes hardly any gradient to its own weights: there σ' = σ(1−σ) is below 0.09.
+
+    Args:
+        tape: the recorded pass of an LSTM.
+        low: below it a gate counts as closed.
+        high: above it a gate counts as open.
+
+    Raises:
+        ValueError: not 0 ≤ low < high ≤ 1, or the tape is not an LSTM's.
     """
     if not 0 <= low < high <= 1:
         raise ValueError(f"low, high: expected 0 <= low < high <= 1, got {low}, {high}")
@@ -60,27 +67,35 @@ def gate_saturation(tape: Tape, low: float = 0.1, high: float = 0.9) -> GateSatu
 
 @dataclass(frozen=True)
 class UnitHealth:
-    """Which units did something odd throughout, at every step of every sequence; [H] each.
+    """Which units behaved in the same odd way at every step of every sequence; bool [H] each.
 
-    All False where there was no step to judge by.
+    All are False if there was no step.
     """
 
-    constant_h: Mask  # h never left a band of width ``band``: whatever the input, the unit says the same
+    constant_h: Mask  # h never left a band of width ``band``: it does not depend on the input
     i_closed: Mask  # i < ``closed`` throughout: nothing is ever written to the cell
     o_closed: Mask  # o < ``closed`` throughout: nothing of the cell is ever seen
     never_forgets: Mask  # f > ``kept`` throughout: a counter, or a cell about to saturate
 
     @property
     def dead(self) -> Mask:
-        """Constant h, or i or o closed: a unit that carries nothing from input to output."""
+        """Units that carry nothing from input to output: h constant, or i or o closed. bool [H]."""
         return self.constant_h | self.i_closed | self.o_closed
 
 
 def unit_health(tape: Tape, *, band: float = 0.01, closed: float = 0.01, kept: float = 0.99) -> UnitHealth:
-    """Units that are dead or never forget, over this pass: few steps or tame inputs prove little.
+    """Find units that are dead or never forget, over this pass. O(TNH).
 
-    ``band`` bounds max h − min h over all steps of all sequences; the thresholds are ours. O(TNH).
-    Raises ValueError where a threshold is negative, and for a tape that is not an LSTM's.
+    A pass of few steps, or of inputs that vary little, proves little. The thresholds are our own.
+
+    Args:
+        tape: the recorded pass of an LSTM.
+        band: the largest max h − min h, over all steps of all sequences, of a constant unit.
+        closed: below it a gate counts as closed.
+        kept: above it a forget gate counts as never forgetting.
+
+    Raises:
+        ValueError: a threshold is negative, or the tape is not an LSTM's.
     """
     for name, value in {"band": band, "closed": closed, "kept": kept}.items():
         if not value >= 0:

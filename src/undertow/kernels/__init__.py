@@ -1,0 +1,1 @@
+"""One layer's call, computed by the first engine that serves it."""

@@ -6,6 +6,9 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 
+class Misaligned(ValueError):
+    pass
+
 def forward(cell: Literal['lstm', 'rnn'], x: Any, states: Sequence[Any], weights: Sequence[Any], outputs: Sequence[Any], tape: Sequence[Any] | None, ragged: Sequence[Any] | None, options: Any, reverse: bool, threads: int) -> None:
     """
     Run one layer in one direction over all time steps, and write its outputs.
@@ -50,6 +53,19 @@ def backward(cell: Literal['lstm', 'rnn'], x: Any, states: Sequence[Any], weight
     Raises:
         TypeError: As forward does.
         ValueError: As forward does.
+    """
+
+def are_plain(tensors: tuple[Any, ...], types: tuple[type, ...]) -> bool:
+    """
+    Whether the kernels may read the memory of all these torch tensors.
+
+    Args:
+        tensors: Each may be None.
+        types: The types that tensors may have. A subclass may be anything: fake, distributed, quantised.
+
+    Returns:
+        False if a tensor has another type or another dtype than the first, is not a dense one on the CPU, or is negated
+        lazily or holds no numbers.
     """
 
 def isa() -> str: ...

@@ -1,4 +1,4 @@
-"""One layer's call, all its directions: the record that is made once in ``nn`` and handed on whole.
+"""One layer's call, all its directions: the record that ``nn`` makes once and passes on whole.
 
 T steps, N sequences, C input features, H units, R features of h (H, or proj_size), D directions, G gates.
 """
@@ -22,7 +22,7 @@ _NONE = (None,) * WEIGHTS
 
 
 class Ragged(NamedTuple):
-    """Sequences of different lengths: padded, with ``lengths``; or packed, with the other two."""
+    """Sequences of different lengths: padded with ``lengths``, or packed with the other two."""
 
     lengths: Tensor | None = None  # int64 [N] on the CPU, in any order, between 0 and T
     batch_sizes: Tensor | None = None  # int64 [T], as PackedSequence has them
@@ -33,7 +33,7 @@ EVEN = Ragged()
 
 
 class Variant(NamedTuple):
-    """What is added to the equations: see ``undertow.equations.variants``. None where nothing is added."""
+    """What is added to the equations, see ``undertow.equations.variants``; None where nothing is."""
 
     mask: Tensor | None = None  # bool [T,N]; False: the step is passed over, h and c stay as they are
     reset: Tensor | None = None  # bool [T,N]; True: the first step of a new sequence
@@ -51,7 +51,7 @@ class Variant(NamedTuple):
 
     @property
     def added(self) -> tuple[str, ...]:
-        """The names of what is added."""
+        """The names of the fields that add something."""
         return tuple(n for n, v in self._asdict().items() if v is not None and v is not False)
 
 
@@ -62,8 +62,8 @@ class Call(NamedTuple):
     """A layer of ``cell`` "lstm" or "rnn", in one direction for each of ``weights``, the second reversed.
 
     LSTM: c_t = i ⊙ g + f ⊙ c_{t-1}, h_t = o ⊙ tanh(c_t); RNN: h_t = φ(W x_t + U h_{t-1} + b), φ tanh or relu.
-    It returns y [T,N,D*R] (zero past a sequence's end), packed [R,D*R]; h_n [D,N,R], and of the LSTM c_n
-    [D,N,H]: the states at each sequence's own end, for the reverse direction at its start.
+    The call returns y [T,N,D*R], zero past a sequence's end, or packed [R,D*R]; h_n [D,N,R]; and for the LSTM
+    c_n [D,N,H]. h_n and c_n are the states at each sequence's own end, in the reverse direction at its start.
     """
 
     cell: str
@@ -79,27 +79,28 @@ class Call(NamedTuple):
 
     @property
     def D(self) -> int:
+        """The number of directions, 1 or 2."""
         return len(self.weights)
 
     @property
     def H(self) -> Any:
-        """Units, also where h is projected; a symbol, where a compiler asks."""
+        """The number of units, also if h is projected; a symbol while a compiler records."""
         return self.weights[0][0].shape[0] // N_GATES[self.cell]
 
     @property
     def N(self) -> Any:
-        """Sequences."""
+        """The number of sequences."""
         sizes = self.ragged.batch_sizes
         return self.x.shape[1] if sizes is None else int(sizes[0])
 
     @property
     def states(self) -> tuple[Any, ...]:
-        """h_0, and of the LSTM c_0."""
+        """h_0, and for the LSTM c_0."""
         return (self.h_0, self.c_0) if self.cell == "lstm" else (self.h_0,)
 
     @property
     def rows_shape(self) -> tuple[int, ...]:
-        """Of the tape: [T,N], or [R] where lengths differ, with a row for each step that a sequence takes."""
+        """The tape's leading shape: [T,N], or [R] where lengths differ, a row for each step of a sequence."""
         if self.ragged.lengths is not None:
             return (int(self.ragged.lengths.sum()),)
         return tuple(self.x.shape[:-1])
@@ -108,7 +109,7 @@ class Call(NamedTuple):
 
     @property
     def tensors(self) -> list[Any]:
-        """x, h_0, c_0, the weights of each direction, and where there is a variant its tensors."""
+        """x, h_0, c_0, the weights of each direction and, with a variant, its tensors."""
         flat = [self.x, self.h_0, self.c_0]
         for each in self.weights:
             flat += each
@@ -117,7 +118,7 @@ class Call(NamedTuple):
         return flat
 
     def filled(self, values: Sequence[Any]) -> "Call":
-        """The same call with ``values`` in the places of ``tensors``: other tensors, or booleans."""
+        """Return the same call with ``values`` in the places of ``tensors``: other tensors, or booleans."""
         end = 3 + WEIGHTS * len(self.weights)
         weights = tuple(tuple(values[k : k + WEIGHTS]) for k in range(3, end, WEIGHTS))
         variant = self.variant
@@ -130,7 +131,7 @@ class Call(NamedTuple):
         )  # fmt: skip
 
     def emptied(self) -> "Call":
-        """The same call without its tensors, for who must not keep them alive."""
+        """Return the same call without its tensors, for holders that must not keep them alive."""
         variant = self.variant
         if variant is not PLAIN:
             variant = Variant(coupled=variant.coupled)
@@ -140,7 +141,7 @@ class Call(NamedTuple):
         )  # fmt: skip
 
     def cast(self, dtype: torch.dtype) -> "Call":
-        """As autocast casts: all that is floating point in ``dtype``, but float64 as it is."""
+        """Return the call in ``dtype`` as autocast casts: all floating-point tensors except float64."""
 
         def change(t: Any) -> Any:
             kept = t is None or not t.is_floating_point() or t.dtype == torch.float64
@@ -149,4 +150,5 @@ class Call(NamedTuple):
         return self.filled([change(t) for t in self.tensors])
 
     def directions(self) -> Iterator[tuple[int, Weights]]:
+        """Number the directions, with the weights of each."""
         return enumerate(self.weights)

@@ -15,10 +15,8 @@ from undertow.kernels.call import EVEN, PLAIN, WEIGHTS, Call, Variant
 from undertow.kernels.engine import Outputs
 from undertow.kernels.node import Gradients, Kept, KernelEngine
 from undertow.kernels.tensors import (
-    OWN,
     contiguous,
     features,
-    is_plain,
     made_plain,
     of_direction,
     unit_stride,
@@ -39,19 +37,14 @@ class CPU(KernelEngine):
 
     def serves(self, call: Call) -> bool:
         """See ``Engine.serves``."""
-        x = call.x
-        if native is None or not served_kind(call) or not is_plain(x):
+        if native is None or not served_kind(call):
             return False
-        dtype, weights = x.dtype, call.weights
-        rest = (call.h_0, call.c_0, *weights[0]) if len(weights) == 1 else call.tensors[1 : 3 + WEIGHTS * 2]
-        for (
-            t
-        ) in rest:  # each as ``is_plain`` checks, in a loop because a call of one step has no time to lose
-            if t is not None and (t.dtype is not dtype or type(t) not in OWN or not t.is_cpu or t.is_neg()):
-                return False
-        if call.variant is not PLAIN and not _serves_variant(call.variant, dtype):
+        first, last = call.weights[0], call.weights[-1]  # the same of one direction
+        if not tensors.are_plain(call.x, call.h_0, call.c_0, *first, *(() if last is first else last)):
             return False
-        return not tensors.transformed() and not torch._C._is_tracing()
+        if tensors.transformed() or torch._C._is_tracing():
+            return False
+        return call.variant is PLAIN or _serves_variant(call.variant, call.x.dtype)
 
     def why_not(self, call: Call) -> str:
         """See ``KernelEngine.why_not``."""
@@ -87,15 +80,16 @@ class CPU(KernelEngine):
         self, call: Call, kept: Kept, douts: Sequence[Tensor | None], wanted: Sequence[bool]
     ) -> Gradients:
         """See ``KernelEngine.backward``."""
-        want, D, variant = call.filled(wanted), len(call.weights), call.variant
+        D, variant = len(call.weights), call.variant
         dy, dfinals = received(douts)
-        dh_0, dc_0 = tensors.like(call.h_0, want.h_0), tensors.like(call.c_0, want.c_0)
-        dvariant = PLAIN if variant is PLAIN else _room_for_variant(variant, want.variant)
+        dh_0, dc_0 = tensors.like(call.h_0, wanted[1]), tensors.like(call.c_0, wanted[2])
+        dvariant = PLAIN if variant is PLAIN else _room_for_variant(variant, wanted[3 + WEIGHTS * D :])
         dx: Tensor | None = None
         dweights: list[Any] = []
         for d, (W, U, *_) in enumerate(call.weights):
-            dx_d = tensors.like(call.x, want.x)
-            sums = room_for_sums(W, U, want.weights[d])
+            want = wanted[3 + WEIGHTS * d : 3 + WEIGHTS * (d + 1)]
+            dx_d = tensors.like(call.x, wanted[0])
+            sums = room_for_sums(W, U, want)
             ends, starts = (dy, *dfinals), (dh_0, dc_0)
             if D == 2:
                 ends = features(dy, d, D), *(of_direction(f, d) for f in dfinals)
@@ -104,7 +98,7 @@ class CPU(KernelEngine):
             run_backward(call, d, kept, ends, (dx_d, *starts, *sums), doptions=dadded)
             if dx_d is not None:
                 dx = dx_d if dx is None else dx_d.add_(dx)
-            dweights.append(shared_out(sums, want.weights[d]))
+            dweights.append(shared_out(sums, want))
         found = [dx, dh_0, dc_0, *(dw for each in dweights for dw in each)]
         if variant is not PLAIN:
             found += dvariant[:-1]
@@ -152,7 +146,7 @@ def _serves_variant(variant: Variant, dtype: torch.dtype) -> bool:
     for name, t in zip(Variant._fields[:-1], variant[:-1], strict=True):
         if t is None:
             continue
-        if t.dtype is not (torch.bool if name in MARKS else dtype) or not is_plain(t):
+        if t.dtype is not (torch.bool if name in MARKS else dtype) or not tensors.are_plain(t):
             return False
         if t.requires_grad and name not in TRAINED:
             return False
@@ -183,7 +177,8 @@ def run_forward(call: Call, outputs: Sequence[Any], tapes: Sequence[Any], revers
             None if b_ih is None else b_ih.contiguous(),
             None if b_hh is None else b_hh.contiguous(),
         )
-        native.forward(
+        _run(
+            native.forward,
             call.cell,
             x,
             states,
@@ -218,7 +213,8 @@ def run_backward(
         y, states = features(y, d, D), (of_direction(states[0], d), of_direction(states[1], d))
         each = len(tapes) // 2
         tapes = tapes[d * each : (d + 1) * each]
-    native.backward(
+    _run(
+        native.backward,
         call.cell,
         unit_stride(call.x),
         states,
@@ -234,6 +230,13 @@ def run_backward(
         reverse or d == 1,
         torch.get_num_threads(),
     )
+
+
+def _run(kernel: Any, *given: Any) -> None:
+    try:
+        kernel(*given)
+    except native.Misaligned:
+        kernel(*tensors.aligned(given))
 
 
 def received(douts: Sequence[Tensor | None]) -> tuple[Tensor | None, list[Tensor | None]]:
@@ -298,11 +301,8 @@ def _as_run(call: Call, reverse: bool) -> Tensor | None:
     return later
 
 
-def _room_for_variant(variant: Variant, want: Variant) -> Variant:
+def _room_for_variant(variant: Variant, wanted: Sequence[bool]) -> Variant:
     """For the gradients of what it trains; with norms the kernels give all of theirs, or none."""
-    if variant is PLAIN:
-        return PLAIN
-    room: dict[str, Any] = {
-        n: tensors.like(getattr(variant, n), getattr(want, n) or n in NORMS) for n in TRAINED
-    }
+    want = dict(zip(Variant._fields, wanted, strict=False))
+    room: dict[str, Any] = {n: tensors.like(getattr(variant, n), want[n] or n in NORMS) for n in TRAINED}
     return Variant(**room)

@@ -3,8 +3,8 @@
 =========  =================================================================================================
 torch      ``torch_serves``: torch's own operator runs the whole module, on every device but the CPU and meta
            (cuDNN among them), and while jit.trace or torch.onnx record a program
-operators  a layer is one node of the program that torch.compile or torch.export record; it runs the engines
-           when that program runs
+operators  a layer is one node of the program that torch.compile, torch.export or, where torch's operator does
+           not serve, torch.jit.trace record; it runs the engines when that program runs
 engines    all else: ``engines`` has the table
 =========  =================================================================================================
 """
@@ -12,28 +12,51 @@ engines    all else: ``engines`` has the table
 import torch
 from torch import Tensor
 
-from undertow.kernels import engines, operators, plain
+from undertow.kernels import engines, operators, per_sample, plain
 from undertow.kernels.call import Call
 from undertow.kernels.engine import Outputs
 
 
 def torch_serves(x: Tensor) -> bool:
-    """Whether torch's own operator runs this module as a whole."""
+    """Return whether torch's own operator runs this module as a whole."""
     if not (x.is_cpu or x.is_meta):
         return True
     return torch.onnx.is_in_onnx_export() if torch.compiler.is_compiling() else torch._C._is_tracing()
 
 
 def layer(call: Call) -> Outputs:
-    """One layer: y, h_n and of the LSTM c_n, as ``Call`` describes them.
+    """Compute one layer: y, h_n and for the LSTM c_n, as described by ``Call``.
 
-    Raises ValueError where lengths do not fit x.
+    Raises ValueError if lengths do not fit x.
     """
     if torch.compiler.is_compiling():
         return operators.layer(call)
+    if torch._C._is_tracing():
+        return operators.traced_layer(call)
     return engines.layer(call)
 
 
+def check_onnx(x: Tensor, steps: int) -> None:
+    """Raises RuntimeError where torch.onnx.export is given a T that is free, in dimension ``steps`` of x.
+
+    The exporter that goes through torch.export writes T into the model, as a number and without a word.
+    """
+    exports = torch.compiler.is_compiling() and torch.onnx.is_in_onnx_export()
+    if exports and isinstance(x.shape[steps], torch.SymInt):
+        raise RuntimeError(
+            f"dynamic_shapes: expected a fixed number of steps in dimension {steps} of the input, got a free "
+            "one, which torch.onnx.export would fix; dynamo=False leaves it free"
+        )
+
+
 def layer_with_steps(call: Call, steps: list[plain.Steps]) -> Outputs:
-    """``layer`` in torch's operations; ``steps`` receives every step's gates and states, with their graph."""
+    """``layer`` in torch's operations; ``steps`` receives every step's gates and states, with their graph.
+
+    Raises RuntimeError in torch.jit.trace, which would record as many steps as there are now, and for weights
+    that ``per_sample`` serves.
+    """
+    if not torch.compiler.is_compiling() and torch._C._is_tracing():
+        raise RuntimeError("return_tape: expected False in torch.jit.trace and torch.onnx.export, got True")
+    if per_sample.ENGINE.serves(call):
+        raise RuntimeError("return_tape: expected False in call_for_per_sample_grads, got True")
     return plain.layer(engines.autocast(call), steps)

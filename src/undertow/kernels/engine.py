@@ -1,4 +1,4 @@
-"""What an engine is: it computes a layer's call. ``engines`` has the table of all of them."""
+"""What an engine is: it computes a layer's call. ``engines`` has the table of all engines."""
 
 from torch import Tensor
 
@@ -11,9 +11,9 @@ class Engine:
     """Computes calls. An engine with kernels of its own is a ``node.KernelEngine``."""
 
     def serves(self, call: Call) -> bool:
-        """Whether this engine computes ``call``."""
+        """Return whether this engine computes ``call``."""
         raise NotImplementedError
 
     def layer(self, call: Call) -> Outputs:
-        """The outputs of ``call``, with their graph where gradients are asked for."""
+        """Return the outputs of ``call``, with their graph if gradients are asked for."""
         raise NotImplementedError

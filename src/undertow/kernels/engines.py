@@ -1,34 +1,50 @@
-"""The table of engines: which one computes a call. The choice is made here and nowhere else.
+"""The table of engines: which one computes a call. The choice is made only here.
 
-The first that serves a call gets it. ``plain`` comes last and serves every call: projections, relu, other
-dtypes and devices, meta and fake tensors, empty batches, functorch's transforms, forward-mode gradients. For
-double backward the node of a kernel engine runs ``plain`` again.
+The first that serves a call gets it. ``per_sample`` takes weights of one class of torch's. ``plain`` comes
+last and serves every call: projections, relu, other dtypes and devices, meta and fake tensors, empty batches,
+functorch's transforms, forward-mode gradients. For double backward the node of a kernel engine runs ``plain``
+again.
 """
 
 import torch
 
-from undertow.kernels import cpu, plain, segments
+from undertow.kernels import cpu, per_sample, plain, segments
 from undertow.kernels.call import Call
 from undertow.kernels.engine import Engine, Outputs
 from undertow.kernels.node import KernelEngine
+from undertow.kernels.tensors import out_of_memory
 
-ENGINES: tuple[Engine, ...] = (segments.ENGINE, cpu.ENGINE, plain.ENGINE)
+ENGINES: tuple[Engine, ...] = (segments.ENGINE, cpu.ENGINE, per_sample.ENGINE, plain.ENGINE)
 
 
 def layer(call: Call) -> Outputs:
-    """The outputs of ``call``, computed now. Raises ValueError where lengths do not fit x."""
+    """Compute the outputs of ``call`` now. Raises ValueError if lengths do not fit x."""
     if torch.is_autocast_enabled("cpu"):
         call = autocast(call)
     for engine in ENGINES:
         if engine.serves(call):
             if call.recording is not None and not isinstance(engine, KernelEngine):
                 call.recording.missing = cpu.ENGINE.why_not(call)
-            return engine.layer(call)
+            try:
+                return engine.layer(call)
+            except RuntimeError as error:
+                if not out_of_memory(error):
+                    raise
+            return _again(engine, call)
     raise AssertionError("plain serves every call")
 
 
+def _again(engine: Engine, call: Call) -> Outputs:
+    """After idle memory was given back."""
+    try:
+        return engine.layer(call)
+    except RuntimeError as error:
+        out_of_memory(error)  # for smaller calls, or somebody else's
+        raise
+
+
 def autocast(call: Call) -> Call:
-    """``call`` in the dtype that CPU autocast would give nn.LSTM."""
+    """Return ``call`` in the dtype that CPU autocast would give nn.LSTM."""
     if torch.is_autocast_enabled("cpu") and call.x.is_cpu:
         return call.cast(torch.get_autocast_dtype("cpu"))
     return call

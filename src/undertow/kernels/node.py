@@ -9,7 +9,7 @@ from torch import Tensor
 from undertow.kernels import plain
 from undertow.kernels.call import Call
 from undertow.kernels.engine import Engine, Outputs
-from undertow.kernels.tensors import is_batched, transformed
+from undertow.kernels.tensors import is_batched, out_of_memory, transformed
 
 Kept = tuple[Tensor, ...]  # what a forward pass leaves for the backward pass; y first if recorded
 Gradients = list[Tensor | None]  # of call.tensors
@@ -77,17 +77,50 @@ class _Layer(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *douts: Tensor | None) -> Any:
-        saved = ctx.saved_tensors  # read once, as torch.utils.checkpoint asks
-        tensors, kept = saved[: ctx.count], saved[ctx.count :]
+        try:
+            saved = ctx.saved_tensors  # read once, as torch.utils.checkpoint asks
+            tensors, kept = saved[: ctx.count], saved[ctx.count :]
+        except RuntimeError as error:
+            tensors, kept = given_to(ctx, error), None
         call, wanted = ctx.call.filled(tensors), ctx.needs_input_grad[2:]
         many = transformed() or any(map(is_batched, douts))
         if many or torch.is_grad_enabled():
             grads = again(plain.layer, call, douts, wanted)
         else:
-            grads = ctx.engine.backward(call, kept, douts, wanted)
+            grads = _backward(ctx.engine, call, kept, douts, wanted)
         if call.recording is not None:
             call.recording.backward(douts, many)
         return None, None, *grads
+
+
+def _backward(
+    engine: KernelEngine,
+    call: Call,
+    kept: Kept | None,
+    douts: Sequence[Tensor | None],
+    wanted: Sequence[bool],
+) -> Gradients:
+    if kept is None:
+        _, kept = engine.forward(call)
+    try:
+        return engine.backward(call, kept, douts, wanted)
+    except RuntimeError as error:
+        if not out_of_memory(error):
+            raise
+    return engine.backward(call, kept, douts, wanted)
+
+
+def given_to(ctx: Any, error: RuntimeError) -> list[Any]:
+    """The tensors that a node was given, where torch refuses all it saved: y may have been written to since.
+
+    Then the forward pass makes y and the tape anew, to the same bits. To keep a copy of y would cost every
+    call. Raises ``error`` where one of the tensors given was written to, the graph was freed, or torch is too
+    old to tell.
+    """
+    try:
+        return [saved.unpack() for saved in ctx._raw_saved_tensors[: ctx.count]]
+    except (RuntimeError, AttributeError):
+        raise error from None
 
 
 # Function.apply itself, past a wrapper for functorch, whose transforms no kernel engine serves.

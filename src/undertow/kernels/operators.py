@@ -1,11 +1,12 @@
-"""A layer as operators of torch, for programs that torch records: torch.compile and torch.export.
+"""A layer as operators of torch, for programs that torch records: torch.compile, torch.export, jit.trace.
 
 A recording knows shapes and no numbers, and takes torch's own LSTM apart into T steps. Here a layer is one
 node, for any T and N:
 
 undertow::layer            y, h_n and, LSTM, c_n
-undertow::layer_with_tape  the same and the tape: what ``layer`` comes to where gradients are asked for
+undertow::layer_with_tape  the same and the tape; it replaces ``layer`` if gradients are asked for
 undertow::layer_backward   the gradients, from the tape
+undertow::traced_layer     ``layer`` as torch.jit.trace can record it, whose lists have no gaps
 
 When the program runs, ``engines`` computes. Calls without a CPU kernel (projections, relu, half precision,
 empty batches) are one node too, and so are variants. They leave no tape: their gradients come from running
@@ -22,23 +23,44 @@ from torch.autograd import forward_ad
 from undertow.kernels import cpu, engines, plain, tensors
 from undertow.kernels.call import PLAIN, WEIGHTS, Call, Ragged, Variant
 from undertow.kernels.engine import Outputs
-from undertow.kernels.node import again
+from undertow.kernels.node import again, given_to
 
 
 def layer(call: Call) -> Outputs:
-    """``engines.layer`` as one node of the program that torch records. ``checkpoint`` is not heeded.
+    """Record ``engines.layer`` as one node of the program; ``checkpoint`` is ignored.
 
     Inside torch.func's transforms it is the plain path, step by step: an operator would be opaque to them.
+    Raises RuntimeError in torch.onnx.export, which knows no such operator.
     """
+    _refuse_onnx()
     if torch._C._are_functorch_transforms_active():
         return plain.layer(engines.autocast(call))
     return tuple(torch.ops.undertow.layer(*_written(engines.autocast(call))))
 
 
-def batch(batch_sizes: Tensor, states: Sequence[Any]) -> int:
+def traced_layer(call: Call) -> Outputs:
+    """The same for torch.jit.trace. Raises RuntimeError in torch.onnx.export."""
+    _refuse_onnx()
+    cell, phi, lengths, batch_sizes, order, flat, *rest = _written(engines.autocast(call))
+    every = (lengths, batch_sizes, order, *flat)
+    there, given = [t for t in every if t is not None], [int(t is not None) for t in every]
+    return tuple(torch.ops.undertow.traced_layer(cell, phi, there, given, *rest))
+
+
+def _refuse_onnx() -> None:
+    if torch.onnx.is_in_onnx_export():
+        raise RuntimeError(
+            "torch.onnx.export: expected calls without lengths, mask and reset, of modules with torch's "
+            "options alone; ONNX has no operator for the rest"
+        )
+
+
+def batch(batch_sizes: Tensor, states: Sequence[Any]) -> Any:
     """N of a PackedSequence. A recording has it from the states alone, which the kernels will check."""
     if torch.compiler.is_compiling() and states and isinstance(states[0], Tensor) and states[0].dim() == 3:
         return states[0].shape[1]
+    if not torch.compiler.is_compiling() and torch._C._is_tracing():
+        return batch_sizes[0]
     return int(batch_sizes[0])
 
 
@@ -72,13 +94,13 @@ def _read(given: Sequence[Any]) -> Call:
 
 
 def _taped(call: Call) -> bool:
-    """Whether a tape is kept: where the CPU kernels serve, and without a variant. Independent of values."""
+    """Return whether a tape is kept: the CPU kernels serve, without a variant. Independent of values."""
     built = cpu.native is not None and call.x.device.type == "cpu"
     return built and call.variant is PLAIN and cpu.served_kind(call)
 
 
 def _tape_shapes(call: Call, N: Any) -> list[tuple[Any, ...]]:
-    """gates and c of each direction; with lengths, as large as the longest would make them."""
+    """Return the shapes of gates and c of each direction; with lengths, as if all were the longest."""
     if call.cell == "rnn":
         return []
     rows = tuple(call.x.shape[:-1])
@@ -88,7 +110,7 @@ def _tape_shapes(call: Call, N: Any) -> list[tuple[Any, ...]]:
 
 
 def _in_use(call: Call, tape: Sequence[Tensor]) -> list[Tensor]:
-    """As many rows of the tape as the lengths fill."""
+    """Return as many rows of the tape as the lengths fill."""
     if call.ragged.lengths is None:
         return list(tape)
     (rows,), N = call.rows_shape, call.N
@@ -127,6 +149,13 @@ def _layer_backward(*given: Any) -> list[Tensor]:
     return [g.clone(memory_format=torch.contiguous_format) for g in grads if g is not None]
 
 
+def _traced_layer(cell: str, phi: str, there: list[Tensor], given: list[int], *rest: Any) -> list[Tensor]:
+    following = iter(there)
+    lengths, batch_sizes, order, *flat = (next(following) if one else None for one in given)
+    found: list[Tensor] = torch.ops.undertow.layer(cell, phi, lengths, batch_sizes, order, flat, *rest)
+    return found
+
+
 def _run(call: Call) -> Outputs:
     with torch.autocast("cpu", enabled=False):
         return engines.layer(call)
@@ -156,7 +185,7 @@ def _layer_backward_shapes(*given: Any) -> list[Tensor]:
 
 
 def _symbolic_batch(call: Call) -> Any:
-    """N; of a PackedSequence that of its states or its order, else a number not known yet."""
+    """Return N; for a PackedSequence from its states or its order, else a number not known yet."""
     _, batch_sizes, order = call.ragged
     if batch_sizes is None:
         return call.x.shape[1]
@@ -187,11 +216,18 @@ class _Layer(torch.autograd.Function):
         wanted = ctx.needs_input_grad[4:]
         if all(dout is None for dout in douts):
             return (None,) * len(ctx.needs_input_grad)
-        saved = ctx.saved_tensors  # read once, as torch.utils.checkpoint asks
-        given, (y, *tape) = saved[: ctx.count], saved[ctx.count :]
+        try:
+            saved = ctx.saved_tensors  # read once, as torch.utils.checkpoint asks
+            given, kept = saved[: ctx.count], saved[ctx.count :]
+        except RuntimeError as error:
+            given, kept = given_to(ctx, error), None
         call = ctx.call.filled(given[3:])._replace(ragged=Ragged(*given[:3]))
         if torch.is_grad_enabled() or any(map(tensors.is_batched, douts)):
             return *[None] * 4, *again(_run, call, douts, wanted, materialize=True)
+        if kept is None:
+            y, *found = torch.ops.undertow.layer_with_tape(*_written(call))
+            kept = y, *found[len(call.states) :]
+        y, *tape = kept
         rest = iter(torch.ops.undertow.layer_backward(*_written(call), y, tape, douts, wanted))
         return *[None] * 4, *(next(rest) if want else None for want in wanted)
 
@@ -222,3 +258,8 @@ for _name, _arguments, _compute, _shapes in (
     _library.impl(_name, _compute, "CompositeExplicitAutograd")
     torch.library.register_fake(f"undertow::{_name}", _shapes, lib=_library)
 _library.impl("layer", _layer_autograd, "Autograd")
+_library.define(
+    "traced_layer(str cell, str phi, Tensor[] tensors, int[] given, int directions, bool varied, "
+    "bool coupled) -> Tensor[]"
+)
+_library.impl("traced_layer", _traced_layer, "CompositeImplicitAutograd")

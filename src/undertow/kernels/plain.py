@@ -1,8 +1,8 @@
 """The LSTM and the plain RNN in differentiable torch operations, one loop over time.
 
-Slow and general: any device, dtype and transform that torch's own operations know, projections,
-double backward. The equations are those of ``equations``; with a ``Variant`` ``plain_variants`` takes each
-direction.
+This path is slow and general: any device, dtype and transform that torch's own operations support,
+projections, double backward. The equations are those of ``equations``. With a ``Variant``,
+``plain_variants`` computes each direction.
 """
 
 from collections.abc import Callable, Sequence
@@ -22,11 +22,11 @@ Stepped = tuple[States, States]  # what a step makes: the states, and all that i
 
 @dataclass(frozen=True)
 class Steps:
-    """An LSTM layer at every step, one direction, in torch tensors that know how they came about.
+    """An LSTM layer at every step, one direction, in torch tensors with their graph.
 
-    In the order of time for both directions: entry t of the gates belongs to time t, h and c have the initial
-    state at 0 and at t+1 what the step at time t made. All are zero past a sequence's own end. At a
-    masked step the gates are zero, and h and c those that it started from.
+    Both directions are in the order of time: entry t of the gates belongs to time t, and h and c hold the
+    initial state at 0 and the state that the step at time t made at t+1. All are zero past a sequence's own
+    end. At a masked step the gates are zero, and h and c are those before the step.
     """
 
     gates: Tensor  # [T,N,4,H], after the activation, in the order i, f, g, o
@@ -37,31 +37,34 @@ class Steps:
 
     @property
     def i(self) -> Tensor:
-        """Input gate, [T,N,H]; so f the forget gate, g the input modulation and o the output gate."""
+        """Input gate, [T,N,H]."""
         return self.gates[..., 0, :]
 
     @property
     def f(self) -> Tensor:
+        """Forget gate, [T,N,H]."""
         return self.gates[..., 1, :]
 
     @property
     def g(self) -> Tensor:
+        """Input modulation, [T,N,H]."""
         return self.gates[..., 2, :]
 
     @property
     def o(self) -> Tensor:
+        """Output gate, [T,N,H]."""
         return self.gates[..., 3, :]
 
     @property
     def reverse(self) -> "Steps":
-        """The other direction. Raises AttributeError where there is none."""
+        """The other direction. Raises AttributeError if there is none."""
         if self.other is None:
             raise AttributeError("reverse: the layer has one direction")
         return self.other
 
 
 class Plain(Engine):
-    """The engine of all calls that no other serves."""
+    """The engine of all calls that no other engine serves."""
 
     def serves(self, call: Call) -> bool:
         """See ``Engine.serves``."""
@@ -76,9 +79,14 @@ ENGINE = Plain()
 
 
 def layer(call: Call, steps: list[Steps] | None = None) -> States:
-    """The outputs of ``call`` with their graph; ``steps`` receives the Steps of an LSTM.
+    """Compute the outputs of a call with their graph.
 
-    Raises ValueError for lengths outside 0..T.
+    Args:
+        call: any call.
+        steps: receives the Steps of an LSTM; None: they are not kept.
+
+    Raises:
+        ValueError: lengths are not from 0 to T.
     """
     with torch.autocast("cpu", enabled=False):
         ranked = _ranked(call)
@@ -94,7 +102,7 @@ def layer(call: Call, steps: list[Steps] | None = None) -> States:
 
 @dataclass(frozen=True)
 class _Ranked:
-    """A call whose sequences are padded and stand longest first."""
+    """A call whose sequences are padded and sorted longest first."""
 
     call: Call
     batch_sizes: Tensor | None  # int64 [T] on the CPU: how many sequences are active; None: all
@@ -138,7 +146,7 @@ def _unranked(ranked: _Ranked, y: Tensor, finals: list[Tensor]) -> States:
 def _direction(
     ranked: _Ranked, starts: Sequence[Tensor], d: int, keep: bool
 ) -> tuple[Tensor, States, States]:
-    """y [T,N,R], the final states, and with ``keep`` c [T,N,H] and the gates [T,N,4,H] of an LSTM."""
+    """Return y [T,N,R], the final states, and with ``keep`` c [T,N,H] and the gates [T,N,4,H] of an LSTM."""
     call, batch_sizes = ranked.call, ranked.batch_sizes
     start, weights = [s[d] for s in starts], call.weights[d]
     if call.variant is not PLAIN:
@@ -164,17 +172,17 @@ def _zeros(call: Call) -> tuple[Tensor, ...]:
 
 
 def _live(batch_sizes: Tensor, N: int) -> Tensor:
-    """bool [T,N] on the CPU: whether the sequence of each rank has this step."""
+    """Return whether the sequence of each rank has each step, bool [T,N] on the CPU."""
     return torch.arange(N, device="cpu") < batch_sizes.unsqueeze(1)
 
 
 def _picked(stacked: Tensor, order: Tensor) -> Tensor:
-    """The sequences of [·,N,·] in another order."""
+    """Return the sequences of [...,N,...] in another order."""
     return stacked.index_select(1, order.to(stacked.device))
 
 
 def check_lengths(lengths: Tensor, T: int) -> None:
-    """Raises ValueError for lengths outside 0..T."""
+    """Raise ValueError unless lengths are from 0 to T."""
     if lengths.numel() and not 0 <= int(lengths.min()) <= int(lengths.max()) <= T:
         raise ValueError(f"lengths: expected values between 0 and T = {T}, got {lengths.tolist()}")
 
@@ -193,13 +201,26 @@ def lstm(
     batch_sizes: Tensor | None = None,
     inside: list[States] | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """One layer, one direction: x [T,N,C], h_0 [N,R], c_0 [N,H] -> y [T,N,R], h_n, c_n.
-
-    batch_sizes int64 [T] on the CPU, non-increasing: how many sequences, counted from the first, are active
-    at step t. ``reverse`` goes from each sequence's end to its start. ``inside`` receives c_t [T,N,H] and the
-    gates [T,N,4,H], zero where a sequence is not active.
+    """Run one LSTM layer in one direction.
 
     c_t = i ⊙ g + f ⊙ c_{t-1};  h_t = o ⊙ tanh(c_t), with a projection h_t = W_hr (o ⊙ tanh(c_t))
+
+    Args:
+        x: [T,N,C].
+        h_0: [N,R].
+        c_0: [N,H].
+        weight_ih: [4H,C].
+        weight_hh: [4H,R].
+        bias_ih: [4H], or None.
+        bias_hh: [4H], or None.
+        weight_hr: [R,H], the projection, or None.
+        reverse: go from each sequence's end to its start.
+        batch_sizes: int64 [T] on the CPU, non-increasing: how many sequences, counted from the first, are
+            active at each step; None: all.
+        inside: receives c_t [T,N,H] and the gates [T,N,4,H], zero where a sequence is not active.
+
+    Returns:
+        y [T,N,R], h_n and c_n.
     """
 
     def step(pre_x: Tensor, h: Tensor, c: Tensor) -> Stepped:
@@ -228,7 +249,7 @@ def rnn(
     reverse: bool = False,
     batch_sizes: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """One layer, one direction: h_t = φ(W x_t + U h_{t-1} + b), φ tanh or relu."""
+    """Run one plain RNN layer in one direction: h_t = φ(W x_t + U h_{t-1} + b), φ tanh or relu."""
     phi = {"tanh": torch.tanh, "relu": torch.relu}[nonlinearity]
 
     def step(pre_x: Tensor, h: Tensor) -> Stepped:
@@ -246,10 +267,10 @@ def _unroll(
     reverse: bool,
     batch_sizes: Tensor | None,
 ) -> tuple[list[Tensor], States]:
-    """Apply ``step`` to pre_x [T,N,G*H] along time -> what it gives beside the states, [T,N,...], and those.
+    """Apply ``step`` to pre_x [T,N,G*H] along time; return its outputs [T,N,...] and the last states.
 
-    ``states`` [N,·] keep their rows where n < N are active. So a sequence that has ended holds its last
-    state, and one that has not begun (reverse) its first.
+    ``states`` [N,...] keep their rows where fewer than N sequences are active. So a sequence that has ended
+    holds its last state, and one that has not begun (reverse) its first.
     """
     T, N = pre_x.shape[:2]
     active = [N] * T if batch_sizes is None else batch_sizes.tolist()
@@ -273,7 +294,7 @@ def _steps(
     inside: Sequence[States],
     given: Tensor | None,
 ) -> Steps:
-    """From h_0 and c_0 [D,N,·] and, in the order of ranks, y, c and the gates [T,N,...] of each direction."""
+    """Build Steps from h_0 and c_0 [D,N,...] and from y, c and gates of each direction, in ranked order."""
     T, N = ys[0].shape[:2]
     mask = torch.ones(T, N, dtype=torch.bool, device="cpu")
     if ranked.batch_sizes is not None:

@@ -1,6 +1,6 @@
 """The LSTM and the plain RNN with a ``Variant``, in differentiable torch operations: one layer and direction.
 
-What ``plain`` is to ``equations``, this is to ``equations.variants``, and ``plain.layer`` calls it.
+It is to ``equations.variants`` what ``plain`` is to ``equations``; ``plain.layer`` calls it.
 """
 
 from collections.abc import Callable, Sequence
@@ -22,14 +22,14 @@ Step = Callable[
 
 
 def spread(rows: Tensor, places: Tensor, T: int, N: int) -> Tensor:
-    """Packed rows [..., R, K], which lie at ``places`` of [T*N] -> [..., T, N, K], zero elsewhere."""
+    """Spread packed rows [..., R, K] to their ``places`` in [T*N]: [..., T, N, K], zero elsewhere."""
     *outer, _, width = rows.shape
     padded = rows.new_zeros(*outer, T * N, width).index_copy(-2, places, rows)
     return padded.view(*outer, T, N, width)
 
 
 def ranked(variant: Variant, order: Tensor | None, places: Tensor | None, T: int, N: int) -> Variant:
-    """``variant`` with its sequences in ``order``; packed, with zoneout's rows put in their ``places``."""
+    """Return ``variant`` with its sequences in ``order`` and, if packed, zoneout's rows in ``places``."""
     changed: dict[str, Any] = {}
     for name, dim in (("zoneout_h", 2), ("zoneout_c", 2), *((n, 1) for n in _OF_SEQUENCES)):
         given = getattr(variant, name)
@@ -43,7 +43,7 @@ def ranked(variant: Variant, order: Tensor | None, places: Tensor | None, T: int
 
 
 def direction(variant: Variant, d: int) -> Variant:
-    """The d-th direction's: all but mask, reset and coupled without their first dimension."""
+    """Return direction d's variant: fields except mask, reset and coupled lose their first dimension."""
     own = {n: v[d] for n, v in variant._asdict().items() if v is not None and n not in _OF_BOTH}
     return variant._replace(**own)
 
@@ -58,10 +58,21 @@ def run(
     batch_sizes: Tensor | None,
     variant: Variant,
 ) -> tuple[Tensor, States, States]:
-    """x [T,N,C], h_0 [N,R] and, LSTM, c_0 [N,H], weights of a ``Call``, a ``direction`` of a variant.
+    """Run one layer in one direction with a variant.
 
-    -> y [T,N,R]; h_n and c_n; of an LSTM c [T,N,H] and gates [T,N,4,H].
-    y and c are zero past a sequence's end, gates also where a step is masked.
+    Args:
+        cell: "lstm" or "rnn".
+        x: [T,N,C].
+        states: h_0 [N,R] and, for an LSTM, c_0 [N,H].
+        weights: as in ``Call``.
+        nonlinearity: "tanh" or "relu", of the RNN.
+        reverse: go from each sequence's end to its start.
+        batch_sizes: int64 [T], how many sequences are active at each step; None: all.
+        variant: of one direction, see ``direction``.
+
+    Returns:
+        y [T,N,R]; h_n and, for an LSTM, c_n; for an LSTM c [T,N,H] and gates [T,N,4,H]. y and c are zero past
+        a sequence's end; gates are zero there and at masked steps.
     """
     when = _when(x, batch_sizes, reverse, variant)
     if when.live is not None:
@@ -81,7 +92,7 @@ def run(
 
 
 class _When(NamedTuple):
-    """bool [T,N,1] in time, None where it is the same everywhere."""
+    """Booleans [T,N,1] in time, None where they are the same everywhere."""
 
     inside: Tensor | None  # before a sequence's end
     live: Tensor | None  # and not masked: a step is made
@@ -104,7 +115,7 @@ def _when(x: Tensor, batch_sizes: Tensor | None, reverse: bool, variant: Variant
 def _unroll(
     step: Step, states: States, resets: Sequence[Tensor | None], when: _When, reverse: bool, T: int
 ) -> tuple[list[Tensor], States]:
-    """Apply ``step`` along time -> each step's states and what else it keeps, [T,N,...]; the last states."""
+    """Apply ``step`` along time; return each step's states and outputs [T,N,...], and the last states."""
     back_to = [torch.zeros_like(s) if r is None else r for r, s in zip(resets, states, strict=True)]
     kept: list[States] = [()] * T
     for t in reversed(range(T)) if reverse else range(T):
@@ -121,7 +132,7 @@ def _where(condition: Tensor, these: Any, those: Any) -> States:
 
 
 def _mixed(zoneout: Tensor | None, t: int, before: Tensor, new: Tensor) -> Tensor:
-    """z ⊙ the state before + (1 - z) ⊙ the new one."""
+    """Return z ⊙ the state before + (1 - z) ⊙ the new one."""
     return new if zoneout is None else zoneout[t] * before + (1 - zoneout[t]) * new
 
 
@@ -135,7 +146,7 @@ def _lstm_step(
     *,
     v: Variant,
 ) -> Step:
-    """``equations.variants.lstm_step``, and with projections h̃ = W_hr (o ⊙ tanh(s))."""
+    """Return ``equations.variants.lstm_step`` as a step; with projections h̃ = W_hr (o ⊙ tanh(s))."""
     inputs = _sums(x, weight_ih, bias_ih, v.gain_x).unbind(0)
     p_i, p_f, p_o = (None,) * 3 if v.peepholes is None else v.peepholes.unbind(0)
 
@@ -157,7 +168,7 @@ def _lstm_step(
 
 
 def _sums(a: Tensor, weight: Tensor, bias: Tensor | None, gain: Tensor | None) -> Tensor:
-    """W a + b, or LN(W a) ⊙ gain + b."""
+    """Return W a + b, or LN(W a) ⊙ gain + b."""
     if gain is None:
         return linear(a, weight, bias)
     sums = layer_norm(linear(a, weight), gain.shape, gain)
@@ -178,7 +189,7 @@ def _rnn_step(
     nonlinearity: str,
     v: Variant,
 ) -> Step:
-    """``equations.variants.rnn``'s step, with tanh or relu."""
+    """Return the step of ``equations.variants.rnn``, with tanh or relu."""
     phi = {"tanh": torch.tanh, "relu": torch.relu}[nonlinearity]
     inputs = linear(x, weight_ih, bias_ih).unbind(0)
 

@@ -47,6 +47,11 @@ def unwatch(token: Any) -> None:
     traced.reset(token)
 
 
+def in_backward() -> bool:
+    """Whether this thread runs a backward pass, as when torch.utils.checkpoint makes a call again."""
+    return torch._C._current_graph_task_id() != -1
+
+
 def listener(module: torch.nn.Module) -> "Callable[[], Recording] | None":
     """What gives the Recording of each layer of this call of ``module``; None where nobody traces it."""
     if not _open:
@@ -60,13 +65,19 @@ def listener(module: torch.nn.Module) -> "Callable[[], Recording] | None":
 class Recording:
     """One layer of one call, all its directions. ``missing`` says why there is nothing, None if there is.
 
-    ``before``: the same layer's recording of the last call. Copies of weights are shared with it where they
-    are still the same, since calls may be many and short.
+    ``weights``: the copies that the same layer's recording of the last call made. They are shared where they
+    are still the same, since calls may be many and short. ``reached``: called when backward first comes.
     """
 
-    def __init__(self, before: "Recording | None" = None) -> None:
+    def __init__(
+        self,
+        weights: Sequence[tuple[Tensor, Tensor]] = (),
+        reached: "Callable[[Recording], None] | None" = None,
+    ) -> None:
         self.missing: str | None = "the call raised an error"
-        self.weights: list[tuple[Tensor, Tensor]] = [] if before is None else before.weights
+        self.weights = list(weights)
+        self.reached = False
+        self._tell = reached
         self._no_gradients = "backward has not come to this call"
         self._douts: list[Kept | None] | None = None
         self._steps: dict[int, StepGradients] = {}
@@ -115,12 +126,20 @@ class Recording:
 
     def backward(self, douts: Sequence[Tensor | None], many: bool) -> None:
         """The gradients of y, h_n and, LSTM, c_n, None where there are none; ``many``: for many at once."""
+        self.reached = True
+        if self._tell is not None:
+            self._tell(self)
+            self._tell = None  # who was told may keep this: no cycle, which would hold a tape
         if many:
             return self.without_gradients("backward was run for many gradients at once")
         names = ("the gradient of y", "the gradient of h_n", "the gradient of c_n")
         self._douts = [None if d is None else Kept(n, d) for n, d in zip(names, douts, strict=False)]
         self._steps = {}
         return None
+
+    def why_not(self) -> str | None:
+        """Why there is nothing, or no gradient; None where there are gradients."""
+        return self.missing or (self._no_gradients if self._douts is None else None)
 
     def without_gradients(self, reason: str) -> None:
         """Say why there are no gradients."""

@@ -1,12 +1,12 @@
 """A layer trained in segments of time, for sequences whose tape is too long to keep.
 
 The forward pass keeps the states between the segments, and no tape. The backward pass takes the segments from
-the last that was run to the first: it makes the tape of each anew, always in the same memory, goes back
-through it, and carries dh and dc over to the one before. That is one more forward pass, for a tape of K steps
+the last one to the first. It makes the tape of each again, always in the same memory, goes back through it,
+and passes dh and dc on to the segment before. That costs one more forward pass, and needs a tape of K steps
 in place of T. Chen et al. 2016, arXiv:1604.06174; for recurrent networks, Gruslys et al. 2016,
 arXiv:1606.03401.
 
-It serves calls with ``checkpoint=K`` that the CPU engine serves and nobody records.
+It serves calls with ``checkpoint=K`` that the CPU engine serves and that are not recorded.
 """
 
 from collections.abc import Sequence
@@ -44,7 +44,7 @@ class Segments(CPU):
         )
 
     def forward(self, call: Call, tapes: Sequence[Any] = ()) -> tuple[Outputs, Kept]:
-        """See ``KernelEngine.forward``. Kept are h and c [D,S+1,Z,N,H]: before each segment, at the end."""
+        """See ``KernelEngine.forward``. It keeps h and c [D,S+1,Z,N,H]: before each segment, at the end."""
         segments = _cut(call)
         y = tensors.outputs(call)[0]
         states = tensors.empty(call.x, (call.D, len(segments) + 1, len(call.states), call.N, call.H))
@@ -70,7 +70,8 @@ ENGINE = Segments()
 class _Backward:
     """One backward pass through all segments.
 
-    What holds one segment's y, tape and dx is made for the first segment, the largest; others use its front.
+    The memory for one segment's y, tape and dx is made for the first segment, the largest; others use its
+    front.
     """
 
     def __init__(self, call: Call, states: Tensor, douts: Sequence[Tensor | None], want: Call) -> None:
@@ -86,7 +87,7 @@ class _Backward:
         self.dx_reverse: Any = tensors.like(largest.x, want.x and call.D == 2)
 
     def run(self) -> Gradients:
-        """The gradients of ``call.tensors``, None where not wanted."""
+        """Return the gradients of ``call.tensors``, None where they are not wanted."""
         dweights = [self._direction(d) for d in range(self.call.D)]
         dstarts = [*_unrank(self.dstates, self.call.ragged), None][:2]
         wanted = (self.want.h_0, self.want.c_0)
@@ -94,7 +95,7 @@ class _Backward:
         return self.call._replace(x=self.dx, h_0=dh_0, c_0=dc_0, weights=dweights).tensors
 
     def _direction(self, d: int) -> tuple[Any, ...]:
-        """The gradients of one direction's weights; those of x and of the states go where they belong."""
+        """Return the gradients of one direction's weights; write those of x and of the states."""
         want, (W, U, *_) = self.want.weights[d], self.call.weights[d]
         parts = room_for_sums(W, U, want)
         exact = torch.promote_types(W.dtype, torch.float32)  # hundreds of parts cannot be added in bfloat16
@@ -123,7 +124,7 @@ class _Backward:
 
 
 def _part(call: Call, d: int, segment: _Segment, before: Tensor) -> Call:
-    """Direction d of a segment as a call of its own, from the states ``before`` [Z,N,H] of all sequences."""
+    """Return direction d of a segment as a call of its own, from the states ``before`` [Z,N,H]."""
     h_0, c_0 = _of(segment, before)
     return call._replace(
         x=call.x[segment.rows], h_0=h_0, c_0=c_0, weights=call.weights[d : d + 1], ragged=segment.ragged
@@ -135,7 +136,7 @@ def _forward(part: Call, d: int, y: Tensor, ends: Sequence[Any], tape: Any) -> N
 
 
 def _cut(call: Call) -> list[_Segment]:
-    """Segments of K steps, in the order of time, the last shorter. None has more rows than the first."""
+    """Return segments of K steps in the order of time; none has more rows than the first."""
     x, ragged, K = call.x, call.ragged, call.checkpoint
     assert K is not None
     if ragged.batch_sizes is not None:
@@ -158,12 +159,12 @@ def _as_run(segments: Sequence[_Segment], d: int) -> Sequence[_Segment]:
 
 
 def _of(segment: _Segment, states: Tensor) -> Sequence[Tensor | None]:
-    """h and c of a segment's sequences, [1,n,H] from [Z,N,H]; c is None for the RNN."""
+    """Return h and c of a segment's sequences, [1,n,H] from [Z,N,H]; c is None for the RNN."""
     return (*states[:, None, : segment.batch], None)[:2]
 
 
 def _front(tape: Sequence[Tensor], part: Call) -> Sequence[Tensor]:
-    """As much of the largest segment's tape as this one takes."""
+    """Return as much of the largest segment's tape as this one takes."""
     if not tape:
         return ()
     gates, c = tape
@@ -172,7 +173,7 @@ def _front(tape: Sequence[Tensor], part: Call) -> Sequence[Tensor]:
 
 
 def _rank(states: Sequence[Tensor | None], ragged: Ragged, out: Tensor) -> None:
-    """h and c, [D,N,H] or None for zero, into ``out`` [D,Z,N,H]; packed, in the order of rank."""
+    """Write h and c, [D,N,H] or None for zero, into ``out`` [D,Z,N,H]; packed, in the order of rank."""
     for k, state in enumerate(states):
         if state is None:
             out[:, k].zero_()
@@ -181,7 +182,7 @@ def _rank(states: Sequence[Tensor | None], ragged: Ragged, out: Tensor) -> None:
 
 
 def _unrank(ranked: Tensor, ragged: Ragged) -> list[Tensor]:
-    """The way back from [D,Z,N,H], each in memory of its own."""
+    """Undo ``_rank``: return h and c from [D,Z,N,H], each in memory of its own."""
     states = [state.clone(memory_format=torch.contiguous_format) for state in ranked.unbind(1)]
     if ragged.order is None:
         return states

@@ -20,27 +20,22 @@ _LARGE = 1 << 15  # elements, 128 KiB in float32: where glibc begins to take mem
 OWN = (Tensor, torch.nn.Parameter)  # a subclass may be anything: fake, distributed, quantised
 
 
-def is_plain(t: Tensor) -> bool:
-    """Whether the numbers of ``t`` stand in its memory on the CPU as they are: dense, and of no subclass."""
-    return (
-        type(t) in OWN
-        and t.is_cpu
-        and t.layout is torch.strided
-        and not t.is_neg()
-        and not t._is_zerotensor()
-    )
+def are_plain(*tensors: Tensor | None) -> bool:
+    """Return whether the kernels may read the memory of all of these: dense CPU tensors of one dtype."""
+    plain: bool = native.are_plain(tensors, OWN)
+    return plain
 
 
 def made_plain(t: Tensor) -> Tensor:
-    """``t``, or a copy that ``is_plain``: a gradient may be negated lazily, sparse, or a zero tensor."""
-    if is_plain(t):
+    """Return ``t`` or a copy that the kernels may read: gradients may be lazily negated, sparse or zero."""
+    if are_plain(t):
         return t
     dense = t if t.layout is torch.strided else t.to_dense()
     return torch.empty(dense.shape, dtype=dense.dtype, device="cpu").copy_(dense)
 
 
 def transformed() -> bool:
-    """Whether torch would see our tensors' operations in another way than their memory shows."""
+    """Return whether a transform of torch is active, so that memory does not show what torch computes."""
     return (
         torch._C._functorch.peek_interpreter_stack() is not None  # torch.func and vmap
         or torch._C._len_torch_dispatch_stack() > 0  # FakeTensorMode, FLOP counters, ...
@@ -49,28 +44,46 @@ def transformed() -> bool:
 
 
 def is_batched(t: Tensor | None) -> bool:
-    """Whether t is one of many, as autograd.grad(is_grads_batched=True) makes them."""
+    """Return whether t is one of many, as autograd.grad(is_grads_batched=True) makes them."""
     return t is not None and torch._C._functorch.is_legacy_batchedtensor(t)
 
 
 def contiguous(t: Tensor | None) -> Tensor | None:
+    """Return ``t``, or a contiguous copy; None for None."""
     return None if t is None else t.contiguous()
 
 
 def unit_stride(t: Tensor) -> Tensor:
-    """``t``, or a copy, with stride 1 in its last dimension."""
+    """Return ``t``, or a copy, with stride 1 in its last dimension."""
     if t.is_contiguous() or t.stride(-1) == 1:
         return t
     return t.clone(memory_format=torch.contiguous_format)
 
 
+def aligned(value: Any) -> Any:
+    """What a kernel is given, with copies of tensors whose elements lie at no multiples of their size."""
+    if isinstance(value, Tensor):
+        return value.clone() if value.data_ptr() % value.element_size() else value
+    if isinstance(value, tuple):
+        return tuple(map(aligned, value)) if type(value) is tuple else type(value)(*map(aligned, value))
+    return value
+
+
+def out_of_memory(error: RuntimeError) -> bool:
+    """Whether memory was refused, by torch's allocator or in its words; then idle memory is given back."""
+    refused = "can't allocate memory" in str(error) or "not enough memory" in str(error)
+    if refused and native is not None:
+        native.release_scratch()
+    return refused
+
+
 def of_direction(stacked: Tensor | None, d: int) -> Tensor | None:
-    """The d-th of [D,N,·]; the kernels take [1,N,·] as it is."""
+    """Return direction d of [D,N,...]; the kernels take [1,N,...] as it is."""
     return stacked if stacked is None or stacked.shape[0] == 1 else stacked[d]
 
 
 def features(y: Any, d: int, D: int) -> Any:
-    """Of y or dy, [...,D*H] or None, what belongs to direction d: [...,H]."""
+    """Return the features [...,H] of direction d of y or dy [...,D*H]; None for None."""
     if y is None or D == 1:
         return y
     H = y.shape[-1] // D
@@ -81,14 +94,14 @@ def features(y: Any, d: int, D: int) -> Any:
 
 
 def like(t: Tensor | None, wanted: Any = True) -> Tensor | None:
-    """Room for the gradient of ``t``; None where there is no t or it is not wanted."""
+    """Return room for the gradient of ``t``; None if there is no t or the gradient is not wanted."""
     return empty(t, t.shape) if wanted and t is not None else None
 
 
 def empty(like: Tensor, shape: Sequence[int], dtype: torch.dtype | None = None) -> Tensor:
-    """A new tensor, not initialised, of the dtype of ``like`` unless one is given.
+    """Return a new tensor, not initialised, of the dtype of ``like`` unless one is given.
 
-    A large one comes from the kernels' pool: the system's allocator would take its pages back after every
+    A large one comes from the kernels' pool. The system's allocator would take its pages back after every
     training step and fault them in again, which costs more than the arithmetic.
     """
     count = math.prod(shape)
@@ -97,13 +110,13 @@ def empty(like: Tensor, shape: Sequence[int], dtype: torch.dtype | None = None) 
     dtype = dtype or like.dtype
     if dtype is torch.bfloat16:
         halves: Tensor = native.pooled((count + 1) // 2, False).view(dtype)
-        return halves[:count].view(shape)
-    tensor: Tensor = native.pooled(count, dtype is torch.float64).view(shape)
-    return tensor
+        return halves[:count].view(shape).data
+    tensor: Tensor = native.pooled(count, dtype is torch.float64)
+    return tensor.view(shape).data  # a view, as a node's result, could not be written to
 
 
 def outputs(call: Call) -> tuple[Tensor, ...]:
-    """y, h_n and of the LSTM c_n."""
+    """Return room for y, h_n and, for the LSTM, c_n."""
     x, D, H = call.x, len(call.weights), call.weights[0][1].shape[1]
     *rows, _ = x.shape
     y = empty(x, (*rows, D * H))
@@ -112,9 +125,10 @@ def outputs(call: Call) -> tuple[Tensor, ...]:
 
 
 def tape(call: Call) -> tuple[Tensor, ...]:
-    """Of one direction, as native/lstm.h lays it out: gates and c, with layer normalisation normed and scale.
+    """Return room for the tape of one direction, as native/lstm.h lays it out.
 
-    Empty for the RNN, whose y holds all there is.
+    It is gates and c, with layer normalisation also the normed sums and their scale. It is empty for the RNN,
+    whose y holds everything.
     """
     if call.cell == "rnn":
         return ()
@@ -127,9 +141,9 @@ def tape(call: Call) -> tuple[Tensor, ...]:
 
 
 def steps(call: Call) -> tuple[Tensor, Tensor, Tensor | None]:
-    """For the gradients of every step, of one direction: dgates, dh, and dc of the LSTM.
+    """Return room for the gradients of every step of one direction: dgates, dh and, for the LSTM, dc.
 
-    The last two have dh_0 and dc_0 first: [T+1,N,H], or [N+R,H].
+    dh and dc begin with dh_0 and dc_0: [T+1,N,H], or [N+R,H].
     """
     x, rows, H = call.x, call.rows_shape, call.H
     dgates = empty(x, (*rows, 4 if call.cell == "lstm" else 1, H))
@@ -138,17 +152,17 @@ def steps(call: Call) -> tuple[Tensor, Tensor, Tensor | None]:
 
 
 def states_shape(rows: Sequence[Any], N: Any, H: Any) -> tuple[Any, ...]:
-    """Of the states before and after every step: [T+1,N,H], or [N+R,H] where lengths differ."""
+    """Return the shape of states before and after every step: [T+1,N,H], or [N+R,H] where lengths differ."""
     return (rows[0] + 1, N, H) if len(rows) == 2 else (N + rows[0], H)
 
 
 def tape_shapes(call: Call, rows: Sequence[Any], N: Any) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
-    """Of gates and c, for ``rows`` as ``Call.rows_shape``; numbers may be symbols of a compiler."""
+    """Return the shapes of gates and c for ``rows`` of ``Call.rows_shape``; numbers may be symbols."""
     H = call.weights[0][1].shape[1]
     return (*rows, 4, H), states_shape(rows, N, H)
 
 
 def cell_dtype(call: Call) -> torch.dtype:
-    """Of the tape of c, which is float32 beside bfloat16."""
+    """Return the dtype of the tape of c, which is float32 for a bfloat16 layer."""
     dtype: torch.dtype = call.x.dtype
     return torch.float32 if dtype is torch.bfloat16 else dtype

@@ -85,4 +85,5 @@ def _by_row(factors: Tensor, ragged: Ragged) -> Tensor:
     """Of sequences [N,C], for x [T,N,C] or packed [R,C], whose rows at each step are the first in rank."""
     if ragged.batch_sizes is None:
         return factors
-    return torch.cat([factors[:n] for n in ragged.batch_sizes.tolist()])
+    ranks = torch.arange(factors.shape[0], device="cpu").expand(ragged.batch_sizes.shape[0], -1)
+    return factors[ranks[ranks < ragged.batch_sizes.unsqueeze(1)].to(factors.device)]

@@ -182,7 +182,11 @@ class _Recurrent(torch.nn.RNNBase):
             return result
         if isinstance(input, Proxy):
             return _leaf(self, input, hx)
-        return super().forward(input, hx) if additions is None else self._refuse(input, hx)
+        if additions is not None:
+            return self._refuse(input, hx)
+        if isinstance(input, Tensor) and input.dim() in (2, 3):
+            dispatch.check_onnx(input, steps=1 if self.batch_first and input.dim() == 3 else 0)
+        return super().forward(input, hx)
 
     def _record(self, input: Proxy, hx: Any, **options: Any) -> Any:
         """One node of torch.fx's graph, as for torch's own modules, which fx knows by the name torch.nn."""

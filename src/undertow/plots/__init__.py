@@ -1,20 +1,20 @@
-"""Figures for papers, of traced layers and of what ``undertow.flow`` says of them. Matplotlib; no torch.
+"""Figures for papers, of traced layers and of what ``undertow.flow`` computes from them. No torch.
 
-Each function returns (figure, axes); those of one panel draw into ``ax`` where one is given, and ``panels``
-makes several of them at once. Figures are a column of a paper wide, legible at that size, in Okabe & Ito's
+Each function returns (figure, axes). Functions of one panel draw into ``ax`` if it is given; ``panels`` makes
+several Axes at once. Figures are as wide as a column of a paper, legible at that size, in Okabe & Ito's
 colours, which colour-blind readers tell apart. Nothing goes through pyplot: no figure stays open and no
-setting is changed. ``figure.savefig("f.pdf")`` saves one; under ``%matplotlib inline`` a notebook shows it by
-``display(figure)``.
+setting is changed. ``figure.savefig("f.pdf")`` saves a figure; in a notebook, with ``%matplotlib inline``,
+``display(figure)`` shows it.
 
-Of the three gradients that share a name (docs/gradient-flow.md) each picture says which it shows.
+Each picture names which of the three gradients that share a name (docs/gradient-flow.md) it shows.
 
     >>> with undertow.trace(model) as trace:
     ...     criterion(model(x), target).backward()
     >>> figure, axes = undertow.plots.gate_maps(trace["lstm"].layers[0])
 
 What a layer did: ``gate_maps``, ``gate_lines``, ``saturation``, ``saturation_bars``. Where gradients go:
-``gradient_by_lag``, ``three_gradients``, ``four_terms``, ``departure``, ``eigenvalues``, ``lyapunov``; and
-over training, ``flow_over_training``. Padding is never drawn. A bad argument raises ValueError or TypeError
+``gradient_by_lag``, ``three_gradients``, ``four_terms``, ``departure``, ``eigenvalues``, ``lyapunov``. Over
+training: ``flow_over_training``. Padding is never drawn. A bad argument raises ValueError or TypeError
 naming it.
 
 docs/plots.md is the gallery.

@@ -1,4 +1,4 @@
-"""What a layer did: gates and cell over time, and how often gates were as good as shut or open."""
+"""What a layer did: gates and cell over time, and how often gates were nearly closed or open."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -7,24 +7,8 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from undertow.flow import GateSaturation
-from undertow.plots.style import (
-    BLUE,
-    COLUMN,
-    GREEN,
-    GREY,
-    INK,
-    ORANGE,
-    PURPLE,
-    SKY,
-    Array,
-    check_index,
-    check_named,
-    note,
-    panel,
-    panels,
-    points,
-    title,
-)
+from undertow.palette import GATES, GREY, INK, PALE
+from undertow.plots.style import COLUMN, Array, check_index, check_named, note, panel, panels, points, title
 from undertow.records.layer import Layer
 
 NAMES = {
@@ -35,16 +19,25 @@ NAMES = {
     "c": "cell c",
     "h": "hidden state h",
 }
-PALE = "#E3E6EA"
-HUES = {"i": GREEN, "f": BLUE, "g": ORANGE, "o": PURPLE, "c": INK, "h": SKY}
 
 
 def gate_maps(layer: Layer, sequence: int = 0, *, units: Sequence[int] | None = None) -> tuple[Any, Array]:
-    """Gates and cell of one sequence as heat maps, units × time: i, f, g, o and c below each other.
+    """Draw gates and cell of one sequence as heat maps, units × time: i, f, g, o and c below each other.
 
-    Of a plain RNN h alone. ``units``: which rows, in this order; None: all. Gates i, f, o are coloured from 0
-    to 1, g from −1 to 1, c and h symmetrically about 0. Padding is left out. Returns the figure and an array
-    of Axes, a panel each. Raises ValueError where there is no such sequence or unit.
+    Of a plain RNN only h is drawn. Gates i, f and o are coloured from 0 to 1, g from −1 to 1, c and h
+    symmetrically about 0. Padding is left out.
+
+    Args:
+        layer: of a trace.
+        sequence: its index in the batch.
+        units: which rows, in this order; None: all.
+
+    Returns:
+        The figure and an array of Axes, one for each panel.
+
+    Raises:
+        TypeError: ``layer`` is not a Layer.
+        ValueError: there is no such sequence or unit, or the sequence is empty.
     """
     steps, chosen = _of(layer, sequence, units)
     names = [*"ifgoc"] if layer.cell == "lstm" else ["h"]
@@ -72,10 +65,21 @@ def gate_maps(layer: Layer, sequence: int = 0, *, units: Sequence[int] | None = 
 
 
 def gate_lines(layer: Layer, units: Sequence[int], sequence: int = 0) -> tuple[Any, Array]:
-    """Gates, and below them cell and hidden state, of chosen units over one sequence: a column each.
+    """Draw gates, and below them cell and hidden state, of chosen units over one sequence, a column each.
 
-    Of a plain RNN h alone. Padding is left out. Returns the figure and an array [2, units] of Axes, of a
-    plain RNN [1, units]. Raises ValueError where there is no such sequence or unit.
+    Of a plain RNN only h is drawn. Padding is left out.
+
+    Args:
+        layer: of a trace.
+        units: which units, in this order.
+        sequence: its index in the batch.
+
+    Returns:
+        The figure and an array of Axes [2, units], of a plain RNN [1, units].
+
+    Raises:
+        TypeError: ``layer`` is not a Layer.
+        ValueError: there is no such sequence or unit, or the sequence is empty.
     """
     steps, chosen = _of(layer, sequence, units)
     rows = ["ifgo", "ch"] if layer.cell == "lstm" else ["h"]
@@ -86,10 +90,10 @@ def gate_lines(layer: Layer, units: Sequence[int], sequence: int = 0) -> tuple[A
             ax = axes[row, column]
             for k, name in enumerate(names):
                 values = _values(layer, name, sequence)[:steps, unit]
-                ax.plot(values, color=HUES[name], lw=1.1, ls="--" if name == "g" else "-", label=name)
+                ax.plot(values, color=GATES[name], lw=1.1, ls="--" if name == "g" else "-", label=name)
                 if column == len(chosen) - 1:
                     place = {"xycoords": "axes fraction", "annotation_clip": False, "va": "top"}
-                    note(ax, 1.03, 1 - 0.17 * k, name, HUES[name], fontsize=points(ax), **place)
+                    note(ax, 1.03, 1 - 0.17 * k, name, GATES[name], fontsize=points(ax), **place)
             ax.set_xlim(0, max(steps - 1, 1))
             if names == "ifgo":
                 ax.set_ylim(-1.05, 1.05)
@@ -103,12 +107,20 @@ def gate_lines(layer: Layer, units: Sequence[int], sequence: int = 0) -> tuple[A
 
 
 def saturation(saturated: GateSaturation) -> tuple[Any, Array]:
-    """Each unit by how often its gates are shut and open, as Karpathy, Johnson & Fei-Fei 2015 draw it.
+    """Draw how often each unit's gates are closed and open, as in Karpathy, Johnson & Fei-Fei 2015.
 
-    A circle for each unit; across, the fraction of steps at which the gate was below ``low``
-    (left-saturated), up, that above ``high`` (right-saturated). In the corners gates are switches; at the
-    origin they never saturate. Of ``flow.gate_saturation``. Returns the figure and an array of three Axes: i,
-    f, o.
+    Each unit is a circle. x is the fraction of steps at which the gate was below ``low`` (left-saturated), y
+    the fraction above ``high`` (right-saturated). In the corners gates are switches; at the origin they never
+    saturate.
+
+    Args:
+        saturated: of ``flow.gate_saturation``.
+
+    Returns:
+        The figure and an array of three Axes: i, f, o.
+
+    Raises:
+        TypeError: the argument is of another kind.
     """
     check_named("saturated", saturated, GateSaturation)
     figure, axes = panels(1, 3, (2 * COLUMN, 2.5))
@@ -119,9 +131,9 @@ def saturation(saturated: GateSaturation) -> tuple[Any, Array]:
             closed,
             opened,
             s=16,
-            facecolor=HUES[name],
+            facecolor=GATES[name],
             alpha=0.45,
-            edgecolor=HUES[name],
+            edgecolor=GATES[name],
             lw=0.6,
             clip_on=False,
         )
@@ -135,23 +147,28 @@ def saturation(saturated: GateSaturation) -> tuple[Any, Array]:
 def saturation_bars(
     saturated: GateSaturation | Mapping[str, GateSaturation], *, ax: Axes | None = None
 ) -> tuple[Any, Axes]:
-    """How much of the time gates i, f and o are shut, between, and open: means over units, a bar each.
+    """Draw how much of the time gates i, f and o are closed, between, and open: means over units, a bar each.
 
-    Of ``flow.gate_saturation``, of one layer or of several by name.
+    Args:
+        saturated: of ``flow.gate_saturation``, of one layer or of several by name.
+        ax: where to draw; None: a figure of its own.
+
+    Raises:
+        TypeError: the argument is of another kind.
     """
     named = check_named("saturated", saturated, GateSaturation)
     rows = [(name, gate, found) for name, found in named.items() for gate in "ifo"]
     figure, ax = panel(ax, 0.75 + 0.2 * len(rows))
     for y, (_, gate, found) in enumerate(rows):
         closed, opened = (float(np.mean(getattr(found, f"{gate}_{state}"))) for state in ("closed", "open"))
-        ax.barh(y, closed, color=HUES[gate], height=0.72, alpha=0.45)
+        ax.barh(y, closed, color=GATES[gate], height=0.72, alpha=0.45)
         ax.barh(y, 1 - closed - opened, left=closed, color=PALE, height=0.72)
-        ax.barh(y, opened, left=1 - opened, color=HUES[gate], height=0.72)
+        ax.barh(y, opened, left=1 - opened, color=GATES[gate], height=0.72)
         _percent(ax, y, closed, 0.0, INK)
         _percent(ax, y, opened, 1 - opened, "white")
     low, high = rows[0][2].low, rows[0][2].high
     ax.set(xlim=(0, 1), ylim=(len(rows) - 0.5, -0.5), xticks=(0, 0.5, 1))
-    ax.set_yticks(range(len(rows)), [f"{name}  {gate}".strip() for name, gate, _ in rows])
+    ax.set_yticks(range(len(rows)), [f"{name}  {gate}".strip() for name, gate, _ in rows], parse_math=False)
     ax.set_xlabel(f"fraction: shut, < {low:g} (pale); open, > {high:g}")
     ax.spines["left"].set_visible(False)
     ax.tick_params(axis="y", length=0)
@@ -159,13 +176,13 @@ def saturation_bars(
 
 
 def _percent(ax: Axes, y: float, part: float, left: float, color: str) -> None:
-    """A number into a bar that is wide enough for it."""
+    """Write a number into a bar that is wide enough for it."""
     if part >= 0.08:
         note(ax, left + part / 2, y, f"{part:.0%}", color, ha="center", va="center")
 
 
 def _of(layer: Layer, sequence: int, units: Iterable[int] | None) -> tuple[int, list[int]]:
-    """How many steps the sequence has, and the units; checked."""
+    """Return how many steps the sequence has, and the units, checked."""
     if not isinstance(layer, Layer):
         raise TypeError(
             f"layer: expected a Layer of a trace, as in trace[name].layers[0], got {type(layer).__name__}"
@@ -184,6 +201,6 @@ def _of(layer: Layer, sequence: int, units: Iterable[int] | None) -> tuple[int, 
 
 
 def _values(layer: Layer, name: str, sequence: int) -> Array:
-    """[T,H] in the order of time: of a state that which the step led to."""
+    """Return [T,H] in the order of time; of c and h the states after each step."""
     values: Array = getattr(layer, name)[:, sequence]
     return values[1:] if name in "ch" else values

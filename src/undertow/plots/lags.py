@@ -1,4 +1,4 @@
-"""Gradients by lag: how far an error reaches back, and where the textbook chain leaves the truth."""
+"""Gradients by lag: how far an error reaches back, and where the textbook chain differs from the truth."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,11 +7,8 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from undertow import flow
+from undertow.palette import BLUE, GREEN, LINES, ORANGE
 from undertow.plots.style import (
-    BLUE,
-    COLORS,
-    GREEN,
-    ORANGE,
     Array,
     band,
     check_named,
@@ -33,11 +30,20 @@ def gradient_by_lag(
     ax: Axes | None = None,
     colors: Colors | None = None,
 ) -> tuple[Any, Axes]:
-    """How much of an error's gradient is left k steps back, of its size at lag 0: one network or several.
+    """Draw how much of an error's gradient is left k steps back, relative to its size at lag 0.
 
-    The true gradient, along every path of the whole state: ‖∂E_s/∂c_{s−k}‖ of an LSTM, ‖∂E_s/∂h_{s−k}‖ of a
-    plain RNN, of ``flow.gradient_by_lag``. Median over sequences, quartiles shaded; dotted 1/e and 1 %. The
-    axis is drawn in powers of ten, so 10⁻⁵⁰⁰ has its place too. ``colors``: by name.
+    It is the true gradient, along every path of the whole state: ‖∂E_s/∂c_{s−k}‖ of an LSTM, ‖∂E_s/∂h_{s−k}‖
+    of a plain RNN. The line is the median over sequences, the quartiles are shaded; 1/e and 1 % are dotted.
+    The axis is in powers of ten and shows values that float64 cannot hold, such as 10⁻⁵⁰⁰.
+
+    Args:
+        gradients: of ``flow.gradient_by_lag``, of one network or several by name.
+        ax: where to draw; None: a figure of its own.
+        colors: by name.
+
+    Raises:
+        TypeError: an argument is of another kind.
+        ValueError: there is nothing to draw.
     """
     named = check_named("gradients", gradients, flow.GradientByLag)
     figure, ax = panel(ax)
@@ -62,12 +68,21 @@ def gradient_by_lag(
 def three_gradients(
     departure: flow.Departure, carousel: flow.Carousel, *, ax: Axes | None = None, log: bool = False
 ) -> tuple[Any, Axes]:
-    """The three that are called ∂c_s/∂c_{s−k}, by lag k: their Frobenius norms over the identity's.
+    """Draw the three gradients called ∂c_s/∂c_{s−k}, by lag k: Frobenius norms relative to the identity's.
 
-    The truth, along every path (``flow.cell_product``); the textbook chain, which is not the derivative; and
-    the carousel, along the cell alone. Of ``flow.departure`` and ``flow.carousel`` of one tape; medians over
-    sequences, quartiles shaded. ``log``: the axis in powers of ten. Raises ValueError where the two are not
-    of one tape.
+    They are the truth, along every path (``flow.cell_product``); the textbook chain, which is not the
+    derivative; and the carousel, along the cell alone. Lines are medians over sequences, quartiles are
+    shaded.
+
+    Args:
+        departure: of ``flow.departure``.
+        carousel: of ``flow.carousel``, of the same tape.
+        ax: where to draw; None: a figure of its own.
+        log: draw the axis in powers of ten.
+
+    Raises:
+        TypeError: an argument is of another kind.
+        ValueError: the two are not of one tape.
     """
     check_named("departure", departure, flow.Departure)
     check_named("carousel", carousel, flow.Carousel)
@@ -100,10 +115,19 @@ def departure(
     ax: Axes | None = None,
     colors: Colors | None = None,
 ) -> tuple[Any, Axes]:
-    """By how much the textbook chain, which is not the derivative, departs from the truth, by lag.
+    """Draw how far the textbook chain, which is not the derivative, is from the truth, by lag.
 
-    ‖chain − truth‖/‖truth‖ of ``flow.departure``, one network or several by name, from lag 2 on: at 1 the two
-    are equal. Median over sequences, quartiles shaded; dotted 1, where the error is as large as the truth.
+    It is ‖chain − truth‖/‖truth‖ from lag 2 on; at lag 1 the two are equal. The line is the median over
+    sequences, quartiles are shaded. At the dotted 1 the error is as large as the truth.
+
+    Args:
+        departures: of ``flow.departure``, of one network or several by name.
+        ax: where to draw; None: a figure of its own.
+        colors: by name.
+
+    Raises:
+        TypeError: an argument is of another kind.
+        ValueError: there is nothing to draw.
     """
     named = check_named("departures", departures, flow.Departure)
     figure, ax = panel(ax)
@@ -123,7 +147,7 @@ def departure(
 
 
 def _lines(ax: Axes, named: Mapping[str, tuple[Array, str]]) -> list[tuple[float, float, str, str]]:
-    """A band for each [lag, N], over the lag; where to write their names."""
+    """Draw a band for each [lag,N] over the lag; return where to write their names."""
     ends = []
     for name, (values, color) in named.items():
         lags = np.arange(len(values))
@@ -137,7 +161,7 @@ def _lines(ax: Axes, named: Mapping[str, tuple[Array, str]]) -> list[tuple[float
 
 
 def _carousel_by_lag(departure: flow.Departure, carousel: flow.Carousel) -> Array:
-    """log of the Frobenius norm of Π diag(f) by lag from each sequence's s, [L+1,N]; NaN as in the truth."""
+    """Return log of the Frobenius norm of Π diag(f) by lag, [L+1,N]; NaN where the truth is."""
     found = np.full_like(departure.log_true_norm, np.nan)
     for n, s in enumerate(departure.s):
         logs = carousel.log_products_to(int(s))[::-1, n]  # [s+1,H], by lag
@@ -148,4 +172,4 @@ def _carousel_by_lag(departure: flow.Departure, carousel: flow.Carousel) -> Arra
 
 
 def _color(colors: Colors | None, name: str, k: int) -> str:
-    return (colors or {}).get(name, COLORS[k % len(COLORS)])
+    return (colors or {}).get(name, LINES[k % len(LINES)])

@@ -1,6 +1,7 @@
 """Single steps and the long run: four terms, eigenvalues of the state's Jacobian, Lyapunov exponents."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -8,14 +9,8 @@ import numpy.typing as npt
 from matplotlib.axes import Axes
 
 from undertow import flow
+from undertow.palette import BLUE, GREEN, GREY, INK, LINES, ORANGE, PURPLE
 from undertow.plots.style import (
-    BLUE,
-    COLORS,
-    GREEN,
-    GREY,
-    INK,
-    ORANGE,
-    PURPLE,
     Array,
     check_index,
     check_named,
@@ -28,18 +23,29 @@ from undertow.plots.style import (
 )
 from undertow.tape import RNNTape, Tape
 
-BLOCK = 1 << 22  # entries of a matrix for each step, 32 MiB: as many steps as that holds are made at a time
+BLOCK = 1 << 22  # entries, 32 MiB, of the matrices of the steps that are computed at a time
 TERMS = {"direct: f": BLUE, "through f": ORANGE, "through i": GREEN, "through g": PURPLE, "all four": INK}
 
 
 def four_terms(
     tape: Tape, weight_hh: npt.ArrayLike, sequence: int = 0, *, ax: Axes | None = None
 ) -> tuple[Any, Axes]:
-    """∂c_t/∂c_{t−1} with o_{t−1} held fixed, by its four terms: their norms at every step of one sequence.
+    """Draw the norms of the four terms of ∂c_t/∂c_{t−1}, o_{t−1} held fixed, at every step of one sequence.
 
-    Frobenius norms over √H, so that the identity has 1, of ``flow.step_terms``: direct is diag(f); the others
-    are through h_{t−1} and one of the gates. Exact for a step. Their product over steps, the textbook chain,
-    is not the derivative: ``departure`` draws by how much. Steps are counted in the order of processing.
+    They are Frobenius norms over √H, so that the identity has 1, of ``flow.step_terms``. "direct" is diag(f);
+    the others go through h_{t−1} and one of the gates. The sum is exact for one step. Its product over steps,
+    the textbook chain, is not the derivative; ``departure`` draws the difference. Steps are in the order of
+    processing.
+
+    Args:
+        tape: of an LSTM.
+        weight_hh: [4H,H].
+        sequence: its index in the batch.
+        ax: where to draw; None: a figure of its own.
+
+    Raises:
+        TypeError: ``tape`` is not a tape.
+        ValueError: an argument does not fit, or something was added to the tape's equations.
     """
     only = _only(tape, sequence)
     found: dict[str, list[Array]] = {name: [] for name in TERMS}
@@ -82,11 +88,23 @@ def eigenvalues(
     steps: Sequence[int] | None = None,
     ax: Axes | None = None,
 ) -> tuple[Any, Axes]:
-    """Eigenvalues of the full state Jacobian ∂(h_t,c_t)/∂(h_{t−1},c_{t−1}) against the unit circle.
+    """Draw eigenvalues of the full state Jacobian ∂(h_t,c_t)/∂(h_{t−1},c_{t−1}) and the unit circle.
 
-    Of a plain RNN ∂h_t/∂h_{t−1}. ``steps``: which, from 0, in the order of processing; None: eight, spread
-    over the sequence, the last among them. Inside the circle a direction fades if the step were repeated,
-    outside it grows; what products of different steps do, ``lyapunov`` says. O(H³) for each step.
+    Of a plain RNN the Jacobian is ∂h_t/∂h_{t−1}. If the step were repeated, a direction inside the circle
+    would fade and one outside would grow; for products of different steps see ``lyapunov``. O(H³) for each
+    step.
+
+    Args:
+        tape: of an LSTM or a plain RNN.
+        weight_hh: [4H,H]; of a plain RNN [H,H].
+        sequence: its index in the batch.
+        steps: which steps, from 0, in the order of processing; None: eight, spread over the sequence to its
+            last.
+        ax: where to draw; None: a figure of its own.
+
+    Raises:
+        TypeError: ``tape`` is not a tape.
+        ValueError: an argument does not fit, or something was added to the tape's equations.
     """
     only = _only(tape, sequence)
     T = len(only.h) - 1
@@ -129,10 +147,18 @@ def eigenvalues(
 def lyapunov(
     exponents: flow.Lyapunov | Mapping[str, flow.Lyapunov], *, ax: Axes | None = None
 ) -> tuple[Any, Axes]:
-    """The spectrum of Lyapunov exponents, per step, leading first: one network or several by name.
+    """Draw the spectrum of Lyapunov exponents, per step, leading first.
 
-    Of ``flow.lyapunov``, so of the full state Jacobian's products. Means over sequences, bars from the least
-    to the largest of them. Below 0 small changes fade in the long run, above they grow.
+    Dots are means over sequences, bars extend from the smallest to the largest. Below 0 small changes fade in
+    the long run, above 0 they grow.
+
+    Args:
+        exponents: of ``flow.lyapunov``, of one network or several by name.
+        ax: where to draw; None: a figure of its own.
+
+    Raises:
+        TypeError: an argument is of another kind.
+        ValueError: there is nothing to draw.
     """
     named = check_named("exponents", exponents, flow.Lyapunov)
     figure, ax = panel(ax)
@@ -145,7 +171,7 @@ def lyapunov(
             continue
         mean, at = values.mean(axis=0), np.arange(1, values.shape[1] + 1)
         spread = np.abs(np.stack([values.min(axis=0), values.max(axis=0)]) - mean)
-        color, marker = COLORS[k % len(COLORS)], "o" if most <= 40 else None
+        color, marker = LINES[k % len(LINES)], "o" if most <= 40 else None
         ax.errorbar(at, mean, yerr=spread, color=color, lw=1.2, elinewidth=0.6, marker=marker, ms=3)
         ends += [(float(at[-1]), float(mean[-1]), name, color)] if name else []
     ax.margins(y=0.1)
@@ -158,7 +184,7 @@ def lyapunov(
 
 
 def _only(tape: Tape | RNNTape, sequence: int) -> Any:
-    """The tape of one sequence, without padding."""
+    """Return the tape of one sequence, without padding."""
     if not isinstance(tape, Tape | RNNTape):
         raise TypeError(f"tape: expected a Tape, as in trace[name].layers[0].tape, got {type(tape).__name__}")
     T, N = len(tape.h) - 1, tape.h.shape[1]
@@ -167,18 +193,19 @@ def _only(tape: Tape | RNNTape, sequence: int) -> Any:
     if not n:
         raise ValueError(f"sequence: expected one with a step, got {sequence}, which is empty")
     first = T - n if tape.reverse else 0
-    own, each = slice(first, first + n), slice(sequence, sequence + 1 or None)
+    only = tape.of(np.array([sequence]))
 
     def states(a: Array) -> Array:
-        return np.concatenate([a[:1, each], a[first + 1 : first + n + 1, each]])
+        return np.concatenate([a[:1], a[first + 1 : first + n + 1]])
 
-    if isinstance(tape, RNNTape):
-        return RNNTape(states(tape.h), None, tape.reverse)
-    return Tape(tape.gates[own, each], states(tape.h), states(tape.c), None, tape.reverse)
+    if isinstance(only, RNNTape):
+        return replace(only, h=states(only.h), lengths=None)
+    gates = only.gates[first : first + n]
+    return replace(only, gates=gates, h=states(only.h), c=states(only.c), lengths=None)
 
 
 def _blocks(tape: Tape, entries: int) -> Iterator[tuple[int, int]]:
-    """(t, s) from state 0 to the last, so that a step's ``entries`` times s−t stay below BLOCK."""
+    """Yield (t, s) from state 0 to the last, such that ``entries`` times s−t stays below BLOCK."""
     T, size = len(tape.h) - 1, max(1, BLOCK // max(1, entries))
     for t in range(0, T, size):
         yield t, min(t + size, T)

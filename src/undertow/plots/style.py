@@ -1,4 +1,4 @@
-"""What all figures share: sizes, colours, axes, and names at the ends of lines."""
+"""What all figures share: sizes, axes, and names at the ends of lines."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
@@ -9,15 +9,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
+from undertow.palette import GREY, INK
+
 Array = npt.NDArray[Any]
 Result = TypeVar("Result")
 
 COLUMN = 3.4  # inches: a column of a paper, 86 mm
 POINTS = 8  # of labels; ticks are one smaller
-# Okabe & Ito 2008, in the order lines take them; INK is a soft black.
-BLUE, ORANGE, GREEN, PURPLE, SKY, GOLD = "#0072B2", "#D55E00", "#009E73", "#B5609A", "#56B4E9", "#C98A00"
-INK, GREY = "#30343B", "#8A8F98"
-COLORS = (BLUE, ORANGE, GREEN, PURPLE, INK, SKY, GOLD)
 
 
 def panels(rows: int = 1, columns: int = 1, size: tuple[float, float] | None = None) -> tuple[Figure, Array]:
@@ -96,7 +94,10 @@ def end_labels(ax: Axes, ends: Iterable[tuple[float, float, str, str]]) -> None:
     right = max(end[0] for end in found)
     for (_, y, name, color), dy in zip(found, placed - wanted, strict=True):
         beside = {"xytext": (4, float(dy)), "textcoords": "offset points", "va": "center"}
-        note(ax, right, y, name, color, fontsize=points(ax), annotation_clip=False, **beside)
+        # a name is no formula, whatever dollars it holds
+        note(
+            ax, right, y, name, color, fontsize=points(ax), annotation_clip=False, parse_math=False, **beside
+        )
 
 
 def powers_of_ten(ax: Axes) -> None:

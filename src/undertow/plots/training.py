@@ -1,53 +1,50 @@
-"""How gradient flow changes over training, of what a FlowMonitor recorded."""
+"""How gradient flow changes over training, from the records of a FlowMonitor."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from undertow.plots.style import (
-    COLORS,
-    COLUMN,
-    GREY,
-    INK,
-    Array,
-    end_labels,
-    guide,
-    last,
-    logarithmic,
-    note,
-    panels,
-    title,
-)
-from undertow.records.flow_record import FlowRecord
+from undertow.palette import GREY, INK, LINES
+from undertow.plots.style import COLUMN, Array, end_labels, guide, last, logarithmic, note, panels, title
+from undertow.records.flow_record import FlowRecord, layer_name
 
 Row = Mapping[str, Any]
 
 
 def flow_over_training(records: Sequence[FlowRecord | Row], *, lag: int | None = None) -> tuple[Any, Array]:
-    """Does memory reach back far enough, and is it getting better? Four panels over the training steps.
+    """Draw in four panels over training whether memory reaches back far enough, and whether it grows.
 
-    ``records`` are ``FlowMonitor.records``, or rows of a table saved from them
-    (``polars.read_csv(path).to_dicts()``). A colour for each layer. From the top:
+    Each layer has a colour. From the top:
 
-    1. memory horizon: the lag at which the true gradient, along every path, is down to 1 % (to 1/e: thin); a
-       triangle at the longest lag there was where it is not. ``lag``, dashed: how far back the task needs it.
-    2. forget gate f, ∂c_t/∂c_{t−1} along the cell alone (carousel): median, 10 % to 90 % shaded.
-    3. one step by its four terms: ‖∂c_t/∂c_{t−1} − 1‖/√H, of a plain RNN ‖∂h_t/∂h_{t−1} − 1‖/√H; 0: all kept.
-    4. growth of the true gradient per step back, natural logarithm. 0: neither fades nor grows.
+    1. Memory horizon: the lag at which the true gradient, along every path, is down to 1 % (thin: to 1/e). A
+       triangle stands at the longest measured lag where the gradient is not down yet.
+    2. Forget gate f, ∂c_t/∂c_{t−1} along the cell alone (carousel): median, 10 % to 90 % shaded.
+    3. One step by its four terms: ‖∂c_t/∂c_{t−1} − 1‖/√H, of a plain RNN ‖∂h_t/∂h_{t−1} − 1‖/√H. 0: the step
+       keeps everything.
+    4. Growth of the true gradient per step back, natural logarithm. 0: it neither fades nor grows.
 
-    Returns the figure and an array of the four Axes. Raises ValueError where there is no record.
+    Args:
+        records: ``FlowMonitor.records``, or rows of a table saved from them
+            (``polars.read_csv(path).to_dicts()``).
+        lag: how far back the task needs memory, drawn as a dashed line.
+
+    Returns:
+        The figure and an array of the four Axes.
+
+    Raises:
+        ValueError: there is no record.
     """
     if not len(records):
         raise ValueError("records: expected at least one, got none; FlowMonitor.missing may say why")
     named: dict[str, list[Row]] = {}
     for record in records:
         row = record.to_dict() if isinstance(record, FlowRecord) else record
-        named.setdefault(_name(row), []).append(row)
+        named.setdefault(layer_name(row["module"], row["layer"], row["reverse"]), []).append(row)
     figure, axes = panels(4, 1, (COLUMN + 0.5, 6.6))
     horizon, gate, step, growth = axes[:, 0]
     for k, rows in enumerate(named.values()):
-        color = COLORS[k % len(COLORS)]
+        color = LINES[k % len(LINES)]
         at = _column(rows, "step")
         _horizon(horizon, at, rows, color)
         gate.plot(at, _column(rows, "f_median"), color=color, lw=1.4)
@@ -64,16 +61,14 @@ def _horizon(ax: Any, at: Array, rows: Sequence[Row], color: str) -> None:
         seen = np.where(np.isinf(lags), _column(rows, "lags"), lags)
         ax.plot(at, seen, color=color, lw=lw)
         beyond = np.isinf(lags)
-        if (
-            beyond.any()
-        ):  # of a line without points the layout would think that it lies in the figure's corner
+        if beyond.any():  # the layout places a line without points in the figure's corner
             ax.plot(
                 at[beyond], seen[beyond], "^", color=color, ms=3.5 if lw > 1 else 2.5, mew=0, clip_on=False
             )
 
 
 def _finish(axes: Array, named: Mapping[str, Sequence[Row]], lag: int | None) -> None:
-    """Scales, titles, and the names of the layers in the last panel."""
+    """Set scales and titles, and write the names of the layers in the last panels."""
     horizon, gate, step, growth = axes
     horizon.set_yscale("log")
     if lag is not None:
@@ -106,14 +101,10 @@ def _ends(named: Mapping[str, Sequence[Row]], column: str) -> list[tuple[float, 
     found = []
     for k, (name, rows) in enumerate(named.items()):
         end = last(_column(rows, "step"), _column(rows, column))
-        found += [] if end is None else [(*end, name, COLORS[k % len(COLORS)])]
+        found += [] if end is None else [(*end, name, LINES[k % len(LINES)])]
     return found
 
 
-def _name(row: Row) -> str:
-    return f"{row['module']}.l{row['layer']}".lstrip(".") + "_reverse" * bool(row["reverse"])
-
-
 def _column(rows: Sequence[Row], name: str) -> Array:
-    """As floats, NaN for None."""
+    """Return a column as floats, NaN for None."""
     return np.array([np.nan if row[name] is None else float(row[name]) for row in rows])

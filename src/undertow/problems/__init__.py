@@ -1,17 +1,17 @@
 """Long-lag problems of the literature, generated: nothing to download, nothing to overfit.
 
-In each, something seen early decides what is right much later, with noise in between, so a network
-solves it only if error reaches back over the whole lag. Most are from Hochreiter & Schmidhuber 1997 (HS97 in
-this package), Neural Computation 9(8), 1735-1780; each generator says what its source has, when that calls
-it solved, and what its LSTM needed. NumPy alone, no torch.
+In each problem something seen early decides the right answer much later, with noise in between. A network
+solves it only if the error reaches back over the whole lag. Most problems are from Hochreiter & Schmidhuber
+1997 (HS97 in this package), Neural Computation 9(8), 1735-1780. Each generator names its source, the
+published criterion, and how many sequences the published LSTM needed. It needs only NumPy.
 
     >>> adding = get("adding")
     >>> x, target = adding.sample(np.random.default_rng(0), n=32, steps=100)
     >>> x.shape, target.shape
     ((100, 32, 2), (32, 1))
 
-Published numbers of sequences are for learning after each one; answers here are made by a linear layer, and
-where there are classes by a softmax, in place of the papers' sigmoid outputs.
+The published numbers of sequences are for an update after each sequence. Here a linear layer gives the
+answers, with a softmax for classes, in place of the papers' sigmoid outputs.
 """
 
 from undertow.problems import copying, lags, markers, order, reber, two_sequence
@@ -24,12 +24,12 @@ _PROBLEMS: dict[str, Problem] = {problem.name: problem for family in _FAMILIES f
 
 
 def names() -> list[str]:
-    """The problems there are."""
+    """List the names of the problems."""
     return list(_PROBLEMS)
 
 
 def get(name: str) -> Problem:
-    """The problem of this name. Raises ValueError listing the names there are."""
+    """Return the problem of this name. Raises ValueError listing the names if there is none."""
     if name not in _PROBLEMS:
         raise ValueError(f"problem: expected one of {', '.join(names())}, got {name!r}")
     return _PROBLEMS[name]

@@ -1,7 +1,7 @@
 """Long lags without and with noise (HS97, experiment 2): remember the first symbol to predict the last.
 
-Symbols are one-hot. There are always as many as the published experiments have, whatever the lag, so that
-a network fits any: 99 letters, x and y in 2a and 2b, 100 letters, e, b, x and y in 2c.
+Symbols are one-hot. There are always as many as in the published experiments, whatever the lag, so a network
+fits any lag: 99 letters, x and y in 2a and 2b; 100 letters, e, b, x and y in 2c.
 """
 
 from math import log, nan
@@ -17,39 +17,61 @@ SUFFIX_ENDS = 0.1  # chance that no further distractor follows
 
 
 def noise_free(steps: int, length: int, n: int, rng: Rng) -> Sample:
-    """Predict every next symbol of (y, a_1, ..., a_{p-1}, y) or (x, a_1, ..., a_{p-1}, x) (HS97, 2a).
+    """Draw (y, a_1, ..., a_{p-1}, y) or (x, a_1, ..., a_{p-1}, x), to predict every next symbol (HS97, 2a).
 
-    ``steps`` is p. x [T,N,101] float32, T = p: the sequence but for its last symbol; target [T,N] int64: the
-    sequence but for its first. From a_99 on, letters start again at a_1.
+    It counts as solved when in 10,000 sequences no output is off by 0.25 or more at any step. HS97's LSTM, of
+    one cell, always succeeded at p = 100, after 5,040 sequences (table 2, mean of 18 trials). RTRL and BPTT
+    never did.
 
-    Solved when in 10,000 sequences no output is off by 0.25 or more at any step. HS97's LSTM, one cell,
-    always succeeded at p = 100, after 5,040 sequences (table 2, mean of 18 trials); RTRL and BPTT never.
+    Args:
+        steps: p.
+        length: not used.
+        n: N, the number of sequences.
+        rng: the source of randomness.
+
+    Returns:
+        x [T,N,101] float32, T = p: the sequence without its last symbol. target [T,N] int64: the sequence
+        without its first. After a_99 the letters start again at a_1.
     """
     letters = np.repeat(np.arange(steps - 1)[:, None] % LETTERS, n, axis=1)  # [p-1, N]
     return _framed(letters, rng)
 
 
 def random_letters(steps: int, length: int, n: int, rng: Rng) -> Sample:
-    """The same with random letters between the two: nothing to compress (HS97, 2b).
+    """Draw the sequences of ``noise_free`` with random letters, which cannot be compressed (HS97, 2b).
 
-    x and target as in ``noise_free``, the letters drawn from a_1, ..., a_99. Only the last symbol can be
-    predicted, and no symbol announces it: the network has to count.
-
-    Solved when in 10,000 sequences no output is off by 0.25 or more at the last step. HS97's LSTM always
+    Only the last symbol can be predicted, and no symbol announces it: the network has to count. It counts as
+    solved when in 10,000 sequences no output is off by 0.25 or more at the last step. HS97's LSTM always
     succeeded at p = 100, after 5,680 sequences (mean of 18 trials).
+
+    Args:
+        steps: p.
+        length: not used.
+        n: N, the number of sequences.
+        rng: the source of randomness.
+
+    Returns:
+        x and target as of ``noise_free``, with letters drawn from a_1, ..., a_99.
     """
     return _framed(rng.integers(0, LETTERS, size=(steps - 1, n)), rng)
 
 
 def distractors(steps: int, length: int, n: int, rng: Rng) -> Sample:
-    """Predict the symbol after the trigger e: the one after b, long ago (HS97, 2c).
+    """Draw sequences in which the trigger e asks for the symbol after b, long ago (HS97, 2c).
 
-    ``steps`` is q. x [T,N,104] float32: b, then x or y, then q + k of 100 letters, then e, where k more
-    than q follow with chance 0.9^k 0.1, drawn once for the sample; T = q + k + 3. target [N] int64: 0 where
-    it was x, 1 where y.
+    It counts as solved when in 10,000 sequences no output is off by 0.2 or more. With as many letters as
+    here, HS97's LSTM needed 31,000 sequences at q = 100 and 135,000 at q = 1000 (table 3, means of 20
+    trials).
 
-    Solved when in 10,000 sequences no output is off by 0.2 or more. With as many letters as here, HS97's LSTM
-    needed 31,000 sequences at q = 100 and 135,000 at q = 1000 (table 3, means of 20 trials).
+    Args:
+        steps: q.
+        length: not used.
+        n: N, the number of sequences.
+        rng: the source of randomness.
+
+    Returns:
+        x [T,N,104] float32, T = q + k + 3: b, then x or y, then q + k of 100 letters, then e. k is drawn once
+        for the sample and has the chance 0.9^k · 0.1. target [N] int64: 0 for x, 1 for y.
     """
     more = int(rng.geometric(SUFFIX_ENDS)) - 1  # k
     letters = rng.integers(0, DISTRACTORS, size=(steps + more, n))
@@ -60,14 +82,14 @@ def distractors(steps: int, length: int, n: int, rng: Rng) -> Sample:
 
 
 def _framed(letters: npt.NDArray[np.int64], rng: Rng) -> Sample:
-    """Letters [p-1,N] between two x or two y."""
+    """Put letters [p-1,N] between two x or two y."""
     frame = LETTERS + rng.integers(0, 2, size=(1, letters.shape[1]))
     symbols = np.concatenate([frame, letters, frame])  # [p + 1, N]
     return np.eye(LETTERS + 2, dtype=np.float32)[symbols[:-1]], symbols[1:]
 
 
 def _at_the_end(scores: Array, target: Array) -> Array:
-    """The error [N] of the last step alone."""
+    """Return the error [N] of the last step alone."""
     return misplaced(scores[-1], target[-1])
 
 

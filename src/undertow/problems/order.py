@@ -1,4 +1,4 @@
-"""Temporal order: in which order did a few symbols come, far apart in noise?"""
+"""Temporal order: a few symbols far apart in noise, and the question in which order they came."""
 
 from functools import partial
 from math import log
@@ -9,16 +9,23 @@ from undertow.problems.problem import Criterion, Problem, Rng, Sample
 
 
 def temporal_order(steps: int, length: int, n: int, rng: Rng, relevant: int = 2) -> Sample:
-    """In which order did X and Y come? (HS97, experiment 6a; 6b with ``relevant`` = 3.)
+    """Draw sequences whose class is the order of a few X and Y (HS97, experiments 6a and 6b).
 
-    x [T,N,8] float32, one-hot over E, B, a, b, c, d, X, Y: starts with E, ends with B, and between
-    them random letters a to d, but for an X or Y at ``relevant`` places. target [N] int64: the class
-    0 to 3 (XX, XY, YX, YY), or 0 to 7. In 6a the places are drawn from T/10 to T/5 and from T/2 to
-    3T/5; in 6b from T/10 to T/5, 33T/100 to 43T/100 and 66T/100 to 76T/100.
+    It counts as solved when the mean error is below 0.1 and 2000 sequences in a row have all outputs off by
+    less than 0.3. HS97's LSTM needed 31,390 sequences for 6a and failed on 1 of 2560; for 6b it needed
+    571,100 and failed on 2 (table 9, means of 20 and of 10 trials).
 
-    Solved when the mean error is below 0.1 and 2000 sequences in a row had all outputs off by less than 0.3.
-    HS97's LSTM needed 31,390 sequences for 6a and failed on 1 of 2560; 571,100 and 2 for 6b (table 9, means
-    of 20 and of 10 trials).
+    Args:
+        steps: the length by which the places are drawn. 6a: from T/10 to T/5 and from T/2 to 3T/5; 6b: from
+            T/10 to T/5, 33T/100 to 43T/100 and 66T/100 to 76T/100.
+        length: T.
+        n: N, the number of sequences.
+        rng: the source of randomness.
+        relevant: how many X or Y there are, 2 for 6a or 3 for 6b.
+
+    Returns:
+        x [T,N,8] float32, one-hot over E, B, a, b, c, d, X, Y: E, then random letters a to d with an X or Y
+        at each of the places, then B. target [N] int64: the class 0 to 3 (XX, XY, YX, YY), or 0 to 7.
     """
     E, B, A, X = 0, 1, 2, 6
     symbols = rng.integers(A, X, size=(length, n))  # [T, N]

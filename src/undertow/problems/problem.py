@@ -1,4 +1,4 @@
-"""What a problem is: how it is drawn, and when the paper that posed it calls it solved."""
+"""What a problem is: how it is drawn, and when it counts as solved by the paper that posed it."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -8,32 +8,34 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from undertow.equations import softmax
+
 Rng = np.random.Generator
 Array = npt.NDArray[Any]
 Sample = tuple[npt.NDArray[np.float32], Array]
 
-#: In a target [T,N]: nothing is asked at this step. torch's cross-entropy leaves this number out.
+#: In a target [T,N]: no answer is due at this step. torch's cross-entropy ignores this number.
 UNSCORED = -100
 
 
 @dataclass(frozen=True)
 class Criterion:
-    """When a paper calls its problem solved, put as a question about fresh sequences.
+    """When a problem counts as solved, in terms of fresh sequences.
 
-    A sequence is processed correctly where no output is off by ``tolerance`` or more, at any scored step;
-    the outputs of a classification are probabilities.
+    A sequence is processed correctly if every output, at every scored step, is off by less than
+    ``tolerance``. The outputs of a classification are probabilities.
     """
 
     words: str
     tolerance: float
-    sequences: int  # how many are asked
+    sequences: int  # how many are judged
     wrong: int = 0  # how many of them may be processed wrongly
     mean_error: float = inf  # the mean over sequences of the error must be below this
 
 
 @dataclass(frozen=True)
 class Problem:
-    """A generated problem, with what is needed to train on it and to say when it is solved."""
+    """A generated problem, with what is needed to train on it and to judge whether it is solved."""
 
     name: str
     task: Literal["regression", "classification"]
@@ -44,24 +46,35 @@ class Problem:
     min_steps: int
     criterion: Criterion
     source: str
-    readout: Literal["last", "every"] = "last"  # where answers are asked for: after the last step, or at each
+    readout: Literal["last", "every"] = "last"  # where answers are due: after the last step, or at each
     steps: int = 100  # the lag of the published experiments
     #: lag -> training sequences that the paper's LSTM needed
     published: Mapping[int, int] = field(default_factory=dict)
-    #: the target without noise, from x alone, where targets to train on are noisy
+    #: the target without noise, computed from x, where training targets are noisy
     truth: Callable[[Array], Array] | None = None
-    #: how far each sequence is off, [N], where that is not a matter of distance
+    #: the error of each sequence, [N], where it is not a distance
     judge: Callable[[Array, Array], Array] | None = None
 
     def sample(self, rng: Rng, n: int, steps: int | None = None, stretch: float = 0.0) -> Sample:
-        """``n`` fresh sequences: x [T,N,input_size] float32, and their target.
+        """Draw fresh sequences.
 
-        target is float32 [N,1] for a regression and int64 [N] for a classification at the end of the
-        sequence, int64 [T,N] where ``readout`` is ``every``, UNSCORED where nothing is asked. T is ``steps``
-        unless the problem's own docstring says otherwise. With ``stretch`` it is drawn from ``steps`` to
-        (1 + stretch) ``steps``, once for the sample, while positions go by ``steps``: at 0.1 each sequence
-        is as long as Hochreiter & Schmidhuber's.
-        Raises ValueError where ``n``, ``steps`` or ``stretch`` does not fit.
+        T is ``steps`` unless the problem's own docstring says otherwise.
+
+        Args:
+            rng: the source of randomness.
+            n: N, the number of sequences.
+            steps: the length that the lag depends on; None: the published one.
+            stretch: T is drawn from ``steps`` to (1 + stretch) ``steps``, once for the sample, while the
+                places of what matters go by ``steps``. With 0.1 each sequence is as long as Hochreiter &
+                Schmidhuber's.
+
+        Returns:
+            x [T,N,input_size] float32, and the target: float32 [N,1] for a regression, int64 [N] for a
+            classification at the end of the sequence, and int64 [T,N] where ``readout`` is "every", with
+            UNSCORED at steps without a target.
+
+        Raises:
+            ValueError: ``n``, ``steps`` or ``stretch`` does not fit; the message names it.
         """
         steps = self.steps if steps is None else steps
         if n < 1:
@@ -75,10 +88,15 @@ class Problem:
         return self.draw(steps, length, n, rng)
 
     def error(self, output: Array, target: Array) -> npt.NDArray[np.float64]:
-        """How far each sequence's answer is off, [N]: the largest absolute error of any output.
+        """Return how far each sequence's answer is off: the largest absolute error of any output.
 
-        output [N,output_size], or [T,N,output_size] where ``readout`` is ``every``: the answers of a
-        regression, of a classification the scores before the softmax.
+        Args:
+            output: [N,output_size], or [T,N,output_size] where ``readout`` is "every": the answers of a
+                regression, or the scores of a classification before the softmax.
+            target: as ``sample`` returns it.
+
+        Returns:
+            float64 [N].
         """
         if self.judge is not None:
             return np.asarray(self.judge(output, target), np.float64)
@@ -87,29 +105,31 @@ class Problem:
         return misplaced(output, target)
 
     def correct(self, output: Array, target: Array) -> npt.NDArray[np.bool_]:
-        """Which sequences the paper would call processed correctly, [N]; arguments as for ``error``."""
+        """Return which sequences are processed correctly, bool [N]; arguments as for ``error``."""
         return self.error(output, target) < self.criterion.tolerance
 
     def solved(self, output: Array, target: Array) -> bool:
-        """Whether the paper's criterion holds; give it fresh sequences, ``criterion.sequences`` of them."""
+        """Return whether the criterion is met; give it ``criterion.sequences`` fresh sequences."""
         return self.met(self.error(output, target))
 
     def met(self, error: Array) -> bool:
-        """``solved``, from the errors [N] of sequences that were judged in several parts."""
+        """Return whether errors [N] meet the criterion; they may have been computed in several parts."""
         wrong = np.count_nonzero(~(error < self.criterion.tolerance))
         allowed = self.criterion.wrong * len(error) / self.criterion.sequences
         return bool(wrong <= allowed and error.mean() < self.criterion.mean_error)
 
 
-def probabilities(scores: Array) -> npt.NDArray[np.float64]:
-    """The softmax over the last axis."""
-    exp = np.exp(np.float64(scores) - scores.max(axis=-1, keepdims=True))
-    return np.asarray(exp / exp.sum(axis=-1, keepdims=True))
-
-
 def misplaced(scores: Array, target: Array) -> npt.NDArray[np.float64]:
-    """Largest absolute error of any class's probability at any scored step, [N]; scores [...,N,classes]."""
-    right = np.take_along_axis(probabilities(scores), np.maximum(target, 0)[..., None], axis=-1)[..., 0]
-    # the right class lacks what all the others have too much, so no output is further off than it
+    """Return the largest absolute error of any class's probability at any scored step.
+
+    Args:
+        scores: [N,classes] or [T,N,classes], before the softmax.
+        target: int64 [N] or [T,N].
+
+    Returns:
+        float64 [N].
+    """
+    right = np.take_along_axis(softmax(scores), np.maximum(target, 0)[..., None], axis=-1)[..., 0]
+    # probabilities sum to one, so no output is further off than that of the right class
     off = np.where(target == UNSCORED, 0.0, 1 - right)
     return off if off.ndim == 1 else np.asarray(off.max(axis=0))

@@ -5,7 +5,7 @@ Reber's grammar (Reber 1967; Smith & Zipser 1989), each branch taken with probab
     B ─► 1    1: T ─► 2, P ─► 3    2: S ─► 2, X ─► 4    3: T ─► 3, V ─► 5
               4: X ─► 3, S ─► 6    5: P ─► 4, V ─► 6    6: E, the end
 
-An embedded string is B, T or P, a string of that grammar, the same T or P, and E.
+An embedded string is B, then T or P, then a string of that grammar, then the same T or P, then E.
 """
 
 from math import nan
@@ -22,7 +22,7 @@ _INNER = {
 
 
 def _embedded() -> dict[str, list[tuple[str, str]]]:
-    """state -> [(symbol, state after it)], for the embedded grammar; "end" is followed by "start"."""
+    """Return state -> [(symbol, next state)] of the embedded grammar; after "close" comes "start"."""
     arrows = {"start": [("B", "choice")], "choice": [("T", "T0"), ("P", "P0")]}
     for branch in "TP":
         for state, following in _INNER.items():
@@ -32,7 +32,7 @@ def _embedded() -> dict[str, list[tuple[str, str]]]:
 
 
 def _tables() -> tuple[npt.NDArray[np.int64], ...]:
-    """By state and coin: the symbol, and the state after it; by state and symbol: the state after."""
+    """Return the symbol and the next state by state and coin, and the next state by state and symbol."""
     arrows = _embedded()
     number = {state: k for k, state in enumerate(arrows)}
     symbol, after = np.zeros((2, len(arrows), 2), np.int64)
@@ -51,16 +51,25 @@ _ONE_HOT = np.eye(len(SYMBOLS), dtype=np.float32)
 
 
 def reber(steps: int, length: int, n: int, rng: Rng) -> Sample:
-    """Embedded Reber strings, one at a time (HS97, experiment 1).
+    """Draw embedded Reber strings, one for each sequence (HS97, experiment 1).
 
-    x [T,N,7] float32, one-hot over B, T, P, S, X, V, E: a string but for its last symbol, zero after its end.
-    target [T,N] int64: the next symbol, UNSCORED after the end. T is the length of the longest string in
-    the sample, less 1; a string of more than ``steps`` symbols is drawn again, which at 100 happens to one in
-    millions. The lag is at least 7 steps and has no bound.
+    The lag is at least 7 steps and has no bound. A string of more than ``steps`` symbols is drawn again; with
+    100 that happens to one string in millions.
 
-    Solved when at every step of 512 strings the symbols that may come next are the most active outputs: HS97
-    ask that of 256 strings trained on and of 256 others, here all are fresh. Their LSTM needed 8,440 strings
-    (table 1, the fastest that always succeeded: 3 blocks of 2 cells; mean of 30 trials).
+    It counts as solved when, at every step of 512 strings, the symbols that may come next are the most active
+    outputs. HS97 ask that of 256 training strings and 256 others; here all are fresh. Their LSTM needed 8,440
+    strings (table 1, the fastest that always succeeded: 3 blocks of 2 cells; mean of 30 trials).
+
+    Args:
+        steps: the longest string.
+        length: not used.
+        n: N, the number of strings.
+        rng: the source of randomness.
+
+    Returns:
+        x [T,N,7] float32, one-hot over B, T, P, S, X, V, E: each string without its last symbol, zero after
+        its end. target [T,N] int64: the next symbol, UNSCORED after the end. T is the length of the sample's
+        longest string, less 1.
     """
     streams = _walk(steps, n, rng)  # [steps, N]
     while len(late := np.flatnonzero(_ends(streams) == steps)):
@@ -73,22 +82,29 @@ def reber(steps: int, length: int, n: int, rng: Rng) -> Sample:
 
 
 def continual_reber(steps: int, length: int, n: int, rng: Rng) -> Sample:
-    """One embedded Reber string after another, no end marked and no state reset (Gers et al. 2000).
+    """Draw endless streams of embedded Reber strings, with no end marked and no state reset.
 
-    x [T,N,7] float32 and target [T,N] int64 as in ``reber``, T = ``steps`` symbols of an endless stream that
-    starts with a string. Without a forget gate the cell state grows until the network breaks down.
+    Gers, Schmidhuber & Cummins 2000, Neural Computation 12(10), 2451-2471. Without a forget gate the cell
+    state grows until the network breaks down. A perfect solution predicts 1,000,000 symbols of a test stream
+    without a mistake. 18 of 100 LSTMs with forget gates found one, and 62 of 100 with a decaying learning
+    rate; none did without forget gates (table 2). It counts as solved here with no mistake, by HS97's rule,
+    in ten streams of 100,000 symbols, a million in all, without a reset within a stream.
 
-    Gers, Schmidhuber & Cummins 2000, Neural Computation 12(10), 2451-2471: a perfect solution predicts
-    1,000,000 symbols of a test stream without a mistake. Of 100 LSTMs with forget gates 18 found one, 62
-    where the learning rate decayed; without forget gates none (table 2). Solved here: ten streams of 100,000
-    symbols, a million in all, with no mistake by HS97's rule, and no reset within a stream.
+    Args:
+        steps: T, the symbols of each stream.
+        length: not used.
+        n: N, the number of streams.
+        rng: the source of randomness.
+
+    Returns:
+        x [T,N,7] float32 and target [T,N] int64, as of ``reber``; each stream starts with a string.
     """
     streams = _walk(steps + 1, n, rng)
     return _ONE_HOT[streams[:-1]], streams[1:]
 
 
 def possible(target: Array) -> npt.NDArray[np.bool_]:
-    """Which symbols may come next at each step, [T,N,7], where those that do are target [T,N]."""
+    """Return which symbols may come next at each step, bool [T,N,7], of strings with the targets [T,N]."""
     state = np.full(target.shape[1], _FOLLOW[_START, SYMBOLS.index("B")])
     found = np.empty((*target.shape, len(SYMBOLS)), bool)
     for t, symbol in enumerate(target):
@@ -98,7 +114,15 @@ def possible(target: Array) -> npt.NDArray[np.bool_]:
 
 
 def misjudged(scores: Array, target: Array) -> Array:
-    """1 for a sequence with a step at which an impossible symbol is as active as a possible one, [N]."""
+    """Return 1 for each sequence with a step at which an impossible symbol is as active as a possible one.
+
+    Args:
+        scores: [T,N,7].
+        target: int64 [T,N].
+
+    Returns:
+        float64 [N].
+    """
     may = possible(target)
     least = np.where(may, scores, np.inf).min(axis=-1)
     most = np.where(may, -np.inf, scores).max(axis=-1)
@@ -107,7 +131,7 @@ def misjudged(scores: Array, target: Array) -> Array:
 
 
 def _walk(steps: int, n: int, rng: Rng) -> npt.NDArray[np.int64]:
-    """Streams of strings, [steps,N], each starting with a string's B."""
+    """Return streams of strings, [steps,N], each starting with a string's B."""
     coins = rng.integers(0, 2, size=(steps, n))
     symbols = np.empty((steps, n), np.int64)
     state = np.full(n, _START)
@@ -118,7 +142,7 @@ def _walk(steps: int, n: int, rng: Rng) -> npt.NDArray[np.int64]:
 
 
 def _ends(streams: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """The place of each stream's second E, with which its first string ends, [N]; len(streams) if none."""
+    """Return the index of each stream's second E, which ends its first string, [N]; len(streams) if none."""
     closed = (streams == SYMBOLS.index("E")).cumsum(axis=0) == 2
     return np.where(closed.any(axis=0), closed.argmax(axis=0), len(streams))
 

@@ -14,15 +14,24 @@ TARGET_NOISE = 0.1  # variance of its targets
 
 
 def two_sequence(steps: int, length: int, n: int, rng: Rng, noisy: bool = False) -> Sample:
-    """Which of two classes did the first three values show? (HS97, experiment 3a; 3b with ``noisy``.)
+    """Draw sequences whose first three values show one of two classes (HS97, experiments 3a and 3b).
 
-    x [T,N,1] float32: +1 three times for class 1, -1 for class 0, then Gaussian noise of variance 0.2; with
-    ``noisy``, the three values have that noise on them too. target [N] int64.
+    3a counts as solved when none of 256 test sequences is off by 0.2 or more and their mean error is below
+    0.01; 3b when fewer than 6 are off by that much and the mean error is below 0.04 (ST2 in the paper).
+    HS97's LSTM needed 39,850 sequences for 3a at T = 100 and 452,460 at 1000, and 43,250 for 3b (tables 4 and
+    5, means of 10 trials). They note that guessing weights at random solves 3a faster, so 3a alone proves
+    little.
 
-    3a is solved when none of 256 test sequences is off by 0.2 or more and their mean error is below 0.01;
-    3b when fewer than 6 are, and the mean error is below 0.04 (ST2 in the paper). HS97's LSTM needed 39,850
-    sequences for 3a at T = 100 and 452,460 at 1000, and 43,250 for 3b (tables 4 and 5, means of 10 trials).
-    They note that guessing weights at random solves 3a faster than that: it tells little.
+    Args:
+        steps: not used.
+        length: T.
+        n: N, the number of sequences.
+        rng: the source of randomness.
+        noisy: False for 3a. True for 3b, where the first three values have noise too.
+
+    Returns:
+        x [T,N,1] float32: three times +1 for class 1 or -1 for class 0, then Gaussian noise of variance 0.2.
+        target [N] int64: the class.
     """
     target = rng.integers(0, 2, size=n)  # [N]
     x = rng.normal(0.0, np.sqrt(NOISE), size=(length, n, 1)).astype(np.float32)
@@ -32,13 +41,21 @@ def two_sequence(steps: int, length: int, n: int, rng: Rng, noisy: bool = False)
 
 
 def expected_target(steps: int, length: int, n: int, rng: Rng) -> Sample:
-    """What target may be expected, where targets are noisy? (HS97, experiment 3c.)
+    """Draw sequences of 3a with noisy targets, whose expectation is wanted (HS97, experiment 3c).
 
-    x as in 3a. target [N,1] float32: 0.2 where it starts with +1, 0.8 where with -1, and on top of that
-    Gaussian noise of variance 0.1. ``Problem.truth`` has it without. No guessing of weights finds it.
+    It cannot be solved by guessing weights. It counts as solved when none of 256 test sequences is further
+    than 0.1 from the target without noise, and the mean distance is below 0.015. HS97's LSTM needed 269,650
+    sequences at T = 100 (table 6, mean of 10 trials).
 
-    Solved when none of 256 test sequences is further than 0.1 from the target without noise, and the mean
-    distance is below 0.015. HS97's LSTM needed 269,650 sequences at T = 100 (table 6, mean of 10 trials).
+    Args:
+        steps: not used.
+        length: T.
+        n: N, the number of sequences.
+        rng: the source of randomness.
+
+    Returns:
+        x [T,N,1] float32 as in 3a. target [N,1] float32: 0.2 if x starts with +1 and 0.8 if with -1, plus
+        Gaussian noise of variance 0.1. ``Problem.truth`` gives it without noise.
     """
     x, _ = two_sequence(steps, length, n, rng)
     noise = rng.normal(0.0, np.sqrt(TARGET_NOISE), size=(n, 1))
@@ -46,7 +63,7 @@ def expected_target(steps: int, length: int, n: int, rng: Rng) -> Sample:
 
 
 def _without_noise(x: Array) -> Array:
-    """The expected target [N,1] of 3c."""
+    """Return the expected target of 3c, [N,1]."""
     return np.where(x[0] > 0, np.float32(LOW), np.float32(HIGH))
 
 

@@ -1,0 +1,1 @@
+"""Layers, traces and flow records as NumPy arrays and files."""

@@ -14,9 +14,20 @@ from undertow.flow import Summary
 SUMMARY = tuple(field.name for field in fields(Summary))
 
 
+def layer_name(module: str | None, layer: int, reverse: bool) -> str:
+    """Name a layer as torch's parameters do: lstm.l0, lstm.l0_reverse.
+
+    Args:
+        module: as in ``model.named_modules()``; "" or None for a model that is the layer itself.
+        layer: its number, from 0 for the lowest.
+        reverse: whether the reverse direction is meant.
+    """
+    return f"{module or ''}.l{layer}".lstrip(".") + ("_reverse" if reverse else "")
+
+
 @dataclass(frozen=True)
 class FlowRecord:
-    """One layer and direction at one training step; ``summary`` says what each number is."""
+    """One layer and direction at one training step; ``flow.Summary`` explains the numbers."""
 
     step: int  # training steps done before: 0 is the network as it was initialised
     module: str  # as in model.named_modules()
@@ -27,16 +38,16 @@ class FlowRecord:
 
     @property
     def name(self) -> str:
-        """The layer as torch's parameters call it: lstm.l0, lstm.l0_reverse."""
-        return f"{self.module}.l{self.layer}".lstrip(".") + "_reverse" * self.reverse
+        """The layer as torch's parameters name it: lstm.l0, lstm.l0_reverse."""
+        return layer_name(self.module, self.layer, self.reverse)
 
     def to_dict(self) -> dict[str, Any]:
-        """Flat, the summary's fields after the others: a row of a table. None where a plain RNN has none."""
+        """Return a flat row of a table: the fields, then those of the summary."""
         row = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "summary"}
         return row | asdict(self.summary)
 
     def scalars(self) -> dict[str, float]:
-        """The summary's numbers by the tags of TensorBoard and other loggers; None and NaN are left out."""
+        """Return the numbers by tag, "flow/<layer>/<field>", for TensorBoard; None and NaN are left out."""
         found = {f"flow/{self.name}/{name}": value for name, value in asdict(self.summary).items()}
         return {tag: value for tag, value in found.items() if value is not None and value == value}
 
@@ -45,7 +56,16 @@ COLUMNS = (*(f.name for f in fields(FlowRecord) if f.name != "summary"), *SUMMAR
 
 
 def save(records: Sequence[FlowRecord], path: str | PathLike[str]) -> None:
-    """A table, .csv or .json. Raises ValueError for another ending, OSError where it cannot be written."""
+    """Write records as a table.
+
+    Args:
+        records: one row each.
+        path: ends in .csv or .json. JSON has null for what is not a finite number.
+
+    Raises:
+        ValueError: the path ends in something else.
+        OSError: the file cannot be written.
+    """
     path = Path(path)
     rows = [record.to_dict() for record in records]
     if path.suffix == ".csv":

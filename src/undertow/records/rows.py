@@ -13,7 +13,7 @@ Index = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Places:
-    """Of one call, all layers and directions: how many steps each sequence has, and where they lie."""
+    """How many steps each sequence of a call has, and where its rows lie, for all layers and directions."""
 
     T: int
     N: int
@@ -24,7 +24,13 @@ class Places:
 
     @staticmethod
     def of(ragged: Any, T: int, N: int) -> "Places":
-        """Of dispatch.Ragged; T and N are those of a padded y."""
+        """Read the places of a call.
+
+        Args:
+            ragged: the ``kernels.call.Ragged`` of the call.
+            T: steps of a padded y; ignored for packed sequences.
+            N: sequences of a padded y; ignored for packed sequences.
+        """
         if ragged.lengths is not None:
             lengths = ragged.lengths.numpy().copy()
             batch_sizes = (lengths > np.arange(T)[:, None]).sum(1)
@@ -39,7 +45,15 @@ class Places:
         return Places(T, N, None, None, None)
 
     def steps(self, array: Array, reverse: bool) -> Array:
-        """A row for each active (s, rank) -> [T,N,...] in processing order, zero where no step was taken."""
+        """Scatter rows into steps.
+
+        Args:
+            array: [R,...], a row for each active pair of step and rank; [T,N,...] if all lengths are T.
+            reverse: whether the rows are of the reverse direction.
+
+        Returns:
+            [T,N,...] in the order of processing, zero where no step was taken.
+        """
         if self.batch_sizes is None:
             return array
         dense = np.zeros((self.T, self.N, *array.shape[1:]), array.dtype)
@@ -48,25 +62,50 @@ class Places:
         return dense
 
     def rows(self, array: Array, reverse: bool) -> Array:
-        """x or y in the order of time, packed or not -> [T,N,K] in processing order, zero past the end."""
+        """Bring x or y, which are in the order of time, into the order of processing.
+
+        Args:
+            array: [R,K] if packed, else [T,N,K].
+            reverse: whether the direction is the reverse one.
+
+        Returns:
+            [T,N,K], zero past a sequence's end.
+        """
         if self.packed:
             array = self.steps(array, False)
-        elif self.lengths is not None:  # whatever the padding holds
+        elif self.lengths is not None:  # the padding may hold anything
             alive = np.arange(self.T)[:, None] < self.lengths
             array = np.where(alive[..., None], array, array.dtype.type(0))
         return array[::-1] if reverse else array
 
     def states(self, array: Array, reverse: bool, end: Array | None) -> Array:
-        """Gradients of states as dispatch.step_gradients has them -> [T+1,N,H] as ``with_start``; None: 0."""
+        """Bring the gradients of states into the layout of a tape.
+
+        Args:
+            array: as ``Engine.step_gradients`` returns them.
+            reverse: whether the direction is the reverse one.
+            end: [N,H], the gradient of the final state; None: zero.
+
+        Returns:
+            [T+1,N,H], as ``with_start``.
+        """
         if self.lengths is None:
             return array
         start, steps = array[: self.N], self.steps(array[self.N :], reverse)
         return self.with_start(start, steps, reverse, np.zeros_like(start) if end is None else end)
 
     def with_start(self, start: Array, steps: Array, reverse: bool, end: Array | None = None) -> Array:
-        """[N,H] and [T,N,H] in processing order -> [T+1,N,H], carried where no step was taken.
+        """Join initial states and the states after each step, carried where no step was taken.
 
-        Past its end a sequence holds what its last step left, or ``end`` [N,H]: a gradient comes from there.
+        Args:
+            start: [N,H].
+            steps: [T,N,H] in the order of processing.
+            reverse: whether the direction is the reverse one.
+            end: [N,H], what a sequence holds past its end; None: what its last step left. Gradients come from
+                there.
+
+        Returns:
+            [T+1,N,H] in the order of processing.
         """
         full: Array = np.concatenate([start[None], steps])
         if self.lengths is None:
@@ -79,7 +118,7 @@ class Places:
         return found
 
     def _rows(self, reverse: bool) -> tuple[Index, Index]:
-        """The time and the sequence of each row, [R] each."""
+        """Return the time and the sequence of each row, [R] each."""
         assert self.batch_sizes is not None
         assert self.order is not None
         times = np.arange(self.T)[::-1] if reverse else np.arange(self.T)

@@ -1,6 +1,6 @@
-"""Traces in safetensors files: arrays as ``Layer.tape`` and ``Layer.gradients`` have them, the rest as JSON.
+"""Traces in safetensors files: arrays as in ``Layer.tape`` and ``Layer.gradients``, everything else as JSON.
 
-An array's name is module.call.layer.direction.field, the first four by number.
+An array's name is module.call.layer.direction.field, the first four as numbers.
 """
 
 import json
@@ -23,7 +23,16 @@ Layers = Sequence[Layer | str]  # of a call; a string says why there is none
 
 
 def write(path: str | PathLike[str], modules: Mapping[str, Sequence[Layers]], loss: Array | None) -> None:
-    """The calls of each module. Raises OSError where the file cannot be written."""
+    """Write the calls of each module.
+
+    Args:
+        path: the file.
+        modules: the calls of each module by its name.
+        loss: E_t, [T] or [T,N], or None.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
     tensors: dict[str, Array] = {} if loss is None else {"loss_per_step": loss}
     found = [
         {"name": name, "calls": [_write_call(f"{m}.{k}", call, tensors) for k, call in enumerate(calls)]}
@@ -35,7 +44,18 @@ def write(path: str | PathLike[str], modules: Mapping[str, Sequence[Layers]], lo
 
 
 def read(path: str | PathLike[str]) -> tuple[dict[str, list[list[Layer | str]]], Array | None]:
-    """What ``write`` wrote. Raises FileNotFoundError, and ValueError for another or a newer kind of file."""
+    """Read what ``write`` wrote.
+
+    Args:
+        path: the file.
+
+    Returns:
+        The calls of each module by its name, and E_t or None.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is of another kind, or of a newer version of undertow.
+    """
     try:
         with safe_open(path, "np") as file:
             about = json.loads((file.metadata() or {})["trace"])
@@ -53,12 +73,12 @@ def read(path: str | PathLike[str]) -> tuple[dict[str, list[list[Layer | str]]],
     return modules, tensors.get("loss_per_step")
 
 
-_WORDS = ("reverse", "added")  # of a tape: no arrays
+_WORDS = ("reverse", "added")  # fields of a tape that are not arrays
 
 
 @dataclass(frozen=True)
 class Saved:
-    """One direction out of a file; ``reason`` says why gradients are missing."""
+    """One direction read from a file; ``reason`` says why gradients are missing."""
 
     cell: str
     weights: tuple[Array, Array]
@@ -69,12 +89,14 @@ class Saved:
 
     @property
     def steps(self) -> StepGradients:
+        """The gradients at each step. Raises NotRecorded if they are missing."""
         if "dgates" not in self.arrays:
             raise NotRecorded(self.reason)
         return self._steps
 
     @property
     def gradients(self) -> RNNGradients:
+        """The gradients at each step, and their sums. Raises NotRecorded if they are missing."""
         if "dx" not in self.arrays:
             raise NotRecorded(self.reason)
         return (Gradients if self.cell == "lstm" else RNNGradients)(**self.arrays)
@@ -85,7 +107,7 @@ class Saved:
 
 
 def _write_call(key: str, call: Layers, tensors: dict[str, Array]) -> list[Any]:
-    """Its arrays into ``tensors``; of each layer what else there is to say of each direction."""
+    """Put the call's arrays into ``tensors``; return the rest of each layer and direction."""
     return [
         layer
         if isinstance(layer, str)
@@ -135,6 +157,6 @@ def _read_way(key: str, about: Mapping[str, Any], tensors: Mapping[str, Array]) 
 
 
 def _guessed_dtype(*arrays: Array) -> str:
-    """Of files that do not name it: bfloat16 as float32 has lower 16 bits of zero, and is not all zero."""
+    """Guess the dtype for a file that does not name it: bfloat16 has 16 low bits of zero in float32."""
     rounded = all(a.dtype == np.float32 and not np.any(a.view(np.uint32) & 0xFFFF) for a in arrays)
     return "bfloat16" if rounded and any(map(np.any, arrays)) else str(arrays[0].dtype)

@@ -32,13 +32,17 @@ function unpackNetwork(network) {
   return network;
 }
 
-// A number for reading: so many significant digits, powers of ten where it is far from 1.
+// A number for reading: whole ones whole, others to so many significant digits, powers of ten where it is far from 1.
 function number(x, digits = 4) {
   if (x === undefined || Number.isNaN(x)) return "–";
-  const size = Math.abs(x);
-  const text = size && (size < 1e-3 || size >= 1e5) ? x.toExponential(digits - 1) : x.toPrecision(digits);
+  const size = Math.abs(x), rounded = Number(x.toPrecision(digits));
+  const far = size && (size < 1e-3 || size >= 1e5) && !(Number.isInteger(x) && size < 1e7);
+  const text = far ? rounded.toExponential() : String(Number.isInteger(x) ? x : rounded);
   return text.replaceAll("-", "−").replace("e+", "e");
 }
+
+// The same, with all digits of the array where the pointer rests on it.
+const exact = (x) => `<span title="${number(x, 9)}">${number(x)}</span>`;
 
 // Two decimals.
 function short(x) {

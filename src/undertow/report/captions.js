@@ -34,8 +34,8 @@ function sentence() {
 function drawCaption() {
   const { kind } = at.from, { state } = layerOf(0);
   const of = kind === "unit" ? `${numerator(state)}[${at.units[0]}]` : numerator(state);
-  const missing = networks.map((network, k) =>
-    flows[k]?.why ? `Not for the ${escaped(network.name)}, ${escaped(layerOf(k).name)}: ${escaped(flows[k].why)}.` : "");
+  const missing = networks.map((_, k) =>
+    flows[k]?.why ? `Not for the ${escaped(fullName(k))}: ${escaped(flows[k].why)}.` : "");
   $("flow-caption").innerHTML = [`∂${of}/∂${sub(state, "s")} ${sentence()}`, ...missing].join(" ");
 
   const states = [...new Set(networks.map((_, k) => layerOf(k).state))].map((each) => sub(each, "s")).join(" or ");

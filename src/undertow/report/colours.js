@@ -1,18 +1,14 @@
 // Colours in light and dark, for Bokeh's pictures as for the text.
 "use strict";
 
-const THEMES = {
-  light: {
-    gate: ["#f3f4f3", "#a9cbd9", "#2f7ea6", "#0b2f4a"], both: ["#0b4f8a", "#6fa8d6", "#f3f4f3", "#f0a36b", "#b34700"],
-    error: ["#fdfcfa", "#ffd78a", "#ee6c4d"], lines: ["#0072b2", "#c2570c", "#0a7d5f"],
-    ink: "#1f2933", quiet: "#66717c", card: "#f5f3ee", rule: "#dcd9d2",
-  },
-  dark: {
-    gate: ["#171f27", "#1f5674", "#57b0cf", "#eaf8fc"], both: ["#8fd0ff", "#2a76b0", "#171f27", "#b3602a", "#ffc48a"],
-    error: ["#11171d", "#7d5316", "#d9482b"], lines: ["#5cb8ee", "#f0a04b", "#4cc9a4"],
-    ink: "#e6eaee", quiet: "#97a3af", card: "#1a222b", rule: "#2d3843",
-  },
-};
+// The theme in view, as page.css and the palette have it.
+function themeOf(style) {
+  const color = (name) => style.getPropertyValue(`--${name}`).trim(), stops = (name) => color(`${name}-stops`).split(/\s*,\s*/);
+  return {
+    gate: stops("gate"), both: stops("both"), errors: blend(stops("error")), lines: ["n0", "n1", "n2"].map(color),
+    ink: color("ink"), quiet: color("quiet"), card: color("card"), rule: color("rule"),
+  };
+}
 
 function blend(stops, n = 256) {
   const rgb = stops.map((s) => [1, 3, 5].map((k) => parseInt(s.slice(k, k + 2), 16)));
@@ -25,8 +21,7 @@ function blend(stops, n = 256) {
 
 function setTheme(name) {
   document.documentElement.dataset.theme = name;
-  theme = THEMES[name];
-  theme.errors ??= blend(theme.error);
+  theme = themeOf(getComputedStyle(document.documentElement));
   $("theme").textContent = name === "dark" ? "Light" : "Dark";
   for (const plot of plots()) {
     for (const axis of plot.below.concat(plot.left).filter((m) => m.major_label_text_color !== undefined)) {

@@ -91,6 +91,11 @@ function listen() {
     KEYS[event.key](event);
   });
   $("theme").onclick = () => setTheme(document.documentElement.dataset.theme === "dark" ? "light" : "dark");
+  $("fold").onclick = () => {
+    const folded = $("reading").classList.toggle("folded");
+    $("fold").textContent = folded ? "Show values" : "Hide values";
+    $("fold").setAttribute("aria-expanded", !folded);
+  };
   $("help").onclick = () => $("keys").showModal();
   $("in").onclick = () => zoom(0.5);
   $("out").onclick = () => zoom(2);
@@ -106,15 +111,28 @@ function listen() {
     const t = event.target.dataset.t;
     if (t !== undefined && t >= 0) { moveTo(+t); from(at.from.kind === "unit" ? "unit" : "error"); }
   });
-  new ResizeObserver(drawMarks).observe($("stack"));
+  new ResizeObserver(() => { drawMarks(); legible(); }).observe($("stack"));
   time().change.connect(() => { drawMarks(); legible(); });
   networks.forEach((_, k) => model(`${k}-units`).change.connect(drawMarks));
 }
 
-// Symbols are drawn only where each has room.
+// Symbols are drawn only where each has room, and of the steps' names as many as fit beside each other.
 function legible() {
-  const { start, end } = time(), room = ($("stack").clientWidth - LEFT - RIGHT) / (end - start);
+  const { start, end } = time(), width = $("stack").clientWidth - LEFT - RIGHT, room = width / (end - start);
   for (const row of [0, 1]) { const text = model(`symbols-${row}-text`); if (text) text.visible = room > 7; }
+  const longest = Math.max(...data.steps.map((name) => pen.measureText(name).width)), least = (longest + 16) / room, ticks = [];
+  const every = data.steps[0] === "0" ? apart(least) : Math.ceil(least);
+  for (let t = Math.ceil(Math.max(0, start) / every) * every; t <= Math.min(T - 1, end); t += every) {
+    const x = (t - start) * room;
+    if (x > longest / 2 - LEFT && x < width + RIGHT - longest / 2) ticks.push(t);
+  }
+  if (model("steps").ticks.join() !== ticks.join()) model("steps").ticks = ticks;
+}
+
+// The next round number of steps: 1, 2, 5, 10 ...
+function apart(least) {
+  const ten = 10 ** Math.floor(Math.log10(Math.max(1, least)));
+  return [1, 2, 5, 10].map((k) => k * ten).find((steps) => steps >= least) ?? 1;
 }
 
 // Each symbol stands for the step that is judged by it: of a text that is foretold, the step before.
@@ -143,10 +161,9 @@ function clearest(r) {
 function begin() {
   for (const panel of document.querySelectorAll(".panel")) {
     passOver(panel);
-    const last = panel === [...document.querySelectorAll(".panel")].at(-1), marks = ["cursor", "start"];
+    const marks = ["cursor", "start"];
     if (/^\d+-/.test(panel.dataset.figure)) marks.push("unit");
     for (const mark of marks) panel.insertAdjacentHTML("beforeend", `<div class="mark ${mark}"></div>`);
-    panel.querySelector(".mark").dataset.below = last ? BELOW : 0;
   }
   $("order").innerHTML = Object.entries(ORDERS).map(([key, name]) => `<option value="${key}">${name}</option>`).join("");
   $("order").value = at.order;

@@ -4,8 +4,8 @@
 function drawMarks() {
   const { start, end } = time(), panels = document.querySelectorAll(".panel");
   for (const panel of panels) {
-    const width = panel.clientWidth - LEFT - RIGHT, x = (t) => LEFT + ((t - 0.5 - start) / (end - start)) * width;
-    const step = width / (end - start), height = panel.clientHeight - 4 - (panel.querySelector(".mark").dataset.below | 0);
+    const { inner_width: width, inner_height: height } = model(panel.dataset.figure), x = (t) => LEFT + ((t - 0.5 - start) / (end - start)) * width;
+    const step = width / (end - start);
     const [cursor, from, unit] = panel.querySelectorAll(".mark");
     place(cursor, x(at.t), Math.max(1, step), height, at.t + 0.5 > start && at.t - 0.5 < end);
     const flowing = at.from.kind !== "loss" && (panel.dataset.figure === "norm" || panel.dataset.figure.endsWith("flow"));
@@ -49,23 +49,28 @@ function drawCursor() {
 
 function drawStep() {
   const { t } = at, lines = [], plainly = data.steps[t] === String(t);
-  const name = plainly ? `step ${t}` : `step ${t} · ${data.steps[t]}`;
+  const date = plainly ? "" : `<span class="date">· ${escaped(data.steps[t])}</span>`;
   if (data.symbols) lines.push(["reads", escaped(seen(data.symbols[t]))]);
   if (data.targets) lines.push([data.foretold ? "next" : "wanted", escaped(seen(data.targets[t]))]);
   networks.forEach((network) => {
-    if (network.error) lines.push([`error, ${escaped(network.name)}`, `${number(network.error[t])} ${escaped(data.errorUnit)}`]);
+    if (network.error) lines.push([`error, ${escaped(network.name)}`, `${exact(network.error[t])} ${escaped(data.errorUnit)}`]);
   });
   networks.forEach((network, k) => {
     const norms = flows[k]?.norms;
-    if (norms) lines.push([`‖gradient‖, ${escaped(network.name)}`, number(norms[t], 3)]);
+    if (norms) lines.push([`‖gradient‖, ${escaped(network.name)}`, exact(norms[t])]);
   });
-  let html = `<h2>${escaped(name)} <span class="value">of ${T}</span></h2><table>${table(lines)}</table>`;
+  let html = `<h2>step ${t} <span class="value">of ${T}</span> ${date}</h2><table>${table(lines)}</table>`;
   if (inputs) {
-    const C = data.inputNames.length;
-    const values = data.inputNames.map((input, c) => [escaped(input), number(inputs[t * C + c], 6)]);
+    const values = data.inputRows.map((row) => [escaped(row.name), inputValue(row, t)]);
     html += `<div class="inputs"><table>${table(values)}</table></div>`;
   }
   $("step-card").innerHTML = html;
 }
 
 const table = (lines) => lines.map(([name, value]) => `<tr><th scope="row">${name}</th><td class="number">${value}</td></tr>`).join("");
+
+// What was read of an input at step t: its number, or the word of a category.
+function inputValue({ columns, words }, t) {
+  const values = columns.map((c) => inputs[t * data.inputNames.length + c]);
+  return words ? escaped(words[values.indexOf(1)] ?? "–") : exact(values[0]);
+}

@@ -22,14 +22,24 @@ from bokeh.plotting import figure
 
 from undertow.report.networks import Network, Sequence
 
-LEFT, RIGHT, BELOW = 112, 10, 40  # borders in pixels: names of rows to the left, steps below the last
+LEFT, RIGHT = 112, 10  # borders in pixels: names of rows to the left
+BELOW = 24  # pixels for the steps below the last figure, and as many for the name of the axis
 MOST_INPUTS = 16  # rows of the sequence's own picture
 PANELS = {"lstm": ["c", "h", "f", "i", "o", "g"], "rnn": ["h"]}
 FONT = "system-ui, sans-serif"
 
 
 def figures(networks: list[Network], sequence: Sequence) -> dict[str, Any]:
-    """Name -> figure: ``sequence``, ``error``, ``norm``, and for each network k ``k-flow``, ``k-c`` ..."""
+    """The pictures of the page, empty but for the sequence itself, all on one axis of steps.
+
+    Args:
+        networks: Those that are shown, from the top.
+        sequence: What they read.
+
+    Returns:
+        Figures by name, from the top: ``sequence``, ``error``, ``norm``, and for each network k ``k-flow``,
+        ``k-c``, ``k-h`` and its gates.
+    """
     T = sequence.T
     time = Range1d(start=-0.5, end=T - 0.5, bounds=(-0.5, T - 0.5), min_interval=min(T, 6), name="time")
     found: dict[str, Any] = {}
@@ -152,7 +162,14 @@ def _inputs(time: Range1d, sequence: Sequence) -> Any:
 
 
 def row_names(sequence: Sequence) -> list[str]:
-    """The rows of the sequence's own picture, from the top. The page writes them, cut to the border."""
+    """The rows of the sequence's own picture. The page writes their names, cut to the border.
+
+    Args:
+        sequence: What was read.
+
+    Returns:
+        Names from the top, of inputs at most ``MOST_INPUTS``.
+    """
     if sequence.symbols is None:
         return sequence.input_names[:MOST_INPUTS]
     if sequence.targets is None:
@@ -161,17 +178,22 @@ def row_names(sequence: Sequence) -> list[str]:
 
 
 def visible(symbol: str) -> str:
+    """White space as a character that can be seen; any other symbol as it is."""
     return {" ": "␣", "\n": "↵", "\t": "⇥", "\r": "␍"}.get(symbol, symbol)
 
 
 def _with_steps_below(plot: Any, sequence: Sequence) -> None:
+    """The steps' names, or their numbers; controls.js chooses as many ticks as have room."""
     plot.xaxis.visible = True
-    plot.height += BELOW
-    if sequence.steps[0] != "0":  # they have names
-        code = "return steps[tick] ?? ''"
-        plot.xaxis.formatter = CustomJSTickFormatter(args={"steps": sequence.steps}, code=code)
-    else:
-        plot.xaxis.axis_label = "step t"
+    numbered = sequence.steps == [str(t) for t in range(sequence.T)]
+    below = 2 * BELOW if numbered else BELOW
+    plot.height += below
+    plot.min_border_bottom = below
+    plot.xaxis.ticker = FixedTicker(ticks=[], name="steps")
+    plot.xaxis.formatter = CustomJSTickFormatter(
+        args={"steps": sequence.steps}, code="return steps[tick] ?? ''"
+    )
+    plot.xaxis.axis_label = "step t" if numbered else None
 
 
 def _report_pointer(name: str, plot: Any) -> None:

@@ -35,7 +35,15 @@ class Followed:
 
 
 def follow(state: Array, features: dict[str, Array]) -> Followed:
-    """Correlate each unit of ``state`` [T,H] with each feature [T]. O(T H F)."""
+    """Correlate each unit with each feature over one sequence. O(T H F).
+
+    Args:
+        state: c or h of every unit, [T,H].
+        features: F features by name, [T] each, as ``features_of`` makes them.
+
+    Returns:
+        The ``BEST`` features of every unit by the size of Pearson's correlation.
+    """
     names = list(features)
     if not names:
         return Followed([], np.zeros((state.shape[1], 0), np.int64), np.zeros((state.shape[1], 0)))
@@ -47,7 +55,17 @@ def follow(state: Array, features: dict[str, Array]) -> Followed:
 def features_of(
     T: int, symbols: list[str] | None, inputs: Array | None, names: list[str]
 ) -> dict[str, Array]:
-    """Everything a unit may follow, [T] each: symbols and their kinds, or inputs now and of late."""
+    """Everything a unit may follow: symbols and their kinds, or inputs now, of late and summed.
+
+    Args:
+        T: Steps of the sequence.
+        symbols: [T], or None.
+        inputs: [T,C] numbers, or None.
+        names: C names of the inputs.
+
+    Returns:
+        Features by name, float64 [T] each; those that never change are left out.
+    """
     found = {} if symbols is None else _of_symbols(symbols)
     if inputs is not None:
         found |= _of_inputs(np.asarray(inputs, np.float64), names)
@@ -114,6 +132,6 @@ def _standard(a: Array) -> Array:
 
 
 def shown(symbol: str) -> str:
-    """A symbol as it can be seen: white space by its name."""
+    """A symbol as it can be seen: white space by its name, others in quotation marks."""
     named = {" ": "space", "\n": "new line", "\t": "tab", "\r": "return"}
     return named.get(symbol, f"“{symbol}”")

@@ -6,7 +6,7 @@ function beginning(k) {
   const network = networks[k], layer = layerOf(k), { H } = layer, { kind, t } = at.from;
   const above = network.layers.slice(network.layers.indexOf(layer));
   if (kind === "unit") {
-    if (layer.name.endsWith("reverse") || !layer.ownEquations) return { why: layer.whyNot };
+    if (layer.reverse || !layer.ownEquations) return { why: layer.whyNot };
     const one = new Float64Array(H);
     one[at.units[k]] = 1;
     return layer.state === "c" ? { t, layers: [layer], dc: one } : { t, layers: [layer], dh: one };

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from undertow import equations
+from undertow import equations, flow
 from undertow.layout import GATES
 from undertow.records.layer import Layer, NotRecorded
 from undertow.tape import Array, RNNTape, Tape
@@ -28,6 +28,7 @@ class Shown:
     weight_hh: Array  # [G*H, H]
     why_not: str = ""  # why the error at one step cannot be followed back to this layer; "" where it can
     own_equations: bool = True  # nothing was added to those that the page goes back by
+    reverse: bool = False  # it read from the end to the beginning
 
     @property
     def state(self) -> str:
@@ -80,24 +81,40 @@ class Sequence:
 
 def sequence_of(
     T: int,
-    symbols: Several[str] | None,
-    targets: Several[str] | None,
-    inputs: npt.ArrayLike | None,
-    input_names: Several[str] | None,
-    steps: Several[str] | None,
-    error_unit: str,
-    title: str,
-    about: str,
+    symbols: Several[str] | None = None,
+    targets: Several[str] | None = None,
+    inputs: npt.ArrayLike | None = None,
+    input_names: Several[str] | None = None,
+    steps: Several[str] | None = None,
+    loss_unit: str = "",
+    title: str = "",
+    about: str = "",
 ) -> Sequence:
-    """A Sequence of T steps. Raises ValueError naming the argument that has not T entries, or C names.
+    """What was read and what it is called, checked.
 
-    So it does where what should be text is not, as lone surrogates are not: no file could hold it.
+    Args:
+        T: Steps of the sequence.
+        symbols: [T] symbols that were read, or None.
+        targets: [T] symbols that E_t is the error of, or None.
+        inputs: [T,C] finite numbers that were read, or None.
+        input_names: C names of the inputs; None: x0, x1 ...
+        steps: [T] names of the steps, such as dates; None: 0, 1 ...
+        error_unit: Unit of E_t, such as bits.
+        title: Heading of the page.
+        about: The line below it.
+
+    Returns:
+        The sequence, for ``write``.
+
+    Raises:
+        ValueError: An argument has not T entries, or C names; or it is no Unicode text, as lone surrogates
+            are not: no file could hold it. The message names the argument.
     """
     for name, given in {"symbols": symbols, "targets": targets, "inputs": inputs, "steps": steps}.items():
         if given is not None and len(given) != T:  # type: ignore[arg-type]
             raise ValueError(f"{name}: expected {T}, one for each step, got {len(given)}")  # type: ignore[arg-type]
     words = {"symbols": symbols, "targets": targets, "input_names": input_names, "steps": steps}
-    for name, given in (words | {"loss_unit": [error_unit], "title": [title], "about": [about]}).items():
+    for name, given in (words | {"loss_unit": [loss_unit], "title": [title], "about": [about]}).items():
         must_be_text(name, () if given is None else given)
     values = None if inputs is None else np.asarray(inputs, np.float64)
     if values is not None and (values.ndim != 2 or not np.isfinite(values).all()):
@@ -113,14 +130,22 @@ def sequence_of(
         None if targets is None else list(targets),
         values,
         names,
-        error_unit,
+        loss_unit,
         title,
         about,
     )
 
 
 def must_be_text(name: str, words: Several[str]) -> None:
-    """Raises ValueError naming the argument and the first word that is no Unicode text."""
+    """Check that words can be written into a file.
+
+    Args:
+        name: The argument that they were given as.
+        words: The words.
+
+    Raises:
+        ValueError: One is no Unicode text. The message names the argument, the word and its place.
+    """
     for k, word in enumerate(words):
         try:
             str.encode(word)
@@ -136,15 +161,29 @@ def network(
     loss_per_step: npt.ArrayLike | None = None,
     weight: float | None = None,
     answer: str = "",
+    module: str = "",
 ) -> Network:
-    """Sequence ``n`` of a traced module's layers.
+    """One sequence as it went through a traced module's layers.
 
-    loss_per_step [T] or [T,N] is E_t, and weight·ΣE_t the loss that was differentiated; None: their mean.
-    Raises IndexError where there is no such sequence, ValueError where it is empty or E_t does not fit it, or
-    where name or answer is no Unicode text.
+    Args:
+        name: What the page calls the network.
+        layers: Of the module's last call, lowest first, as ``trace[module].layers``.
+        n: Number of the sequence in the batch.
+        loss_per_step: E_t, [T] or [T,N], in the unit that the page names; None: there is none.
+        weight: The loss that was differentiated is weight·ΣE_t. None: their mean over the finite ones.
+        answer: What the network answered at the end, in words.
+        module: The module's name in its model, such as ``encoder.lstm``; "" where it has none.
+
+    Returns:
+        The network with float arrays [T,H] in the order of time.
+
+    Raises:
+        IndexError: There is no such sequence.
+        ValueError: The sequence is empty, E_t does not fit it, or a name is no Unicode text.
     """
     must_be_text("name", [name])
     must_be_text("answer", [answer])
+    must_be_text("module", [module])
     N = len(layers[0].lengths)
     if not 0 <= n < N:
         raise IndexError(f"sequence: expected 0 to {N - 1}, got {n}")
@@ -159,7 +198,7 @@ def network(
         if error.shape != (T,):
             raise ValueError(f"loss_per_step: expected [{T}] or [{T}, {N}], got {list(E.shape)}")
     shown = [
-        _shown(direction, n, T, _name(k, len(layers), direction))
+        _shown(direction, n, T, _name(module, k, len(layers), direction, len(layer.directions)))
         for k, layer in enumerate(layers)
         for direction in layer.directions
     ]
@@ -181,10 +220,11 @@ def network(
     return Network(name, shown, entering, entering_c, error, 1.0 if weight is None else weight, answer)
 
 
-def _name(k: int, layers: int, layer: Layer) -> str:
-    way = "" if not (layer.tape.reverse or len(layer.directions) > 1) else " forward"
-    way = " reverse" if layer.tape.reverse else way
-    return f"layer {k + 1} of {layers}{way}"
+def _name(module: str, k: int, layers: int, layer: Layer, ways: int) -> str:
+    """``encoder.lstm, layer 1 of 2, reverse``, without what goes without saying."""
+    number = f"layer {k + 1} of {layers}" if layers > 1 else ""
+    way = "" if ways == 1 and not layer.tape.reverse else "reverse" if layer.tape.reverse else "forward"
+    return ", ".join(filter(None, (module, number, way)))
 
 
 def _shown(layer: Layer, n: int, T: int, name: str) -> Shown:
@@ -198,13 +238,15 @@ def _shown(layer: Layer, n: int, T: int, name: str) -> Shown:
         pass
     h_0 = layer.h[0, n]
     c_0 = layer.c[0, n] if lstm else np.zeros_like(h_0)
-    return Shown(name, layer.cell, values, c_0, h_0, layer.weight_ih, layer.weight_hh)
+    return Shown(
+        name, layer.cell, values, c_0, h_0, layer.weight_ih, layer.weight_hh, reverse=bool(layer.tape.reverse)
+    )
 
 
 def _entering(top: Layer, n: int, T: int) -> tuple[Array | None, Array | None]:
     """What the loss gives y_t directly: dh_t less what came back from step t+1, Uᵀ dgates_{t+1}.
 
-    At the last step all of it, and what c_n gets beside: dc_T less what came through h_T.
+    At the last step all of it, and the part of dc_T that does not pass through h_T (``flow.error_at``).
     """
     lstm, U = top.cell == "lstm", np.asarray(top.weight_hh, np.float64)
     try:
@@ -215,12 +257,9 @@ def _entering(top: Layer, n: int, T: int) -> tuple[Array | None, Array | None]:
     dgates = np.concatenate([gate[:T, n] for gate in gates], axis=-1).astype(np.float64)  # [T, G*H]
     back = np.concatenate([dgates[1:] @ U, np.zeros_like(dh[:1])])
     entering = _without_rounding(dh - back, dh)
-    if not lstm:
-        return entering, None
-    o, c = (np.asarray(a, np.float64) for a in (top.o[T - 1, n], top.c[T, n]))
-    through_h = dh[-1] * o * (1 - np.tanh(c) ** 2)
-    dc = np.asarray(top.dc[T, n], np.float64)
-    return entering, _without_rounding(dc - through_h, dc)
+    gradients = top.source.steps
+    _, dc_n = flow.error_at(top.tape, gradients.dh, gradients.dc)
+    return entering, None if dc_n is None else _without_rounding(dc_n[n], top.dc[T, n])
 
 
 def _without_rounding(difference: Array, of: Array) -> Array:

@@ -12,8 +12,10 @@ from bokeh.embed import components
 from bokeh.resources import INLINE
 from jinja2 import Template
 
-from undertow.report.figures import BELOW, LEFT, MOST_INPUTS, PANELS, RIGHT, figures, row_names
+from undertow.palette import css_variables
+from undertow.report.figures import LEFT, MOST_INPUTS, PANELS, RIGHT, figures, row_names
 from undertow.report.follows import features_of, follow
+from undertow.report.inputs import input_rows
 from undertow.report.networks import Network, Sequence, Shown
 from undertow.tape import Array
 
@@ -29,6 +31,9 @@ SCRIPTS = (
     "cursor",
     "controls",
 )
+LINE_COLOURS = (
+    f":root {{ {css_variables('n')} }}\n:root[data-theme=dark] {{ {css_variables('n', dark=True)} }}\n"
+)
 LARGE = 16 * 2**20  # bytes of float32 from which on arrays are kept in float16
 LABELS = {
     "c": "cell state c_t",
@@ -43,22 +48,29 @@ LABELS = {
 def write(path: str | PathLike[str], networks: list[Network], sequence: Sequence) -> None:
     """Write the page on what ``networks`` did with ``sequence``, in one step.
 
-    Raises OSError where the file cannot be written; what was there stays.
-
     Arrays are kept in float32, as they are; from 16 MiB on in float16 (3 significant digits, each step's
     gradients in units of their largest). Weights are kept in float32 always. The page says which.
+
+    Args:
+        path: The file. An older page stays until the new one is whole.
+        networks: Those that are shown, from the top; the first one leads. They read the same T steps.
+        sequence: What they read.
+
+    Raises:
+        OSError: The file cannot be written; what was there stays.
     """
     plots = figures(networks, sequence)
     script, divs = components(plots)
     size = sum(4 * a.size for network in networks for layer in network.layers for a in layer.values.values())
     data = {
-        "borders": [LEFT, RIGHT, BELOW],
+        "borders": [LEFT, RIGHT],
         "T": sequence.T,
         "steps": sequence.steps,
         "symbols": sequence.symbols,
         "targets": sequence.targets,
         "foretold": sequence.foretold,
         "inputNames": sequence.input_names,
+        "inputRows": input_rows(sequence),
         "inputs": None if sequence.inputs is None else _packed(sequence.inputs, False),
         "errorUnit": sequence.error_unit,
         "half": size > LARGE,
@@ -67,7 +79,7 @@ def write(path: str | PathLike[str], networks: list[Network], sequence: Sequence
     html = Template(_read("page.html"), autoescape=True).render(
         sequence=sequence, networks=networks, divs=divs, panels=PANELS, labels=LABELS, script=script,
         rows=row_names(sequence), more_inputs=max(0, len(sequence.input_names) - MOST_INPUTS),
-        bokeh=INLINE.clone(components=["bokeh"]).render_js(), style=_read("page.css"),
+        bokeh=INLINE.clone(components=["bokeh"]).render_js(), style=LINE_COLOURS + _read("page.css"),
         scripts=[_read(f"{name}.js") for name in SCRIPTS], data=_json(data),
         errors=any(network.error is not None for network in networks),
     )  # fmt: skip
@@ -116,6 +128,7 @@ def _layer(layer: Shown, features: dict[str, Array], half: bool) -> dict[str, An
     forward = {name: values for name, values in layer.values.items() if name not in gradients}
     return {
         "name": layer.name,
+        "reverse": layer.reverse,
         "H": state.shape[1],
         "state": layer.state,
         "values": {name: _packed(values, half) for name, values in forward.items()}

@@ -4,7 +4,7 @@
 const ROW = 36, DECADES = 6, BUDGET = 24; // pixels; decades of colour; ms at a time
 
 const data = JSON.parse(document.getElementById("undertow-data").textContent);
-const [LEFT, RIGHT, BELOW] = data.borders;
+const [LEFT, RIGHT] = data.borders;
 const networks = data.networks.map(unpackNetwork), T = data.T, inputs = unpack(data.inputs);
 const at = {
   t: 0, // the cursor
@@ -16,9 +16,12 @@ const at = {
 const rows = [], flows = [];  // of each network: the units shown, from top to bottom; what flows back
 const endsAlone = networks.every((network) => network.onlyAtTheEnd);  // no loss enters before the last step
 const onlyAtTheEnd = endsAlone && networks.every((network) => network.layers.every((layer) => !layer.whyNot));  // and all can be followed from there
+const pen = document.createElement("canvas").getContext("2d");  // measures words in the font of the axes
+pen.font = "11px system-ui, sans-serif";
 const $ = (id) => document.getElementById(id);
 let doc, theme, clicked, running = 0;
 
 const layerOf = (k) => networks[k].layers[Math.min(at.layer, networks[k].layers.length - 1)];
+const fullName = (k) => [networks[k].name, layerOf(k).name].filter(Boolean).join(", ");
 const model = (name) => doc.get_model_by_name(name);
 const time = () => model("time");

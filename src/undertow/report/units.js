@@ -44,6 +44,7 @@ function arrange() {
     rows[k] = Array.from({ length: layer.H }, (_, j) => j).filter(wanted).sort((a, b) => keys[a] - keys[b] || a - b);
     const units = model(`${k}-units`), n = Math.max(1, rows[k].length);
     units.setv({ start: -0.5, end: n - 0.5 });
+    $(`${k}-layer`).textContent = layer.name;
     $(`${k}-shown`).textContent = `${rows[k].length === layer.H ? "all" : rows[k].length + " of"} ${layer.H} units, ${ORDERS[at.order]}`;
     for (const name of ["c", "h", "f", "i", "o", "g"]) if (layer.values[name]) drawMap(k, name);
     drawFlowMap(k);
@@ -61,14 +62,13 @@ function value(k, name, t, j) {
 const columnsOf = (layer) => ["c", "h", "f", "i", "o", "g"].filter((name) => layer.values[name]);
 
 function drawUnit() {
-  const k = at.network, j = at.units[k], layer = layerOf(k), digits = data.half ? 4 : 7, { match, r, names } = layer.followed;
-  const where = networks[k].layers.length > 1 ? `${networks[k].name}, ${layer.name}` : networks[k].name;
-  const numbers = columnsOf(layer).map((name) => [sub(name, "t"), number(value(k, name, at.t, j), digits)]);
-  const half = numbers.length >> 1, gradient = number(value(k, "flow", at.t, j), digits);
-  $("unit-card").innerHTML = `<h2 class="n${k}">Unit ${j} <span class="value">${escaped(where)}</span></h2>
+  const k = at.network, j = at.units[k], layer = layerOf(k), { match, r, names } = layer.followed;
+  const numbers = columnsOf(layer).map((name) => [sub(name, "t"), exact(value(k, name, at.t, j))]);
+  const half = numbers.length >> 1, gradient = exact(value(k, "flow", at.t, j));
+  $("unit-card").innerHTML = `<h2 class="n${k}">Unit ${j} <span class="value">${escaped(fullName(k))}</span></h2>
     <div class="pairs"><table>${table(numbers.slice(0, half))}</table><table>${table(numbers.slice(half))}</table></div>
     <table>${table([[`gradient by ${sub(layer.state, "t")}`, gradient]])}</table>
-    <p class="caption small">its ${layer.state} follows (correlation over this one sequence: a hint, no proof)</p>
+    <p class="caption small">its ${layer.state} follows <span class="hint">(correlation over this one sequence: a hint, no proof)</span></p>
     <table>${table(match[j].map((f, rank) => [escaped(names[f]), `r = ${short(r[j][rank])}`]))}</table>`;
 }
 

@@ -14,6 +14,7 @@ docs/plots.md has it with Lightning and TensorBoard. ``undertow.flow.Summary`` l
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import partial
 from os import PathLike
 from typing import Any
 
@@ -22,12 +23,12 @@ import torch
 
 from undertow import flow
 from undertow.kernels import recording
+from undertow.kernels.recording import Recording
 from undertow.nn import LSTM, RNN
 from undertow.records import flow_record
 from undertow.records.flow_record import FlowRecord
 from undertow.records.layer import Layer, NotRecorded
-from undertow.tape import Lengths, RNNTape, Tape
-from undertow.tracing import Trace, trace, walk_back
+from undertow.tracing import trace, walk_back
 
 
 class FlowMonitor:
@@ -35,8 +36,8 @@ class FlowMonitor:
 
     Call ``step`` once after each training step, where a scheduler's would stand; nothing else of the loop
     changes. Step 0, the network as it was initialised, is the first recorded. What is watched is the last
-    call of each module in training mode with gradients on: evaluation in between does not matter, and of the
-    batches over which gradients are accumulated it is the last. Results are the same bits as without.
+    call of each module, in training mode, that backward reached: evaluation in between does not matter, and
+    of the batches over which gradients are accumulated it is the last. Results are the same bits as without.
 
     ``sequences``: how many of the batch are looked at, spread over it. ``writer``: what has TensorBoard's
     ``add_scalar(tag, value, step)``, for every number of every record.
@@ -148,7 +149,7 @@ class FlowMonitor:
         if part is not whole:
             layer, chosen = Layer.of(part.directions()), np.arange(len(chosen))
         for way in layer.directions:
-            steps, tape = way.source.steps, _of(way.tape, chosen)
+            steps, tape = way.source.steps, way.tape.of(chosen)
             dh, dc = steps.dh[:, chosen], None if steps.dc is None else steps.dc[:, chosen]
             with np.errstate(all="ignore"):
                 by_lag = walk_back.gradient_by_lag(tape, way.source.weights, *flow.last_error(tape, dh, dc))
@@ -169,24 +170,23 @@ class FlowMonitor:
                     self.writer.add_scalar(tag, value, record.step)
 
 
-def _of(tape: Tape | RNNTape, chosen: Lengths) -> Tape | RNNTape:
-    """The tape of some of the sequences."""
-    lengths = None if tape.lengths is None else tape.lengths[chosen]
-    if isinstance(tape, RNNTape):
-        return RNNTape(tape.h[:, chosen], lengths, tape.reverse)
-    return Tape(tape.gates[:, chosen], tape.h[:, chosen], tape.c[:, chosen], lengths, tape.reverse)
-
-
 # ---------------------------------------------------------------------------------------- watching
 
 
 class _Watch:
-    """Has each call of a module traced, by hooks around it, and keeps the last."""
+    """Has each call of a module recorded, by hooks around it, and keeps the last that backward reaches.
+
+    All others are kept alive by their graphs alone.
+    """
 
     def __init__(self, module: torch.nn.Module) -> None:
         self._module = module
-        self._trace: Trace | None = None
-        self._open: list[Trace] = []
+        self._calls: list[list[str | None]] = []  # of each layer, why it is of no use unless backward comes
+        self._made: list[Recording] = []  # by the call that is going on
+        self._weights: list[list[tuple[torch.Tensor, torch.Tensor]]] = []  # of each layer, the last copies
+        self._last = -1  # the last call reached, and its layers
+        self._found: dict[int, Recording] = {}
+        self._open: list[Any] = []
         self._why = "it was not called, or torch.compile or jit called it"
         self._hooks = [
             module.register_forward_pre_hook(_Hook(self._before)),
@@ -194,10 +194,15 @@ class _Watch:
         ]
 
     def layers(self) -> list[Layer]:
-        """Of the last call. Raises NotRecorded."""
-        if self._trace is None:
+        """Of the last call that backward reached. Raises NotRecorded."""
+        if not self._calls:
             raise NotRecorded(self._why)
-        return self._trace.layers
+        layers = [self._found.get(k, why) for k, why in enumerate(self._calls[self._last])]
+        for k, found in enumerate(layers):
+            reason = found.why_not() if isinstance(found, Recording) else found
+            if reason is not None:
+                raise NotRecorded(f"layer {k}: nothing was recorded of this call: {reason}")
+        return [Layer.of(found.directions()) for found in layers if isinstance(found, Recording)]
 
     def remove(self) -> None:
         for hook in self._hooks:
@@ -207,18 +212,36 @@ class _Watch:
     def _before(self, module: torch.nn.Module) -> None:
         self._after(module)  # of a call that Ctrl-C ended: torch runs no hook then
         reason = self._why_not(module)
-        if reason is not None:
+        if reason is None:
+            self._open.append(recording.watch({module: self._listen}))
+        else:
             self._why = reason
-            return
-        self._trace = trace(module)
-        self._open.append(self._trace.__enter__())
 
     def _after(self, module: torch.nn.Module) -> None:
         with suppress(
             ValueError
         ):  # Ctrl-C, and since then another context: what was set is gone with its own
             while self._open:
-                self._open.pop().__exit__(None, None, None)
+                recording.unwatch(self._open.pop())
+        if self._made:
+            self._calls.append([made.why_not() for made in self._made])
+            self._weights = [made.weights for made in self._made]
+            self._made = []
+
+    def _listen(self) -> Callable[[], Recording]:
+        return partial(self._record, len(self._calls))
+
+    def _record(self, call: int) -> Recording:
+        k = len(self._made)
+        weights = self._weights[k] if k < len(self._weights) else ()
+        self._made.append(Recording(weights, partial(self._reached, call, k)))
+        return self._made[-1]
+
+    def _reached(self, call: int, k: int, found: Recording) -> None:
+        if call > self._last:
+            self._last, self._found = call, {}
+        if call == self._last:
+            self._found[k] = found
 
     def _why_not(self, module: torch.nn.Module) -> str | None:
         if not torch.is_grad_enabled() or not module.training:

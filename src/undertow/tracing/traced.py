@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from os import PathLike
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +29,9 @@ from undertow.nn import LSTM, RNN
 from undertow.records import trace_file
 from undertow.records.layer import Layer, NotRecorded
 from undertow.tape import Array
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 
 def trace(model: torch.nn.Module) -> "Trace":
@@ -55,9 +58,15 @@ def trace(model: torch.nn.Module) -> "Trace":
 class Call:
     """One call of a module. ``layers`` holds a Layer each; NotRecorded where the kernels did not run."""
 
-    def __init__(self, found: Sequence[Recording | Layer | str]) -> None:
+    def __init__(self, found: Sequence[Recording | Layer | str], again: bool = False) -> None:
         self._found = found  # may still grow
+        self._again = again  # made during a backward pass
         self._layers: list[Layer | str] = []
+
+    @property
+    def _counts(self) -> bool:
+        """Whether the program made it: torch.utils.checkpoint makes a call again for its tensors alone."""
+        return not self._again or any(isinstance(r, Recording) and r.reached for r in self._found)
 
     @property
     def layers(self) -> list[Layer]:
@@ -80,22 +89,32 @@ class Call:
 
 
 class Traced:
-    """What a trace holds of one module: ``calls``, in order; ``layers`` and the like are the last call's."""
+    """What a trace holds of one module: ``calls``, in order; ``layers`` and the like are the last call's.
 
-    def __init__(self, name: str) -> None:
+    A call that torch.utils.checkpoint makes again during backward counts where backward reaches it, as with
+    ``use_reentrant=True``; else the first call has the gradients.
+    """
+
+    def __init__(self, name: str, calls: Iterable[Call] = ()) -> None:
         self.name = name
-        self.calls: list[Call] = []
+        self._calls = list(calls)
         self._last: list[Recording] = []  # of the last call
+
+    @property
+    def calls(self) -> list[Call]:
+        """Every call, in order."""
+        return [call for call in self._calls if call._counts]
 
     @property
     def layers(self) -> list[Layer]:
         """Of the last call. Raises NotRecorded where there was none."""
-        if not self.calls:
+        calls = self.calls
+        if not calls:
             raise NotRecorded(
                 f"{self.name!r}: no call was recorded. It was not called inside the trace and in its thread, "
                 "or torch's own operator served it: on another device than the CPU, or in torch.compile"
             )
-        return self.calls[-1].layers
+        return calls[-1].layers
 
     def listen(self) -> Callable[[], Recording]:
         """What gives the Recording of each layer of the next call."""
@@ -104,8 +123,9 @@ class Traced:
 
     def _record(self, before: Iterator[Recording], recordings: list[Recording]) -> Recording:
         if not recordings:  # only now: a call whose arguments are refused is none
-            self.calls.append(Call(recordings))
-        recordings.append(Recording(next(before, None)))
+            self._calls.append(Call(recordings, again=recording.in_backward()))
+        last = next(before, None)
+        recordings.append(Recording(() if last is None else last.weights))
         return recordings[-1]
 
 
@@ -190,77 +210,97 @@ class Trace(Mapping[str, Traced]):
         *,
         sequence: int = 0,
         module: str | None = None,
-        symbols: Sequence[str] | None = None,
-        targets: Sequence[str] | None = None,
-        inputs: npt.ArrayLike | None = None,
-        input_names: Sequence[str] | None = None,
-        steps: Sequence[str] | None = None,
         loss_weight: float | None = None,
-        loss_unit: str = "",
-        title: str | None = None,
-        about: str = "",
         name: str | None = None,
         answer: str = "",
         compare: "Mapping[str, Trace] | None" = None,
         answers: Sequence[str] = (),
+        **captions: "Unpack[Captions]",
     ) -> None:
-        """Write a page that shows one sequence of the last call, to be opened from disk by any browser.
+        """Write a page that shows one sequence of the last call, which any browser opens from disk.
 
-        Every gate, state and gradient at every step, the gradient flowing back from any step, what each unit
-        follows: docs/report.md says how to read it. Nothing but ``path`` is needed; the rest makes it speak.
+        The page has every gate, state and gradient at every step, the gradient that flows back from any
+        step, and what each unit follows; docs/report.md explains how to read it. It needs Bokeh and Jinja2,
+        of the extra undertow[app].
 
-        module       name of the module to show, where several are watched
-        symbols      [T] strings that were read, and ``targets`` [T], those that E_t is the error of; or
-        inputs       [T,C] numbers that were read, and their ``input_names`` [C]
-        steps        [T] names of the steps, such as dates
-        loss_weight  the loss that backward was called on is loss_weight · ΣE_t with E_t the ``loss_per_step``
-                     assigned, so that the page can say ∂E_t/∂c_s. None: it is their mean
-        loss_unit    of E_t: nats, bits
-        title, about, name, answer   words: the heading, the line below it, this network, what it said
-        compare      other networks by name: their traces of the same sequence. ``answers``: what they said
+        Args:
+            path: the HTML file.
+            sequence: the index of the sequence in the batch.
+            module: the name of the module to show; None: the only one.
+            loss_weight: backward was called on loss_weight · ΣE_t, where E_t is the ``loss_per_step``
+                that was assigned. It lets the page show ∂E_t/∂c_s. None: the loss is the mean of E_t.
+            name: what the page calls this network; None: its cell.
+            answer: what this network answered, in words.
+            compare: other networks by name, with their traces of the same sequence.
+            answers: what the others answered, in words.
+            **captions: what the sequence and the page are called, see ``Captions``.
 
-        Needs Bokeh and Jinja2, of undertow[app]. Raises ValueError naming the argument that does not fit,
-        IndexError for a sequence that is not there, NotRecorded where nothing was recorded.
+        Raises:
+            ValueError: an argument does not fit the sequence, or is no Unicode text; the message names it.
+            IndexError: there is no such sequence.
+            KeyError: there is no such module.
+            NotRecorded: the call was not recorded.
+            ModuleNotFoundError: Bokeh or Jinja2 is not installed.
         """
-        try:
-            from undertow import report
-        except ModuleNotFoundError as missing:
-            if (missing.name or "").startswith("undertow"):
-                raise
-            raise ModuleNotFoundError(
-                f"trace.report needs {missing.name}: pip install 'undertow[app]'", name=missing.name
-            ) from None
-
-        others = dict(compare or {})
+        report = _report()
         own = name or self._chosen(module).layers[0].cell.upper().replace("RNN", "plain RNN")
-        traces, said = [self, *others.values()], [answer, *answers, *[""] * len(others)]
+        captions["title"] = captions.get("title") or f"{own}, traced"
+        traces = [(own, self), *(compare or {}).items()]
+        said = [answer, *answers, *[""] * len(traces)]
         networks = [
             report.network(
-                each, trace._chosen(module).layers, sequence, trace._loss_per_step, loss_weight, words
+                each,
+                found._chosen(module).layers,
+                sequence,
+                found._loss_per_step,
+                loss_weight,
+                words,
+                found._chosen(module).name,
             )
-            for each, trace, words in zip([own, *others], traces, said, strict=False)
+            for (each, found), words in zip(traces, said, strict=False)
         ]
-        T = networks[0].T
-        for each in networks[1:]:
-            if each.T != T:
-                raise ValueError(
-                    f"compare: expected the same sequence of {T} steps, got {each.T} of {each.name!r}"
-                )
-        shown = report.sequence_of(
-            T,
-            symbols,
-            targets,
-            inputs,
-            input_names,
-            steps,
-            loss_unit,
-            title or f"{own}, traced",
-            about,
-        )
-        report.write(path, networks, shown)
+        T = _one_length(networks)
+        report.write(path, networks, report.sequence_of(T, **captions))
 
     def _chosen(self, module: str | None) -> Traced:
         return self._only() if module is None else self[module]
+
+
+class Captions(TypedDict, total=False):
+    """Words and numbers for the page of ``Trace.report``. All of them may be left out."""
+
+    symbols: Sequence[str] | None  # [T], what was read
+    targets: Sequence[str] | None  # [T], what E_t is the error of
+    inputs: npt.ArrayLike | None  # [T,C], numbers that were read
+    input_names: Sequence[str] | None  # [C]
+    steps: Sequence[str] | None  # [T], names of the steps, such as dates
+    loss_unit: str  # of E_t: nats, bits
+    title: str | None  # the heading
+    about: str  # the line below it
+
+
+def _one_length(networks: Sequence[Any]) -> int:
+    """How many steps the sequence has in every one of them."""
+    T: int = networks[0].T
+    for each in networks[1:]:
+        if each.T != T:
+            raise ValueError(
+                f"compare: expected the same sequence of {T} steps, got {each.T} of {each.name!r}"
+            )
+    return T
+
+
+def _report() -> Any:
+    """Import ``undertow.report``, which needs Bokeh."""
+    try:
+        from undertow import report
+    except ModuleNotFoundError as missing:
+        if (missing.name or "").startswith("undertow"):
+            raise
+        raise ModuleNotFoundError(
+            f"trace.report needs {missing.name}: pip install 'undertow[app]'", name=missing.name
+        ) from None
+    return report
 
 
 def load_trace(path: str | PathLike[str]) -> Trace:
@@ -271,6 +311,6 @@ def load_trace(path: str | PathLike[str]) -> Trace:
     modules, loss = trace_file.read(path)
     loaded = Trace(modules)
     for name, calls in modules.items():
-        loaded[name].calls += [Call(call) for call in calls]
+        loaded._traced[name] = Traced(name, map(Call, calls))
     loaded._loss_per_step = loss
     return loaded

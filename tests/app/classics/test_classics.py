@@ -17,6 +17,7 @@ from undertow.app.classics.results import Results
 from undertow.app.classics.settings import FULL, Setting, chosen
 from undertow.app.classics.trial import Outcome, Trial
 from undertow.app.errors import UserError
+from undertow.app.loop import Hook
 
 EASY = Setting("two-sequence", 5, 8, 16, 2e-2, 2000, "chrono", every=5, rnn_lr=1e-2, seeds=2)
 HARD = Setting("adding-1997", 20, 4, 8, 1e-2, 48, every=2, seeds=2)
@@ -69,8 +70,7 @@ def test_a_name_that_is_no_problem_is_refused(undertow):
 
 def test_a_trial_stops_when_the_papers_rule_holds():
     trial = Trial(EASY, "LSTM", 0)
-    for _ in trial.run():
-        pass
+    trial.run()
     outcome = trial.outcome(1.0)
     assert outcome.solved and outcome.sequences < EASY.most
     assert outcome.sequences % (EASY.batch_size * EASY.every) == 0
@@ -80,8 +80,7 @@ def test_a_trial_stops_when_the_papers_rule_holds():
 
 def test_a_trial_that_does_not_solve_uses_all_its_sequences_and_says_so():
     trial = Trial(replace(HARD, most=21), "RNN", 0)
-    for _ in trial.run():
-        pass
+    trial.run()
     outcome = trial.outcome(1.0)
     assert (outcome.solved, outcome.sequences, outcome.tested) == (False, 21, 2560)
     assert outcome.wrong > 2000
@@ -91,19 +90,26 @@ def test_a_trial_that_does_not_solve_uses_all_its_sequences_and_says_so():
 def test_same_seed_same_trial(cell):
     def run(seed):
         trial = Trial(replace(HARD, most=24), cell, seed)
-        for _ in trial.run():
-            pass
+        trial.run()
         return trial.outcome(0.0)
 
     assert run(3) == run(3) != run(4)
 
 
+class Rates(Hook):
+    """The learning rate of each parameter group at each step."""
+
+    def __init__(self):
+        self.seen = []
+
+    def on_step(self, loop, steps):
+        self.seen.append([group["lr"] for group in loop.learners[0].optimizer.param_groups])
+
+
 def test_the_rate_falls_over_the_second_half():
     trial = Trial(replace(HARD, most=80, head=10, every=100), "LSTM", 0)
-    seen = []
-    for _ in trial.run():
-        seen.append([group["lr"] for group in trial.optimiser.param_groups])
-    rates = np.array(seen)  # [batches, 2]
+    trial.run([hook := Rates()])
+    rates = np.array(hook.seen)  # [batches, 2]
     np.testing.assert_allclose(rates[:, 1], 10 * rates[:, 0])
     np.testing.assert_allclose(rates[:6, 0], HARD.lr)
     assert np.all(np.diff(rates[5:, 0]) < 0) and rates[-1, 0] < 0.3 * HARD.lr
@@ -111,7 +117,7 @@ def test_the_rate_falls_over_the_second_half():
 
 @pytest.mark.parametrize("setting", FULL, ids=lambda setting: setting.row)
 def test_each_setting_makes_a_network_that_starts_as_it_says(setting):
-    layer = Trial(setting, "LSTM", 0).network.layer
+    layer = Trial(setting, "LSTM", 0).network.rnn
     forget = (layer.bias_ih_l0 + layer.bias_hh_l0).detach()[setting.hidden_size : 2 * setting.hidden_size]
     if setting.start == "chrono":
         assert forget.min() >= 0 and forget.exp().max() <= setting.reach * setting.steps
@@ -174,16 +180,12 @@ def test_the_rnn_gets_a_multiple_of_what_the_lstm_needed(undertow, small):
 
 
 def test_ctrl_c_keeps_what_is_done_and_the_same_command_goes_on(undertow, small, monkeypatch):
-    run = Trial.run
-
-    def interrupted(self):
-        for k, _ in enumerate(run(self)):
-            if (self.setting.problem, self.cell, k) == ("adding-1997", "LSTM", 2):
-                os.kill(os.getpid(), signal.SIGINT)
-            yield
+    def interrupted(watch, loop, steps):
+        if (watch.trial.setting.problem, watch.trial.cell, loop.step) == ("adding-1997", "LSTM", 3):
+            os.kill(os.getpid(), signal.SIGINT)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Trial, "run", interrupted)
+        patch.setattr(classics_view.Watch, "on_step", interrupted)
         stopped = undertow("classics")
     assert stopped.code == 130
     assert "Stopped by Ctrl-C" in stopped.out and "not run" in stopped.out
@@ -201,12 +203,11 @@ def test_ctrl_c_keeps_what_is_done_and_the_same_command_goes_on(undertow, small,
 
 
 def test_ctrl_c_before_anything_is_done_leaves_the_folder_usable(undertow, small, monkeypatch):
-    def interrupted(self):
+    def interrupted(watch, loop, steps):
         os.kill(os.getpid(), signal.SIGINT)
-        yield
 
     with monkeypatch.context() as patch:
-        patch.setattr(Trial, "run", interrupted)
+        patch.setattr(classics_view.Watch, "on_step", interrupted)
         assert undertow("classics", "two-sequence", "--seeds", 1).code == 130
     assert undertow("classics", "two-sequence", "--seeds", 1).code == 0
     assert len(lines()) == 2

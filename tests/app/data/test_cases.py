@@ -70,7 +70,7 @@ def test_months_go_on_as_calendar_months(undertow, name):
 
 def test_a_clean_file_says_no_more_than_before(undertow):
     said, _ = forecast(undertow, "monthly-iso.csv", "--target", "value")
-    assert said.count("  data   ") == 2
+    assert said.count("  data  ") == 2
 
 
 def test_quarters(undertow):

@@ -17,8 +17,7 @@ PNG = b"\x89PNG"
 
 
 def run(duel):
-    for _ in duel.train():
-        pass
+    duel.train()
     return duel
 
 
@@ -41,7 +40,7 @@ def test_same_seed_same_duel():
 
 def test_lstm_gates_start_by_holding_for_one_step_to_the_lag():
     """σ(b_f) holds for u steps where b_f = log u, and b_i = -b_f."""
-    layer = Duel(seed=0, lag=50, steps=1).networks["LSTM"].layer
+    layer = Duel(seed=0, lag=50, steps=1).networks["LSTM"].rnn
     i, f, g, o = (layer.bias_ih_l0 + layer.bias_hh_l0).detach().chunk(4)
     assert f.exp().min() >= 1 and f.exp().max() <= 49 and f.exp().std() > 8
     assert torch.equal(i, -f)
@@ -54,12 +53,12 @@ def test_reach_is_the_gradient_that_autograd_finds(kind):
     lag = 12
     duel = run(Duel(seed=1, lag=lag, steps=20))
     claimed = duel.reach()
-    network, (x, target) = duel.networks[kind].double(), duel._watched
-    x, target = x[:, :64].double(), target[:64].double()
+    network, watched = duel.networks[kind].double(), duel._watched
+    x, target = watched.x[:, :64].double(), watched.y[:64].double()
     h, c = [torch.zeros(1, 64, 64, dtype=torch.float64, requires_grad=True) for _ in "hc"]
     hs, cs = [h], [c]
     for t in range(lag):
-        _, states = network.layer(x[t : t + 1], (h, c) if kind == "LSTM" else h)
+        _, states = network.rnn(x[t : t + 1], (h, c) if kind == "LSTM" else h)
         h, c = states if kind == "LSTM" else (states, c)
         hs.append(h)
         cs.append(c)
@@ -122,15 +121,11 @@ def test_the_report_s_sequence_is_one_that_trained_nobody():
 
 
 def test_ctrl_c_ends_with_the_result_so_far(undertow, tmp_path, monkeypatch):
-    train = Duel.train
+    def interrupted(watch, loop, steps):
+        if loop.step == 7:
+            os.kill(os.getpid(), signal.SIGINT)
 
-    def interrupted(self):
-        for step in train(self):
-            if step == 7:
-                os.kill(os.getpid(), signal.SIGINT)
-            yield step
-
-    monkeypatch.setattr(Duel, "train", interrupted)
+    monkeypatch.setattr(duel_view.Watch, "on_step", interrupted)
     result = undertow("demo", "--lag", 12, "--steps", 5000)
     assert result.code == 0
     assert "Stopped at step 7 of 5000" in result.out

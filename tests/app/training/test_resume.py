@@ -12,9 +12,9 @@ import torch
 
 import undertow as package
 from inputs import CLASSIFY, FORECAST, TEXT, changed
+from undertow.app.loop import Hook
 from undertow.app.runs.folder import open_run
 from undertow.app.training import session
-from undertow.app.training.view import View
 
 PLANS = {
     "text": ("text", changed(TEXT, ("--epochs", 2, "--dropout", 0.2, "--num-layers", 2))),
@@ -26,14 +26,14 @@ PLANS = {
 RESULTS = ("step", "epoch", "train", "validation", "lr", "grad_norm", "clipped")
 
 
-class StopAt(View):
+class StopAt(Hook):
     """Presses Ctrl-C at a step, as the signal handler would."""
 
     def __init__(self, step):
         self.step = step
 
-    def stepped(self, trainer):
-        trainer.interrupt.asked = trainer.at.step == self.step
+    def on_step(self, loop, steps):
+        loop.interrupt.asked = loop.step == self.step
 
 
 def results(folder):
@@ -49,7 +49,7 @@ def test_resumed_equals_uninterrupted(undertow, request, monkeypatch, plan):
     whole = results("whole")
     for stop in (1, whole[0]["step"], whole[-1]["step"] - 1):
         with monkeypatch.context() as patch:
-            patch.setattr(session, "view", lambda console, quiet, stop=stop: StopAt(stop))
+            patch.setattr(session, "view", lambda *_, stop=stop: StopAt(stop))
             stopped = undertow("train", source, *options, "--run", f"part-{stop}")
         assert stopped.code == 130
         assert f"undertow train --resume part-{stop}" in stopped.out
@@ -95,9 +95,9 @@ def test_time_budget_ends_it(undertow, walks):
     assert open_run(Path("r")).read_metrics()[-1]["seconds"] >= 1.2
 
 
-@pytest.mark.parametrize("times", [1, 2])
-def test_ctrl_c(tmp_path, walks, times):
-    """A real SIGINT to a real process: once ends cleanly, everything saved; twice ends at once."""
+@pytest.mark.parametrize(("times", "number"), [(1, signal.SIGINT), (2, signal.SIGINT), (1, signal.SIGTERM)])
+def test_a_signal_ends_a_training(tmp_path, walks, times, number):
+    """A real signal to a real process: once ends cleanly, everything saved; twice ends at once."""
     command = [sys.executable, "-m", "undertow.app.cli", "train", walks, *CLASSIFY, "--epochs", 100_000]
     command += ["--patience", 100_000, "--run", "r"]
     with subprocess.Popen(
@@ -108,14 +108,14 @@ def test_ctrl_c(tmp_path, walks, times):
         stderr=subprocess.PIPE,
         text=True,
     ) as process:
-        while not (tmp_path / "r" / "last.safetensors").exists():
+        while not (tmp_path / "r" / "metrics.jsonl").exists():
             assert process.poll() is None, process.communicate()
             time.sleep(0.02)
         for _ in range(times):
-            process.send_signal(signal.SIGINT)
+            process.send_signal(number)
         out, err = process.communicate(timeout=60)
     assert "Traceback" not in err
-    assert process.returncode == 130
+    assert process.returncode == 128 + number
     run = open_run(tmp_path / "r")
     run.load_model()
     if times == 1:

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from rich.console import Console
 from safetensors.torch import load_file, save_file
 
 from browser import chromium, opened
@@ -18,6 +17,7 @@ from undertow import problems
 from undertow.app.reading import doctor_page, doctor_view
 from undertow.app.reading.watch import watch
 from undertow.app.runs.folder import open_run
+from undertow.app.terminal import Terminal
 from undertow.app.verbs.doctor import known_lag, training_of
 from undertow.doctor import CHECKS, Chart, Diagnosis, Evidence, Finding, NotJudged, Remedy, diagnose
 
@@ -113,6 +113,10 @@ def test_healthy_runs_are_left_in_peace(undertow, healthy, task, cell):
     page = (run / "doctor.html").read_text(encoding="utf-8")
     assert "Nothing is wrong as far as can be judged." in page
     assert "<article" not in page
+    assert "What was measured" in page and "docs/" not in page
+    for heading in ["Memory horizon", "Gradients do not explode", *["Gates move"] * (cell == "lstm")]:
+        section = page[page.index(f'-title">{heading}</h2>') :].partition("</section>\n</section>")[0]
+        assert "<svg" in section and "<td>" in section, heading
 
 
 def test_a_chrono_start_is_healthy(undertow, fresh):
@@ -336,7 +340,7 @@ def test_nothing_on_the_page_is_taken_for_markup(fresh):
     page = doctor_page.page(watched, diagnosis)
     assert "<script" not in page
     assert page.count("&lt;script&gt;") >= 8
-    console = Console(record=True, width=200)
+    console = Terminal(record=True, width=200)
     doctor_view.show(console, watched, diagnosis)
     assert evil in console.export_text()
 
@@ -349,7 +353,9 @@ def test_pictures_of_one_page_share_no_names(undertow, fresh):
     assert len(ids) == len(set(ids)) > 20
     targets = re.findall(r'(?:url\(|href=")#([^)"]+)', page)
     assert set(targets) <= set(ids)
-    assert page.count('<svg role="img" aria-label="') == 3
+    assert (
+        page.count('<svg role="img" aria-label="') == 5
+    )  # three findings, and gates and growth that are in order
     assert "http" not in re.sub(r'xmlns(:\w+)?="[^"]*"', "", page)
 
 
@@ -365,16 +371,17 @@ def test_the_page_in_a_browser(undertow, fresh, browser, scheme):
     undertow("doctor", fresh)
     with opened(browser, fresh / "doctor.html", scheme, width=1000, height=900) as page:
         assert [heading.inner_text() for heading in page.get_by_role("heading", level=2).all()] == [
-            "Forget bias", "Memory horizon", "Not learning"
+            "Forget bias", "Memory horizon", "Not learning",
+            "What was measured", "Gates move", "Gradients do not explode",
         ]  # fmt: skip
-        assert page.get_by_role("img").count() == 3
+        assert page.get_by_role("img").count() == 5
         assert page.get_by_role("article").count() == 3
-        details = page.locator("details")
+        details = page.locator("details").first
         assert details.get_attribute("open") is None
         page.keyboard.press("Tab")  # to the link to what it follows from
         assert page.evaluate("document.activeElement.textContent") == "forget bias"
         details.locator("summary").press("Enter")
-        assert details.get_by_role("heading", name="Gates move").is_visible()
+        assert details.get_by_role("heading", name="Units are alive").is_visible()
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
         background = page.evaluate("getComputedStyle(document.body).backgroundColor")
         light = sum(map(int, re.findall(r"\d+", background))) > 3 * 128
@@ -396,3 +403,21 @@ def test_a_copied_page_needs_nothing_else(undertow, fresh, tmp_path):
     alone.mkdir()
     shutil.copy(fresh / "doctor.html", alone / "doctor.html")
     assert "src=" not in (alone / "doctor.html").read_text(encoding="utf-8")
+
+
+def test_the_page_says_how_each_check_judges_where_its_link_leads(browser, undertow, fresh):
+    assert undertow("doctor", fresh).code == 0
+    with opened(browser, fresh / "doctor.html") as page:
+        (link,) = page.locator("footer a").all()
+        assert (
+            not page.get_by_text("its threshold and why", exact=False)
+            .locator("xpath=..")
+            .evaluate("e => e.open")
+        )
+        link.click()
+        shown = page.locator("details", has_text="How each check judges")
+        page.wait_for_function("document.getElementById('grounds').closest('details').open")
+        titles = shown.locator("h3").all_inner_texts()
+        assert titles == [doctor_view.title(check.__name__.replace("_", "-")) for check in CHECKS]
+        for check in CHECKS:
+            assert len(check.__doc__.split()[0]) and check.__doc__.split()[0] in shown.inner_text()

@@ -5,15 +5,17 @@ from statistics import geometric_mean
 from typing import Any
 
 from rich.table import Table
+from rich.text import Text
 
 from undertow.app.bench.speed import Timing
+from undertow.app.terminal import marked
+from undertow.app.words import counted
 
 
 def speeds(timings: list[Timing]) -> Iterator[Any]:
     """All of one thread count, in the order in which they are to be printed."""
     threads = timings[0].threads
-    count = "1 thread" if threads == 1 else f"{threads} threads"
-    yield f"\n{count}; meanwhile {meanwhile(timings)}"
+    yield f"\n{counted(threads, 'thread')}; meanwhile {meanwhile(timings)}"
     for training in (False, True):
         rows = [timing for timing in timings if timing.training == training]
         yield speed_table("Training" if training else "Inference", rows)
@@ -54,10 +56,10 @@ def plain_table(title: str) -> Table:
     return table
 
 
-def cell(ratio: tuple[float, float, float]) -> str:
+def cell(ratio: tuple[float, float, float]) -> Text:
     low, middle, high = ratio
     style = "green" if low > 1 else "red" if high < 1 else "yellow"
-    return f"[{style}]{middle:.2f}[/] [dim]({low:.1f}-{high:.1f})[/]"
+    return marked(f"[{style}]{middle:.2f}[/] [dim]({low:.1f}-{high:.1f})[/]")
 
 
 def duration(seconds: float) -> str:

@@ -6,9 +6,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from undertow.app.classics.results import Results
-
-# Okabe & Ito's colours, told apart by colour-blind readers too.
-LSTM, RNN, GREY, INK = "#0072B2", "#D55E00", "#8A8F98", "#30343B"
+from undertow.palette import GREY, INK, LSTM, RNN
 
 
 def draw(results: Results, path: Path) -> None:

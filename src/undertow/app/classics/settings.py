@@ -42,9 +42,9 @@ class Setting:
         return problems.get(self.problem)
 
     def start_options(self) -> dict[str, Any]:
-        """``start`` as options of undertow.LSTM."""
+        """``start`` as options of the model."""
         if self.start == "chrono":
-            return {"init": "chrono", "max_lag": self.reach * self.steps}
+            return {"init": "chrono", "max_lag": round(self.reach * self.steps)}
         return {} if self.start == "torch" else {"forget_bias": float(self.start.partition("=")[2])}
 
     def start_in_words(self) -> str:

@@ -5,17 +5,18 @@ import time
 from datetime import date
 
 from rich.console import Console
-from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn
 from rich.table import Table
 
 from undertow import __version__
 from undertow.app.classics import picture as classics_picture
 from undertow.app.classics.results import Results, Row, Side
 from undertow.app.classics.trial import Outcome, Trial
+from undertow.app.loop import Hook, Loop, Step
 from undertow.app.outputs import atomically
-from undertow.app.terminal import Interrupt
-from undertow.app.training.view import REFRESH, clock
+from undertow.app.signals import Interrupt
+from undertow.app.terminal import REFRESH, clock, marked
+from undertow.app.words import counted
 
 HEADINGS = (
     "problem", "T", "H", "N", "LSTM starts", "LSTM solved", "sequences, median", "range", "published",
@@ -35,35 +36,49 @@ QUICK = "Quick: one seed, and the longest lags shortened or left out; docs/class
 def train(results: Results, console: Console) -> bool:
     """Do what is still to be done, in view; False where Ctrl-C ended it."""
     todo = list(results.todo())
-    columns = SpinnerColumn(), MofNCompleteColumn(), BarColumn(bar_width=12), TextColumn("{task.description}")
+    columns = (
+        SpinnerColumn(),
+        MofNCompleteColumn(),
+        BarColumn(bar_width=12),
+        TextColumn("{task.description}", markup=False),
+    )
     done = sum(2 * setting.seeds for setting in results.settings) - len(todo)
     if done and todo:
-        console.print(f"{done} networks are trained already, {len(todo)} to go.", highlight=False)
+        are = "is" if done == 1 else "are"
+        console.print(f"{counted(done, 'network')} {are} trained already, {len(todo)} to go.")
     with Interrupt() as interrupt, Progress(*columns, console=console, transient=True) as progress:
         bar = progress.add_task("", total=len(todo))
         for setting, cell, seed in todo:
-            began, drawn = time.monotonic(), 0.0
+            began = time.monotonic()
             trial = Trial(setting, cell, seed, results.most(setting, cell))
-            for _ in trial.run():
-                if interrupt.asked:
-                    break
-                if time.monotonic() - drawn > REFRESH:
-                    drawn = time.monotonic()
-                    progress.update(bar, description=standing(trial, drawn - began))
+            trial.run([Watch(trial, progress, bar)], interrupt)
             if interrupt.asked:
                 break
             outcome = trial.outcome(time.monotonic() - began)
             results.add(outcome)
             progress.advance(bar)
-            progress.console.print(said(outcome), highlight=False, soft_wrap=True)
+            progress.console.print(marked(said(outcome)))
     if interrupt.asked:
-        console.print("Stopped by Ctrl-C; what is done is kept. The same command goes on.", highlight=False)
+        console.print("Stopped by Ctrl-C; what is done is kept. The same command goes on.")
     return not interrupt.asked
+
+
+class Watch(Hook):
+    """Says now and then in the live line where a trial stands."""
+
+    def __init__(self, trial: Trial, progress: Progress, bar: TaskID) -> None:
+        self.trial, self.progress, self.bar = trial, progress, bar
+        self.began, self.drawn = time.monotonic(), 0.0
+
+    def on_step(self, loop: Loop, steps: list[Step]) -> None:
+        if time.monotonic() - self.drawn > REFRESH:
+            self.drawn = time.monotonic()
+            self.progress.update(self.bar, description=standing(self.trial, self.drawn - self.began))
 
 
 def standing(trial: Trial, seconds: float) -> str:
     """Where a trial stands."""
-    return escape(
+    return (
         f"{trial.setting.row} {NAMES[trial.cell]}, seed {trial.seed}: {trial.sequences:,} of {trial.most:,} "
         f"sequences, {trial.share:.0%} right, {clock(seconds)}"
     )
@@ -97,8 +112,10 @@ def write(results: Results, quick: bool, console: Console) -> None:
     atomically(folder / "classics.md", lambda path: path.write_text(page, encoding="utf-8"))
     atomically(folder / "classics.png", lambda path: classics_picture.draw(results, path))
     console.print(table(rows))
-    console.print(f"[dim]{QUICK}[/]" if quick else "", soft_wrap=True)
-    console.print(f"The table, its numbers and a picture: [bold]{escape(str(folder))}[/]", soft_wrap=True)
+    console.print(marked(f"[dim]{QUICK}[/]" if quick else ""))
+    console.print(
+        marked("The table, its numbers and a picture: [bold]{folder}[/]", folder=folder), soft_wrap=True
+    )
 
 
 def table(rows: list[Row]) -> Table:
@@ -111,7 +128,7 @@ def table(rows: list[Row]) -> Table:
     for row in rows:
         grid.add_row(
             f"{row.problem} T={row.steps}", of(row.lstm), number(row.lstm.sequences if row.lstm else None),
-            number(row.published), colors[row.verdict], of(row.rnn),
+            number(row.published), marked(colors[row.verdict]), of(row.rnn),
         )  # fmt: skip
     return grid
 

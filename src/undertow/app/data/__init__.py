@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from undertow.app.runs.objective import Batch, Objective
 
-if TYPE_CHECKING:  # to read a table needs no torch
+if TYPE_CHECKING:  # a table's heading is read before torch is imported
     from torch import Tensor
 
 
@@ -47,7 +47,7 @@ class Task(Protocol):
     facts: Facts
     evaluations: int  # an epoch
 
-    def buffers(self) -> "dict[str, Tensor]":
+    def buffers(self) -> dict[str, "Tensor"]:
         """The model's normaliser, fitted on the training part alone."""
 
     def steps_per_epoch(self) -> int:

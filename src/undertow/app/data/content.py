@@ -4,7 +4,7 @@ import gzip
 import re
 from pathlib import Path
 
-from undertow.app.errors import UserError
+from undertow.app.errors import UserError, must_be_unicode
 
 MAGIC = {  # the first bytes of formats that are read, and of common ones that are not
     b"\x1f\x8b": "gzip",
@@ -161,3 +161,18 @@ def guessed(raw: bytes) -> str | None:
 
     best = from_bytes(b"\n".join(line for line in raw.splitlines() if not line.isascii())[:SAMPLE]).best()
     return best.encoding if best is not None and decodes(raw, best.encoding) else None
+
+
+def in_folder(path: Path) -> list[Path]:
+    """The files of a folder in the order of their names: its tables, or its texts where it has none."""
+    must_be_unicode(path)
+    if not path.is_dir():
+        if not path.is_file():
+            raise UserError(f"{path}: no such file")
+        return [path]
+    inside = [each.relative_to(path) for each in sorted(path.rglob("*")) if each.is_file()]
+    there = [path / each for each in inside if not any(part[0] in "._" for part in each.parts)]
+    found = [each for each in there if is_table(each)] or there
+    if not found:
+        raise UserError(f"{path}: the folder holds no files")
+    return found

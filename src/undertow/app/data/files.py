@@ -9,9 +9,10 @@ from pathlib import Path
 import polars as pl
 
 from undertow.app.data import content
+from undertow.app.data.content import in_folder
 from undertow.app.data.delimited import named, read_delimited
 from undertow.app.data.reading import Reading
-from undertow.app.errors import UserError, must_be_unicode, one_of
+from undertow.app.errors import UserError, one_of
 from undertow.app.runs.config import DataConfig
 
 FILE = "file"  # the column that tells several files apart
@@ -21,21 +22,6 @@ def files_of(path: Path, config: DataConfig) -> list[Path]:
     """The files that ``path`` stands for, with those that the command names beside it."""
     further = [Path(each) for each in config.further] if str(path) == config.source else []
     return [file for each in (path, *further) for file in in_folder(each)]
-
-
-def in_folder(path: Path) -> list[Path]:
-    """The files of a folder in the order of their names: its tables, or its texts where it has none."""
-    must_be_unicode(path)
-    if not path.is_dir():
-        if not path.is_file():
-            raise UserError(f"{path}: no such file")
-        return [path]
-    inside = [each.relative_to(path) for each in sorted(path.rglob("*")) if each.is_file()]
-    there = [path / each for each in inside if not any(part[0] in "._" for part in each.parts)]
-    found = [each for each in there if content.is_table(each)] or there
-    if not found:
-        raise UserError(f"{path}: the folder holds no files")
-    return found
 
 
 def load(path: Path, config: DataConfig, reading: Reading, kept: bool) -> pl.DataFrame:

@@ -18,9 +18,10 @@ from torch import Tensor
 from undertow.app.data import Baseline, Facts, Shape, order
 from undertow.app.data.normalise import ONE_DEVIATION, fit_normaliser, with_centre
 from undertow.app.data.series import Series, read_series
-from undertow.app.data.table import Columns, encode
+from undertow.app.data.table import encode
 from undertow.app.errors import UserError, one_of
 from undertow.app.runs.config import DataConfig
+from undertow.app.runs.facts import Columns
 from undertow.app.runs.objective import Batch, Objective
 
 MOST_WINDOWS = 50_000  # an epoch; of a longer table each epoch draws others
@@ -154,7 +155,8 @@ def windows(x: Tensor, starts: Tensor, steps: int) -> Tensor:
 def validation_rows(series: Series, fraction: float) -> NDArray[np.bool_]:
     """Which rows belong to the last ``fraction`` in time, [rows]; one moment for all series."""
     ticks = series.ticks
-    return np.asarray(ticks >= np.sort(ticks)[round(len(ticks) * (1 - fraction))])
+    first = min(len(ticks) - 1, round(len(ticks) * (1 - fraction)))  # of a row or two, the last
+    return np.asarray(ticks >= np.sort(ticks)[first])
 
 
 def rms(error: Tensor) -> float:

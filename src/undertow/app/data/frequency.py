@@ -1,9 +1,11 @@
 """How often rows come: every so many minutes or days, calendar months, business days; and what comes next."""
 
 from collections import Counter
+from typing import Annotated
 
 import msgspec
 import numpy as np
+from msgspec import Meta
 from numpy.typing import NDArray
 
 DAY = 86_400_000_000  # in microseconds
@@ -27,11 +29,11 @@ class Frequency(msgspec.Struct, frozen=True, omit_defaults=True):
         holidays: Days of the year, MM-DD, on which no business day had a row.
     """
 
-    step: float = 0.0
-    months: int = 0
-    day: int = 1
-    weekdays: list[int] = []
-    holidays: list[str] = []
+    step: Annotated[float, Meta(ge=0, le=1e18)] = 0.0
+    months: Annotated[int, Meta(ge=0, le=1200)] = 0
+    day: Annotated[int, Meta(ge=1, le=31)] = 1
+    weekdays: list[Annotated[int, Meta(ge=0, le=6)]] = []
+    holidays: list[Annotated[str, Meta(pattern=r"^[01]\d-[0-3]\d$")]] = []
 
     @property
     def words(self) -> str:

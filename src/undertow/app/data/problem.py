@@ -1,6 +1,7 @@
 """A built-in problem of the literature: sequences drawn afresh for every batch."""
 
 from collections.abc import Iterator
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -10,13 +11,32 @@ from torch.nn import functional
 from undertow import problems
 from undertow.app.data import Baseline, Facts, Shape
 from undertow.app.errors import UserError
-from undertow.app.runs.config import DataConfig
+from undertow.app.runs.config import DataConfig, ModelConfig
+from undertow.app.runs.model import SequenceModel
 from undertow.app.runs.objective import Batch, Objective
-from undertow.problems import UNSCORED
+from undertow.problems import UNSCORED, Problem
 
 BATCHES = 100  # an epoch
 VALIDATION = 1000  # sequences
 VALIDATION_BATCH = 250
+
+
+def objective_of(problem: Problem) -> Objective:
+    """Cross-entropy of the class, or squared error."""
+    return Objective("accuracy", "right") if problem.task == "classification" else Objective("rmse", "RMSE")
+
+
+def build_network(problem: Problem, cell: str, hidden_size: int, **start: Any) -> SequenceModel:
+    """An ``LSTM`` or ``RNN`` that reads the problem's values as they are; ``start``: as in ModelConfig."""
+    shape = problem.output_size, problem.readout, problem.input_size
+    name: Literal["lstm", "rnn"] = "lstm" if cell == "LSTM" else "rnn"
+    return SequenceModel(ModelConfig(name, hidden_size, 1, 0.0, *shape, **start), normalise=False)
+
+
+def draw_batch(problem: Problem, rng: np.random.Generator, n: int, steps: int, stretch: float = 0.0) -> Batch:
+    """``n`` fresh sequences as a batch."""
+    x, y = problem.sample(rng, n, steps, stretch)
+    return Batch(torch.from_numpy(x), torch.from_numpy(y))
 
 
 class ProblemTask:
@@ -32,9 +52,8 @@ class ProblemTask:
             raise UserError(str(error)) from None
         self.steps, self.batch_size, self.seed = config.steps, batch_size, seed
         problem = self.problem
-        classes = problem.task == "classification"
         self.shape = Shape(problem.output_size, problem.readout, inputs=problem.input_size)
-        self.objective = Objective("accuracy", "right") if classes else Objective("rmse", "RMSE")
+        self.objective = objective_of(problem)
         self.facts = Facts(
             lines=[
                 f"{config.source}: T={config.steps}, drawn afresh; {VALIDATION} other sequences validate",
@@ -77,8 +96,7 @@ class ProblemTask:
             yield self._batch(rng, VALIDATION_BATCH)
 
     def _batch(self, rng: np.random.Generator, n: int) -> Batch:
-        x, y = self.problem.sample(rng, n, self.steps)
-        return Batch(torch.from_numpy(x), torch.from_numpy(y))
+        return draw_batch(self.problem, rng, n, self.steps)
 
 
 def counted(y: Tensor, classes: int) -> Tensor:

@@ -17,9 +17,10 @@ from undertow.app.data import Baseline, Facts, Shape, order
 from undertow.app.data.normalise import QUARTER, fit_normaliser, with_centre
 from undertow.app.data.reading import ROW, Reading
 from undertow.app.data.sentinels import check_sentinels
-from undertow.app.data.table import Columns, choose, encode, read_table, require
+from undertow.app.data.table import choose, encode, read_table, require
 from undertow.app.errors import UserError, one_of
 from undertow.app.runs.config import DataConfig
+from undertow.app.runs.facts import Columns, converted
 from undertow.app.runs.objective import Batch, Objective
 
 VALIDATION_BATCH = 64
@@ -55,7 +56,7 @@ def read_sequences(
 
     ``facts`` are what the training found out, for further data to be read the same way.
     """
-    kept = msgspec.convert(facts["reading"], Reading) if facts else None
+    kept = converted(facts["reading"], Reading, "facts.reading") if facts else None
     table, reading = read_table(path, config, kept)
     sequence, label = config.sequence, config.label
     if sequence is None or label is None:

@@ -14,9 +14,10 @@ from undertow.app.data.files import FILE
 from undertow.app.data.frequency import DAY, Frequency, gaps, recognise
 from undertow.app.data.reading import ROW, Reading
 from undertow.app.data.sentinels import check_sentinels
-from undertow.app.data.table import Columns, choose, column_names, read_table, require, unused
+from undertow.app.data.table import choose, column_names, read_table, require, unused
 from undertow.app.errors import UserError, one_of
 from undertow.app.runs.config import DataConfig
+from undertow.app.runs.facts import Columns, converted
 
 MOST_MADE = 20  # times as many rows as there are that gaps may be filled with
 
@@ -77,7 +78,7 @@ def read_series(path: Path, config: DataConfig, facts: dict[str, Any] | None = N
         config: The options.
         facts: What the training found out, for further data to be read the same way.
     """
-    kept = msgspec.convert(facts["reading"], Reading) if facts else None
+    kept = converted(facts["reading"], Reading, "facts.reading") if facts else None
     table, reading = read_table(path, config, kept)
     for option in ("target", "time", "group"):
         require(table, path, [getattr(config, option)], f"--{option}")
@@ -93,7 +94,7 @@ def read_series(path: Path, config: DataConfig, facts: dict[str, Any] | None = N
     ticks = [order.ticks(table[time][a:b]) for a, b in spans_of(table, group)] if time is not None else []
     frequency = recognise(ticks, time is not None and table.schema[time] in order.DATES)
     if facts:
-        frequency = msgspec.convert(facts["frequency"], Frequency)
+        frequency = converted(facts["frequency"], Frequency, "facts.frequency")
         columns = Columns(**facts["columns"])
         require(table, path, [*columns.numeric, *columns.categories])
     else:

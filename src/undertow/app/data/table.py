@@ -1,7 +1,6 @@
 """Tables: reading them, choosing the columns that are features, and turning rows into numbers."""
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +15,10 @@ from undertow.app.data.delimited import is_value
 from undertow.app.data.files import FILE, load
 from undertow.app.data.parts import joined
 from undertow.app.data.reading import ROW, ColumnReading, Reading
-from undertow.app.errors import UserError, one_of
+from undertow.app.errors import UserError
+from undertow.app.inputs import no_column
 from undertow.app.runs.config import DataConfig
+from undertow.app.runs.facts import Columns
 
 MOST_CATEGORIES = 20  # a text column with more different words is no feature
 
@@ -68,41 +69,7 @@ def require(table: pl.DataFrame, path: Path, columns: Iterable[str | None], opti
     """Raises UserError naming the first of ``columns`` that the table lacks."""
     for name in columns:
         if name is not None and name not in table.columns:
-            asked = f" ({option})" if option else ""
-            raise UserError(f"{path}: no column {name!r}{asked}; columns: {one_of(column_names(table))}")
-
-
-@dataclass(frozen=True)
-class Columns:
-    """Which columns are features, in the order in which the model reads them. Kept in config.json."""
-
-    numeric: list[str]
-    categories: dict[str, list[str]] = field(default_factory=dict)  # one-hot, a place for each word
-    calendar: list[str] = field(default_factory=list)  # cycles of the time column: year, week, day
-    flags: list[str] = field(
-        default_factory=list
-    )  # numeric ones with a feature that is 1 where they miss a value
-    ignored: list[str] = field(default_factory=list)
-
-    @property
-    def width(self) -> int:
-        """C, the number of features."""
-        return (
-            len(self.numeric)
-            + sum(map(len, self.categories.values()))
-            + 2 * len(self.calendar)
-            + len(self.flags)
-        )
-
-    def describe(self) -> str:
-        parts = [f"{name} ({len(words)} words)" for name, words in self.categories.items()]
-        parts += [f"time of {cycle}" for cycle in self.calendar]
-        parts += [f"{name} missing" for name in self.flags]
-        ignored = f"; not used: {', '.join(self.ignored)}" if self.ignored else ""
-        return f"{self.width} features: {', '.join(self.numeric + parts)}{ignored}"
-
-    def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
+            raise no_column(path, name, option, column_names(table))
 
 
 def choose(table: pl.DataFrame, path: Path, leave_out: Iterable[str | None], reading: Reading) -> Columns:

@@ -3,8 +3,9 @@
 Also measured: how far back error reaches in each, by the exact backward of ``undertow.equations``.
 """
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +14,11 @@ from torch import Tensor
 
 import undertow
 from undertow import equations, problems
+from undertow.app.data.problem import build_network, draw_batch, objective_of
+from undertow.app.loop import Hook, Learner, Loop, half_then_linear
+from undertow.app.runs.model import SequenceModel
+from undertow.app.runs.objective import Batch
+from undertow.app.signals import Interrupt
 
 Array = npt.NDArray[np.float64]
 
@@ -26,34 +32,6 @@ VALIDATION_SIZE = 1000  # sequences watched during training
 REACH_SIZE = 64  # of them, those along which the gradient is followed back
 TEST_SIZE = 2560  # sequences judged at the end, as many as Hochreiter & Schmidhuber took
 ADDING = problems.get("adding")
-
-
-class Network(torch.nn.Module):
-    """A recurrent layer that reads the sequence and a linear layer that answers after its last step."""
-
-    def __init__(self, kind: str, lag: int) -> None:
-        super().__init__()
-        self.layer: torch.nn.RNNBase
-        if kind == "LSTM":  # its forget gates start by holding for 1 to ``lag`` steps; the plain RNN has none
-            self.layer = undertow.LSTM(ADDING.input_size, HIDDEN_SIZE, init="chrono", max_lag=lag)
-        else:
-            self.layer = undertow.RNN(ADDING.input_size, HIDDEN_SIZE)
-        self.head = torch.nn.Linear(HIDDEN_SIZE, 1)
-        self.learning_rate = LEARNING_RATES[kind]
-        self.optimiser = torch.optim.Adam(self.parameters(), self.learning_rate)
-
-    def forward(self, x: Tensor) -> Tensor:
-        y, _ = self.layer(x)  # [T, N, H]
-        answer: Tensor = self.head(y[-1])  # [N, 1]
-        return answer
-
-    def learn(self, x: Tensor, target: Tensor, pace: float) -> None:
-        """One step of Adam on the mean square error, at ``pace`` times the learning rate."""
-        self.optimiser.zero_grad()
-        (self(x) - target).square().mean().backward()
-        torch.nn.utils.clip_grad_norm_(self.parameters(), MAX_NORM)
-        self.optimiser.param_groups[0]["lr"] = pace * self.learning_rate
-        self.optimiser.step()
 
 
 @dataclass(frozen=True)
@@ -76,57 +54,65 @@ class Duel:
 
     def __post_init__(self) -> None:
         torch.manual_seed(self.seed)
-        self.networks = {kind: Network(kind, self.lag) for kind in self.seen}
+        # the LSTM's forget gates start by holding for 1 to ``lag`` steps; the plain RNN has none
+        starts: dict[str, Any] = {"LSTM": {"init": "chrono", "max_lag": self.lag}, "RNN": {}}
+        self.networks = {kind: build_network(ADDING, kind, HIDDEN_SIZE, **starts[kind]) for kind in self.seen}
+        learners = [self._learner(kind) for kind in self.networks]
+        self.loop = Loop(learners, self._is_evaluation_due, self._evaluate)
         training, watching, self._testing = np.random.SeedSequence(self.seed).spawn(3)
         self._rng = np.random.default_rng(training)
         self._watched = self._draw(np.random.default_rng(watching), VALIDATION_SIZE)
         self.reach_before = self.reach()
 
-    def train(self) -> Iterator[int]:
-        """Train both on the same batches, yielding the number of steps done after each one."""
-        self._evaluate(0)
-        for step in range(1, self.steps + 1):
-            x, target = self._draw(self._rng, BATCH_SIZE)
-            pace = min(1.0, 2 * (1 - (step - 1) / self.steps))  # full for one half, then falling to zero
-            for network in self.networks.values():
-                network.learn(x, target, pace)
-            if step % EVALUATE_EVERY == 0 or step == self.steps:
-                self._evaluate(step)
-            yield step
+    def train(self, hooks: Sequence[Hook] = (), interrupt: Interrupt | None = None) -> None:
+        """Train both on the same batches, until all steps are done or until interrupted."""
+        batches = (self._draw(self._rng, BATCH_SIZE) for _ in range(self.steps))
+        self.loop.run(batches, hooks, interrupt)
 
     def test(self) -> dict[str, Verdict]:
         """The verdict on both, on fresh sequences."""
-        x, target = self._draw(np.random.default_rng(self._testing), TEST_SIZE)
-        return {kind: judge(network, x, target) for kind, network in self.networks.items()}
+        batch = self._draw(np.random.default_rng(self._testing), TEST_SIZE)
+        return {kind: judge(network, batch) for kind, network in self.networks.items()}
 
     def reach(self) -> dict[str, Array]:
         """``reach`` of both networks as they are now, over the sequences watched."""
-        x = self._watched[0][:, :REACH_SIZE]
+        x = self._watched.x[:, :REACH_SIZE]
         return {**reach(self.networks["LSTM"], x), **reach(self.networks["RNN"], x)}
 
     def one_sequence(self) -> tuple[Tensor, Tensor]:
         """The first of those watched during training, x [T,1,2] and target [1,1]; it trained nobody."""
-        x, target = self._watched
-        return x[:, :1], target[:1]
+        return self._watched.x[:, :1], self._watched.y[:1]
 
-    def _draw(self, rng: np.random.Generator, n: int) -> tuple[Tensor, Tensor]:
-        x, target = ADDING.sample(rng, n, self.lag)
-        return torch.from_numpy(x), torch.from_numpy(target)
+    def _learner(self, kind: str) -> Learner:
+        optimizer = torch.optim.Adam(self.networks[kind].parameters(), LEARNING_RATES[kind])
+        loss = objective_of(ADDING).loss
+        return Learner(self.networks[kind], optimizer, self._learning_rate, loss, MAX_NORM)
 
-    def _evaluate(self, step: int) -> None:
-        self.at.append(step)
-        for kind, network in self.networks.items():
-            self.seen[kind].append(judge(network, *self._watched))
+    def _learning_rate(self, peak: float) -> float:
+        return half_then_linear(peak, self.loop.step / self.steps)
+
+    def _draw(self, rng: np.random.Generator, n: int) -> Batch:
+        return draw_batch(ADDING, rng, n, self.lag)
+
+    def _is_evaluation_due(self) -> bool:
+        return self.loop.step % EVALUATE_EVERY == 0 or self.loop.step == self.steps
+
+    def _evaluate(self) -> dict[str, Verdict]:
+        self.at.append(self.loop.step)
+        verdicts = {kind: judge(network, self._watched) for kind, network in self.networks.items()}
+        for kind, verdict in verdicts.items():
+            self.seen[kind].append(verdict)
+        return verdicts
 
 
 @torch.no_grad()
-def judge(network: Network, x: Tensor, target: Tensor) -> Verdict:
-    answer = network(x)
-    right = ADDING.correct(answer.numpy(), target.numpy())
-    return Verdict(float((answer - target).square().mean()), float(right.mean()))
+def judge(network: SequenceModel, batch: Batch) -> Verdict:
+    answer, _ = network(batch.x)
+    right = ADDING.correct(answer.numpy(), batch.y.numpy())
+    return Verdict(float((answer - batch.y).square().mean()), float(right.mean()))
 
 
-def reach(network: Network, x: Tensor) -> dict[str, Array]:
+def reach(network: SequenceModel, x: Tensor) -> dict[str, Array]:
     """How much of the error's gradient is left after a lag, for every lag 0..T: each [T+1].
 
     That is ‖∂E/∂s_t‖ / ‖∂E/∂s_T‖ by lag T-t, the median over the sequences of x [T,N,C], for each
@@ -134,13 +120,13 @@ def reach(network: Network, x: Tensor) -> dict[str, Array]:
     end, so that ∂E/∂h_T = ∂E/∂ŷ · V; the scalar ∂E/∂ŷ stands in both norms and cancels. Exact: the
     weights are taken to float64 and ``undertow.equations`` goes back through time.
     """
-    named = {name: p.detach().double().numpy() for name, p in network.layer.named_parameters()}
+    named = {name: p.detach().double().numpy() for name, p in network.rnn.named_parameters()}
     W, U, b = named["weight_ih_l0"], named["weight_hh_l0"], named["bias_ih_l0"] + named["bias_hh_l0"]
     inputs = x.double().numpy()
     zero = np.zeros((x.shape[1], U.shape[1]))  # [N, H]
     dy = np.zeros((*x.shape[:2], U.shape[1]))  # [T, N, H]
     dy[-1] = network.head.weight.detach().double().numpy()
-    if isinstance(network.layer, undertow.LSTM):
+    if isinstance(network.rnn, undertow.LSTM):
         _, tape = equations.lstm(inputs, zero, zero, W, U, b)
         gradients = equations.lstm_backward(tape, inputs, W, U, dy)
         return {"LSTM c": _by_lag(gradients.dc), "LSTM h": _by_lag(gradients.dh)}

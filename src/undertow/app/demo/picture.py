@@ -6,9 +6,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from undertow.app.demo.duel import ADDING, Array, Duel
+from undertow.palette import GREY, INK, LSTM, RNN
 
-# Okabe & Ito's colours, told apart by colour-blind readers too.
-LSTM, RNN, GREY, INK = "#0072B2", "#D55E00", "#8A8F98", "#30343B"
 ROUNDING = 2.0**-24  # float32: what is smaller than this part of a sum vanishes in it
 
 

@@ -6,8 +6,9 @@ import torch
 from torch import Tensor
 
 import undertow
-from undertow.app.demo.duel import HIDDEN_SIZE, Duel, Network
+from undertow.app.demo.duel import HIDDEN_SIZE, Duel
 from undertow.app.outputs import atomically
+from undertow.app.runs.model import SequenceModel
 
 NAMES = {"LSTM": "LSTM", "RNN": "plain RNN"}
 
@@ -36,9 +37,9 @@ def write(duel: Duel, path: Path) -> None:
     atomically(path, report)
 
 
-def traced(network: Network, x: Tensor, target: Tensor) -> tuple[undertow.Trace, str]:
+def traced(network: SequenceModel, x: Tensor, target: Tensor) -> tuple[undertow.Trace, str]:
     """The network on one sequence, forward and backward, and what it says."""
     with undertow.trace(network) as trace:
-        answer = network(x)
+        answer, _ = network(x)
         torch.autograd.backward((answer - target).square().mean())
     return trace, f"says {answer.item():.3f}; right is {target.item():.3f}"

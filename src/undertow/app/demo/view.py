@@ -1,5 +1,6 @@
 """What a person sees of a duel: both errors while it runs, the result as a table and in words."""
 
+import math
 import time
 
 import numpy as np
@@ -10,32 +11,52 @@ from rich.table import Table
 
 from undertow.app.demo.duel import ADDING, Array, Duel, Verdict
 from undertow.app.demo.picture import ROUNDING
-from undertow.app.terminal import Interrupt
+from undertow.app.loop import Hook, Loop, Step
+from undertow.app.signals import Interrupt
+from undertow.app.terminal import marked, sparkline
+from undertow.palette import DARK, LSTM, RNN
 
-NAMES = {"LSTM": "[bold #56B4E9]LSTM[/]", "RNN": "[bold #E69F00]plain RNN[/]"}
+NAMES = {"LSTM": f"[bold {DARK[LSTM]}]LSTM[/]", "RNN": f"[bold {DARK[RNN]}]plain RNN[/]"}
 CHANCE = 1 - 0.96**2  # how often the sum of two uniform numbers lies within 0.04 of its mean
-BLOCKS = "▁▂▃▄▅▆▇█"
 TREND = (1e-4, 1.0)  # errors that the lowest and the highest block stand for
 
 
 def train(duel: Duel, console: Console) -> None:
-    """Run the duel in view: both errors, steps a second and the time left."""
-    progress = Progress(
-        BarColumn(bar_width=32), MofNCompleteColumn(), TextColumn("steps  {task.fields[rate]:.0f} a second "),
-        TimeRemainingColumn(), TextColumn("left"), console=console,
-    )  # fmt: skip
-    task, began = progress.add_task("", total=duel.steps, rate=0.0), time.monotonic()
-
-    def view() -> Group:
-        return Group(standing(duel), "", progress)
-
-    with Interrupt() as interrupt, Live(get_renderable=view, console=console, refresh_per_second=5):
-        for step in duel.train():
-            progress.update(task, completed=step, rate=step / (time.monotonic() - began))
-            if interrupt.asked:
-                break
+    """Run the duel in view; Ctrl-C ends it early."""
+    with Interrupt() as interrupt:
+        duel.train([Watch(duel, console)], interrupt)
     if interrupt.asked:
-        console.print(f"Stopped at step {step} of {duel.steps}.")
+        console.print(f"Stopped at step {duel.loop.step} of {duel.steps}.")
+
+
+class Watch(Hook):
+    """Shows both errors, steps a second and the time left."""
+
+    def __init__(self, duel: Duel, console: Console) -> None:
+        speed = TextColumn("steps  {task.fields[rate]:.0f} a second ")
+        columns = (
+            BarColumn(bar_width=32),
+            MofNCompleteColumn(),
+            speed,
+            TimeRemainingColumn(),
+            TextColumn("left"),
+        )
+        progress = Progress(*columns, console=console)
+        self.bar, self.progress = progress.add_task("", total=duel.steps, rate=0.0), progress
+        self.live = Live(
+            get_renderable=lambda: Group(standing(duel), "", progress), console=console, refresh_per_second=5
+        )
+
+    def on_start(self, loop: Loop) -> None:
+        self.began = time.monotonic()
+        self.live.start()
+
+    def on_step(self, loop: Loop, steps: list[Step]) -> None:
+        rate = loop.step / (time.monotonic() - self.began)
+        self.progress.update(self.bar, completed=loop.step, rate=rate)
+
+    def on_end(self, loop: Loop) -> None:
+        self.live.stop()
 
 
 def standing(duel: Duel) -> Table:
@@ -49,18 +70,17 @@ def standing(duel: Duel) -> Table:
         seen = duel.seen[kind]
         if seen:
             table.add_row(
-                name, f"{seen[-1].error:.4f}", f"{seen[-1].right:.0%}", trend([v.error for v in seen])
+                marked(name), f"{seen[-1].error:.4f}", f"{seen[-1].right:.0%}", trend([v.error for v in seen])
             )
-    table.add_row("[dim]guessing the mean[/]", f"[dim]{ADDING.baseline:.4f}[/]", f"[dim]{CHANCE:.0%}[/]", "")
+    table.add_row("guessing the mean", f"{ADDING.baseline:.4f}", f"{CHANCE:.0%}", "", style="dim")
     return table
 
 
 def trend(errors: list[float], width: int = 24) -> str:
     """Errors as a row of blocks on one logarithmic scale for all rows."""
-    low, high = np.log(TREND)
     picked = [errors[k] for k in np.linspace(0, len(errors) - 1, min(width, len(errors))).astype(int)]
-    heights = (np.log(np.maximum(picked, TREND[0])) - low) / (high - low) * (len(BLOCKS) - 1)
-    return "".join(BLOCKS[int(h)] for h in np.clip(heights.round(), 0, len(BLOCKS) - 1))
+    low, high = (math.log(error) for error in TREND)
+    return sparkline([math.log(max(error, TREND[0])) for error in picked], low, high)
 
 
 def comparison(duel: Duel, verdicts: dict[str, Verdict], after: dict[str, Array]) -> Table:
@@ -71,8 +91,8 @@ def comparison(duel: Duel, verdicts: dict[str, Verdict], after: dict[str, Array]
         table.add_column(heading, justify="right")
     left = {"LSTM": f"{after['LSTM c'][-1]:.2g} (cell)", "RNN": f"{after['RNN h'][-1]:.1g}"}
     for kind, name in NAMES.items():
-        table.add_row(name, f"{verdicts[kind].error:.5f}", f"{verdicts[kind].right:.1%}", left[kind])
-    table.add_row("[dim]guessing the mean[/]", f"[dim]{ADDING.baseline:.5f}[/]", f"[dim]{CHANCE:.1%}[/]", "")
+        table.add_row(marked(name), f"{verdicts[kind].error:.5f}", f"{verdicts[kind].right:.1%}", left[kind])
+    table.add_row("guessing the mean", f"{ADDING.baseline:.5f}", f"{CHANCE:.1%}", "", style="dim")
     return table
 
 

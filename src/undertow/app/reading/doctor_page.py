@@ -1,9 +1,12 @@
 """The page of ``undertow doctor``: one file, no network, drawn by matplotlib, laid out by ``doctor.html``."""
 
+import inspect
 import io
 import re
+import shlex
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -16,15 +19,30 @@ from undertow import __version__
 from undertow.app.outputs import atomically
 from undertow.app.reading import doctor_view
 from undertow.app.reading.watch import Watched
-from undertow.doctor import Chart, Diagnosis, Finding
+from undertow.app.words import literal
+from undertow.doctor import CHECKS, Chart, Diagnosis, Finding, InOrder, NotJudged, Outcome
+from undertow.palette import LINES, css_variables
 
 # Stand-ins that the page's style replaces, so that pictures follow its light or dark colours.
-INK, CURVES = "#010101", ["#020202", "#030303", "#040404", "#050505", "#060606", "#070707"]
+INK, CURVES = "#010101", [f"#{k:06x}" for k in range(0x020202, 0x020202 + len(LINES))]
+COLOURS = (
+    f":root {{ {css_variables('curve-')} }}\n"
+    f"@media (prefers-color-scheme: dark) {{ :root {{ {css_variables('curve-', dark=True)} }} }}\n"
+)
 NAMES = {INK: "currentColor"} | {color: f"var(--curve-{k})" for k, color in enumerate(CURVES)}
 
 
 def write(path: Path, watched: Watched, diagnosis: Diagnosis) -> None:
-    """Write the page; a file that is there is replaced only once the new one is whole."""
+    """Write the page in one step.
+
+    Args:
+        path: The file; what is there is replaced only once the new page is whole.
+        watched: The network and what it read.
+        diagnosis: What the checks came to.
+
+    Raises:
+        UserError: The file cannot be written.
+    """
     content = page(watched, diagnosis)
     atomically(path, lambda beside: beside.write_text(content, encoding="utf-8"))
 
@@ -38,31 +56,53 @@ def page(watched: Watched, diagnosis: Diagnosis) -> str:
     environment.filters["title"] = doctor_view.title
     template = environment.from_string((here / "doctor.html").read_text(encoding="utf-8"))
     return template.render(
-        style=Markup((here / "doctor.css").read_text(encoding="utf-8")),
+        style=Markup(COLOURS + (here / "doctor.css").read_text(encoding="utf-8")),
         name=watched.run.folder.name,
         about=doctor_view.about(watched),
         verdict=doctor_view.verdict(diagnosis),
         diagnosis=diagnosis,
         unjudged=doctor_view.unjudged(diagnosis),
         in_order=doctor_view.IN_ORDER,
+        measured=measured(diagnosis),
         pictures=pictures(diagnosis),
+        grounds=grounds(),
         version=__version__,
+        inspect=shlex.join(["undertow", "inspect", str(watched.run.folder)]),
     )
 
 
+def measured(diagnosis: Diagnosis) -> list[InOrder | NotJudged]:
+    """What was found in order, or only measured, and has a picture."""
+    return [
+        outcome
+        for outcome in diagnosis.outcomes
+        if not isinstance(outcome, Finding) and outcome.chart is not None
+    ]
+
+
+def grounds() -> dict[str, list[str]]:
+    """What each check measures, its threshold and why: the paragraphs of its docstring, by its title."""
+    found = {}
+    for check in CHECKS:
+        text = re.split(r"\n\s*(?:Args|Returns|Raises):\n", inspect.getdoc(check) or "")[0]
+        paragraphs = [" ".join(part.split()).replace("``", "") for part in text.split("\n\n")]
+        found[doctor_view.title(check.__name__.replace("_", "-"))] = paragraphs
+    return found
+
+
 def pictures(diagnosis: Diagnosis) -> dict[str, Markup]:
-    """One for each finding that has a chart, but for a chart that stood higher up already."""
+    """One for each outcome that has a chart, but for a chart that stood higher up already."""
     shown: dict[str, Markup] = {}
     titles: set[str] = set()
-    for finding in diagnosis.findings:
-        if finding.chart is not None and finding.chart.title not in titles:
-            titles.add(finding.chart.title)
-            shown[finding.name] = picture(finding)
+    for outcome in [*diagnosis.findings, *measured(diagnosis)]:
+        if outcome.chart is not None and outcome.chart.title not in titles:
+            titles.add(outcome.chart.title)
+            shown[outcome.name] = picture(outcome)
     return shown
 
 
-def picture(finding: Finding) -> Markup:
-    """A finding's chart as SVG that can stand in a page: named, without ids that another could have too."""
+def picture(finding: Outcome) -> Markup:
+    """An outcome's chart as SVG that can stand in a page: named, without ids that another could have too."""
     assert finding.chart is not None
     file = io.StringIO()
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": finding.name, "font.size": 9}):
@@ -79,28 +119,28 @@ def draw(chart: Chart) -> Figure:
     """The picture that a chart describes."""
     figure = Figure(figsize=(5.4, 2.7), layout="constrained")
     axes = figure.subplots()
-    for (name, values), color in zip(chart.curves.items(), CURVES, strict=False):
+    drawn: list[Any] = []
+    for values, color in zip(chart.curves.values(), CURVES, strict=False):
         if chart.bars:
-            axes.bar(chart.x, values, width=0.9, color=color, label=name)
+            drawn.append(axes.bar(chart.x, values, width=0.9, color=color))
         else:
-            axes.plot(
-                chart.x, values, color=color, lw=1.8, label=name, marker="o" if len(chart.x) < 4 else None
-            )
+            marker = "o" if len(chart.x) < 4 else None
+            drawn += axes.plot(chart.x, values, color=color, lw=1.8, marker=marker)
     for name, place in chart.marks.items():
         axes.axvline(place, color=INK, lw=1, ls="--")
         axes.annotate(
-            name, (place, 0.97), (-4, 0), axes.get_xaxis_transform(), "offset points",
+            literal(name), (place, 0.97), (-4, 0), axes.get_xaxis_transform(), "offset points",
             color=INK, ha="right", va="top",
         )  # fmt: skip
     if chart.log and wide(chart):
         axes.set_yscale("log")
     if chart.bars:
         axes.set_ylim(0, max(1.0, *(float(np.nanmax(v)) for v in chart.curves.values())))
-    axes.set(xlabel=chart.x_label, ylabel=chart.y_label)
-    axes.set_title(chart.title, fontsize=10, loc="left", color=INK)
+    axes.set(xlabel=literal(chart.x_label), ylabel=literal(chart.y_label))
+    axes.set_title(literal(chart.title, 80), fontsize=10, loc="left", color=INK)
     dress(axes)
     if len(chart.curves) > 1:
-        axes.legend(frameon=False, labelcolor=INK)
+        axes.legend(drawn, [literal(name) for name in chart.curves], frameon=False, labelcolor=INK)
     return figure
 
 

@@ -1,12 +1,13 @@
 """What ``undertow doctor`` says on the terminal."""
 
 from rich.console import Console
-from rich.markup import escape
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
 from undertow.app.reading.watch import Watched
+from undertow.app.terminal import marked
+from undertow.app.words import counted
 from undertow.doctor import Diagnosis, Finding
 
 STYLES = {"problem": "bold red", "warning": "bold yellow"}
@@ -29,9 +30,15 @@ IN_ORDER = {  # what it means that a check found nothing
 
 
 def show(console: Console, watched: Watched, diagnosis: Diagnosis) -> None:
-    """Who was examined, what is wrong, and what was in order."""
-    console.print(escape(about(watched)), highlight=False, soft_wrap=True)
-    console.print(f"\n[bold]{verdict(diagnosis)}[/]", highlight=False)
+    """Print who was examined, what is wrong, and what was in order.
+
+    Args:
+        console: Where it is printed.
+        watched: The network and what it read.
+        diagnosis: What the checks came to.
+    """
+    console.print(about(watched))
+    console.print(marked("\n[bold]{verdict}[/]", verdict=verdict(diagnosis)))
     for finding in diagnosis.findings:
         console.print()
         show_finding(console, finding)
@@ -50,9 +57,10 @@ def show_finding(console: Console, finding: Finding) -> None:
     """One finding: what, the evidence, what to try."""
     because = ", ".join(title(name).lower() for name in finding.because)
     console.print(
-        f"[{STYLES[finding.severity]}]{finding.severity}[/]  [bold]{title(finding.name)}[/]"
-        + (f" [dim](follows from {because})[/]" if because else ""),
-        highlight=False,
+        marked(
+            f"[{STYLES[finding.severity]}]{finding.severity}[/]  [bold]{title(finding.name)}[/]"
+            + (f" [dim](follows from {because})[/]" if because else "")
+        )
     )
     console.print(Padding(Text(finding.sentence), (0, 0, 0, 2)))
     table = Table(box=None, pad_edge=False, padding=(0, 1), show_header=False, style="dim")
@@ -73,7 +81,7 @@ def about(watched: Watched) -> str:
     run, batch = watched.run, watched.reading.batch
     T, N = batch.x.shape[:2]
     uneven = batch.lengths is not None and bool((batch.lengths < T).any())
-    read = f"{N} sequence{'s' * (N > 1)} of {'up to ' * uneven}{T} steps"
+    read = f"{counted(N, 'sequence')} of {'up to ' * uneven}{counted(T, 'step')}"
     network = run.describe(sum(p.numel() for p in watched.model.parameters()))
     return f"{run.folder}: {network}; read {read} of {watched.reading.about}"
 
@@ -85,10 +93,10 @@ def verdict(diagnosis: Diagnosis) -> str:
         return "Nothing is wrong as far as can be judged."
     problems = sum(finding.severity == "problem" for finding in causes)
     counts = ((problems, "problem"), (len(causes) - problems, "warning"))
-    counted = " and ".join(f"{n} {word}{'s' * (n > 1)}" for n, word in counts if n)
+    found = " and ".join(counted(n, word) for n, word in counts if n)
     follow = len(all_found) - len(causes)
     them = "them" if len(causes) > 1 else "it"
-    return counted + (f", and {follow} more that follow{'s' * (follow == 1)} from {them}" if follow else "")
+    return found + (f", and {follow} more that follow{'s' * (follow == 1)} from {them}" if follow else "")
 
 
 def unjudged(diagnosis: Diagnosis) -> dict[str, list[str]]:

@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 import torch
 from numpy.typing import NDArray
-from rich.markup import escape
+from rich.text import Text
 from torch import Tensor
 
 from undertow.app.data import order
@@ -21,6 +21,8 @@ from undertow.app.errors import UserError
 from undertow.app.runs.folder import Run, fingerprint
 from undertow.app.runs.model import SequenceModel
 from undertow.app.runs.objective import Objective
+from undertow.app.terminal import marked
+from undertow.app.words import cell, counted
 
 BATCH = 512
 
@@ -30,16 +32,29 @@ class Answers:
     """The predictions, and what is said about them in Rich's markup."""
 
     table: pl.DataFrame
-    lines: list[str]
+    lines: list[Text]
     newest_last: bool  # whether the last rows are the ones to look at
 
 
 def answer(run: Run, path: Path) -> Answers:
-    """Predict ``path`` with the model of ``run``; raises UserError where the table does not fit it."""
+    """Predict a table with the model of a run.
+
+    Args:
+        run: A run whose task is to forecast or to classify.
+        path: A table with the columns of the training.
+
+    Returns:
+        A prediction for every window or sequence, and what is to be said about them.
+
+    Raises:
+        UserError: The table is missing or does not fit the run.
+    """
     run.data = replace(run.data, time=run.facts["time"])
     found = forecasts(run, path) if run.data.task == "forecast" else labels(run, path)
     if fingerprint(path)["sha256"] == run.source.get("sha256"):
-        found.lines.append("[dim]This is the table it was trained on: most of these rows are no test.[/]")
+        found.lines.append(
+            Text("This is the table it was trained on: most of these rows are no test.", style="dim")
+        )
     return found
 
 
@@ -108,13 +123,13 @@ def error_lines(
     predicted: NDArray[np.float64],
     truth: NDArray[np.float64],
     rivals: dict[str, NDArray[np.float64]],
-) -> list[str]:
+) -> list[Text]:
     """RMSE and mean absolute error where the truth is known, and the rivals' on the same rows."""
     known = np.isfinite(truth)
     for rival in rivals.values():
         known &= np.isfinite(rival)
     if not known.any():
-        return ["No truth is known here: every forecast is for a row after the table's end."]
+        return [Text("No truth is known here: every forecast is for a row after the table's end.")]
 
     def errors(forecast: NDArray[np.float64]) -> tuple[float, float]:
         error = (forecast - truth)[known]
@@ -122,15 +137,16 @@ def error_lines(
 
     objective, (mine, absolute) = Objective("rmse", "RMSE"), errors(predicted)
     lines = [
-        f"[bold]{objective.show(mine)}[/] of {escape(str(run.data.target))} over {known.sum():,} forecasts "
-        f"of known truth (mean absolute error {absolute:.4g})"
+        marked(
+            f"[bold]{objective.show(mine)}[/] of {{target}} over {counted(int(known.sum()), 'forecast')} of "
+            f"known truth (mean absolute error {absolute:.4g})",
+            target=cell(run.data.target),
+        )
     ]
     for name, rival in rivals.items():
         better, by = objective.compare(mine, errors(rival)[0])
-        lines.append(
-            f"  {name}: {objective.show(errors(rival)[0])}, "
-            + (f"[green]beaten {by}[/]" if better else f"[red]not beaten: it is better {by}[/]")
-        )
+        verdict = f"[green]beaten {by}[/]" if better else f"[red]not beaten: it is better {by}[/]"
+        lines.append(marked(f"  {{name}}: {objective.show(errors(rival)[0])}, {verdict}", name=name))
     return lines
 
 
@@ -149,9 +165,8 @@ def labels(run: Run, path: Path) -> Answers:
         {str(run.data.sequence): data.names, "prediction": found, "probability": best.values.numpy()}
     )
     if data.labels is None:
-        return Answers(
-            table, [f"No column {escape(repr(run.data.label))}: nothing to compare with."], newest_last=False
-        )
+        nothing = Text(f"No column {cell(run.data.label)!r}: nothing to compare with.")
+        return Answers(table, [nothing], newest_last=False)
     table = table.with_columns(truth=pl.Series(data.labels))
     return Answers(table, accuracy_lines(found, data.labels), newest_last=False)
 
@@ -163,10 +178,11 @@ def class_chances(model: SequenceModel, x: list[Tensor]) -> Iterator[Tensor]:
             yield model(padded, lengths=lengths)[0].softmax(-1)
 
 
-def accuracy_lines(found: list[str], truth: list[str]) -> list[str]:
+def accuracy_lines(found: list[str], truth: list[str]) -> list[Text]:
     right = [one == other for one, other in zip(found, truth, strict=True)]
-    lines = [f"[bold]{100 * sum(right) / len(right):.1f}% right[/]: {sum(right)} of {len(right)} sequences"]
+    share = f"[bold]{100 * sum(right) / len(right):.1f}% right[/]"
+    lines = [marked(f"{share}: {sum(right)} of {counted(len(right), 'sequence')}")]
     for name in sorted(set(truth)):
         of_class = [good for good, label in zip(right, truth, strict=True) if label == name]
-        lines.append(f"  {escape(name)}: {sum(of_class)} of {len(of_class)}")
+        lines.append(Text(f"  {cell(name)}: {sum(of_class)} of {len(of_class)}"))
     return lines

@@ -27,9 +27,10 @@ from undertow.app.data.problem import ProblemTask
 from undertow.app.data.sequences import pad, read_sequences, stratified
 from undertow.app.data.series import read_series
 from undertow.app.data.symbols import CLASSES, SIGNALS, SYMBOLS
-from undertow.app.data.table import Columns, numbers
+from undertow.app.data.table import numbers
 from undertow.app.data.text import alphabet_of, lanes, read_text
 from undertow.app.errors import UserError, one_of
+from undertow.app.runs.facts import Columns
 from undertow.app.runs.folder import Run, fingerprint
 from undertow.app.runs.model import SequenceModel
 from undertow.app.runs.objective import Batch, Objective
@@ -66,18 +67,40 @@ class Watched:
 
 
 def watch(run: Run, given: str | None = None, *, sequences: int = 1, steps: int | None = None) -> Watched:
-    """Have the run's model read ``sequences`` sequences once, forward and backward.
+    """Have the run's model read some sequences once, forward and backward.
 
-    ``given`` is a file, or for a language model a text; None stands for what the run was trained on, of
-    which only the validation part is taken. ``steps`` is T of a text, of a forecast's window and of a
-    problem; None stands for the run's own. There may be fewer sequences, or steps of a text, than asked for.
-    Raises UserError where the input is missing or does not fit the run.
+    Args:
+        run: The trained run.
+        given: A file, or for a language model a text. None: what the run was trained on, and of that the
+            validation part only.
+        sequences: N; there may be fewer.
+        steps: T of a text, of a forecast's window and of a problem; of a text there may be fewer. None: the
+            run's own.
+
+    Returns:
+        The sequences, what the network did with them, and its loss.
+
+    Raises:
+        UserError: The input is missing or does not fit the run.
     """
     return observe(run, read(run, given, sequences=sequences, steps=steps))
 
 
 def read(run: Run, given: str | None = None, *, sequences: int = 1, steps: int | None = None) -> Reading:
-    """The sequences alone; arguments and errors as of ``watch``."""
+    """The sequences alone, for those who show them to several networks.
+
+    Args:
+        run: As of ``watch``.
+        given: As of ``watch``.
+        sequences: As of ``watch``.
+        steps: As of ``watch``.
+
+    Returns:
+        The sequences as the run's model reads them, with names for a person.
+
+    Raises:
+        UserError: The input is missing or does not fit the run.
+    """
     run = replace(run, data=replace(run.data, steps=steps or run.data.steps))
     if run.data.task == "problem":
         if given is not None:
@@ -92,7 +115,15 @@ def read(run: Run, given: str | None = None, *, sequences: int = 1, steps: int |
 
 
 def observe(run: Run, reading: Reading) -> Watched:
-    """Read once under a trace, and go back from the run's own loss."""
+    """Read sequences once under a trace, and go back from the run's own loss.
+
+    Args:
+        run: The run whose model reads.
+        reading: The sequences.
+
+    Returns:
+        The trace with gradients, the output and the loss.
+    """
     model, batch = run.load_model(), reading.batch
     objective = Objective.of_unit(run.unit)
     if run.model.residual >= 0:
@@ -115,7 +146,18 @@ def observe(run: Run, reading: Reading) -> Watched:
 
 
 def source(run: Run, given: str | None) -> Path:
-    """The file to read; UserError where there is none, or no longer the one that the run was trained on."""
+    """The file to read.
+
+    Args:
+        run: The run that reads it.
+        given: What the user named; None: what the run was trained on.
+
+    Returns:
+        The path of a file that is there.
+
+    Raises:
+        UserError: There is none, or it is no longer the one that the run was trained on.
+    """
     path = Path(run.data.source if given is None else given)
     if not path.exists():
         hint = "the data of this run are gone; --input gives others" if given is None else "no such file"

@@ -39,6 +39,7 @@ class DataConfig:
             DATA,
             {"text": 0.1, "forecast": 0.2, "classify": 0.2, "problem": 0.0},
             ("text", *TABLES),
+            given=Annotated[float, Meta(gt=0, lt=1)],
         ),
     ]
     steps: Annotated[  # T; 0 where sequences set it
@@ -49,6 +50,7 @@ class DataConfig:
             DATA,
             {"text": 64, "forecast": 32, "classify": 0, "problem": 100},
             ("text", "forecast", "problem"),
+            given=Annotated[int, Meta(ge=1, le=1_000_000_000)],
         ),
     ]
     horizon: Annotated[Count, Option("Rows to forecast after each window.", DATA, 1, FORECAST)] = 1
@@ -140,9 +142,9 @@ class ModelConfig:
     ]
     outputs: Count  # classes, symbols, or horizon
     readout: Literal["every", "last"]  # what the head reads: every step, or the last one
-    inputs: Annotated[int, Meta(ge=0)] = 0  # C, features a step; 0 with an embedding
-    symbols: Annotated[int, Meta(ge=0)] = 0  # size of the embedding table; 0 without
-    width: Annotated[int, Meta(ge=0)] = 0  # of the embedding
+    inputs: Annotated[int, Meta(ge=0, le=1_000_000)] = 0  # C, features a step; 0 with an embedding
+    symbols: Annotated[int, Meta(ge=0, le=1_000_000)] = 0  # size of the embedding table; 0 without
+    width: Annotated[int, Meta(ge=0, le=1_000_000)] = 0  # of the embedding
     noise: Annotated[  # labelled sequences are few: without noise seeds differ widely
         NotNegative,
         Option(
@@ -152,7 +154,7 @@ class ModelConfig:
             ("forecast", "classify", "problem"),
         ),
     ] = 0.0
-    residual: Annotated[int, Meta(ge=-1)] = -1  # forecasts start from its last value; -1: 0
+    residual: Annotated[int, Meta(ge=-1, le=1_000_000)] = -1  # forecasts start from its last value; -1: 0
     init: Annotated[  # at T=100 two-sequence and temporal-order learn nothing from torch's start
         Literal["torch", "chrono", "orthogonal"],
         Option(
@@ -161,7 +163,7 @@ class ModelConfig:
             {"text": "torch", "forecast": "torch", "classify": "torch", "problem": "chrono"},
         ),
     ] = "torch"
-    max_lag: Annotated[int, Meta(ge=0)] = 0  # of chrono, in steps; 0 otherwise
+    max_lag: Annotated[int, Meta(ge=0, le=1_000_000_000)] = 0  # of chrono, in steps; 0 otherwise
     forget_bias: Annotated[
         Annotated[float, Meta(ge=-1e6, le=1e6)] | None,
         Option("Of the LSTM's forget gates at the start.", MODEL),
@@ -224,9 +226,6 @@ def check_given(given: dict[str, Any]) -> None:
     for option in options():
         if option.name in given:
             checked(option, given[option.name])
-            if option.name in ("steps", "validation") and not given[option.name] > 0:
-                more = "1 or more" if option.name == "steps" else "a fraction above 0 and below 1"
-                raise UserError(f"{option.flag} {given[option.name]}: expected {more}")
 
 
 def check_meant(task: str, why: str, given: dict[str, Any]) -> None:
@@ -236,6 +235,12 @@ def check_meant(task: str, why: str, given: dict[str, Any]) -> None:
             raise UserError(
                 f"{option.flag} means nothing for task {task} ({why}); --task overrides the guess"
             )
+
+
+def check_gaps(task: str, gaps: str | None) -> None:
+    """Raise UserError for a value of ``--gaps`` that means nothing for labelled sequences."""
+    if task == "classify" and gaps == "ignore":
+        raise UserError("--gaps ignore: means nothing for task classify; expected error or fill")
 
 
 def with_defaults(task: str, given: dict[str, Any]) -> dict[str, Any]:

@@ -10,7 +10,6 @@ Each file is written beside its place and then renamed, which a crash cannot tea
 """
 
 import hashlib
-import json
 import math
 import platform
 from dataclasses import dataclass, field
@@ -24,7 +23,7 @@ from safetensors import SafetensorError, safe_open
 import undertow
 from undertow.app.errors import UserError
 from undertow.app.outputs import atomically
-from undertow.app.runs import shapes
+from undertow.app.runs import facts, records, shapes
 from undertow.app.runs.config import DataConfig, ModelConfig, TrainConfig, check_together, to_dict
 from undertow.app.runs.options import read
 
@@ -69,7 +68,7 @@ class Run:
             "baselines": self.baselines,
             "facts": self.facts,
         }
-        text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+        text = records.dump(content, indent=2) + "\n"
         atomically(self.path("config.json"), lambda path: path.write_text(text, encoding="utf-8"))
 
     def write_model(self, model: "SequenceModel") -> None:
@@ -88,7 +87,9 @@ class Run:
         """What ``write_last`` wrote last."""
         from undertow.app.runs import weights
 
-        return weights.read_state(self.path("last.safetensors"))
+        path = self.path("last.safetensors")
+        tensors, state = weights.read_state(path)
+        return tensors, records.check_state(state, str(path))
 
     def load_model(self) -> "SequenceModel":
         """The best model, ready to predict."""
@@ -99,13 +100,7 @@ class Run:
     def count_parameters(self) -> int:
         """Of the best model, from the header of its file. Raises UserError where it is missing or damaged."""
         path = self.path("model.safetensors")
-        if not path.exists():
-            raise UserError(f"{path}: missing from the run folder")
-        try:
-            with safe_open(path, "np") as file:
-                found = {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118
-        except SafetensorError as error:
-            raise UserError(f"{path}: damaged ({error})") from None
+        found = header(path)
         shapes.check(found, shapes.expected(self.model), path)
         return sum(math.prod(shape) for name, shape in found.items() if name not in shapes.BUFFERS)
 
@@ -116,7 +111,7 @@ class Run:
         return f"{cell}, {layers} of {H} units, {parameters:,} parameters"
 
     def write_metrics(self, rows: list[dict[str, Any]]) -> None:
-        text = "".join(json.dumps(row) + "\n" for row in rows)
+        text = "".join(records.dump(row) + "\n" for row in rows)
         atomically(self.path("metrics.jsonl"), lambda path: path.write_text(text, encoding="utf-8"))
 
     def read_metrics(self) -> list[dict[str, Any]]:
@@ -124,9 +119,10 @@ class Run:
         if not path.exists():
             return []
         try:
-            return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+            found = [records.load(line) for line in path.read_text(encoding="utf-8").splitlines()]
         except ValueError:
             raise UserError(f"{path}: damaged: a line is not JSON") from None
+        return records.check_rows(found, str(path))
 
 
 def open_run(folder: Path) -> Run:
@@ -137,7 +133,7 @@ def open_run(folder: Path) -> Run:
     if not path.exists():
         raise UserError(f"{folder}: not a run folder (it holds no config.json)")
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = records.load(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise UserError(f"{path}: damaged: not JSON ({error})") from None
     return parse_config(folder, path, content)
@@ -146,8 +142,9 @@ def open_run(folder: Path) -> Run:
 def parse_config(folder: Path, path: Path, content: Any) -> Run:
     if not isinstance(content, dict) or "undertow_run" not in content:
         raise UserError(f"{path}: not written by undertow (it has no 'undertow_run')")
-    if content["undertow_run"] != FORMAT:
-        made_by = content.get("versions", {}).get("undertow", "another version")
+    if type(content["undertow_run"]) is not int or content["undertow_run"] != FORMAT:
+        versions = content.get("versions")
+        made_by = versions.get("undertow") if isinstance(versions, dict) else "another version"
         raise UserError(
             f"{path}: run format {content['undertow_run']!r} (undertow {made_by}); "
             f"this is undertow {undertow.__version__}, which reads format {FORMAT}"
@@ -157,18 +154,22 @@ def parse_config(folder: Path, path: Path, content: Any) -> Run:
             raise UserError(f"{path}: damaged: {name!r} is missing")
     model = read(ModelConfig, content["model"], f"{path}: model")
     check_together(to_dict(model), f"{path}: model: ")
-    return Run(
-        folder,
-        read(DataConfig, content["data"], f"{path}: data"),
-        model,
-        read(TrainConfig, content["training"], f"{path}: training"),
-        content["facts"],
-        content.get("source", {}),
-        content.get("baselines", {}),
-        content.get("unit", ""),
-        content.get("created", ""),
-        content.get("versions", {}),
-    )
+    data = read(DataConfig, content["data"], f"{path}: data")
+    training = read(TrainConfig, content["training"], f"{path}: training")
+    facts.check(content["facts"], data, model, str(path))
+    rest = records.check_rest(content, data.task, str(path))
+    return Run(folder, data, model, training, content["facts"], **rest)
+
+
+def header(path: Path) -> dict[str, list[int]]:
+    """Names and shapes of the tensors of a file. Raises UserError where it is missing or damaged."""
+    if not path.exists():
+        raise UserError(f"{path}: missing from the run folder")
+    try:
+        with safe_open(path, "np") as file:
+            return {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118
+    except SafetensorError as error:
+        raise UserError(f"{path}: damaged ({error})") from None
 
 
 def stamp() -> tuple[str, dict[str, str]]:
@@ -199,42 +200,3 @@ def digest(path: Path) -> str:
         if hasattr(hashlib, "file_digest"):
             return hashlib.file_digest(file, "sha256").hexdigest()
         return hashlib.sha256(file.read()).hexdigest()  # Python 3.10
-
-
-def next_folder(stem: str) -> Path:
-    """``runs/<stem>-<n>`` with the first n that is free."""
-    n = 1
-    while (folder := Path("runs") / f"{stem}-{n}").exists():
-        n += 1
-    return folder
-
-
-def prepare_folder(folder: Path, overwrite: bool) -> None:
-    """Make the folder, or empty it of an earlier run's files where ``overwrite`` says so."""
-    refuse_existing(folder, overwrite)
-    folder.mkdir(parents=True, exist_ok=True)
-    for name in FILES:
-        (folder / name).unlink(missing_ok=True)
-    remove_pages(folder)
-
-
-def remove_pages(folder: Path) -> list[str]:
-    """Take away the pages on a model that is no longer there; their names."""
-    found = [name for name in (REPORT, DOCTOR) if (folder / name).exists()]
-    for name in found:
-        (folder / name).unlink()
-    return found
-
-
-def refuse_existing(folder: Path, overwrite: bool) -> None:
-    """Raises UserError unless ``folder`` is free, or a run that may be overwritten."""
-    if folder.exists() and not folder.is_dir():
-        raise UserError(f"{folder}: is a file, not a folder for a run")
-    if not folder.exists() or not any(folder.iterdir()):
-        return
-    if not (folder / "config.json").exists():
-        raise UserError(f"{folder}: holds other files and no run; choose another --run")
-    if not overwrite:
-        raise UserError(
-            f"{folder}: a run is there already; --overwrite replaces it, --resume goes on with it"
-        )

@@ -1,10 +1,10 @@
-"""The network that every task shares: normalise or embed, LSTM or RNN, one linear head."""
+"""The network of every verb that trains: normalise or embed, LSTM or RNN, one linear head."""
 
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 import undertow
 from undertow.app.runs.config import ModelConfig
@@ -26,15 +26,15 @@ class SequenceModel(nn.Module):
     x is [T, N] symbols (int64) or [T, N, C] features; the output is [T, N, outputs] where the head
     reads every step, else [N, outputs]; with ``lengths`` [N] its T is that of the longest. The
     normaliser's centre and scale are buffers, so that a saved model needs no other file to be used on
-    raw values.
+    raw values. With ``normalise=False`` the layers read the features as they are.
     """
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: ModelConfig, normalise: bool = True) -> None:
         super().__init__()
-        self.config = config
+        self.config, self.normalise = config, normalise and not config.symbols
         width = config.width if config.symbols else config.inputs
         self.embedding = nn.Embedding(config.symbols, width) if config.symbols else None
-        if not config.symbols:
+        if self.normalise:
             self.register_buffer("centre", torch.zeros(width))  # [C]
             self.register_buffer("scale", torch.ones(width))  # [C]
         dropout = config.dropout if config.num_layers > 1 else 0.0
@@ -51,9 +51,9 @@ class SequenceModel(nn.Module):
         self, x: Tensor, state: State | None = None, lengths: Tensor | None = None
     ) -> tuple[Tensor, State]:
         """The predictions, and the state after the last step of each sequence."""
-        inputs = self.embedding(x) if self.embedding is not None else self._normalise(x)
+        inputs: Tensor | PackedSequence = self._inputs(x)
         if lengths is not None:
-            inputs = pack_padded_sequence(inputs, lengths, enforce_sorted=False)
+            inputs = pack_padded_sequence(cast(Tensor, inputs), lengths, enforce_sorted=False)
         hidden, last = self.rnn(inputs, self._to_rnn(state))  # [T, N, H], (h_n, c_n) or h_n
         last = last if isinstance(last, tuple) else (last,)
         every = self.config.readout == "every"
@@ -62,8 +62,14 @@ class SequenceModel(nn.Module):
         output = self.head(self.dropout(hidden if every else last[0][-1]))
         return self._from_last_value(output, x), cast(State, last)
 
-    def _normalise(self, x: Tensor) -> Tensor:
-        """Linear near the centre and logarithmic far off, so that extremes do not drown the rest."""
+    def _inputs(self, x: Tensor) -> Tensor:
+        """What the layers read. Normalised features are linear near the centre and logarithmic far off, so
+        that extremes do not drown the rest.
+        """
+        if self.embedding is not None:
+            return cast(Tensor, self.embedding(x))
+        if not self.normalise:
+            return x
         features = torch.asinh((x - cast(Tensor, self.centre)) / cast(Tensor, self.scale))
         if self.training and self.config.noise:
             features = features + self.config.noise * torch.randn_like(features)

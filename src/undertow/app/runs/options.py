@@ -31,6 +31,7 @@ class Option:
         tasks: The tasks that the option means something for.
         metavar: What stands for its value in ``--help``.
         flag: The name on the command line, where it is not the field's.
+        given: The type and range on the command line, where config.json may hold more.
     """
 
     help: str
@@ -39,6 +40,7 @@ class Option:
     tasks: tuple[str, ...] = TASKS
     metavar: str | None = None
     flag: str | None = None
+    given: Any = None
 
     def default_of(self, task: str) -> Any:
         """The value for ``task`` where nothing is given; MISSING where the data decide."""
@@ -49,7 +51,7 @@ class Declared(NamedTuple):
     """An option as it was declared."""
 
     name: str
-    type: Any  # with its range
+    type: Any  # with its range on the command line
     option: Option
 
     @property
@@ -71,7 +73,7 @@ def declared(*configs: type) -> Iterator[Declared]:
         for field in fields(config):
             found = [a for a in getattr(hints[field.name], "__metadata__", ()) if isinstance(a, Option)]
             if found:
-                yield Declared(field.name, hints[field.name], found[0])
+                yield Declared(field.name, found[0].given or hints[field.name], found[0])
 
 
 # ------------------------------------------------------------------------------------------- checks

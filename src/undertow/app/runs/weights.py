@@ -1,17 +1,16 @@
 """The tensors of a run folder: the best weights, and where training stands. This file needs torch."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from undertow.app.errors import UserError
 from undertow.app.outputs import atomically
-from undertow.app.runs import shapes
+from undertow.app.runs import records, shapes
 from undertow.app.runs.config import ModelConfig
 from undertow.app.runs.model import SequenceModel
 
@@ -19,7 +18,7 @@ from undertow.app.runs.model import SequenceModel
 def write_model(path: Path, model: SequenceModel) -> None:
     """The weights and the normaliser."""
     tensors = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
-    atomically(path, lambda beside: save_file(tensors, beside))
+    atomically(path, lambda beside: beside.write_bytes(save(tensors)))
 
 
 def read_model(path: Path, config: ModelConfig) -> SequenceModel:
@@ -32,8 +31,8 @@ def read_model(path: Path, config: ModelConfig) -> SequenceModel:
 def write_state(path: Path, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
     """Tensors and plain values in one file, so that they can never disagree."""
     tensors = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-    metadata = {"state": json.dumps(state)}
-    atomically(path, lambda beside: save_file(tensors, beside, metadata))
+    metadata = {"state": records.dump(state)}
+    atomically(path, lambda beside: beside.write_bytes(save(tensors, metadata)))
 
 
 def read_state(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -42,7 +41,7 @@ def read_state(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     with safe_open(path, "pt") as file:
         metadata = file.metadata() or {}
     try:
-        state: dict[str, Any] = json.loads(metadata["state"])
+        state: dict[str, Any] = records.load(metadata["state"])
     except (KeyError, ValueError):
         raise UserError(f"{path}: damaged: it does not say where training stood") from None
     return tensors, state

@@ -7,8 +7,10 @@ from matplotlib.figure import Figure
 
 from undertow.app.outputs import atomically
 from undertow.app.runs.folder import Run
+from undertow.app.words import literal
+from undertow.palette import BLUE, GREY, INK
 
-TRAIN, VALIDATION, BASELINE = "#9aa5b1", "#0b6e99", "#c26a3d"
+TRAIN, VALIDATION, BASELINE = GREY, BLUE, INK
 
 
 def draw(run: Run, rows: list[dict[str, Any]]) -> None:
@@ -43,10 +45,10 @@ def learning_curve(run: Run, rows: list[dict[str, Any]]) -> Figure:
     )
     for name, value in run.baselines.items():
         axes.axhline(value, color=BASELINE, lw=1, ls="--")
-        axes.text(epochs[0], value, f" {name}", color=BASELINE, va="bottom", fontsize=9)
+        axes.text(epochs[0], value, f" {literal(name)}", color=BASELINE, va="bottom", fontsize=9)
     axes.set(
         xlabel="epoch",
-        ylabel=plain(f"{run.unit} of {run.data.target}") if run.data.target else run.unit,
+        ylabel=f"{run.unit} of {literal(run.data.target)}" if run.data.target else run.unit,
     )
     axes.set_title(title(run), loc="left", fontsize=11)
     axes.spines[["top", "right"]].set_visible(False)
@@ -56,13 +58,8 @@ def learning_curve(run: Run, rows: list[dict[str, Any]]) -> Figure:
     return figure
 
 
-def plain(text: str) -> str:
-    """A text that matplotlib draws as it stands, without formulas."""
-    return text.replace("$", r"\$")
-
-
 def title(run: Run) -> str:
-    what = plain(Path(run.data.source).name)
+    what = literal(Path(run.data.source).name)
     return f"{what}: {run.model.cell.upper()}, H={run.model.hidden_size}, {run.model.num_layers} layer" + (
         "s" if run.model.num_layers > 1 else ""
     )

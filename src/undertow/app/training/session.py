@@ -1,89 +1,100 @@
 """One training from options to run folder: read the data, build the model, train, sum up."""
 
 import sys
+from contextlib import nullcontext, suppress
 from dataclasses import fields, replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 
 from undertow.app.data import Task
-from undertow.app.data.forecast import ForecastTask
-from undertow.app.data.problem import ProblemTask
-from undertow.app.data.sequences import SequenceTask
-from undertow.app.data.text import TextTask
 from undertow.app.errors import UserError
+from undertow.app.inputs import check_source as check_readable
+from undertow.app.runs.claim import claimed, remove_leftovers, remove_pages
 from undertow.app.runs.config import DataConfig, ModelConfig, TrainConfig, text_epochs
-from undertow.app.runs.folder import (
-    Run,
-    fingerprint,
-    next_folder,
-    prepare_folder,
-    remove_pages,
-    stamp,
-)
-from undertow.app.training import summary
-from undertow.app.training.loop import Trainer
-from undertow.app.training.task_of import check_file
+from undertow.app.runs.folder import Run, fingerprint, stamp
+from undertow.app.terminal import Terminal, marked
+from undertow.app.training import checkpoint, memory, summary
+from undertow.app.training.progress import Progress
+from undertow.app.training.trainer import Trainer
 from undertow.app.training.view import LiveView, PlainView, View
+from undertow.app.words import line
 
-TASKS: dict[str, Any] = {
-    "text": TextTask,
-    "forecast": ForecastTask,
-    "classify": SequenceTask,
-    "problem": ProblemTask,
+TASKS = {  # where each is, since some import what others do not need
+    "text": ("undertow.app.data.text", "TextTask"),
+    "forecast": ("undertow.app.data.forecast", "ForecastTask"),
+    "classify": ("undertow.app.data.sequences", "SequenceTask"),
+    "problem": ("undertow.app.data.problem", "ProblemTask"),
 }
 EMBEDDING = 64  # widest embedding of a symbol
 
 
 def start(
     source: str, why: str, options: dict[str, Any], folder: Path | None, overwrite: bool, quiet: bool
-) -> bool:
-    """Train from the beginning; False where Ctrl-C ended it. Raises UserError before anything is written."""
-    console, kind = Console(), options["task"]
+) -> int:
+    """Train from the beginning. Raises UserError before anything is written.
+
+    Returns:
+        The exit code: 0, or 128 and the number of the signal that ended the training.
+    """
+    console, kind = Terminal(), options["task"]
     where = source if kind == "problem" else str(Path(source).resolve())
     data = pick(DataConfig, options | {"source": where})
     if not quiet:
-        console.print(f"[bold]{kind}[/]: {escape(why)} [dim](--task overrides)[/]", highlight=False)
+        console.print(marked("[bold]{kind}[/]: {why} [dim](--task overrides)[/]", kind=kind, why=line(why)))
     training = pick(TrainConfig, {"epochs": 1} | options)
-    task: Task = TASKS[kind](data, training.batch_size, training.seed)
+    task = prepared(data, training)
     if "epochs" not in options:
         training = replace(
             training, epochs=text_epochs(task.steps_per_epoch() * data.steps * training.batch_size)
         )
-    run = new_run(data, model_config(task, options), training, task, folder or next_folder(Path(source).stem))
-    trainer = Trainer(run, task, view(console, quiet))
-    prepare_folder(run.folder, overwrite)
-    run.write_config()
-    if not quiet:
-        summary.introduce(console, run, task, trainer.plain)
-    return finish(console, trainer)
+    run = new_run(data, model_config(task, options), training, task, folder or Path())
+    memory.check_model(data, run.model, training.batch_size)
+    trainer = Trainer(run, task)
+    with claimed(folder, Path(source).stem, overwrite) as run.folder:
+        trainer.save()
+        run.write_config()  # last: from here on the run can be resumed
+        if not quiet:
+            summary.introduce(console, run, task, trainer.plain)
+        return finish(console, trainer, quiet)
 
 
-def resume(run: Run, given: dict[str, Any], quiet: bool) -> bool:
-    """Go on with a run; False where Ctrl-C ended it again."""
-    console, folder = Console(), run.folder
+def resume(run: Run, given: dict[str, Any], quiet: bool) -> int:
+    """Go on with a run; the exit code as of ``start``."""
+    console, folder = Terminal(), run.folder
     run.training = replace(run.training, **given)
     check_source(run)
-    task: Task = TASKS[run.data.task](run.data, run.training.batch_size, run.training.seed)
-    trainer = Trainer(run, task, view(console, quiet))
+    checkpoint.check_weights(run)
+    task = prepared(run.data, run.training)
+    memory.check_model(run.data, run.model, run.training.batch_size)
+    trainer = Trainer(run, task)
+    checkpoint.check(run, task, trainer.plain)
     trainer.resume()
-    if trainer.at.finished:
+    if trainer.progress.at.finished:
         raise UserError(
-            f"{folder}: finished already ({trainer.at.finished}); "
+            f"{folder}: finished already ({trainer.progress.at.finished}); "
             "a larger --epochs, --patience or --minutes goes on"
         )
     run.write_config()
+    remove_leftovers(folder)
     gone = remove_pages(folder)
     if not quiet:
-        console.print(
-            f"Going on with {escape(str(folder))} from epoch {trainer.at.epoch + 1}", highlight=False
-        )
+        console.print(f"Going on with {folder} from epoch {trainer.progress.at.epoch + 1}", soft_wrap=True)
         if gone:
-            console.print(f"  {' and '.join(gone)} showed it as it was: removed", highlight=False)
+            console.print(f"  {' and '.join(gone)} showed it as it was: removed")
         summary.introduce(console, run, task, trainer.plain)
-    return finish(console, trainer)
+    return finish(console, trainer, quiet)
+
+
+def prepared(data: DataConfig, training: TrainConfig) -> Task:
+    """The data, read and ready for training."""
+    if data.task == "problem":
+        memory.check_problem(data, training.batch_size)
+    module, name = TASKS[data.task]
+    task: Task = getattr(import_module(module), name)(data, training.batch_size, training.seed)
+    return task
 
 
 def check_source(run: Run) -> None:
@@ -91,25 +102,26 @@ def check_source(run: Run) -> None:
     if run.data.task == "problem":
         return
     path = Path(run.data.source)
-    check_file(path)
+    check_readable(path)
     if fingerprint(path, *run.data.further)["sha256"] != run.source.get("sha256"):
         raise UserError(f"{path}: has changed since {run.folder} was begun; start a new run")
 
 
-def finish(console: Console, trainer: Trainer) -> bool:
-    from undertow.app.training import curve
+def finish(console: Console, trainer: Trainer, quiet: bool) -> int:
+    run, progress = trainer.run, trainer.progress
+    done = trainer.fit(view(console, quiet, progress))
+    if progress.rows:
+        from undertow.app.training import curve
 
-    done = trainer.fit()
-    if trainer.rows:
-        curve.draw(trainer.run, trainer.rows)
-    summary.conclude(console, trainer, done)
-    return done
+        curve.draw(run, progress.rows)
+    with suppress(OSError) if not done else nullcontext():  # SIGHUP: the terminal may be gone
+        summary.conclude(console, run, progress, done)
+    return 0 if done else trainer.loop.interrupt.code
 
 
-def view(console: Console, quiet: bool) -> View:
-    if quiet:
-        return View()
-    return LiveView(console) if sys.stdout.isatty() else PlainView(console)
+def view(console: Console, quiet: bool, progress: Progress) -> View:
+    speaking = LiveView if sys.stdout.isatty() else PlainView
+    return (View if quiet else speaking)(console, progress)
 
 
 def pick(kind: Any, options: dict[str, Any]) -> Any:

@@ -1,72 +1,104 @@
 """Which task a source stands for, and why."""
 
+import csv
+import re
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from undertow import problems
-from undertow.app.errors import UserError, must_be_unicode, one_of
-from undertow.app.runs.config import check_meant
+from undertow.app.data import content
+from undertow.app.errors import UserError, one_of
+from undertow.app.inputs import check_source, no_column, separator
+from undertow.app.runs.config import DataConfig, check_gaps, check_meant
+
+UNSURE = {"no_header", "encoding", "decimal", "sheet"}  # options of tables that are not plain
+NAME = re.compile(r"[^\W\d]")  # a name begins with a letter
+NEEDED = {"forecast": ("target",), "classify": ("sequence", "label")}
 
 
 def task_of(source: str, given: dict[str, Any]) -> tuple[str, str]:
     """The task and the reason for it.
 
     Raises:
-        UserError: Nothing fits, or an option was given that means nothing for the task.
+        UserError: Nothing fits, a column is missing, or an option was given that means nothing for the task.
     """
     task, why = _guess(source, given)
     check_meant(task, why, given)
+    check_gaps(task, given.get("gaps"))
+    if task in NEEDED:
+        _check_columns(Path(source), task, given)
     return task, why
 
 
 def _guess(source: str, given: dict[str, Any]) -> tuple[str, str]:
-    wanted = given.get("task")
-    path = Path(source)
-    if wanted == "problem" or (wanted is None and source in problems.names() and not path.is_file()):
+    wanted, path, known = given.get("task"), Path(source), source in problems.names()
+    if wanted == "problem" and not known:
+        raise UserError(f"{source}: no built-in problem (--task problem): {one_of(problems.names())}")
+    if wanted in (None, "problem") and known and not (wanted is None and path.is_file()):
         return "problem", f"{source} is a built-in problem"
-    check_file(path)
+    _check_source(path, known)
     if wanted:
         return wanted, "--task says so"
-    from undertow.app.data.content import is_table
-    from undertow.app.data.files import in_folder
-
-    tabular = is_table(in_folder(path)[0])
-    if not tabular and not any(given.get(name) for name in ("target", "sequence", "label")):
+    named = any(given.get(name) for name in ("target", "sequence", "label"))
+    if not named and not content.is_table(content.in_folder(path)[0]):
         return "text", f"{path.name} is no table, so it is read as text"
-    return _guess_table(path, given)
-
-
-def _guess_table(path: Path, given: dict[str, Any]) -> tuple[str, str]:
     if given.get("target"):
         return "forecast", f"a table with --target {given['target']}"
     if given.get("sequence") or given.get("label"):
         return "classify", "a table with --sequence and --label"
-    from undertow.app.data.table import column_names, read_table  # which need a second to import
-    from undertow.app.runs.config import DataConfig
+    raise UserError(
+        f"{path}: a table needs --target COLUMN to forecast, or --sequence COLUMN --label COLUMN to "
+        f"classify; columns: {one_of(column_names(path, given))}"
+    )
+
+
+def _check_source(path: Path, known: bool) -> None:
+    try:
+        check_source(path)
+    except UserError as error:
+        if not str(error).endswith("no such file"):
+            raise
+        hint = "; the built-in problem has --task problem" if known else ""
+        hint = hint or f", and no built-in problem ({', '.join(problems.names())})"
+        raise UserError(f"{error}{hint}") from None
+
+
+def _check_columns(path: Path, task: str, given: dict[str, Any]) -> None:
+    """Raises UserError where a column that the task needs is not named, or is not in the table."""
+    for option in NEEDED[task]:
+        if not given.get(option):
+            found = one_of(column_names(path, given))
+            raise UserError(f"{path}: task {task} needs --{option} COLUMN; columns: {found}")
+    asked = [name for name in ("target", "time", "group", "sequence", "label") if given.get(name)]
+    if set(map(given.get, asked)) <= set(heading(path, given)):
+        return
+    names = column_names(path, given)
+    for option in asked:
+        if given[option] not in names:
+            raise no_column(path, given[option], f"--{option}", names)
+
+
+def column_names(path: Path, given: dict[str, Any]) -> list[str]:
+    """The columns of a table, of a plain one without Polars, which takes a while to import."""
+    if names := heading(path, given):
+        return names
+    from undertow.app.data import table
 
     own = {field.name for field in fields(DataConfig)}
     found: dict[str, Any] = {"source": str(path), "task": "forecast", "validation": 0.2, "steps": 1}
     found.update({name: value for name, value in given.items() if name in own})
-    config = DataConfig(**found)
-    raise UserError(
-        f"{path}: a table needs --target COLUMN to forecast, or --sequence COLUMN --label COLUMN to "
-        f"classify; columns: {one_of(column_names(read_table(path, config)[0]))}"
-    )
+    return table.column_names(table.read_table(path, DataConfig(**found))[0])
 
 
-def check_file(path: Path) -> None:
-    """Raises UserError unless ``path`` is a file with something in it, or a folder of such files."""
-    must_be_unicode(path)
-    if not path.exists():
-        known = ", ".join(problems.names())
-        raise UserError(f"{path}: no such file, and no built-in problem ({known})")
-    if path.is_dir():
-        return
-    try:
-        with path.open("rb") as file:
-            empty = not file.read(1)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror}") from None
-    if empty:
-        raise UserError(f"{path}: the file is empty")
+def heading(path: Path, given: dict[str, Any]) -> list[str]:
+    """The names in the first line of a file that is surely a heading; none where that is to be found out."""
+    if not path.is_file() or path.suffix.lower() not in (".csv", ".tsv") or given.keys() & UNSURE:
+        return []
+    with path.open(encoding="utf-8-sig", errors="replace") as file:
+        lines = [file.readline(1_000_000).rstrip("\r\n") for _ in range(2)]
+    first, second = (next(csv.reader([line], delimiter=separator(lines[0])), []) for line in lines)
+    plain = lines[0].replace("\t", " ").isprintable() and not {"\ufffd", '"'} & set(lines[0])
+    names = [name.strip() for name in first]
+    whole = len(names) == len(second) > 1 and names == first and len(set(names)) == len(names)
+    return names if plain and whole and all(map(NAME.match, names)) else []

@@ -1,133 +1,106 @@
 """What a person sees while training: a live line in a terminal, plain lines in a log, or nothing."""
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
+from rich.progress import BarColumn, SpinnerColumn, TextColumn
+from rich.progress import Progress as Bars
 from rich.table import Column
 
-if TYPE_CHECKING:
-    from undertow.app.training.loop import Trainer
+from undertow.app.loop import Hook, Loop, Step
+from undertow.app.terminal import REFRESH, clock, sparkline
+from undertow.app.training.progress import Progress
 
-BLOCKS = "▁▂▃▄▅▆▇█"
 PLAIN_EVERY = 10.0  # seconds between lines in a log
 BAR = 12  # columns of the bar: the line must fit into 80
-REFRESH = 0.2  # seconds between updates of the live line
+CURVE = 12  # evaluations in the curve beside it
 
 
-def sparkline(values: list[float], width: int = 12) -> str:
-    """The last ``width`` values as blocks, lowest to highest."""
-    values = values[-width:]
-    low, high = min(values, default=0.0), max(values, default=0.0)
-    span = (high - low) or 1.0
-    return "".join(BLOCKS[round((value - low) / span * (len(BLOCKS) - 1))] for value in values)
+class View(Hook):
+    """Says nothing of a training's progress; the others speak."""
 
+    def __init__(self, console: Console, progress: Progress) -> None:
+        self.console, self.progress = console, progress
 
-def seconds_left(trainer: "Trainer", began: float, first_step: int) -> float:
-    """By the rate of this session, and by the time budget where there is one."""
-    done = trainer.at.step - first_step
-    left = (trainer.total_steps - trainer.at.step) * (time.monotonic() - began) / max(1, done)
-    minutes = trainer.config.minutes
-    return min(left, max(0.0, 60 * minutes - trainer.at.seconds)) if minutes else left
+    def on_start(self, loop: Loop) -> None:
+        self.began = time.monotonic()
 
-
-def clock(seconds: float) -> str:
-    return str(timedelta(seconds=int(seconds)))[2 if seconds < 3600 else 0 :]
-
-
-class View:
-    """Says nothing; the others speak. ``live`` surrounds the training."""
-
-    began = 0.0
-    first_step = 0
-
-    @contextmanager
-    def live(self, trainer: "Trainer") -> Iterator[None]:
-        self.began, self.first_step = time.monotonic(), trainer.at.step
-        yield
-
-    def stepped(self, trainer: "Trainer") -> None:
-        """After every optimiser step."""
-
-    def evaluated(self, trainer: "Trainer", row: dict[str, Any], improved: bool) -> None:
-        """After every evaluation."""
-
-    def rate(self, trainer: "Trainer") -> float:
+    def speed(self, loop: Loop) -> float:
         """Optimiser steps a second in this session."""
-        return (trainer.at.step - self.first_step) / max(1e-9, time.monotonic() - self.began)
+        return loop.step / max(1e-9, time.monotonic() - self.began)
 
-    def left(self, trainer: "Trainer") -> str:
-        return clock(seconds_left(trainer, self.began, self.first_step))
+    def left(self, loop: Loop) -> str:
+        """The time left by the speed of this session, and by the time budget where there is one."""
+        progress = self.progress
+        steps, minutes = progress.total_steps - progress.at.step, progress.config.minutes
+        left = steps * (time.monotonic() - self.began) / max(1, loop.step)
+        return clock(min(left, max(0.0, 60 * minutes - progress.at.seconds)) if minutes else left)
 
 
 class PlainView(View):
     """A line now and then, for logs and pipes: evaluations, or where it stands if there is none for long."""
 
-    def __init__(self, console: Console) -> None:
-        self.console = console
-        self.said = time.monotonic()
+    def on_start(self, loop: Loop) -> None:
+        super().on_start(loop)
+        self.said = self.began
 
-    def stepped(self, trainer: "Trainer") -> None:
+    def on_step(self, loop: Loop, steps: list[Step]) -> None:
         if time.monotonic() - self.said >= 2 * PLAIN_EVERY:
-            score, objective = trainer.score, trainer.task.objective
-            self._say(trainer, f"train {objective.show(score.value(objective))}")
+            score, objective = self.progress.score, self.progress.objective
+            self._say(loop, f"train {objective.show(score.value(objective))}")
 
-    def evaluated(self, trainer: "Trainer", row: dict[str, Any], improved: bool) -> None:
-        first, last = len(trainer.rows) == 1, bool(trainer.at.finished)
+    def on_evaluate(self, loop: Loop, found: dict[str, Any]) -> None:
+        progress = self.progress
+        first, last = len(progress.rows) == 1, bool(progress.at.finished)
         if first or last or time.monotonic() - self.said >= PLAIN_EVERY:
-            show = trainer.task.objective.show
-            errors = f"train {show(row['train'])}  validation {show(row['validation'])}"
-            self._say(trainer, errors + "  best" * improved)
+            show = progress.objective.show
+            errors = f"train {show(found['train'])}  validation {show(found['validation'])}"
+            self._say(loop, errors + "  best" * (found is progress.at.best))
 
-    def _say(self, trainer: "Trainer", errors: str) -> None:
+    def _say(self, loop: Loop, errors: str) -> None:
         self.said = time.monotonic()
-        epoch = trainer.at.step / trainer.task.steps_per_epoch()
-        where = f"epoch {round(epoch, 2):g}/{trainer.config.epochs}  {errors}"
-        speed = f"{self.rate(trainer):.1f} steps/s  {self.left(trainer)} left"
-        self.console.print(f"{where}  {speed}", highlight=False, soft_wrap=True)
+        epoch = self.progress.at.step / self.progress.steps_per_epoch
+        where = f"epoch {round(epoch, 2):g}/{self.progress.config.epochs}  {errors}"
+        speed = f"{self.speed(loop):.1f} steps/s  {self.left(loop)} left"
+        self.console.print(f"{where}  {speed}")
 
 
 class LiveView(View):
-    """A bar that says where training stands, and above it one line for each new best."""
+    """A bar that says where training stands, best error and its curve beside it."""
 
-    def __init__(self, console: Console) -> None:
-        self.console = console
-        self.drawn = 0.0
-
-    @contextmanager
-    def live(self, trainer: "Trainer") -> Iterator[None]:
+    def on_start(self, loop: Loop) -> None:
+        super().on_start(loop)
         tail = TextColumn("{task.fields[tail]}", table_column=Column(no_wrap=True, overflow="ellipsis"))
         columns = SpinnerColumn(), TextColumn("{task.description}"), BarColumn(bar_width=BAR), tail
-        with super().live(trainer), Progress(*columns, console=self.console, transient=True) as self.progress:
-            self.bar = self.progress.add_task("epoch 1", total=trainer.total_steps, tail="")
-            yield
+        self.bars = Bars(*columns, console=self.console, transient=True)
+        self.bar = self.bars.add_task("epoch 1", total=self.progress.total_steps, tail="")
+        self.bars.start()
+        self.drawn = 0.0
 
-    def stepped(self, trainer: "Trainer") -> None:
-        now = time.monotonic()
-        if now - self.drawn < REFRESH:
-            return
-        self.drawn = now
-        self._draw(trainer)
+    def on_step(self, loop: Loop, steps: list[Step]) -> None:
+        if time.monotonic() - self.drawn >= REFRESH:
+            self._draw(loop)
 
-    def evaluated(self, trainer: "Trainer", row: dict[str, Any], improved: bool) -> None:
-        self._draw(trainer)
+    def on_evaluate(self, loop: Loop, found: dict[str, Any]) -> None:
+        self._draw(loop)
 
-    def _draw(self, trainer: "Trainer") -> None:
-        show, at = trainer.task.objective.show, trainer.at
-        epoch = min(trainer.config.epochs, at.epoch + 1)
-        parts = [f"{self.rate(trainer):.0f} steps/s", f"{self.left(trainer)} left"]
-        if trainer.rows:
-            curve = sparkline([row["validation_loss"] for row in trainer.rows])
+    def on_end(self, loop: Loop) -> None:
+        self.bars.stop()
+
+    def _draw(self, loop: Loop) -> None:
+        self.drawn = time.monotonic()
+        progress, at, show = self.progress, self.progress.at, self.progress.objective.show
+        epoch = min(progress.config.epochs, at.epoch + 1)
+        parts = [f"{self.speed(loop):.0f} steps/s", f"{self.left(loop)} left"]
+        if progress.rows:
+            curve = sparkline([row["validation_loss"] for row in progress.rows[-CURVE:]])
             parts.insert(0, f"best {show(at.best['validation'])} {curve}")
-        elif trainer.score.count:
-            parts.insert(0, f"train {show(trainer.score.value(trainer.task.objective))}")
-        self.progress.update(
+        elif progress.score.count:
+            parts.insert(0, f"train {show(progress.score.value(progress.objective))}")
+        self.bars.update(
             self.bar,
             completed=at.step,
-            description=f"epoch {epoch}/{trainer.config.epochs}",
+            description=f"epoch {epoch}/{progress.config.epochs}",
             tail=" · ".join(parts),
         )

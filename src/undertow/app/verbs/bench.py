@@ -15,10 +15,13 @@ if TYPE_CHECKING:
     from undertow.app.bench.speed import Contestant, Shape, Timing
 
 
+MOST_THREADS = 1024
+
+
 def bench(
     full: Annotated[bool, typer.Option("--full", help="All shapes of the project's table: minutes.")] = False,
     threads: Annotated[str, typer.Option(help="Thread counts to measure with, such as 1,2.")] = "",
-    repeats: Annotated[int, typer.Option(min=1, help="Rounds of timings for each row.")] = 7,
+    repeats: Annotated[int, typer.Option(min=1, max=1_000_000, help="Rounds of timings for each row.")] = 7,
     peers: Annotated[
         bool,
         typer.Option("--peers", help="Also ONNX Runtime and OpenVINO, if installed, and the onnx package."),
@@ -28,10 +31,11 @@ def bench(
 ) -> None:
     """Measure this machine's speed against torch.nn.LSTM, inference and training, one shape at a time."""
     import torch
-    from rich.console import Console
 
     from undertow.app.bench import speed
     from undertow.app.bench import view as bench_view
+    from undertow.app.terminal import Terminal
+    from undertow.app.words import counted
 
     if output and not output.parent.is_dir():
         raise UserError(f"--output: there is no folder {output.parent}")
@@ -40,8 +44,8 @@ def bench(
     if memory:
         check_memory()
     shapes = speed.FULL if full else speed.QUICK
-    console = Console()
-    console.print(f"{machine()}, torch {torch.__version__}, float32", highlight=False)
+    console = Terminal()
+    console.print(f"{machine()}, torch {torch.__version__}, float32")
     timings: list[Timing] = []
     peaks: list[dict[str, Any]] = []
     with ExitStack() as until_done:
@@ -50,10 +54,10 @@ def bench(
             before = len(timings)
             for shape in shapes:
                 for training in (False, True):
-                    with console.status(f"{shape}, {count} threads"):
+                    with console.status(f"{shape}, {counted(count, 'thread')}"):
                         timings.append(measure(shape, training, count, repeats, others))
             for line in bench_view.speeds(timings[before:]):
-                console.print(line, highlight=False)
+                console.print(line)
     if memory:
         for shape in shapes:
             with console.status(f"{shape}, memory"):
@@ -116,8 +120,8 @@ def thread_counts(text: str) -> list[int]:
         counts = [int(word) for word in text.split(",") if word]
     except ValueError:
         counts = [0]
-    if any(count < 1 for count in counts):
-        raise UserError(f"--threads: expected numbers from 1, such as 1,2, got {text!r}")
+    if not all(1 <= count <= MOST_THREADS for count in counts):
+        raise UserError(f"--threads: expected numbers from 1 to {MOST_THREADS}, such as 1,2, got {text!r}")
     return counts
 
 

@@ -15,7 +15,10 @@ def classics(
         bool, typer.Option("--quick", help="Shorter lags and one seed: all problems in some minutes.")
     ] = False,
     seeds: Annotated[
-        int | None, typer.Option(min=1, help="Networks of each kind a problem. (default: 3, 1 with --quick)")
+        int | None,
+        typer.Option(
+            min=1, max=1_000_000, help="Networks of each kind a problem. (default: 3, 1 with --quick)"
+        ),
     ] = None,
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of results.")] = Path("classics"),
     overwrite: Annotated[
@@ -38,17 +41,17 @@ def classics(
     """
     # here, so that `undertow classics --help` need not wait for torch
     import torch
-    from rich.console import Console
 
     from undertow.app.classics.results import Results
     from undertow.app.classics.settings import chosen
     from undertow.app.classics.view import train, write
+    from undertow.app.terminal import Terminal
 
     settings = chosen(problem or [], quick, seeds)
     results = Results(output, settings, overwrite)
     # networks this small gain little from a second core, and lose much where a neighbour wants it
     torch.set_num_threads(1)
-    console = Console()
+    console = Terminal()
     done = train(results, console)
     if results.outcomes:  # none where Ctrl-C came during the first
         write(results, quick, console)

@@ -4,23 +4,23 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from undertow.app.outputs import make_folder
+from undertow.app.terminal import Terminal, marked
 
 
 def demo(
     seed: Annotated[
-        int, typer.Option(min=0, help="Initial weights and sequences; same seed, same duel.")
+        int, typer.Option(min=0, max=2**63 - 1, help="Initial weights and sequences; same seed, same duel.")
     ] = 0,
-    lag: Annotated[int, typer.Option(min=10, help="Length of the sequences, in steps.")] = 100,
-    steps: Annotated[int, typer.Option(min=1, help="Training steps of 64 sequences.")] = 1500,
+    lag: Annotated[int, typer.Option(min=10, max=100_000, help="Length of the sequences, in steps.")] = 100,
+    steps: Annotated[int, typer.Option(min=1, max=1_000_000, help="Training steps of 64 sequences.")] = 1500,
     out: Annotated[Path, typer.Option(help="Folder for the picture and the report.")] = Path("demo"),
 ) -> None:
-    """Train an LSTM and a plain RNN side by side on the adding problem, draw what happened, and
-    write a page on what each unit did.
+    """Train an LSTM and a plain RNN on the adding problem and show what happened.
 
-    Each sequence holds random numbers, two of them marked; the answer is the sum of those two.
+    Each sequence holds random numbers, two of them marked; the answer is the sum
+    of those two. A picture shows how both learnt, a page what each unit did.
     Ctrl-C stops early and shows what there is.
     """
     # here, so that `undertow demo --help` need not wait for torch
@@ -31,11 +31,13 @@ def demo(
     from undertow.app.demo.picture import draw
     from undertow.app.demo.view import comparison, in_words, train
 
-    console, picture, report = Console(), make_folder(out, "--out") / "adding.png", out / "report.html"
+    console, picture, report = Terminal(), make_folder(out, "--out") / "adding.png", out / "report.html"
     console.print(
-        f"\n[bold]The adding problem.[/] {lag} random numbers go by, two of them marked; their sum is wanted "
-        "at the end. Both networks see the same sequences. Each learns at the rate that suits it, and the "
-        "LSTM starts with its forget gates open (chrono initialisation).\n"
+        marked(
+            f"\n[bold]The adding problem.[/] {lag} random numbers go by, two of them marked; their sum is "
+            "wanted at the end. Both networks see the same sequences. Each learns at the rate that suits it, "
+            "and the LSTM starts with its forget gates open (chrono initialisation).\n"
+        )
     )
     # networks this small gain little from a second core, and lose much where a neighbour wants it
     torch.set_num_threads(1)
@@ -46,11 +48,9 @@ def demo(
     console.print(comparison(duel, verdicts, after))
     console.print(in_words(duel, verdicts, after))
     duel_report.write(duel, report)
-    console.print(f"\nThe picture: [bold]{picture}[/]", soft_wrap=True)
-    console.print(
-        f"The report: [bold]{report}[/], both networks on one sequence, step by step: open it in a browser\n",
-        soft_wrap=True,
-    )
+    console.print(marked("\nThe picture: [bold]{path}[/]", path=picture), soft_wrap=True)
+    console.print(marked("The report: [bold]{path}[/]", path=report), soft_wrap=True)
+    console.print("It shows both networks on one sequence, step by step: open it in a browser.\n")
 
 
 if __name__ == "__main__":

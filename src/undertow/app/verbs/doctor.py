@@ -22,6 +22,7 @@ def doctor(
         int | None,
         typer.Option(
             min=1,
+            max=1_000_000,
             help="Steps between what must be remembered and the answer. (default: known of a problem only)",
         ),
     ] = None,
@@ -35,7 +36,9 @@ def doctor(
             "(default: what it was trained on, of that the part held back)",
         ),
     ] = None,
-    sequences: Annotated[int, typer.Option(min=1, help="Sequences that the network reads.")] = SEQUENCES,
+    sequences: Annotated[
+        int, typer.Option(min=1, max=1_000_000, help="Sequences that the network reads.")
+    ] = SEQUENCES,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="The page. (default: RUN/doctor.html)")
     ] = None,
@@ -43,26 +46,29 @@ def doctor(
 ) -> None:
     """Say what is wrong with a trained network, and what to try.
 
-    The network reads some sequences, forward and backward; every check is made on
-    what its gates, cells and gradients did, and on how the training went. Each
+    The network reads some sequences, forward and backward; every check is made
+    on what its gates, cells and gradients did, and on how the training went. Each
     finding comes with its evidence, on the terminal and on a page of its own.
-    RUN/doctor.html is written anew each time; another file only with --overwrite.
+    RUN/doctor.html is written anew each time; another file only with
+    --overwrite.
 
     The exit code is 0 whatever is found.
     """
-    from rich.console import Console
-
+    from undertow.app.inputs import check_input
     from undertow.app.outputs import check_output
-    from undertow.app.runs.folder import DOCTOR, open_run
+    from undertow.app.runs.folder import DOCTOR
+    from undertow.app.terminal import Terminal
+    from undertow.app.training.leftovers import open_run
 
     path = run / DOCTOR if output is None else output
     opened = open_run(run)
     check_output(path, (".html", ".htm"), overwrite or output is None)
+    check_input(opened.data.task, opened.data.source, input)
     from undertow import diagnose
     from undertow.app.reading import doctor_page, doctor_view
     from undertow.app.reading.watch import watch
 
-    console = Console()
+    console = Terminal()
     with console.status("reading, forward and backward"):
         watched = watch(opened, input, sequences=sequences)
         diagnosis = diagnose(
@@ -70,7 +76,7 @@ def doctor(
         )
     doctor_view.show(console, watched, diagnosis)
     doctor_page.write(path, watched, diagnosis)
-    console.print(f"\nWith pictures in {path}", highlight=False, markup=False, soft_wrap=True)
+    console.print(f"\nWith pictures in {path}", soft_wrap=True)
 
 
 def known_lag(watched: "Watched") -> int | None:

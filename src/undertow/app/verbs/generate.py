@@ -16,12 +16,15 @@ if TYPE_CHECKING:
     from undertow.app.runs.model import SequenceModel
 
 
+HOTTEST = 1_000_000  # where all symbols are alike
+
+
 def generate(
     run: Annotated[Path, typer.Argument(help="Folder of a run trained on text.")],
     prompt: Annotated[str, typer.Option(help="Text to go on from; it is printed too.")] = "\n",
-    length: Annotated[int, typer.Option(help="Symbols to write.", min=0)] = 500,
+    length: Annotated[int, typer.Option(help="Symbols to write.", min=0, max=1_000_000_000)] = 500,
     temperature: Annotated[
-        float, typer.Option(help="Below 1 surer, above 1 wilder, 0 always the likeliest symbol.", min=0.0)
+        float, typer.Option(help="Below 1 surer, above 1 wilder, 0 always the likeliest symbol.")
     ] = 0.8,
     seed: Annotated[
         int | None, typer.Option(help="Same seed, same text; otherwise a new one.", min=0)
@@ -29,27 +32,31 @@ def generate(
 ) -> None:
     """Write text with a trained language model.
 
-    The text, prompt included, goes to standard output as it is made and nothing else
-    does, so it can be piped. The state is carried from symbol to symbol.
+    The text, prompt included, goes to standard output as it is made and nothing
+    else does, so it can be piped. The state is carried from symbol to symbol.
     """
     from undertow.app.errors import UserError
-    from undertow.app.runs.folder import open_run
+    from undertow.app.training.leftovers import open_run
 
+    if not 0 <= temperature <= HOTTEST:
+        raise UserError(f"--temperature {temperature}: expected a number from 0 to {HOTTEST:,}")
     opened = open_run(run)
     if opened.data.task != "text":
         raise UserError(f"{run}: generate needs a run trained on text; this one's task is {opened.data.task}")
     import numpy as np
 
     from undertow.app.data.text import alphabet_of
+    from undertow.app.words import visible
 
     alphabet = alphabet_of(opened.facts)
     first = alphabet.encode(prompt or "\n")
     stream = write(
         alphabet, symbols(opened.load_model(), first, length, temperature, np.random.default_rng(seed))
     )
-    sys.stdout.write(prompt)
+    shown = visible if sys.stdout.isatty() else str  # a pipe gets the symbols themselves
+    sys.stdout.write(shown(prompt))
     for piece in stream:
-        sys.stdout.write(piece)
+        sys.stdout.write(shown(piece))
         sys.stdout.flush()
     sys.stdout.write("\n")
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from undertow.app.runs.objective import Objective
+from undertow.app.words import counted
 
 if TYPE_CHECKING:
     from undertow.app.runs.folder import Run
@@ -13,11 +14,11 @@ if TYPE_CHECKING:
 
 def info(run: Annotated[Path, typer.Argument(help="Folder of a run.")]) -> None:
     """Say what is in a run folder: task, data, model, training, result."""
-    from rich.console import Console
-    from rich.markup import escape
     from rich.table import Table
 
-    from undertow.app.runs.folder import open_run
+    from undertow.app.terminal import Terminal
+    from undertow.app.training.leftovers import open_run
+    from undertow.app.words import line
 
     opened = open_run(run)
     grid = Table(box=None, pad_edge=False, padding=(0, 2), show_header=False)
@@ -25,9 +26,9 @@ def info(run: Annotated[Path, typer.Argument(help="Folder of a run.")]) -> None:
     grid.add_column(overflow="fold")
     sections = {"run": about_run, "data": about_data, "model": about_model, "training": about_training}
     for heading, about in (sections | {"result": about_result}).items():
-        for number, line in enumerate(about(opened)):
-            grid.add_row("" if number else heading, escape(line))
-    Console().print(grid, highlight=False)
+        for number, each in enumerate(about(opened)):
+            grid.add_row("" if number else heading, line(each))
+    Terminal().print(grid)
 
 
 def about_run(run: "Run") -> list[str]:
@@ -54,9 +55,9 @@ def about_data(run: "Run") -> list[str]:
     }
     lines.append(", ".join(f"{name} {value}" for name, value in options.items() if value is not None))
     if "columns" in run.facts:
-        from undertow.app.data.forecast import columns_of
+        from undertow.app.runs.facts import Columns
 
-        lines.append(columns_of(run.facts).describe())
+        lines.append(Columns(**run.facts["columns"]).describe())
     return [line for line in lines if line]
 
 
@@ -71,8 +72,8 @@ def about_training(run: "Run") -> list[str]:
         return ["no evaluation yet"]
     last = rows[-1]
     return [
-        f"{last['epoch']:g} of {training.epochs} epochs, {last['step']:,} steps in {last['seconds']:.0f} s, "
-        f"seed {training.seed}",
+        f"{last['epoch']:g} of {counted(training.epochs, 'epoch')}, {counted(last['step'], 'step')} "
+        f"in {last['seconds']:.0f} s, seed {training.seed}",
         f"batch size {training.batch_size}, learning rate {training.lr:g}, precision {training.precision}",
         f"gradient norm {last['grad_norm']:.3g}, {100 * last['clipped']:.0f}% of steps clipped at "
         f"{training.clip:g} (since the evaluation before the last)",

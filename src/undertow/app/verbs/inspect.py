@@ -30,7 +30,9 @@ def inspect(
     ] = None,
     steps: Annotated[
         int | None,
-        typer.Option(help=f"Steps to show. (default: the run's own; {TEXT_STEPS} of a text)", min=2),
+        typer.Option(
+            help=f"Steps to show. (default: the run's own; {TEXT_STEPS} of a text)", min=2, max=1_000_000
+        ),
     ] = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="The page. (default: RUN/report.html)")
@@ -39,19 +41,22 @@ def inspect(
 ) -> None:
     """Show what a trained network does, unit by unit and step by step.
 
-    Writes one page that opens in any browser, from disk: the sequence and its error, every
-    gate, cell and hidden state, the gradient flowing back from any step, and what each unit
-    follows. RUN/report.html is written anew each time; another file only with --overwrite.
-    """  # fmt: skip
-    from rich.console import Console
-
+    Writes one page that opens in any browser, from disk: the sequence and its
+    error, every gate, cell and hidden state, the gradient flowing back from any
+    step, and what each unit follows. RUN/report.html is written anew each time;
+    another file only with --overwrite.
+    """
     from undertow.app.errors import UserError
+    from undertow.app.inputs import check_input
     from undertow.app.outputs import check_output
-    from undertow.app.runs.folder import REPORT, open_run
+    from undertow.app.runs.folder import REPORT
+    from undertow.app.terminal import Terminal
+    from undertow.app.training.leftovers import open_run
 
     page = run / REPORT if output is None else output
     opened = open_run(run)
     check_output(page, (".html", ".htm"), overwrite or output is None)
+    check_input(opened.data.task, opened.data.source, input)
     others = [] if compare is None else [open_run(compare)]
     for other in others:
         check_alike(opened, other)
@@ -62,7 +67,7 @@ def inspect(
     wanted = TEXT_STEPS if steps is None and opened.data.task == "text" else steps
     reading = read(opened, input, steps=wanted)
     write(page, [observe(each, reading) for each in (opened, *others)])
-    Console().print(f"The report: {page}", highlight=False, markup=False, soft_wrap=True)
+    Terminal().print(f"The report: {page}", soft_wrap=True)
 
 
 def check_alike(run: "Run", other: "Run") -> None:
@@ -93,7 +98,7 @@ def problem_of(run: "Run") -> str | None:
 
 def write(page: Path, seen: "list[Watched]") -> None:
     """The page on the first sequence; the first network leads."""
-    from undertow.app.outputs import atomically
+    from undertow.app.outputs import writing
     from undertow.problems import UNSCORED
 
     first = seen[0]
@@ -106,10 +111,9 @@ def write(page: Path, seen: "list[Watched]") -> None:
         if each.loss_per_step is not None:
             each.trace.loss_per_step = each.loss_per_step / LN2  # E_t in bits, as training shows it
     lead, *rest = zip(names, seen, strict=True)
-    atomically(
-        page,
-        lambda path: lead[1].trace.report(
-            path,
+    with writing(page):
+        lead[1].trace.report(
+            page,
             symbols=symbols,
             targets=targets,
             inputs=None if symbols else x.numpy(),
@@ -123,8 +127,7 @@ def write(page: Path, seen: "list[Watched]") -> None:
             answer=answer(first),
             compare={name: each.trace for name, each in rest},
             answers=[answer(each) for _, each in rest],
-        ),
-    )
+        )
 
 
 def spelt(seen: "Watched") -> tuple[list[str] | None, list[str] | None]:

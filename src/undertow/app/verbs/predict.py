@@ -9,6 +9,7 @@ import typer
 if TYPE_CHECKING:
     import polars as pl
     from rich.console import Console
+    from rich.text import Text
 
     from undertow.app.reading.predictions import Answers
 
@@ -30,18 +31,19 @@ def predict(
 ) -> None:
     """Forecast or label a table with a trained model.
 
-    A forecast is made after every window of rows, the last one for what follows the
-    table. A label is given to every sequence. Where the truth is known, the error is
-    printed beside that of forecasts that need no learning.
+    A forecast is made after every window of rows, the last one for what follows
+    the table. A label is given to every sequence. Where the truth is known, the
+    error is printed beside that of forecasts that need no learning.
     """
     from dataclasses import replace
 
-    from rich.console import Console
-
     from undertow.app.errors import UserError
+    from undertow.app.inputs import check_source
     from undertow.app.outputs import check_output
-    from undertow.app.runs.config import check_given
-    from undertow.app.runs.folder import open_run
+    from undertow.app.runs.config import check_gaps, check_given
+    from undertow.app.terminal import Terminal
+    from undertow.app.training.leftovers import open_run
+    from undertow.app.words import counted
 
     if output is not None:
         check_output(output, (".csv", ".parquet"), overwrite)
@@ -49,21 +51,22 @@ def predict(
     if opened.data.task not in ("forecast", "classify"):
         other = f"undertow generate {run}" if opened.data.task == "text" else f"undertow info {run}"
         raise UserError(f"{run}: its task is {opened.data.task}, which has no table to predict; try {other}")
+    check_source(table)
     if gaps is not None:
         check_given({"gaps": gaps})
+        check_gaps(opened.data.task, gaps)
         given: dict[str, Any] = {"gaps": gaps}
         opened.data = replace(opened.data, **given)
     from undertow.app.reading.predictions import answer  # which imports torch and polars
 
     answers = answer(opened, table)
-    console = Console()
-    if output is not None:  # first, lest anything that is printed should go wrong
+    if output is not None:
         write(answers.table, output)
+    console = Terminal()
     show(console, answers)
     if output is not None:
-        console.print(
-            f"{len(answers.table):,} predictions written to {output}", highlight=False, markup=False
-        )
+        written = f"{counted(len(answers.table), 'prediction')} written to {output}"
+        console.print(written, soft_wrap=True)
 
 
 def write(table: "pl.DataFrame", output: Path) -> None:
@@ -79,30 +82,33 @@ def write(table: "pl.DataFrame", output: Path) -> None:
 
 def show(console: "Console", answers: "Answers") -> None:
     """The first or last rows, and the errors."""
-    from rich.markup import escape
     from rich.table import Table
+
+    from undertow.app import words
+    from undertow.app.terminal import marked
 
     rows = answers.table.tail(SHOWN) if answers.newest_last else answers.table.head(SHOWN)
     grid = Table(box=None, pad_edge=False, padding=(0, 2), header_style="bold")
     for name in rows.columns:
-        grid.add_column(escape(name), justify="right" if rows.schema[name].is_numeric() else "left")
+        side: Any = "right" if rows.schema[name].is_numeric() else "left"
+        grid.add_column(words.cell(name), justify=side, no_wrap=True)
     for row in rows.iter_rows():
         grid.add_row(*(cell(value) for value in row))
     which = "last" if answers.newest_last else "first"
     if len(rows) < len(answers.table):
-        console.print(
-            f"[dim]the {which} {len(rows)} of {len(answers.table):,} predictions[/]", highlight=False
-        )
+        console.print(marked(f"[dim]the {which} {len(rows)} of {len(answers.table):,} predictions[/]"))
     console.print(grid)
     console.print()
     for line in answers.lines:
-        console.print(line, highlight=False, soft_wrap=True)
+        console.print(line)
 
 
-def cell(value: Any) -> str:
+def cell(value: Any) -> "Text":
     """A value as it reads best: short numbers, and a word for what is not known."""
-    from rich.markup import escape
+    from rich.text import Text
+
+    from undertow.app import words
 
     if value is None:
-        return "[dim]unknown[/]"
-    return f"{value:.4g}" if isinstance(value, float) else escape(str(value))
+        return Text("unknown", style="dim")
+    return Text(f"{value:.4g}" if isinstance(value, float) else words.cell(value))

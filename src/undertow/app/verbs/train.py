@@ -46,7 +46,8 @@ def train(
 
     An option that is left out gets a value that suits the task.
 
-    Ctrl-C finishes the current step, saves everything and exits with code 130.
+    Ctrl-C finishes the current step, saves everything and exits with code 130;
+    SIGTERM and SIGHUP do the same with codes 143 and 129.
     undertow train --resume RUN continues, with the same result as without the
     interruption. A second Ctrl-C ends at once.
     """
@@ -57,29 +58,30 @@ def train(
             raise UserError(
                 "--resume RUN takes source and folder from the run; leave out SOURCE, --run, --overwrite"
             )
-        done = _resume(resume, given, quiet)
+        code = _resume(resume, given, quiet)
     elif not source:
         raise UserError(
             "train what? Give a file or a problem, or --resume RUN; undertow train --help says more"
         )
     else:
-        done = _start(source, given, run, overwrite, quiet)
-    if not done:
-        raise typer.Exit(130)
+        code = _start(source, given, run, overwrite, quiet)
+    if code:
+        raise typer.Exit(code)
 
 
 signature(train, config.options())
 
 
-def _start(sources: list[str], given: dict[str, Any], run: Path | None, overwrite: bool, quiet: bool) -> bool:
-    from undertow.app.runs.folder import refuse_existing
-    from undertow.app.training.task_of import check_file, task_of
+def _start(sources: list[str], given: dict[str, Any], run: Path | None, overwrite: bool, quiet: bool) -> int:
+    from undertow.app.inputs import check_source
+    from undertow.app.runs.claim import refuse_existing
+    from undertow.app.training.task_of import task_of
 
     if run is not None:
         refuse_existing(run, overwrite)
     source, *further = sources
     for each in further:
-        check_file(Path(each))
+        check_source(Path(each))
     task, why = task_of(source, given)  # what can be refused is refused before torch is imported
     options = config.with_defaults(task, given)
     options["further"] = tuple(str(Path(each).resolve()) for each in further)
@@ -89,13 +91,16 @@ def _start(sources: list[str], given: dict[str, Any], run: Path | None, overwrit
     return session.start(source, why, options, run, overwrite, quiet)
 
 
-def _resume(folder: Path, given: dict[str, Any], quiet: bool) -> bool:
+def _resume(folder: Path, given: dict[str, Any], quiet: bool) -> int:
+    from undertow.app.runs import lock
     from undertow.app.runs.folder import open_run
 
     if fixed := sorted(set(given) - set(config.MAY_CHANGE)):
         flag = fixed[0].replace("_", "-")
         raise UserError(f"--{flag} cannot change on --resume; only --{', --'.join(config.MAY_CHANGE)} can")
-    opened = open_run(folder)
-    from undertow.app.training import session
+    open_run(folder)  # what is no run is refused before a lock is written into it
+    with lock.held(folder):
+        opened = open_run(folder)
+        from undertow.app.training import session
 
-    return session.resume(opened, given, quiet)
+        return session.resume(opened, given, quiet)

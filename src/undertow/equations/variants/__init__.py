@@ -1,13 +1,14 @@
-"""What people add to the LSTM, as the equations have it: NumPy, float64, forward and backward by hand.
+"""What people add to the LSTM, as equations: NumPy, float64, forward and backward by hand.
 
 Masks, resets, recurrent dropout, zoneout, layer normalisation, peepholes and coupled gates, alone or in any
-combination, of one layer and direction: a ``Variant`` says which. ``step.py`` is to be read first. With
-nothing added, ``lstm`` and ``rnn`` give what ``equations.lstm`` and ``equations.rnn`` give, bit for bit.
+combination, for one layer and direction; a ``Variant`` says which. Read ``step.py`` first. With nothing
+added, ``lstm`` and ``rnn`` give the same bits as ``equations.lstm`` and ``equations.rnn``.
 
-``reset[t]`` means that step t is the first of a new sequence. Each direction then gives what running each
-piece by itself would give: the piece that is run first starts from h_0 and c_0, every later one from reset_h
-and reset_c (forward, reset[0] makes that hold for the first too). In reverse, the same boundary is crossed on
-the way from t to t−1. A masked step changes nothing: results are those of the sequence without it.
+``reset[t]`` means that step t is the first of a new sequence. Each direction then gives the same as running
+each piece by itself. The piece that runs first starts from h_0 and c_0, every later one from reset_h and
+reset_c; forward, reset[0] makes the first piece start from reset_h and reset_c too. The reverse direction
+crosses the same boundary from t to t−1. A masked step changes nothing: results are those of the sequence
+without it.
 
 Sources: Gers & Schmidhuber 2000, IJCNN (peepholes); Greff et al. 2017, IEEE TNNLS 28(10) (coupled gates);
 Gal & Ghahramani 2016, NIPS (recurrent dropout); Krueger et al. 2017, ICLR (zoneout; h̃ is made of c̃, not of

@@ -1,5 +1,7 @@
 """The LSTM with what may be added to it: the loop over time, forward and backward."""
 
+from typing import NamedTuple
+
 import numpy as np
 import numpy.typing as npt
 
@@ -35,11 +37,27 @@ def lstm(
     reverse: bool = False,
     variant: Variant = PLAIN,
 ) -> tuple[Array, VariantTape]:
-    """One layer, one direction: where reset[t], (h', c') = (reset_h, reset_c), else (h_{t−1}, c_{t−1}); then
-    ``lstm_step`` where mask[t], else h_t = h' and c_t = c'.
+    """Run one layer in one direction with additions.
 
-    Arguments and results as of ``equations.lstm``, and the ``variant``.
-    Raises ValueError naming the argument, or the field of the variant, whose shape does not fit.
+    (h', c') is (reset_h, reset_c) where reset[t], else (h_{t−1}, c_{t−1}). Then (h_t, c_t) is ``lstm_step``
+    of (h', c') where mask[t], else (h', c').
+
+    Args:
+        x: [T,N,C].
+        h_0: [N,H].
+        c_0: [N,H].
+        weight_ih: W, [4H,C].
+        weight_hh: U, [4H,H].
+        bias: b, [4H]; None: zero.
+        lengths: [N]; None: every sequence has T steps.
+        reverse: run from each sequence's own end back to t = 0.
+        variant: what is added.
+
+    Returns:
+        y [T,N,H] in the order of time, and the tape.
+
+    Raises:
+        ValueError: a shape does not fit; the message names the argument or the variant's field.
     """
     x, h_0, c_0, W, U = float64(x, h_0, c_0, weight_ih, weight_hh)
     (b,) = float64(np.zeros(len(U)) if bias is None else bias)
@@ -70,63 +88,108 @@ def lstm_backward(
     dh_n: Array | None = None,
     dc_n: Array | None = None,
 ) -> VariantGradients:
-    """Back-propagation through time: ``lstm_step_backward`` from the last step to the first.
+    """Back-propagate through time: ``lstm_step_backward`` from the last step to the first.
 
     dh' = z_h ⊙ dh_t + r ⊙ Uᵀ da^h_t        dx_t = Wᵀ da^x_t
     ∂E/∂W = Σ_t da^x_t x_tᵀ        ∂E/∂U = Σ_t da^h_t (h' ⊙ r)ᵀ        ∂E/∂b = Σ_t da_t
     ∂E/∂p_i = Σ_t di_pre ⊙ c'        ∂E/∂p_f = Σ_t df_pre ⊙ c'        ∂E/∂p_o = Σ_t do_pre ⊙ c̃_t
 
-    where da is ``dgates``, and da^x and da^h, of W x_t and of U (h' ⊙ r), are the same, or with norms
+    da is ``dgates``. da^x and da^h are the gradients of W x_t and of U (h' ⊙ r): da itself, or with norms
     LNᵀ(da ⊙ gain). At a masked step dh' = dh_t and dc' = dc_t. Where reset[t], dh' and dc' go to reset_h and
-    reset_c and nothing goes to h_{t−1} and c_{t−1}.
+    reset_c, and nothing goes to h_{t−1} and c_{t−1}.
 
-    Arguments as of ``equations.lstm_backward``. Raises ValueError naming the argument that does not fit.
+    Args:
+        tape: of the forward pass.
+        x: [T,N,C], as in the forward pass.
+        weight_ih: W, [4H,C].
+        weight_hh: U, [4H,H].
+        dy: [T,N,H] in the order of time.
+        dh_n: [N,H]; None: zero.
+        dc_n: [N,H]; None: zero.
+
+    Raises:
+        ValueError: a shape does not fit; the message names the argument.
     """
     x, W, U, dy = float64(x, weight_ih, weight_hh, dy)
-    T, N, _, H = tape.gates.shape
     check_backward("lstm", tape, x, W, U, dy)
+    T, N, H = tape.h[1:].shape
     v = Running(tape.variant, T, N, H, tape.lengths, tape.reverse)
-    x, _ = processing_order(np.where(v.read, x, 0), tape.lengths, tape.reverse)
-    h_prev = np.where(v.fresh, v.h_reset, tape.h[:-1])  # [T, N, H]
-    c_prev = np.where(v.fresh, v.c_reset, tape.c[:-1])  # [T, N, H]
-    Wx, Uh = product(x, W), product(h_prev * v.r, U)  # [T, N, 4H]
-    dh = final_gradient("dh_n", dh_n, tape.h)  # [T+1, N, H]
-    dc = final_gradient("dc_n", dc_n, tape.c)  # [T+1, N, H]
-    dh[1:] += processing_order(dy, tape.lengths, tape.reverse)[0]
-    da = np.zeros((T, N, 4 * H))
-    da_x, da_h = np.zeros_like(da), np.zeros_like(da)
-    c_new, ds = np.zeros((T, N, H)), np.zeros((T, N, H))
-    dreset_h, dreset_c = np.zeros((N, H)), np.zeros((N, H))
+    read = _read(tape, v, x, W, U)
+    back = _Back.of(tape, dy, dh_n, dc_n)
     for t in reversed(range(T)):
-        live, fresh, terms = v.live[t], v.fresh[t], v.step(t)
-        # zero gates make dgates zero where no step was made; there the state was only carried
-        dgates, dc_t, dc_before, c_new[t], ds[t] = lstm_step_backward(
-            tape.gates[t], c_prev[t], dh[t + 1], dc[t + 1], terms
-        )
-        da[t] = dgates.reshape(N, 4 * H)
-        da_x[t], da_h[t] = _sums_backward(da[t], Wx[t], Uh[t], v.norms)
-        dh_before = np.where(live, terms.z_h * dh[t + 1] + v.r * (da_h[t] @ U), dh[t + 1])
-        dc_before = np.where(live, dc_before, dc[t + 1])
-        dc[t + 1] = np.where(live, dc_t, dc[t + 1])
-        dh[t] += np.where(fresh, 0, dh_before)
-        dc[t] = np.where(fresh, 0, dc_before)
-        dreset_h += np.where(fresh, dh_before, 0)
-        dreset_c += np.where(fresh, dc_before, 0)
-    dx, both = da_x @ W, ((0, 1), (0, 1))
-    dgates = da.reshape(T, N, 4, H)
+        _step_back(t, tape, v, read, U, back)
+    dx, over_steps, dgates = back.da_x @ W, ((0, 1), (0, 1)), back.da.reshape(T, N, 4, H)
     return VariantGradients(
         dx=dx[::-1] if tape.reverse else dx,
-        dweight_ih=np.tensordot(da_x, x, axes=both),
-        dweight_hh=np.tensordot(da_h, h_prev * v.r, axes=both),
-        dbias=da.sum(axis=(0, 1)),
+        dweight_ih=np.tensordot(back.da_x, read.x, axes=over_steps),
+        dweight_hh=np.tensordot(back.da_h, read.h * v.r, axes=over_steps),
+        dbias=back.da.sum(axis=(0, 1)),
         dgates=dgates,
-        dh=dh,
-        dc=dc,
-        dreset_h=dreset_h,
-        dreset_c=dreset_c,
-        dpeepholes=_peepholes_gradient(dgates, c_prev, c_new, v),
-        **_norms_gradients(da, Wx, Uh, ds, c_new, v),
+        dh=back.dh,
+        dc=back.dc,
+        dreset_h=back.dreset_h,
+        dreset_c=back.dreset_c,
+        dpeepholes=_peepholes_gradient(dgates, read.c, back.c_new, v),
+        **_norms_gradients(back.da, read.Wx, read.Uh, back.ds, back.c_new, v),
     )
+
+
+class _Read(NamedTuple):
+    """What each step of the forward pass read, in the order of processing."""
+
+    x: Array  # [T, N, C], zero where nothing was read
+    h: Array  # [T, N, H], h'
+    c: Array  # [T, N, H], c'
+    Wx: Array  # [T, N, 4H], W x_t
+    Uh: Array  # [T, N, 4H], U (h' ⊙ r)
+
+
+def _read(tape: VariantTape, v: Running, x: Array, W: Array, U: Array) -> _Read:
+    x, _ = processing_order(np.where(v.read, x, 0), tape.lengths, tape.reverse)
+    h = np.where(v.fresh, v.h_reset, tape.h[:-1])
+    c = np.where(v.fresh, v.c_reset, tape.c[:-1])
+    return _Read(x, h, c, product(x, W), product(h * v.r, U))
+
+
+class _Back(NamedTuple):
+    """Gradients, filled by ``_step_back`` from the last step to the first, and c̃ as it is computed again."""
+
+    dh: Array  # [T+1, N, H]
+    dc: Array  # [T+1, N, H]
+    da: Array  # [T, N, 4H]
+    da_x: Array  # [T, N, 4H], of W x_t
+    da_h: Array  # [T, N, 4H], of U (h' ⊙ r)
+    c_new: Array  # [T, N, H], c̃
+    ds: Array  # [T, N, H]
+    dreset_h: Array  # [N, H]
+    dreset_c: Array  # [N, H]
+
+    @staticmethod
+    def of(tape: VariantTape, dy: Array, dh_n: Array | None, dc_n: Array | None) -> "_Back":
+        """Zeros, with dy, dh_n and dc_n in their places of dh and dc."""
+        dh = final_gradient("dh_n", dh_n, tape.h)
+        dc = final_gradient("dc_n", dc_n, tape.c)
+        dh[1:] += processing_order(dy, tape.lengths, tape.reverse)[0]
+        T, N, H = tape.h[1:].shape
+        return _Back(dh, dc, *np.zeros((3, T, N, 4 * H)), *np.zeros((2, T, N, H)), *np.zeros((2, N, H)))
+
+
+def _step_back(t: int, tape: VariantTape, v: Running, read: _Read, U: Array, back: _Back) -> None:
+    """Step t back: from dh_t and dc_t to the gates, to h' and c', and from there to where those came from."""
+    dh, dc, live, fresh, terms = back.dh, back.dc, v.live[t], v.fresh[t], v.step(t)
+    # zero gates make dgates zero where no step was made; there the state was only carried
+    dgates, dc_t, dc_before, back.c_new[t], back.ds[t] = lstm_step_backward(
+        tape.gates[t], read.c[t], dh[t + 1], dc[t + 1], terms
+    )
+    back.da[t] = dgates.reshape(back.da[t].shape)
+    back.da_x[t], back.da_h[t] = _sums_backward(back.da[t], read.Wx[t], read.Uh[t], v.norms)
+    dh_before = np.where(live, terms.z_h * dh[t + 1] + v.r * (back.da_h[t] @ U), dh[t + 1])
+    dc_before = np.where(live, dc_before, dc[t + 1])
+    dc[t + 1] = np.where(live, dc_t, dc[t + 1])
+    dh[t] += np.where(fresh, 0, dh_before)
+    dc[t] = np.where(fresh, 0, dc_before)
+    back.dreset_h[:] += np.where(fresh, dh_before, 0)
+    back.dreset_c[:] += np.where(fresh, dc_before, 0)
 
 
 def _sums_backward(da: Array, Wx: Array, Uh: Array, norms: Norms | None) -> tuple[Array, Array]:

@@ -1,4 +1,4 @@
-"""The plain RNN with what may be added to it: mask, reset, recurrent dropout and zoneout."""
+"""The plain RNN with mask, reset, recurrent dropout and zoneout."""
 
 import numpy as np
 import numpy.typing as npt
@@ -38,12 +38,28 @@ def rnn(
     reverse: bool = False,
     variant: Variant = PLAIN,
 ) -> tuple[Array, RNNVariantTape]:
-    """One layer, one direction, with h' = reset_h where reset[t], else h_{t−1}:
+    """Run one layer in one direction with additions.
+
+    h' is reset_h where reset[t], else h_{t−1}.
 
     h̃ = tanh(W x_t + U (h' ⊙ r) + b)        h_t = z_h ⊙ h' + (1 − z_h) ⊙ h̃ where mask[t], else h'
 
-    Arguments and results as of ``equations.rnn``, and the ``variant``.
-    Raises ValueError naming the argument, or the field of the variant, that does not fit.
+    Args:
+        x: [T,N,C].
+        h_0: [N,H].
+        weight_ih: W, [H,C].
+        weight_hh: U, [H,H].
+        bias: b, [H]; None: zero.
+        lengths: [N]; None: every sequence has T steps.
+        reverse: run from each sequence's own end back to t = 0.
+        variant: what is added.
+
+    Returns:
+        y [T,N,H] in the order of time, and the tape.
+
+    Raises:
+        ValueError: a shape does not fit, or the variant has a field that only an LSTM takes; the message
+            names the argument or the field.
     """
     x, h_0, W, U = float64(x, h_0, weight_ih, weight_hh)
     (b,) = float64(np.zeros(len(U)) if bias is None else bias)
@@ -72,12 +88,22 @@ def rnn_backward(
     dy: Array,
     dh_n: Array | None = None,
 ) -> RNNVariantGradients:
-    """Back-propagation through time for the plain RNN with additions.
+    """Back-propagate through time for the plain RNN with additions.
 
-    da_t = (1 − z_h) ⊙ dh_t ⊙ (1 − h̃²)        dh' = z_h ⊙ dh_t + r ⊙ Uᵀ da_t, at a masked step dh' = dh_t
+    da_t = (1 − z_h) ⊙ dh_t ⊙ (1 − h̃²)        dh' = z_h ⊙ dh_t + r ⊙ Uᵀ da_t
 
-    Where reset[t], dh' goes to reset_h and nothing to h_{t−1}.
-    Arguments as of ``equations.rnn_backward``. Raises ValueError naming the argument that does not fit.
+    At a masked step dh' = dh_t. Where reset[t], dh' goes to reset_h and nothing to h_{t−1}.
+
+    Args:
+        tape: of the forward pass.
+        x: [T,N,C], as in the forward pass.
+        weight_ih: W, [H,C].
+        weight_hh: U, [H,H].
+        dy: [T,N,H] in the order of time.
+        dh_n: [N,H]; None: zero.
+
+    Raises:
+        ValueError: a shape does not fit; the message names the argument.
     """
     x, W, U, dy = float64(x, weight_ih, weight_hh, dy)
     check_backward("rnn", tape, x, W, U, dy)

@@ -1,4 +1,4 @@
-"""One step of the LSTM with all that may be added to it, forward and backward."""
+"""One step of the LSTM with everything that may be added to it, forward and backward."""
 
 import numpy as np
 
@@ -17,7 +17,7 @@ def normalise(v: Array) -> Array:
 
 
 def normalise_backward(v: Array, dv_hat: Array) -> Array:
-    """dv = (dv̂ − mean dv̂ − v̂ ⊙ mean(dv̂ ⊙ v̂)) / √(var v + ε), with v̂ = LN(v)."""
+    """Compute dv = (dv̂ − mean dv̂ − v̂ ⊙ mean(dv̂ ⊙ v̂)) / √(var v + ε), with v̂ = LN(v)."""
     v_hat = normalise(v)
     along = (dv_hat * v_hat).mean(-1, keepdims=True)
     dv: Array = (dv_hat - dv_hat.mean(-1, keepdims=True) - v_hat * along) / _scale(v)
@@ -30,7 +30,7 @@ def _scale(v: Array) -> Array:
 
 
 def product(a: Array, W: Array) -> Array:
-    """W a for all gates, [N,·] -> [N,4H]: gate by gate, so as to round as the plain equations do."""
+    """Compute W a, [N,...] -> [N,4H], gate by gate so that it rounds as the plain equations do."""
     H = len(W) // len(GATES)
     return np.concatenate([a @ gate(W, k, H).T for k in GATES], axis=-1)
 
@@ -38,7 +38,7 @@ def product(a: Array, W: Array) -> Array:
 def lstm_step(
     x: Array, h: Array, c: Array, W: Array, U: Array, b: Array, v: Terms
 ) -> tuple[Array, Array, Array]:
-    """One step from h' and c', which are h_{t−1} and c_{t−1}, or after a reset what it returns to.
+    """Compute one step from h' and c': h_{t−1} and c_{t−1}, or after a reset reset_h and reset_c.
 
     a = W x_t + U (h' ⊙ r) + b                           r: recurrent dropout (Gal & Ghahramani 2016)
     a = LN(W x_t) ⊙ gain_x + LN(U (h' ⊙ r)) ⊙ gain_h + b     with norms, over all 4H
@@ -51,7 +51,17 @@ def lstm_step(
     c_t = z_c ⊙ c' + (1 − z_c) ⊙ c̃                       z: zoneout (Krueger et al. 2017)
     h_t = z_h ⊙ h' + (1 − z_h) ⊙ h̃
 
-    x [N,C], h and c [N,H] -> h_t [N,H], c_t [N,H], gates [N,4,H].
+    Args:
+        x: [N,C], x_t.
+        h: [N,H], h'.
+        c: [N,H], c'.
+        W: [4H,C].
+        U: [4H,H].
+        b: [4H].
+        v: what is added.
+
+    Returns:
+        h_t [N,H], c_t [N,H] and the gates i, f, g, o [N,4,H].
     """
     a_i, a_f, a_g, a_o = unpack(_sums(x, h, W, U, b, v).reshape(len(x), 4, -1))
     p_i, p_f, p_o = v.p
@@ -82,7 +92,7 @@ def _seen(c_new: Array, v: Terms) -> Array:
 def lstm_step_backward(
     gates: Array, c: Array, dh: Array, dc: Array, v: Terms
 ) -> tuple[Array, Array, Array, Array, Array]:
-    """The same step backward, down to the gates before their activation; from there on a is linear, or LN.
+    """Go back through the same step, down to the gates before their activation.
 
     dh̃ = (1 − z_h) ⊙ dh_t                                        h_t = z_h ⊙ h' + (1 − z_h) ⊙ h̃
     do_pre = dh̃ ⊙ tanh(s) ⊙ o(1 − o)                             h̃ = o ⊙ tanh(s)
@@ -93,8 +103,15 @@ def lstm_step_backward(
     dg_pre = dc̃ ⊙ i ⊙ (1 − g²)
     dc' = z_c ⊙ dc_t + dc̃ ⊙ f + di_pre ⊙ p_i + df_pre ⊙ p_f
 
-    gates [N,4,H]; c = c' and dh, dc [N,H], where dc holds what comes from step t+1
-    -> dgates [N,4,H], dc̃, dc', c̃ and ds [N,H].
+    Args:
+        gates: [N,4,H].
+        c: [N,H], c'.
+        dh: [N,H], the total ∂E/∂h_t.
+        dc: [N,H], the part of ∂E/∂c_t that comes from step t+1.
+        v: what is added.
+
+    Returns:
+        dgates [N,4,H], and dc̃, dc', c̃ and ds [N,H].
     """
     i, f, g, o = unpack(gates)
     p_i, p_f, p_o = v.p

@@ -15,7 +15,7 @@ Bools = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Variant:
-    """Of one layer and one direction; None wherever nothing is added. Steps stand in the order of time."""
+    """What is added in one layer and direction, None wherever nothing is. Steps are in the order of time."""
 
     mask: npt.ArrayLike | None = None  # bool [T,N]; False: the step is passed over, h and c stay as they are
     reset: npt.ArrayLike | None = None  # bool [T,N]; True: the first step of a new sequence
@@ -50,7 +50,7 @@ class VariantTape(Tape):
 
 @dataclass(frozen=True)
 class RNNVariantTape(RNNTape):
-    """An ``RNNTape``, what was added, and h̃ of each step, which zoneout mixes with h_{t−1}: [T,N,H]."""
+    """An ``RNNTape``, what was added, and h̃ of each step, which zoneout mixes with h_{t−1}."""
 
     variant: Variant = PLAIN
     candidates: Array = field(kw_only=True)
@@ -58,10 +58,11 @@ class RNNVariantTape(RNNTape):
 
 @dataclass(frozen=True)
 class VariantGradients(Gradients):
-    """``Gradients``, and those of what was added: zero where it was not.
+    """``Gradients``, and those of what was added; zero where nothing was.
 
-    ``dgates`` is with respect to a_t, after the norms. ``dh`` is that of the state h_t. ``dc`` is that of
-    c̃_t, the cell before zoneout (without zoneout c_t itself), and at a masked step that of c_t, carried over.
+    ``dgates`` is the gradient of a_t, after the norms. ``dh`` is that of the state h_t. ``dc`` is that of
+    c̃_t, the cell before zoneout, which is c_t without zoneout; at a masked step it is that of c_t, carried
+    over.
     """
 
     dreset_h: Array  # [N,H]
@@ -75,11 +76,13 @@ class VariantGradients(Gradients):
 
 @dataclass(frozen=True)
 class RNNVariantGradients(RNNGradients):
+    """``RNNGradients``, and the gradient of reset_h."""
+
     dreset_h: Array  # [N,H]
 
 
 class Norms(NamedTuple):
-    """Layer normalisation's parameters."""
+    """The parameters of layer normalisation."""
 
     gain_x: Array  # [4H]
     gain_h: Array  # [4H]
@@ -88,7 +91,7 @@ class Norms(NamedTuple):
 
 
 class Terms(NamedTuple):
-    """What is added to one step: neutral where nothing is."""
+    """What is added to one step, with neutral values where nothing is."""
 
     r: Array  # [N,H]
     z_h: Array  # [N,H]
@@ -99,7 +102,7 @@ class Terms(NamedTuple):
 
 
 class Running:
-    """A Variant in the order of processing, with a neutral element in each place left open.
+    """A Variant in the order of processing, with neutral values in place of None.
 
     Raises ValueError naming the field whose shape does not fit, or that lacks the others it needs.
     """
@@ -124,6 +127,7 @@ class Running:
         self.coupled, self.norms = v.coupled, _norms(v, H)
 
     def step(self, t: int) -> Terms:
+        """Return what is added to step t, in the order of processing."""
         return Terms(self.r, self.z_h[t], self.z_c[t], self.p, self.coupled, self.norms)
 
 

@@ -1,0 +1,163 @@
+"""What the data of a run turned out to hold: how to read further data the same way."""
+
+import math
+from dataclasses import asdict, dataclass, field
+from typing import Annotated, Any, TypedDict
+
+import msgspec
+from msgspec import Meta
+
+from undertow import problems
+from undertow.app.errors import UserError
+from undertow.app.runs.config import DataConfig, ModelConfig
+from undertow.app.words import counted
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Which columns are features, in the order in which the model reads them. Kept in config.json."""
+
+    numeric: list[str]
+    categories: dict[str, list[str]] = field(default_factory=dict)  # one-hot, a place for each word
+    calendar: list[str] = field(default_factory=list)  # cycles of the time column: year, week, day
+    flags: list[str] = field(default_factory=list)  # numeric ones with a feature that says: no value here
+    ignored: list[str] = field(default_factory=list)
+
+    @property
+    def width(self) -> int:
+        """C, the number of features."""
+        words = sum(map(len, self.categories.values()))
+        return len(self.numeric) + words + 2 * len(self.calendar) + len(self.flags)
+
+    def describe(self) -> str:
+        parts = [f"{name} ({counted(len(words), 'word')})" for name, words in self.categories.items()]
+        parts += [f"time of {cycle}" for cycle in self.calendar]
+        parts += [f"{name} missing" for name in self.flags]
+        ignored = f"; not used: {', '.join(self.ignored)}" if self.ignored else ""
+        return f"{counted(self.width, 'feature')}: {', '.join(self.numeric + parts)}{ignored}"
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+# -- what config.json says of the data, checked ---------------------------------------------------
+
+Step = Annotated[float, Meta(ge=0, le=1e18)]
+CYCLES = ("year", "week", "day")
+
+
+class TextFacts(TypedDict):
+    characters: str | None
+
+
+class ForecastFacts(TypedDict):
+    columns: Columns
+    time: str | None
+    group: str | None
+    step: Step
+    frequency: dict[str, Any]  # these two are checked by what reads further data
+    reading: dict[str, Any]
+    seasons: dict[str, dict[str, float]]
+
+
+class ClassifyFacts(TypedDict):
+    columns: Columns
+    classes: list[str]
+    time: str | None
+    reading: dict[str, Any]
+
+
+class ProblemFacts(TypedDict):
+    pass
+
+
+KINDS = {"text": TextFacts, "forecast": ForecastFacts, "classify": ClassifyFacts, "problem": ProblemFacts}
+
+
+def check(facts: Any, data: DataConfig, model: ModelConfig, where: str) -> None:
+    """Raises UserError unless the facts have the form of the task and fit the network."""
+    found = converted(facts, KINDS[data.task], f"{where}: facts")
+    checks: dict[str, Any] = {
+        "text": _text, "forecast": _forecast, "classify": _classify, "problem": _problem
+    }  # fmt: skip
+    for name, holds in checks[data.task](found, data, model).items():
+        if not holds:
+            raise UserError(f"{where}: damaged: {name} and the other entries do not fit each other")
+
+
+def converted(value: Any, kind: Any, where: str) -> Any:
+    """``value`` as a ``kind``. Raises UserError saying where it has another type or is out of range."""
+    try:
+        found = msgspec.convert(value, kind)
+    except (msgspec.ValidationError, RecursionError) as error:
+        raise UserError(f"{where}: damaged: {error}") from None
+    if not is_finite(value):
+        raise UserError(f"{where}: damaged: a number is not finite")
+    return found
+
+
+def is_finite(value: Any) -> bool:
+    """Whether all numbers in JSON are numbers that JSON has: no NaN, nothing infinite."""
+    if isinstance(value, dict):
+        return all(map(is_finite, value.values()))
+    if isinstance(value, list):
+        return all(map(is_finite, value))
+    return not isinstance(value, float) or math.isfinite(value)
+
+
+def _text(facts: TextFacts, data: DataConfig, model: ModelConfig) -> dict[str, bool]:
+    characters = facts["characters"]
+    size = 256 if characters is None else len(characters)
+    return {
+        "facts.characters": characters is None or list(characters) == sorted(set(characters)),
+        "model.symbols": model.symbols == size and model.width > 0 and not model.inputs,
+        "model.outputs": model.outputs == size,
+        "model.readout": model.readout == "every",
+        "model.residual": model.residual == -1,
+        "data.steps": data.steps > 0,
+        "data.validation": data.validation > 0,
+    }
+
+
+def _forecast(facts: ForecastFacts, data: DataConfig, model: ModelConfig) -> dict[str, bool]:
+    columns, target = facts["columns"], data.target
+    return _table(columns, facts["time"], data, model) | {
+        "data.target": target in columns.numeric,
+        "model.residual": columns.numeric[model.residual : model.residual + 1] == [target],
+        "model.outputs": model.outputs == data.horizon,
+        "data.steps": data.steps > 0,
+        "facts.seasons": all("" in means for means in facts["seasons"].values()),
+    }
+
+
+def _classify(facts: ClassifyFacts, data: DataConfig, model: ModelConfig) -> dict[str, bool]:
+    classes = facts["classes"]
+    return _table(facts["columns"], facts["time"], data, model) | {
+        "data.sequence": bool(data.sequence) and bool(data.label),
+        "facts.classes": len(classes) == model.outputs > 1 and classes == sorted(set(classes)),
+        "model.residual": model.residual == -1,
+    }
+
+
+def _table(columns: Columns, time: str | None, data: DataConfig, model: ModelConfig) -> dict[str, bool]:
+    names = [*columns.numeric, *columns.categories]
+    return {
+        "facts.columns": len(set(names)) == len(names) and all(columns.categories.values()),
+        "facts.columns.calendar": set(columns.calendar) <= set(CYCLES if time else ()),
+        "model.inputs": model.inputs == columns.width > 0 and not model.symbols,
+        "model.readout": model.readout == "last",
+        "data.validation": data.validation > 0,
+    }
+
+
+def _problem(facts: ProblemFacts, data: DataConfig, model: ModelConfig) -> dict[str, bool]:
+    known = data.source in problems.names()
+    problem = problems.get(data.source) if known else None
+    return {
+        "data.source": known,
+        "model.inputs": problem is not None and model.inputs == problem.input_size and not model.symbols,
+        "model.outputs": problem is not None and model.outputs == problem.output_size,
+        "model.readout": problem is not None and model.readout == problem.readout,
+        "model.residual": model.residual == -1,
+        "data.steps": data.steps > 0,
+    }

@@ -1,0 +1,157 @@
+"""The rows of metrics.jsonl and the state in last.safetensors: their types and ranges, and as JSON.
+
+JSON has no NaN: what is not finite is written as null, and null is read as NaN.
+"""
+
+import json
+import math
+import re
+from typing import Annotated, Any, TypedDict
+
+from msgspec import Meta
+
+from undertow.app.errors import UserError
+from undertow.app.runs.facts import converted
+
+UNITS = {  # of a run's errors
+    "text": re.compile("bits/(char|byte)"),
+    "forecast": re.compile("RMSE"),
+    "classify": re.compile("right"),
+    "problem": re.compile("RMSE|right"),
+}
+Whole = Annotated[int, Meta(ge=0, le=2**53)]
+Amount = Annotated[float, Meta(ge=0, le=1e30)]  # of a loss, an error, a norm
+Seconds = Annotated[float, Meta(ge=0, le=1e12)]
+Share = Annotated[float, Meta(ge=0, le=1)]
+
+
+class Source(TypedDict):
+    """The fingerprint of a data file."""
+
+    path: str
+    bytes: Whole
+    sha256: str
+
+
+class Rest(TypedDict):
+    """What config.json says beside data, model, training and facts."""
+
+    created: str
+    versions: dict[str, str]
+    source: dict[str, Any]
+    unit: str
+    baselines: dict[str, Amount | None]
+
+
+class Row(TypedDict):
+    """One evaluation."""
+
+    step: Whole
+    epoch: Annotated[float, Meta(ge=0, le=1e12)]
+    train: Amount | None
+    validation: Amount | None
+    train_loss: Amount | None
+    validation_loss: Amount | None
+    seconds: Seconds
+    lr: Amount
+    grad_norm: Amount | None
+    clipped: Share
+
+
+class Sums(TypedDict):
+    """A ``Score``."""
+
+    loss_sum: Amount
+    count: Whole
+    hits: Whole
+
+
+class State(TypedDict):
+    """A ``Position``."""
+
+    epoch: Whole
+    batch: Whole
+    step: Whole
+    seconds: Seconds
+    best: dict[str, Any]  # a Row, or empty
+    stale: Whole
+    due: bool
+    finished: str
+    train: Sums
+    norms: Annotated[list[Amount | None], Meta(min_length=3, max_length=3)]
+
+
+def dump(value: Any, indent: int | None = None) -> str:
+    """As JSON, what is not finite as null."""
+    return json.dumps(plain(value), indent=indent, ensure_ascii=False, allow_nan=False)
+
+
+def plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: plain(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def load(text: str) -> Any:
+    """What JSON says. Raises ValueError where it says nothing, is too deep, or holds what is no Unicode."""
+    try:
+        found = json.loads(text)
+        json.dumps(found, ensure_ascii=False).encode()
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    return found
+
+
+def check_rest(content: dict[str, Any], task: str, where: str) -> dict[str, Any]:
+    """The part of config.json that is a Rest; what is missing is empty."""
+    empty = {"created": "", "versions": {}, "source": {}, "unit": "", "baselines": {}}
+    rest = {name: plain(content.get(name, value)) for name, value in empty.items()}
+    converted(rest, Rest, where)
+    if task != "problem":
+        converted(rest["source"], Source, f"{where}: source")
+    if not UNITS[task].fullmatch(rest["unit"]):
+        raise UserError(f"{where}: damaged: unit: {rest['unit']!r} is none of task {task}")
+    rest["baselines"] = known(rest["baselines"])
+    return rest
+
+
+def known(values: dict[str, Any]) -> dict[str, Any]:
+    """null as NaN."""
+    return {name: math.nan if value is None else value for name, value in values.items()}
+
+
+def check_rows(found: list[Any], where: str) -> list[dict[str, Any]]:
+    """The rows of metrics.jsonl. Raises UserError naming the line that is damaged."""
+    rows, before = [], -1
+    for number, row in enumerate(found, 1):
+        rows.append(check_row(row, f"{where}: line {number}"))
+        if row["step"] <= before:
+            raise UserError(f"{where}: line {number}: damaged: step {row['step']} comes after step {before}")
+        before = row["step"]
+    return rows
+
+
+def check_row(row: Any, where: str) -> dict[str, Any]:
+    row = plain(row)
+    converted(row, Row, where)
+    return known(row)
+
+
+def check_state(state: Any, where: str) -> dict[str, Any]:
+    """Where training stood. Raises UserError naming what is damaged."""
+    state = plain(state)
+    converted(state, State, where)
+    state["norms"] = [math.nan if value is None else value for value in state["norms"]]
+    if state["best"]:
+        state["best"] = check_row(state["best"], f"{where}: best")
+    steps, _, clipped = state["norms"]
+    for name, holds in (
+        ("train", state["train"]["hits"] <= state["train"]["count"]),
+        ("norms", clipped <= steps <= state["step"]),
+        ("best", not state["best"] or state["best"]["step"] <= state["step"]),
+    ):
+        if not holds:
+            raise UserError(f"{where}: damaged: {name} and the other entries do not fit each other")
+    return dict(state)

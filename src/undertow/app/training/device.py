@@ -1,0 +1,47 @@
+"""Where a training computes, and in which precision.
+
+Lightning Fabric takes as long to import as torch. It is imported only for the precisions that need it.
+"""
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from undertow.app.errors import UserError
+
+PLAIN = "32-true"  # the precision that torch's parameters have anyway
+
+
+class Plain:
+    """One device, nothing converted: those methods of ``lightning_fabric.Fabric`` that the loop calls."""
+
+    def __init__(self, device: str) -> None:
+        self.device = torch.device(device)
+
+    def setup(self, module: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[nn.Module, Any]:
+        return module.to(self.device), optimizer
+
+    def backward(self, loss: torch.Tensor) -> None:
+        torch.autograd.backward(loss)
+
+    def clip_gradients(
+        self, module: nn.Module, optimizer: Any, max_norm: float, error_if_nonfinite: bool
+    ) -> torch.Tensor:
+        parameters = module.parameters()
+        return nn.utils.clip_grad_norm_(parameters, max_norm, error_if_nonfinite=error_if_nonfinite)
+
+
+def make_fabric(device: str, precision: str) -> Any:
+    """A ``Plain`` or a Fabric on one device. Raises UserError where there is no such device."""
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cuda" and not torch.cuda.is_available():
+        raise UserError("--device cuda: this machine, or this build of torch, has no CUDA device")
+    if precision == PLAIN:
+        return Plain(device)
+    from lightning_fabric import Fabric
+
+    fabric = Fabric(accelerator=device, devices=1, precision=precision)  # type: ignore[arg-type]
+    fabric.launch()
+    return fabric

@@ -1,0 +1,111 @@
+"""Where a training stands: plain values, for the checkpoint, the metrics and the views."""
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+from undertow.app.loop import Step, warm_up_then_cosine
+from undertow.app.runs.config import TrainConfig
+from undertow.app.runs.objective import Objective, Score
+from undertow.app.words import counted
+
+WARM_UP = 100  # steps over which the learning rate rises, at most a tenth of all steps
+LOWEST_RATE = 0.05  # of the peak, where the cosine ends
+
+
+@dataclass
+class Position:
+    """Where training stands. Plain values, for the checkpoint."""
+
+    epoch: int = 0  # completed
+    batch: int = 0  # batches done in this epoch
+    step: int = 0  # optimiser steps in all
+    seconds: float = 0.0  # spent training, all sessions together
+    best: dict[str, Any] = field(default_factory=dict)  # the metrics row of the best evaluation
+    stale: int = 0  # evaluations since then
+    due: bool = False  # an evaluation is to be done before the next step
+    finished: str = ""  # why it ended, once it has
+    train: dict[str, Any] = field(default_factory=lambda: Score().to_dict())  # since the last evaluation
+    norms: list[float] = field(default_factory=lambda: [0.0, 0.0, 0.0])  # steps, sum of norms, clipped
+
+
+@dataclass
+class Progress:
+    """The plan of a training, how far it is and what it has found."""
+
+    config: TrainConfig
+    objective: Objective
+    steps_per_epoch: int
+    evaluations: int  # an epoch
+    at: Position = field(default_factory=Position)
+    score: Score = field(default_factory=Score)  # on training batches since the last evaluation
+    rows: list[dict[str, Any]] = field(default_factory=list)  # of the metrics, one an evaluation
+
+    @property
+    def total_steps(self) -> int:
+        return self.config.epochs * self.steps_per_epoch
+
+    @property
+    def out_of_time(self) -> bool:
+        return 0 < self.config.minutes * 60 <= self.at.seconds
+
+    def learning_rate(self, peak: float) -> float:
+        """Warm-up, then a cosine over epochs or minutes, whichever ends first."""
+        done = self.at.step / self.total_steps
+        if self.config.minutes:
+            done = max(done, self.at.seconds / (60 * self.config.minutes))
+        rising = min(WARM_UP, 1 + self.total_steps // 10)
+        return warm_up_then_cosine(peak, self.at.step, rising, done, LOWEST_RATE)
+
+    def add_step(self, step: Step) -> None:
+        """Count one optimiser step."""
+        at, clip = self.at, self.config.clip
+        self.score.add(step.loss, step.output, step.batch.y, self.objective.kind)
+        steps, total, clipped = at.norms
+        at.norms = [steps + 1, total + step.norm, clipped + (0 < clip < step.norm)]
+        at.step += 1
+        at.batch += 1
+        at.seconds += step.seconds
+        at.due = self._to_be_measured(at.batch) or self.out_of_time
+        if at.batch == self.steps_per_epoch:
+            at.epoch, at.batch = at.epoch + 1, 0
+
+    def _to_be_measured(self, batch: int) -> bool:
+        """Whether an evaluation follows this batch of the epoch: ``evaluations`` of them, evenly spread."""
+        steps, n = self.steps_per_epoch, self.evaluations
+        return batch in {-(-steps * k // n) for k in range(1, n + 1)}
+
+    def add_evaluation(self, score: Score) -> bool:
+        """Count an evaluation with this score on the validation part; whether it is the best so far."""
+        at, row = self.at, self._row(score)
+        improved = not at.best or score.loss < at.best["validation_loss"]
+        at.due, at.stale = False, 0 if improved else at.stale + 1
+        if improved:
+            at.best = row
+        self.rows.append(row)
+        self.score, at.norms = Score(), [0.0, 0.0, 0.0]
+        at.finished = self.reason_to_stop()
+        return improved
+
+    def _row(self, score: Score) -> dict[str, Any]:
+        steps, total, clipped = self.at.norms
+        return {
+            "step": self.at.step,
+            "epoch": round(self.at.step / self.steps_per_epoch, 4),
+            "train": self.score.value(self.objective),
+            "validation": score.value(self.objective),
+            "train_loss": self.score.loss,
+            "validation_loss": score.loss,
+            "seconds": round(self.at.seconds, 3),
+            "lr": self.learning_rate(self.config.lr),
+            "grad_norm": total / steps if steps else math.nan,
+            "clipped": clipped / steps if steps else 0.0,
+        }
+
+    def reason_to_stop(self) -> str:
+        """Why training ends here, empty where it goes on."""
+        if self.at.epoch >= self.config.epochs:
+            return f"all {counted(self.config.epochs, 'epoch')} done"
+        if self.at.stale >= self.config.patience:
+            return f"no improvement in {self.at.stale} evaluations"
+        return f"{counted(self.config.minutes, 'minute')} used up" if self.out_of_time else ""

@@ -1,0 +1,172 @@
+"""One training of a run: the loop on a task's batches, evaluated, saved, and resumable.
+
+A resumed training gives the same result as one that was never interrupted: weights, optimiser,
+carried state, random numbers and running sums are all part of the checkpoint.
+"""
+
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import asdict
+from itertools import islice
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from undertow.app.data import Task
+from undertow.app.errors import UserError
+from undertow.app.loop import Hook, Learner, Loop, Step
+from undertow.app.runs.folder import Run
+from undertow.app.runs.model import SequenceModel
+from undertow.app.runs.objective import Batch, Score
+from undertow.app.runs.weights import load_weights
+from undertow.app.signals import Interrupt
+from undertow.app.training.device import make_fabric
+from undertow.app.training.optimizer import AdamW
+from undertow.app.training.progress import Position, Progress
+
+SAVE_EVERY = 30.0  # seconds between checkpoints, evaluations apart
+
+
+class FabricLearner(Learner):
+    """Learns on the device and in the precision of a Fabric, which has set up network and optimiser."""
+
+    def __init__(self, fabric: Any, *others: Any) -> None:
+        super().__init__(*others)
+        self.fabric, self.device = fabric, fabric.device
+
+    def backward(self, loss: Tensor) -> None:
+        self.fabric.backward(loss)
+
+    def clip(self) -> float:
+        norm = self.fabric.clip_gradients(
+            self.network, self.optimizer, max_norm=self.max_norm, error_if_nonfinite=False
+        )
+        return float(norm) if norm is not None else math.nan
+
+
+class Trainer(Hook):
+    """Trains the model of one run on one task; ``fit`` returns when done or interrupted."""
+
+    def __init__(self, run: Run, task: Task) -> None:
+        self.run, self.task, config = run, task, run.training
+        self.progress = Progress(config, task.objective, task.steps_per_epoch(), task.evaluations)
+        self.fabric = make_fabric(config.device, config.precision)
+        torch.manual_seed(config.seed)
+        self.plain = SequenceModel(run.model)
+        for name, value in task.buffers().items():
+            self.plain.get_buffer(name).copy_(value)
+        optimizer: Any = AdamW(self.plain.parameters(), lr=config.lr, weight_decay=config.weight_decay)
+        self.model, self.optimizer = self.fabric.setup(self.plain, optimizer)
+        how = self.progress.learning_rate, task.objective.loss, config.clip
+        self.learner = FabricLearner(self.fabric, self.model, self.optimizer, *how)
+        self.loop = Loop([self.learner], lambda: self.progress.at.due, self._evaluate)
+        self.saved_at = time.monotonic()
+
+    # -- the loop ---------------------------------------------------------------------------------
+
+    def fit(self, view: Hook) -> bool:
+        """Train to the end; False where Ctrl-C ended it first. Everything is saved either way."""
+        with Interrupt() as interrupt:
+            self.loop.run(self._batches(), [self, view], interrupt)
+            self.save()
+        return bool(self.progress.at.finished)
+
+    def _batches(self) -> Iterator[Batch]:
+        """The batches that are still to come, until there is a reason to stop."""
+        at, steps = self.progress.at, self.progress.steps_per_epoch
+        while not at.finished:
+            for batch in islice(self.task.train_batches(at.epoch), at.batch, steps):
+                yield batch
+                if at.finished:
+                    return
+
+    def on_step(self, loop: Loop, steps: list[Step]) -> None:
+        self._check_loss(steps[0].loss)
+        self.progress.add_step(steps[0])
+        if not self.progress.at.due and time.monotonic() - self.saved_at > SAVE_EVERY:
+            self.save()
+
+    def _check_loss(self, loss: float) -> None:
+        if not math.isfinite(loss):
+            step = self.progress.at.step + 1
+            raise UserError(
+                f"training diverged: the loss is {loss} at step {step}; the best model so far "
+                f"stays in {self.run.folder}; try a smaller --lr (now {self.run.training.lr:g})"
+            )
+
+    # -- measuring --------------------------------------------------------------------------------
+
+    def _evaluate(self) -> dict[str, Any] | None:
+        """The new row of the metrics; None where Ctrl-C came, and it is to be done when training goes on."""
+        progress, began = self.progress, time.monotonic()
+        score = self._validate()
+        progress.at.seconds += time.monotonic() - began
+        if self.loop.interrupt.asked:
+            return None
+        if progress.add_evaluation(score):
+            self.run.write_model(self.plain)
+        self.run.write_metrics(progress.rows)
+        self.save()
+        return progress.rows[-1]
+
+    @torch.no_grad()
+    def _validate(self) -> Score:
+        score, state, objective = Score(), None, self.task.objective
+        self.model.eval()
+        for batch in self.task.validation_batches():
+            if self.loop.interrupt.asked:
+                break
+            batch = batch.to(self.fabric.device)
+            output, state = self.model(batch.x, state if batch.carried else None, batch.lengths)
+            score.add(objective.loss(output, batch.y).item(), output, batch.y, objective.kind)
+        self.model.train()
+        return score
+
+    # -- checkpoint -------------------------------------------------------------------------------
+
+    def save(self) -> None:
+        """Write where training stands, all of it."""
+        at = self.progress.at
+        at.train = self.progress.score.to_dict()
+        tensors = {f"model.{name}": value for name, value in self.plain.state_dict().items()}
+        for index, moments in self.optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{index}.{name}": value for name, value in moments.items()}
+        if self.learner.carry is not None:
+            tensors |= {f"carry.{index}": value for index, value in enumerate(self.learner.carry)}
+        tensors["random.cpu"] = torch.get_rng_state()
+        if self.fabric.device.type == "cuda":
+            tensors["random.cuda"] = torch.cuda.get_rng_state(self.fabric.device)
+        self.run.write_last(tensors, asdict(at))
+        self.saved_at = time.monotonic()
+
+    def resume(self) -> None:
+        """Go on from ``last.safetensors``; raises UserError where it is damaged."""
+        path, progress = self.run.path("last.safetensors"), self.progress
+        tensors, state = self.run.read_last()
+        if set(state) != set(asdict(Position())):
+            raise UserError(f"{path}: damaged: it does not say where training stood")
+        at = progress.at = Position(**state)
+        progress.score = Score(**at.train)
+        progress.rows = [row for row in self.run.read_metrics() if row["step"] <= at.step]
+        load_weights(self.plain, part(tensors, "model."), path)
+        self._resume_optimizer(part(tensors, "optimizer."))
+        device = self.fabric.device
+        self.learner.carry = tuple(value.to(device) for value in part(tensors, "carry.").values()) or None
+        torch.set_rng_state(tensors["random.cpu"])
+        if "random.cuda" in tensors and device.type == "cuda":
+            torch.cuda.set_rng_state(tensors["random.cuda"], device)
+        at.finished = progress.reason_to_stop() if progress.rows and not at.due else ""
+
+    def _resume_optimizer(self, tensors: dict[str, Tensor]) -> None:
+        content = self.optimizer.state_dict()
+        for name, value in tensors.items():
+            index, _, moment = name.partition(".")
+            content["state"].setdefault(int(index), {})[moment] = value
+        self.optimizer.load_state_dict(content)
+
+
+def part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """The tensors under a prefix, sorted by name, the prefix taken off."""
+    return {name[len(prefix) :]: tensors[name] for name in sorted(tensors) if name.startswith(prefix)}

@@ -1,0 +1,76 @@
+"""What the options of a run do to the network that is trained."""
+
+import numpy as np
+import pytest
+import torch
+
+from undertow.app.data import problem
+from undertow.app.data.problem import ProblemTask
+from undertow.app.loop import Hook
+from undertow.app.runs.config import DataConfig, ModelConfig, TrainConfig
+from undertow.app.runs.folder import Run
+from undertow.app.training.trainer import Trainer
+
+STEPS = 12
+
+
+class Seen(Hook):
+    """Learning rate, gradient norm before clipping and as applied, at each step."""
+
+    def __init__(self):
+        self.rates, self.before, self.applied = [], [], []
+
+    def on_step(self, loop, steps):
+        learner = loop.learners[0]
+        self.rates.append(learner.optimizer.param_groups[0]["lr"])
+        self.before.append(steps[0].norm)
+        gradients = [p.grad.flatten() for p in learner.network.parameters()]
+        self.applied.append(float(torch.cat(gradients).norm()))
+
+
+@pytest.fixture
+def trainer(tmp_path, monkeypatch):
+    """``trainer(**options)``: a Trainer of one epoch of STEPS steps on the adding problem."""
+    monkeypatch.setattr(problem, "BATCHES", STEPS)
+
+    def make(**options):
+        data = DataConfig(task="problem", source="adding", validation=0.0, steps=8)
+        model = ModelConfig("lstm", 4, 1, 0.0, 1, "last", inputs=2)
+        options = {"lr": 0.1, "batch_size": 4, "epochs": 1, "patience": 5, "clip": 1.0, "seed": 0} | options
+        return Trainer(Run(tmp_path, data, model, TrainConfig(**options), {}), ProblemTask(data, 4, 0))
+
+    return make
+
+
+def test_the_rate_warms_up_and_falls_as_a_cosine_to_a_twentieth(trainer):
+    seen = Seen()
+    assert trainer().fit(seen)
+    k = np.arange(STEPS)
+    cosine = (1 + np.cos(np.pi * k / STEPS)) / 2
+    assert seen.rates == pytest.approx(0.1 * np.minimum(1, (k + 1) / 2) * (0.05 + 0.95 * cosine))
+
+
+def test_the_gradient_norm_applied_is_at_most_clip(trainer):
+    seen = Seen()
+    trainer(clip=0.01).fit(seen)
+    assert min(seen.before) > 0.01
+    assert seen.applied == pytest.approx([0.01] * STEPS, rel=1e-2)
+    assert max(seen.applied) <= 0.01
+
+
+def test_without_clip_gradients_are_applied_as_they_are(trainer):
+    seen = Seen()
+    trainer(clip=0.0).fit(seen)
+    assert seen.applied == pytest.approx(seen.before, rel=1e-5)
+
+
+def test_weights_decay_by_rate_times_weight_decay(trainer):
+    """Without gradients AdamW only decays: w_n = w_0 Π (1 - lr_k λ) (Loshchilov & Hutter 2019)."""
+    decaying, seen = trainer(weight_decay=0.5), Seen()
+    decaying.learner.loss = lambda output, y: 0 * output.sum()
+    before = {name: p.detach().clone() for name, p in decaying.plain.named_parameters()}
+    decaying.fit(seen)
+    left = np.prod(1 - 0.5 * np.array(seen.rates))
+    assert left < 0.8
+    for name, p in decaying.plain.named_parameters():
+        torch.testing.assert_close(p.detach(), before[name] * float(left))

@@ -87,14 +87,14 @@ def other(draw: random.Random) -> list[str]:
     return arguments
 
 
-def stop_early(self: View, trainer: Any) -> None:
-    if trainer.at.step >= 2:
-        trainer.at.finished = "long enough"
+def stop_early(self: View, *_: Any) -> None:
+    if self.progress.at.step >= 2:
+        self.progress.at.finished = "long enough"
 
 
 @pytest.mark.parametrize("part", range(PARTS))
 def test_options(place, monkeypatch, part):
-    monkeypatch.setattr(View, "stepped", stop_early)
+    monkeypatch.setattr(View, "on_step", stop_early)
     start = seed(part)
     draw, folder = random.Random(start), place()
     for number in range(examples(CASES) // PARTS):

@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 from undertow.app.errors import UserError, must_be_unicode
+from undertow.app.runs.config import DataConfig
 
 MAGIC = {  # the first bytes of formats that are read, and of common ones that are not
     b"\x1f\x8b": "gzip",
@@ -176,3 +177,9 @@ def in_folder(path: Path) -> list[Path]:
     if not found:
         raise UserError(f"{path}: the folder holds no files")
     return found
+
+
+def files_of(path: Path, config: DataConfig) -> list[Path]:
+    """The files that ``path`` stands for, with those that the command names beside it."""
+    further = [Path(each) for each in config.further] if str(path) == config.source else []
+    return [file for each in (path, *further) for file in in_folder(each)]

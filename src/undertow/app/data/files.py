@@ -9,19 +9,13 @@ from pathlib import Path
 import polars as pl
 
 from undertow.app.data import content
-from undertow.app.data.content import in_folder
+from undertow.app.data.content import files_of
 from undertow.app.data.delimited import named, read_delimited
 from undertow.app.data.reading import Reading
 from undertow.app.errors import UserError, one_of
 from undertow.app.runs.config import DataConfig
 
 FILE = "file"  # the column that tells several files apart
-
-
-def files_of(path: Path, config: DataConfig) -> list[Path]:
-    """The files that ``path`` stands for, with those that the command names beside it."""
-    further = [Path(each) for each in config.further] if str(path) == config.source else []
-    return [file for each in (path, *further) for file in in_folder(each)]
 
 
 def load(path: Path, config: DataConfig, reading: Reading, kept: bool) -> pl.DataFrame:

@@ -15,8 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from undertow.app.data import Facts, Shape
-from undertow.app.data.content import decoded, in_folder, unpacked
-from undertow.app.data.files import files_of
+from undertow.app.data.content import decoded, files_of, in_folder, unpacked
 from undertow.app.errors import UserError
 from undertow.app.runs.config import DataConfig
 from undertow.app.runs.objective import Batch, Objective

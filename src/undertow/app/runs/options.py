@@ -124,7 +124,7 @@ def _kinds(kind: Any) -> tuple[Any, ...]:
     """The members of a union, without annotations."""
     while get_origin(kind) is Annotated:
         kind = get_args(kind)[0]
-    if get_origin(kind) in (Literal, None):
+    if get_origin(kind) in (Literal, tuple, None):
         return (kind,)
     return tuple(each for part in get_args(kind) for each in _kinds(part))
 
@@ -144,6 +144,8 @@ def _meta(kind: Any) -> Any:
 def _words(kind: Any, meta: Any) -> str:
     if get_origin(kind) is Literal:
         return f"one of {', '.join(map(str, get_args(kind)))}"
+    if get_origin(kind) is tuple:
+        return "a list of texts"
     name = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}[kind]
     parts = [
         f"{word} {number:,}" if isinstance(number, int) else f"{word} {number:g}"

@@ -15,10 +15,13 @@ TEXT = ("--steps", 16, "--batch-size", 8, "--hidden-size", 32, "--num-layers", 1
 
 def changed(options: tuple, *others: tuple) -> list:
     """Options with some of them replaced, or added: none may be given twice."""
-    found = dict(zip(options[::2], options[1::2], strict=True))
-    for each in others:
-        found |= dict(zip(each[::2], each[1::2], strict=True))
-    return [part for pair in found.items() for part in pair]
+    found: dict = {}
+    for part in (*options, *(part for each in others for part in each)):
+        if str(part).startswith("-") and not str(part)[1:2].isdigit():
+            flag, found[part] = part, ()
+        else:
+            found[flag] = (part,)
+    return [part for flag, value in found.items() for part in (flag, *value)]
 
 
 def wave_table(days: int) -> pl.DataFrame:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from calls import TRAIN, call, shorten
+from commands import TRAIN, call, shorten
 from inputs import walk_table, wave_table
 
 

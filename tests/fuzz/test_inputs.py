@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from calls import TRAIN, call
+from commands import TRAIN, call
 from sampling import examples, seed
 
 pytestmark = pytest.mark.filterwarnings("default")

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from calls import TRAIN, call
+from commands import TRAIN, call
 from sampling import examples, seed
 from undertow.app.runs import config
 from undertow.app.training.view import View

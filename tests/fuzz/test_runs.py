@@ -11,7 +11,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from calls import TRAIN, call
+from commands import TRAIN, call
 from sampling import examples, seed
 
 pytestmark = pytest.mark.filterwarnings("default")

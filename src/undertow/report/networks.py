@@ -99,7 +99,7 @@ def sequence_of(
         inputs: [T,C] finite numbers that were read, or None.
         input_names: C names of the inputs; None: x0, x1 ...
         steps: [T] names of the steps, such as dates; None: 0, 1 ...
-        error_unit: Unit of E_t, such as bits.
+        loss_unit: Unit of E_t, such as bits.
         title: Heading of the page.
         about: The line below it.
 

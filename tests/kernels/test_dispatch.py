@@ -69,6 +69,9 @@ class Spy:
         self.backwards.append(args)
         self.kernel.backward(*args)
 
+    def __getattr__(self, name):  # modules of earlier tests may die here, and release their memory
+        return getattr(self.kernel, name)
+
 
 @pytest.fixture
 def spy(monkeypatch):

@@ -23,7 +23,7 @@ LOOK = ["undertow inspect {run}", "undertow doctor {run}"]
 def introduce(console: Console, run: Run, task: Task, model: nn.Module) -> None:
     """The data, the model and the plan, a line each."""
     grid = Table.grid(padding=(0, 2, 0, 0))
-    grid.add_column(width=6)
+    grid.add_column(width=7)
     grid.add_column(overflow="fold")
     for each in task.facts.lines:
         grid.add_row("  data", line(each))

@@ -46,6 +46,7 @@ def learning_curve(run: Run, rows: list[dict[str, Any]]) -> Figure:
     for name, value in run.baselines.items():
         axes.axhline(value, color=BASELINE, lw=1, ls="--")
         axes.text(epochs[0], value, f" {literal(name)}", color=BASELINE, va="bottom", fontsize=9)
+    axes.margins(y=0.15)  # room for the word at the best evaluation
     axes.set(
         xlabel="epoch",
         ylabel=f"{run.unit} of {literal(run.data.target)}" if run.data.target else run.unit,

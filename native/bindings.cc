@@ -172,7 +172,7 @@ Raises:
 // Handles take any object, so that the checks name an argument that cannot be used.
 NB_MODULE(_native, m) {
   m.doc() = "The CPU kernels. native/lstm.h has their contract; undertow.kernels.native is the way in.";
-  nb::exception<Misaligned>(m, "Misaligned", PyExc_ValueError);
+  nb::exception<Scattered>(m, "Scattered", PyExc_ValueError);
   m.def("forward", forward, nb::arg("cell").none(), nb::arg("x").none(), nb::arg("states").none(),
         nb::arg("weights").none(), nb::arg("outputs").none(), nb::arg("tape").none(), nb::arg("ragged").none(),
         nb::arg("options").none(), nb::arg("reverse"), nb::arg("threads"), nb::sig(forward_sig), forward_doc);

@@ -58,8 +58,9 @@ std::string expected_text(const char* name, const std::string& given, const std:
   throw nb::type_error(expected_text(name, given, expected).c_str());
 }
 
-// Elements at addresses that are no multiples of their size: the caller may copy the array and call again.
-struct Misaligned : std::runtime_error {
+// An array to read has the right shape and dtype, but its elements are strided, or at addresses that are no multiples
+// of their size. The caller may copy the array and call again.
+struct Scattered : std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
@@ -74,6 +75,12 @@ template <class T>
 nb::dlpack::dtype dtype_of() {
   if constexpr (std::is_same_v<T, bf16>) return {static_cast<std::uint8_t>(nb::dlpack::dtype_code::Bfloat), 16, 1};
   else return nb::dtype<T>();
+}
+
+template <class P>
+[[noreturn]] void refuse_memory(const char* name, const char* given, const char* expected) {
+  if (!std::is_const_v<P>) refuse(name, given, expected);
+  throw Scattered(expected_text(name, given, expected));
 }
 
 template <bool writable>
@@ -92,7 +99,7 @@ void check(const char* name, const ArrayOf<P>& a, const Shape& shape) {
   for (idx i = 0; same && i < shape.ndim; ++i) same = a.shape(i) == shape.extent[i];
   if (!same) refuse(name, shape_of(a), text_of(shape));
   if (a.size() && reinterpret_cast<std::uintptr_t>(a.template data<const char>()) % alignof(T))
-    throw Misaligned(expected_text(name, "an address between two", "elements aligned to their size"));
+    refuse_memory<P>(name, "an address between two", "elements aligned to their size");
 }
 
 template <class P>
@@ -100,7 +107,7 @@ P* contiguous(const char* name, const ArrayOf<P>& a, const Shape& shape) {
   check<P>(name, a, shape);
   idx stride = 1;
   for (idx i = a.ndim(); i-- > 0; stride *= shape.extent[i])
-    if (a.size() && shape.extent[i] > 1 && a.stride(i) != stride) refuse(name, "a strided one", "a contiguous array");
+    if (a.size() && shape.extent[i] > 1 && a.stride(i) != stride) refuse_memory<P>(name, "a strided one", "a contiguous array");
   return a.template data<P>();
 }
 
@@ -133,7 +140,8 @@ Sequence<P> sequence(const char* name, const ArrayOf<P>& a, const Problem<std::r
                      const Tables& tables, idx features) {
   const idx last = tables.packed ? 1 : 2;
   check<P>(name, a, tables.packed ? Shape{tables.rows(), features} : Shape{p.steps, p.batch, features});
-  if (a.size() && features > 1 && a.stride(last) != 1) refuse(name, "another stride", "stride 1 in the last dimension");
+  if (a.size() && features > 1 && a.stride(last) != 1)
+    refuse_memory<P>(name, "another stride", "stride 1 in the last dimension");
   return along(tables, a.template data<P>(), tables.packed ? 0 : a.stride(0), a.stride(last - 1));
 }
 

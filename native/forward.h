@@ -167,7 +167,8 @@ class ForwardPass {
   void unpacked(const Running& run, idx p) const {
     Vec<T> sums[4];
     for (int v = 0; v < 4; ++v) sums[v] = start(p, v);
-    multiply_once(panels, p, f.weight_ih, f.input, x_factors(0, 0), sums);
+    if (inputs <= longest_sum) multiply_once(panels, p, f.weight_ih, f.input, x_factors(0, 0), sums);
+    else multiply_once_in_pieces(panels, p, f.weight_ih, f.input, x_factors(0, 0), sums);
     if constexpr (varied)
       if (variant.whole_rows()) {
         variant.keep_sums(at(run, 0), p, 0, sums);
@@ -209,7 +210,12 @@ class ForwardPass {
       rows[r] = x_factors(run.t, n + r);
       if (f.x.order && p == 0 && run.next_t >= 0) call_row(f.x.at(run.next_t, n + r), f.input);
     }
-    tile.multiply(rows, 1, panel(p), depth * width, width, inputs, next);
+    if (inputs <= longest_sum) tile.multiply(rows, 1, panel(p), depth * width, width, inputs, next);
+    else {
+      Tile<T, R, P, V> sums = tile;  // not the tile itself, which stays in registers
+      add_pieces(sums, rows, panel(p), next);
+      tile = sums;
+    }
     if constexpr (varied && V == 4)
       if (variant.whole_rows()) {
         for (int q = 0; q < P; ++q)
@@ -220,6 +226,26 @@ class ForwardPass {
     tile.multiply(rows, 1, panel(p) + inputs * width, depth * width, width, depth - inputs, next + inputs * W);
     for (int q = 0; q < P; ++q)
       for (int r = 0; r < R; ++r) activate(run, n + r, p + q, tile.acc[r][q], V);
+  }
+
+  // tile += W x_t of many factors, in pieces and sections.
+  template <int R, int P, int V>
+  UNDERTOW_APART void add_pieces(Tile<T, R, P, V>& tile, const F* const (&rows)[R], const F* weights, const F* next) const {
+    Tile<T, R, P, V> of_section;
+    of_section.clear();
+    for (idx k = 0; k < inputs; k += piece) {
+      if (k && k % section == 0) {
+        tile.add(of_section);
+        of_section.clear();
+      }
+      Tile<T, R, P, V> of_piece;
+      of_piece.clear();
+      const F* a[R];
+      for (int r = 0; r < R; ++r) a[r] = rows[r] + k;
+      of_piece.multiply(a, 1, weights + k * width, depth * width, width, least(piece, inputs - k), next + k * W);
+      of_section.add(of_piece);
+    }
+    tile.add(of_section);
   }
 
   // `vectors`: those that hold any unit.

@@ -21,6 +21,8 @@
 
 // Always inlined: a function that several instruction-set levels share must not exist as code of one of them.
 #define UNDERTOW_INLINE inline __attribute__((always_inline))
+// Never inlined: code for the rare case, which would slow down the loops that it stands in.
+#define UNDERTOW_APART __attribute__((noinline))
 
 namespace undertow {
 

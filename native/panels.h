@@ -9,6 +9,10 @@
 namespace undertow {
 namespace {
 
+// Rounding grows with the length of a sum. More than `longest_sum` factors of x_t are added up in pieces, many pieces in
+// sections, and sections in the whole.
+constexpr idx longest_sum = 512, piece = 128, section = 16 * piece;
+
 template <class T>
 struct Panels {
   static constexpr idx W = lanes<T>;
@@ -65,6 +69,27 @@ void multiply_once(const Panels<Real<S>>& panels, idx p, const S* weight, idx K,
   each_square(panels, p, weight, K, [&](idx v, idx k, idx columns, const Vec<Factor<S>>(&square)[W]) {
     for (idx i = 0; i < columns; ++i) sums[v] = fused(sums[v], a[k + i], square[i]);
   });
+}
+
+// The same in pieces and sections, for any K.
+template <class S>
+void multiply_once_in_pieces(const Panels<Real<S>>& panels, idx p, const S* weight, idx K, const Factor<S>* a,
+                             Vec<Real<S>> (&sums)[4]) {
+  constexpr idx W = lanes<Real<S>>;
+  Vec<Real<S>> of_piece[4] = {}, of_section[4] = {};
+  const auto move = [](Vec<Real<S>>& from, Vec<Real<S>>& to) {
+    to += from;
+    from = Vec<Real<S>>{};
+  };
+  each_square(panels, p, weight, K, [&](idx v, idx k, idx columns, const Vec<Factor<S>>(&square)[W]) {
+    if (k && k % piece == 0) move(of_piece[v], of_section[v]);
+    if (k && k % section == 0) move(of_section[v], sums[v]);
+    for (idx i = 0; i < columns; ++i) of_piece[v] = fused(of_piece[v], a[k + i], square[i]);
+  });
+  for (idx v = 0; v < 4; ++v) {
+    move(of_piece[v], of_section[v]);
+    move(of_section[v], sums[v]);
+  }
 }
 
 // The inverse of packing, for sums: in[k][v][lane] -> weight [G*H,K].

@@ -35,6 +35,12 @@ struct Tile {
         for (int v = 0; v < V; ++v) acc[r][p][v] = Vec<T>{};
   }
 
+  UNDERTOW_INLINE void add(const Tile& other) {
+    for (int r = 0; r < R; ++r)
+      for (int p = 0; p < P; ++p)
+        for (int v = 0; v < V; ++v) acc[r][p][v] += other.acc[r][p][v];
+  }
+
   // a[r] + k*a_k: row r's k-th factor. b + p*b_panel + k*b_k: V vectors. On the way, `next` and the K vectors from
   // there are called into the second cache, for whoever comes next.
   template <class F>

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 
-class Misaligned(ValueError):
+class Scattered(ValueError):
     pass
 
 def forward(cell: Literal['lstm', 'rnn'], x: Any, states: Sequence[Any], weights: Sequence[Any], outputs: Sequence[Any], tape: Sequence[Any] | None, ragged: Sequence[Any] | None, options: Any, reverse: bool, threads: int) -> None:

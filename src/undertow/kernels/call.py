@@ -125,20 +125,16 @@ class Call(NamedTuple):
         if variant is not PLAIN:
             variant = Variant._make([*values[end:], variant.coupled])
         x, h_0, c_0 = values[:3]
-        return Call(  # _replace takes three times as long
-            self.cell, x, h_0, c_0, weights, self.ragged, variant,
-            self.nonlinearity, self.checkpoint, self.recording,
-        )  # fmt: skip
+        # _replace takes three times as long
+        return tuple.__new__(Call, (self.cell, x, h_0, c_0, weights, self.ragged, variant, *self[7:]))
 
     def emptied(self) -> "Call":
         """Return the same call without its tensors, for holders that must not keep them alive."""
         variant = self.variant
         if variant is not PLAIN:
             variant = Variant(coupled=variant.coupled)
-        return Call(
-            self.cell, None, None, None, (_NONE,) * len(self.weights), self.ragged, variant,
-            self.nonlinearity, self.checkpoint, self.recording,
-        )  # fmt: skip
+        weights = (_NONE,) * len(self.weights)
+        return tuple.__new__(Call, (self.cell, None, None, None, weights, self.ragged, variant, *self[7:]))
 
     def cast(self, dtype: torch.dtype) -> "Call":
         """Return the call in ``dtype`` as autocast casts: all floating-point tensors except float64."""

@@ -30,6 +30,8 @@ DTYPES = (torch.float32, torch.float64, torch.bfloat16)
 NORMS = ("gain_x", "gain_h", "gain_c", "bias_c")
 TRAINED = ("reset_h", "reset_c", "peepholes", *NORMS)  # what of a variant the kernels give gradients of
 MARKS = ("mask", "reset")
+FORWARD_READS = (1, 2, 3, 6, 7)  # x, states, weights, ragged, options
+BACKWARD_READS = (1, 2, 3, 4, 5, 6, 9, 10)  # x, states, weights, y, tape, douts, ragged, options
 
 
 class CPU(KernelEngine):
@@ -99,9 +101,12 @@ class CPU(KernelEngine):
             if dx_d is not None:
                 dx = dx_d if dx is None else dx_d.add_(dx)
             dweights.append(shared_out(sums, want))
-        found = [dx, dh_0, dc_0, *(dw for each in dweights for dw in each)]
-        if variant is not PLAIN:
-            found += dvariant[:-1]
+        found = [dx, dh_0, dc_0]
+        for each in dweights:
+            found += each
+        if variant is PLAIN:
+            return found
+        found += dvariant[:-1]  # with norms all of theirs
         return [g if w else None for g, w in zip(found, wanted, strict=True)]
 
     def step_gradients(
@@ -161,26 +166,20 @@ def run_forward(call: Call, outputs: Sequence[Any], tapes: Sequence[Any], revers
 
     ``reverse``: the call has one direction, and that is the reverse one.
     """
-    x, h_0, c_0 = unit_stride(call.x), contiguous(call.h_0), contiguous(call.c_0)
     D, ragged, threads = len(call.weights), call.ragged, torch.get_num_threads()
     y, h_n, c_n = (*outputs, None)[:3]
-    for d, (W, U, b_ih, b_hh, _) in enumerate(call.weights):
-        states, ends, added = (h_0, c_0), (y, h_n, c_n), None
+    for d, weights in enumerate(call.weights):
+        states, ends, added = (call.h_0, call.c_0), (y, h_n, c_n), None
         if D == 2:
-            states = of_direction(h_0, d), of_direction(c_0, d)
+            states = of_direction(call.h_0, d), of_direction(call.c_0, d)
             ends = features(y, d, D), of_direction(h_n, d), of_direction(c_n, d)
         if call.variant is not PLAIN:
             added = options(call, d)
-        weights = (
-            W.contiguous(),
-            U.contiguous(),
-            None if b_ih is None else b_ih.contiguous(),
-            None if b_hh is None else b_hh.contiguous(),
-        )
         _run(
             native.forward,
+            FORWARD_READS,
             call.cell,
-            x,
+            call.x,
             states,
             weights,
             ends,
@@ -206,19 +205,19 @@ def run_backward(
 
     ``dsteps``: dgates, dh and dc of every step. ``doptions``: gradients of what the variant trains.
     """
-    (W, U, *_), D = call.weights[d], len(call.weights)
-    y, *tapes = kept
-    states = contiguous(call.h_0), contiguous(call.c_0)
+    D, (y, *tapes) = len(call.weights), kept
+    states = call.h_0, call.c_0
     if D == 2:
-        y, states = features(y, d, D), (of_direction(states[0], d), of_direction(states[1], d))
+        y, states = features(y, d, D), (of_direction(call.h_0, d), of_direction(call.c_0, d))
         each = len(tapes) // 2
         tapes = tapes[d * each : (d + 1) * each]
     _run(
         native.backward,
+        BACKWARD_READS,
         call.cell,
-        unit_stride(call.x),
+        call.x,
         states,
-        (W.contiguous(), U.contiguous(), None, None),
+        call.weights[d],
         y,
         tapes or None,
         ends,
@@ -232,11 +231,12 @@ def run_backward(
     )
 
 
-def _run(kernel: Any, *given: Any) -> None:
+def _run(kernel: Any, reads: tuple[int, ...], *given: Any) -> None:
+    """``reads``: the places of the arguments that the kernel only reads. It takes copies where it must."""
     try:
         kernel(*given)
-    except native.Misaligned:
-        kernel(*tensors.aligned(given))
+    except native.Scattered:
+        kernel(*(tensors.gathered(value) if k in reads else value for k, value in enumerate(given)))
 
 
 def received(douts: Sequence[Tensor | None]) -> tuple[Tensor | None, list[Tensor | None]]:

@@ -3,7 +3,7 @@
 ``forward`` and ``backward`` write into arrays that the caller made; native/lstm.h holds their contract. An
 array is anything that speaks DLPack or the buffer protocol, such as NumPy arrays and torch CPU tensors. They
 raise TypeError for a wrong dtype and ValueError, naming the argument, for a wrong shape or stride. They raise
-Misaligned, a ValueError, if the addresses of elements are not multiples of their size.
+Scattered, a ValueError, where a contiguous copy of an array that is only read would serve.
 
 ``isa()`` names the instruction-set level in use, and ``isa_levels()`` those that this processor runs. The
 environment variable UNDERTOW_ISA, read at the first call, forces one of them. ``share_openmp()`` makes the
@@ -23,7 +23,7 @@ see undertow.hardware.
 """
 
 from undertow.kernels._native import (
-    Misaligned,
+    Scattered,
     are_plain,
     backward,
     fma_peak,
@@ -39,7 +39,7 @@ from undertow.kernels._native import (
 )
 
 __all__ = [
-    "Misaligned",
+    "Scattered",
     "are_plain",
     "backward",
     "fma_peak",

@@ -9,7 +9,7 @@ from torch import Tensor
 from undertow.kernels import plain
 from undertow.kernels.call import Call
 from undertow.kernels.engine import Engine, Outputs
-from undertow.kernels.tensors import is_batched, out_of_memory, transformed
+from undertow.kernels.tensors import are_batched, out_of_memory, transformed
 
 Kept = tuple[Tensor, ...]  # what a forward pass leaves for the backward pass; y first if recorded
 Gradients = list[Tensor | None]  # of call.tensors
@@ -83,7 +83,7 @@ class _Layer(torch.autograd.Function):
         except RuntimeError as error:
             tensors, kept = given_to(ctx, error), None
         call, wanted = ctx.call.filled(tensors), ctx.needs_input_grad[2:]
-        many = transformed() or any(map(is_batched, douts))
+        many = transformed() or are_batched(douts)
         if many or torch.is_grad_enabled():
             grads = again(plain.layer, call, douts, wanted)
         else:

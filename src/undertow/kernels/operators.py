@@ -222,7 +222,7 @@ class _Layer(torch.autograd.Function):
         except RuntimeError as error:
             given, kept = given_to(ctx, error), None
         call = ctx.call.filled(given[3:])._replace(ragged=Ragged(*given[:3]))
-        if torch.is_grad_enabled() or any(map(tensors.is_batched, douts)):
+        if torch.is_grad_enabled() or tensors.are_batched(douts):
             return *[None] * 4, *again(_run, call, douts, wanted, materialize=True)
         if kept is None:
             y, *found = torch.ops.undertow.layer_with_tape(*_written(call))

@@ -43,9 +43,12 @@ def transformed() -> bool:
     )
 
 
-def is_batched(t: Tensor | None) -> bool:
-    """Return whether t is one of many, as autograd.grad(is_grads_batched=True) makes them."""
-    return t is not None and torch._C._functorch.is_legacy_batchedtensor(t)
+def are_batched(tensors: Sequence[Tensor | None]) -> bool:
+    """Return whether a tensor is one of many, as autograd.grad(is_grads_batched=True) makes them."""
+    for t in tensors:  # noqa: SIM110 - a generator would cost a single step a microsecond
+        if t is not None and torch._C._functorch.is_legacy_batchedtensor(t):
+            return True
+    return False
 
 
 def contiguous(t: Tensor | None) -> Tensor | None:
@@ -60,12 +63,14 @@ def unit_stride(t: Tensor) -> Tensor:
     return t.clone(memory_format=torch.contiguous_format)
 
 
-def aligned(value: Any) -> Any:
-    """What a kernel is given, with copies of tensors whose elements lie at no multiples of their size."""
+def gathered(value: Any) -> Any:
+    """Return what a kernel reads, with copies in place of tensors that it cannot read as they lie."""
     if isinstance(value, Tensor):
-        return value.clone() if value.data_ptr() % value.element_size() else value
-    if isinstance(value, tuple):
-        return tuple(map(aligned, value)) if type(value) is tuple else type(value)(*map(aligned, value))
+        t = value.contiguous()
+        return t.clone() if t.data_ptr() % t.element_size() else t
+    if isinstance(value, tuple | list):
+        each = map(gathered, value)
+        return type(value)(*each) if hasattr(value, "_fields") else type(value)(each)
     return value
 
 
@@ -106,7 +111,8 @@ def empty(like: Tensor, shape: Sequence[int], dtype: torch.dtype | None = None) 
     """
     count = math.prod(shape)
     if count < _LARGE or native is None:
-        return like.new_empty(*shape) if dtype is None else like.new_empty(*shape, dtype=dtype)
+        same = dtype is None or dtype is like.dtype
+        return like.new_empty(*shape) if same else like.new_empty(*shape, dtype=dtype)
     dtype = dtype or like.dtype
     if dtype is torch.bfloat16:
         halves: Tensor = native.pooled((count + 1) // 2, False).view(dtype)
@@ -132,11 +138,13 @@ def tape(call: Call) -> tuple[Tensor, ...]:
     """
     if call.cell == "rnn":
         return ()
-    x, rows, H = call.x, call.rows_shape, call.H
-    of_gates, of_c = tape_shapes(call, rows, call.N)
+    x, rows = call.x, call.rows_shape
+    N = rows[1] if call.ragged is EVEN else call.N
+    of_gates, of_c = tape_shapes(call, rows, N)
     found = empty(x, of_gates), empty(x, of_c, cell_dtype(call))
     if call.variant.gain_x is None:
         return found
+    H = call.H
     return *found, empty(x, (*rows, 2, 4, H)), x.new_empty(*rows, 2)
 
 

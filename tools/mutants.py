@@ -2,22 +2,32 @@
 
 Cosmic Ray finds the mutants (another operator, number, comparison, loop bound) and writes them into a copy of
 the package. This script draws a seeded sample, gives each process a copy of its own and prints what survived.
+A larger scale with the same seed adds mutants to those of a smaller one. The test files that name the mutated
+module most often run first.
 
-    python tools/mutants.py flow runs --seed 1 --scale 0.5
+A mutant that runs for ever is ended by a limit on processor time, which a busy machine does not reach. One
+that waits for ever is ended by the clock, much later. Both are printed for people to judge.
+
+    python tools/mutants.py flow runs --seed 1 --scale 0.5 --jobs 1
 """
 
 import argparse
 import multiprocessing
 import os
 import random
+import re
+import resource
+import shlex
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from importlib.util import find_spec
+from itertools import repeat
 from pathlib import Path
 
 from cosmic_ray.commands import init
@@ -36,6 +46,14 @@ class Room:
     sources: str
     tests: str
     share: int
+
+
+@dataclass(frozen=True)
+class Needed:
+    """Seconds that the tests of a room take without a mutant."""
+
+    clock: float
+    processor: float
 
 
 ROOMS = {
@@ -58,10 +76,16 @@ def copy_of_the_package(folder: Path) -> Path:
     return folder
 
 
-def command(room: Room) -> str:
-    """The tests of a room, up to the first that fails."""
-    tests = " ".join(f"tests/{part}" for part in room.tests.split())
-    return f"{sys.executable} -m pytest -x -p no:cacheprovider {tests}"
+def command(room: Room, module: str = "") -> list[str]:
+    """The tests of a room, up to the first that fails; the files that name ``module`` most often first."""
+    files = sorted(f for part in room.tests.split() for f in test_files(ROOT / "tests" / part))
+    name = re.compile(rf"\b{module or '$^'}\b")
+    files.sort(key=lambda f: (f.stem != f"test_{module}", -len(name.findall(f.read_text()))))
+    return [sys.executable, "-m", "pytest", "-x", "-p", "no:cacheprovider", *map(str, files)]
+
+
+def test_files(path: Path) -> list[Path]:
+    return [path] if path.is_file() else list(path.rglob("test_*.py"))
 
 
 def mutants(room: Room, seed: int, count: int) -> list[MutationSpec]:
@@ -74,8 +98,9 @@ def mutants(room: Room, seed: int, count: int) -> list[MutationSpec]:
     for m in sorted(found, key=lambda m: (str(m.module_path), m.start_pos, m.operator_name, m.occurrence)):
         if not m.operator_name.startswith(SKIPPED):
             places.setdefault((str(m.module_path), m.start_pos), []).append(m)
-    rng = random.Random(seed)
-    return [rng.choice(places[place]) for place in rng.sample(sorted(places), min(count, len(places)))]
+    rng, order = random.Random(seed), sorted(places)
+    rng.shuffle(order)
+    return [rng.choice(places[place]) for place in order[:count]]
 
 
 def begin(folder: str) -> None:
@@ -85,7 +110,7 @@ def begin(folder: str) -> None:
     os.environ["OMP_NUM_THREADS"] = "1"
 
 
-def judge(mutant: MutationSpec, tests: str, timeout: float) -> WorkResult:
+def judge(mutant: MutationSpec, room: Room, needed: Needed) -> WorkResult:
     """The tests' verdict on one mutant, which stands in this process's copy meanwhile."""
     original = Path(mutant.module_path).relative_to(ROOT / "src")
     here = MutationSpec(
@@ -96,32 +121,52 @@ def judge(mutant: MutationSpec, tests: str, timeout: float) -> WorkResult:
         end_pos=mutant.end_pos,
         operator_args=mutant.operator_args,
     )
-    return mutate_and_test([here], tests, timeout)
+    module = original.parent.name if original.stem == "__init__" else original.stem
+    tests = shlex.join(command(room, module))
+    # 152: SIGXCPU, of a process that reached the limit. "timeout" is what Cosmic Ray says of the clock, too.
+    limit = round(60 + 4 * needed.processor)
+    limited = f"ulimit -S -t {limit}; {tests}; r=$?; [ $r = 152 ] && printf timeout; exit $r"
+    return mutate_and_test([here], f"sh -c {shlex.quote(limited)}", 600 + 10 * needed.clock)
 
 
-def seconds_unchanged(tests: str) -> float:
-    """How long the tests of a room take on the program itself, which they must pass."""
-    start = time.monotonic()
-    if subprocess.run(tests.split(), stdout=subprocess.DEVNULL).returncode:
-        sys.exit(f"mutants: the tests fail without a mutant: {tests}")
-    return time.monotonic() - start
+def needed_unchanged(room: Room) -> Needed:
+    """What the tests of a room take on the program itself, which they must pass."""
+    start, before, tests = time.monotonic(), processor_time(), command(room)
+    if subprocess.run(tests, stdout=subprocess.DEVNULL).returncode:
+        sys.exit(f"mutants: the tests fail without a mutant: {shlex.join(tests)}")
+    return Needed(time.monotonic() - start, processor_time() - before)
+
+
+def processor_time() -> float:
+    """Seconds, of this process's children that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def examine(name: str, pool: ProcessPoolExecutor, seed: int, scale: float) -> None:
-    """Runs a room's sample and prints each mutant that survives, then the room's line."""
-    room = ROOMS[name]
-    tests, survived = command(room), 0
-    timeout = 60 + 4 * pool.submit(seconds_unchanged, tests).result()
+    """Runs a room's sample and prints each mutant that survives or runs out of time, then the room's line."""
+    room, found = ROOMS[name], Counter[str]()
+    needed = pool.submit(needed_unchanged, room).result()
+    print(f"{name}: the tests take {needed.clock:.0f} s, {needed.processor:.0f} s of a processor", flush=True)
     chosen = mutants(room, seed, round(scale * room.share))
-    results = pool.map(judge, chosen, [tests] * len(chosen), [timeout] * len(chosen))
+    results = pool.map(judge, chosen, repeat(room), repeat(needed))
     for mutant, result in zip(chosen, results, strict=True):
-        if result.test_outcome == TestOutcome.SURVIVED:
-            survived += 1
-            print(changed_lines(result.diff or "") + "\n", flush=True)
-        elif result.test_outcome != TestOutcome.KILLED:
+        verdict = verdict_of(result)
+        if verdict == "unknown":
             sys.exit(f"mutants: {mutant.operator_name} in {mutant.module_path}: {result.output}")
-    killed = len(chosen) - survived
-    print(f"{name}: {len(chosen)} mutants, {killed} killed, {survived} survived\n", flush=True)
+        found[verdict] += 1
+        if verdict != "killed":
+            print(f"{verdict}: {changed_lines(result.diff or '')}\n", flush=True)
+    told = ", ".join(f"{found[verdict]} {verdict}" for verdict in ("killed", "out of time", "survived"))
+    print(f"{name}: {len(chosen)} mutants, {told}\n", flush=True)
+
+
+def verdict_of(result: WorkResult) -> str:
+    if result.test_outcome == TestOutcome.SURVIVED:
+        return "survived"
+    if result.test_outcome != TestOutcome.KILLED:
+        return "unknown"
+    return "out of time" if (result.output or "").endswith("timeout") else "killed"
 
 
 def changed_lines(diff: str) -> str:

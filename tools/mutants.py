@@ -61,7 +61,7 @@ ROOMS = {
     "nn": Room("nn", "nn", 30),
     "kernels": Room("kernels", "kernels", 20),
     "runs": Room("app/runs", "app/runs app/test_bad_input.py", 40),
-    "training": Room("app/training", "app/training app/data", 20),
+    "training": Room("app/training app/loop.py", "app/training app/test_loop.py app/data", 20),
 }
 
 
@@ -78,21 +78,23 @@ def copy_of_the_package(folder: Path) -> Path:
 
 def command(room: Room, module: str = "") -> list[str]:
     """The tests of a room, up to the first that fails; the files that name ``module`` most often first."""
-    files = sorted(f for part in room.tests.split() for f in test_files(ROOT / "tests" / part))
+    files = files_of(room.tests, ROOT / "tests", "test_*.py")
     name = re.compile(rf"\b{module or '$^'}\b")
     files.sort(key=lambda f: (f.stem != f"test_{module}", -len(name.findall(f.read_text()))))
     return [sys.executable, "-m", "pytest", "-x", "-p", "no:cacheprovider", *map(str, files)]
 
 
-def test_files(path: Path) -> list[Path]:
-    return [path] if path.is_file() else list(path.rglob("test_*.py"))
+def files_of(parts: str, below: Path, pattern: str) -> list[Path]:
+    """The files that ``parts`` names, and those of its folders that fit ``pattern``."""
+    paths = [below / part for part in parts.split()]
+    return sorted(file for path in paths for file in ([path] if path.is_file() else path.rglob(pattern)))
 
 
 def mutants(room: Room, seed: int, count: int) -> list[MutationSpec]:
     """``count`` places drawn at random and one mutant of each, since an operator alone has up to eleven."""
-    sources = ROOT / "src" / "undertow" / room.sources
+    sources = files_of(room.sources, ROOT / "src" / "undertow", "*.py")
     with tempfile.TemporaryDirectory() as folder, use_db(f"{folder}/db", WorkDB.Mode.create) as db:
-        init(sorted(sources.rglob("*.py")), db, {})
+        init(sources, db, {})
         found = [m for item in db.work_items for m in item.mutations]
     places: dict[tuple[str, tuple[int, int]], list[MutationSpec]] = {}
     for m in sorted(found, key=lambda m: (str(m.module_path), m.start_pos, m.operator_name, m.occurrence)):

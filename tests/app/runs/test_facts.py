@@ -121,3 +121,9 @@ def test_width_counts_a_feature_for_each_word_and_two_for_each_cycle():
     assert columns.describe() == (
         "10 features: a, b, sky (3 words), time of year, time of week, a missing; not used: id"
     )
+
+
+def test_a_number_in_quotes_is_no_number():
+    _, data, model = VALID["forecast"]
+    with pytest.raises(UserError, match="damaged: Expected `float`, got `str`"):
+        facts.check(TABLE | SERIES | {"step": "1.0"}, data, model, "config.json")

@@ -26,12 +26,13 @@ KILLS ?= 200
 kills: $(VENV)/dev
 	OMP_NUM_THREADS=1 $(BIN)/python tools/kills.py --kills $(KILLS)
 
-# Do the tests notice a wrong program? A sample of mutants, about 20 minutes on two cores; SEED=1 draws others, SCALE=5 draws
-# five times as many, ROOM="flow nn" of these rooms alone.
+# Do the tests notice a wrong program? A sample of mutants; SEED=1 draws others, SCALE=5 draws five times as many,
+# ROOM="flow nn" of these rooms alone, JOBS=1 runs one at a time.
 SEED ?= 0
 SCALE ?= 1
+JOBS ?= 2
 mutants: $(VENV)/mutants
-	$(BIN)/python tools/mutants.py $(ROOM) --seed $(SEED) --scale $(SCALE)
+	$(BIN)/python tools/mutants.py $(ROOM) --seed $(SEED) --scale $(SCALE) --jobs $(JOBS)
 
 lint: $(VENV)/dev
 	$(BIN)/ruff check .

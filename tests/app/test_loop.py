@@ -7,10 +7,9 @@ import torch
 from torch.nn.functional import mse_loss
 
 from undertow.app.loop import Hook, Learner, Loop, half_then_linear, warm_up_then_cosine
-from undertow.app.runs.config import ModelConfig, TrainConfig
+from undertow.app.runs.config import ModelConfig
 from undertow.app.runs.model import SequenceModel
-from undertow.app.runs.objective import Batch, Objective
-from undertow.app.training.progress import LOWEST_RATE, WARM_UP, Progress
+from undertow.app.runs.objective import Batch
 from undertow.app.training.trainer import FabricLearner, make_fabric
 
 
@@ -247,26 +246,3 @@ def test_warm_up_then_cosine():
     assert rate[500] == pytest.approx(2.0 * 0.525)
     assert rate[1000] == pytest.approx(0.1)
     assert warm_up_then_cosine(2.0, 9, 10, 1.5, 0.05) == pytest.approx(0.1)
-
-
-def plan(**options):
-    config = TrainConfig(lr=2.0, batch_size=1, epochs=10, patience=5, clip=1.0, seed=0, **options)
-    return Progress(config, Objective("rmse", "RMSE"), steps_per_epoch=200, evaluations=1)
-
-
-def test_training_rises_for_a_tenth_of_its_steps_at_most_and_falls_to_the_lowest_rate():
-    progress, rates = plan(), []
-    for progress.at.step in range(2001):
-        rates.append(progress.learning_rate(2.0))
-    assert rates.index(max(rates)) == WARM_UP - 1
-    assert rates[-1] == pytest.approx(2.0 * LOWEST_RATE)
-    assert plan().total_steps == 2000
-
-
-def test_a_time_budget_takes_the_rate_down_with_the_time():
-    progress = plan(minutes=1.0)
-    progress.at.step, progress.at.seconds = 200, 30.0
-    assert progress.learning_rate(2.0) == pytest.approx(1.05)
-    progress.at.seconds = 60.0
-    assert progress.learning_rate(2.0) == pytest.approx(2.0 * LOWEST_RATE)
-    assert progress.out_of_time

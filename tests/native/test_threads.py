@@ -6,6 +6,7 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
@@ -40,6 +41,16 @@ def child_status(work, seconds=30):
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
     return "hung"
+
+
+def call_of(way, case, monkeypatch, **options):
+    """The kernel's call alone, without what the case does around it: a function that repeats it."""
+    outputs, calls, kernel = case.forward(), [], getattr(native, way)
+    with monkeypatch.context() as patch:
+        patch.setattr(native, way, lambda *a, **k: calls.append((a, k)))
+        case.backward(outputs, **options) if way == "backward" else case.forward(**options)
+    ((arguments, keywords),) = calls
+    return lambda: kernel(*arguments, **keywords)
 
 
 @not_under_a_sanitizer
@@ -99,15 +110,7 @@ def test_teams_of_changing_size(case):
 @pytest.mark.parametrize("way", ["forward", "backward"])
 def test_other_python_threads_run_during_a_call(way, monkeypatch):
     """The GIL is released: nothing but the kernel's call ever lets the other thread have it."""
-    calls = {}
-    for name in ("forward", "backward"):
-        kernel = getattr(native, name)
-        monkeypatch.setattr(native, name, lambda *a, name=name, **k: calls.setdefault(name, (a, k)))
-        case = Case(T=20, N=4, C=8, H=16)
-        case.backward(case.forward()) if name == "backward" else case.forward()
-        monkeypatch.setattr(native, name, kernel)
-    arguments, keywords = calls[way]
-    run = getattr(native, way)
+    run = call_of(way, Case(T=20, N=4, C=8, H=16), monkeypatch)
     turn, seen = threading.Lock(), []
 
     def wait_for_a_turn():
@@ -122,13 +125,39 @@ def test_other_python_threads_run_during_a_call(way, monkeypatch):
     try:
         turn.release()
         for _ in range(1000):
-            run(*arguments, **keywords)
+            run()
             if seen:
                 break
         assert seen
     finally:
         sys.setswitchinterval(interval)
         other.join()
+
+
+def processor_time(tid):
+    """Nanoseconds that a thread of this process has run; Linux makes a clock of its id."""
+    return time.clock_gettime_ns((~tid << 3) | 6)
+
+
+@not_under_a_sanitizer
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+@pytest.mark.parametrize("threads", [1, 2, 3])
+@pytest.mark.parametrize("way", ["forward", "backward"])
+def test_every_thread_of_a_team_does_its_share(case, threads, way, monkeypatch):
+    """In a forked child: it has no threads but its own and the team's, which do not spin as OpenMP's do."""
+    run = call_of(way, case, monkeypatch, threads=threads)
+
+    def count():
+        run()  # the team is there from here on
+        team = [int(task.name) for task in Path("/proc/self/task").iterdir()]
+        before = [processor_time(tid) for tid in team]
+        for _ in range(20):
+            run()
+        spent = [processor_time(tid) - start for tid, start in zip(team, before, strict=True)]
+        took_part = [each for each in spent if each > max(spent) / 4]
+        assert len(took_part) == threads, spent
+
+    assert child_status(count) == 0
 
 
 @not_under_a_sanitizer

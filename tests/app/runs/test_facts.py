@@ -1,0 +1,129 @@
+"""What config.json says of the data fits the network, entry by entry."""
+
+from dataclasses import replace
+
+import pytest
+
+from undertow.app.errors import UserError
+from undertow.app.runs import facts
+from undertow.app.runs.config import DataConfig, ModelConfig
+
+DAYS = {"numeric": ["wind", "level"], "categories": {"sky": ["clear", "cloud"]}, "calendar": ["year"]}  # C=6
+TABLE = {"columns": DAYS, "time": "day", "reading": {}}
+SERIES = {"group": None, "step": 1.0, "frequency": {}, "seasons": {"all": {"": 0.5}}}
+
+VALID = {  # facts, data, model
+    "text": (
+        {"characters": "abc"},
+        DataConfig("book.txt", "text", 0.1, 4),
+        ModelConfig("lstm", 8, 1, 0.0, 3, "every", symbols=3, width=2),
+    ),
+    "forecast": (
+        TABLE | SERIES,
+        DataConfig("days.csv", "forecast", 0.2, 4, horizon=2, target="level"),
+        ModelConfig("lstm", 8, 1, 0.0, 2, "last", inputs=6, residual=1),
+    ),
+    "classify": (
+        TABLE | {"classes": ["down", "up"]},
+        DataConfig("walks.csv", "classify", 0.2, 0, sequence="id", label="way"),
+        ModelConfig("lstm", 8, 1, 0.0, 2, "last", inputs=6),
+    ),
+    "problem": (
+        {},
+        DataConfig("adding", "problem", 0.0, 8),
+        ModelConfig("lstm", 8, 1, 0.0, 1, "last", inputs=2),
+    ),
+}
+
+WRONG = [  # task, where, name, value, the entry that the message names
+    ("text", "facts", "characters", "abca", "facts.characters"),
+    ("text", "facts", "characters", "cab", "facts.characters"),
+    ("text", "facts", "characters", None, "model.symbols"),
+    ("text", "model", "symbols", 4, "model.symbols"),
+    ("text", "model", "width", 0, "model.symbols"),
+    ("text", "model", "inputs", 2, "model.symbols"),
+    ("text", "model", "outputs", 4, "model.outputs"),
+    ("text", "model", "readout", "last", "model.readout"),
+    ("text", "model", "residual", 0, "model.residual"),
+    ("text", "data", "steps", 0, "data.steps"),
+    ("text", "data", "validation", 0.0, "data.validation"),
+    ("forecast", "data", "target", "sky", "data.target"),
+    ("forecast", "model", "residual", 0, "model.residual"),
+    ("forecast", "model", "residual", 2, "model.residual"),
+    ("forecast", "model", "outputs", 3, "model.outputs"),
+    ("forecast", "data", "steps", 0, "data.steps"),
+    ("forecast", "facts", "seasons", {"all": {"1": 0.5}}, "facts.seasons"),
+    ("forecast", "facts", "columns", DAYS | {"numeric": ["level", "level"]}, "facts.columns"),
+    ("forecast", "facts", "columns", DAYS | {"categories": {"sky": []}}, "facts.columns"),
+    ("forecast", "facts", "columns", DAYS | {"calendar": ["moon"]}, "facts.columns.calendar"),
+    ("forecast", "facts", "time", None, "facts.columns.calendar"),
+    ("forecast", "model", "inputs", 5, "model.inputs"),
+    ("forecast", "model", "symbols", 3, "model.inputs"),
+    ("forecast", "model", "readout", "every", "model.readout"),
+    ("forecast", "data", "validation", 0.0, "data.validation"),
+    ("classify", "data", "sequence", None, "data.sequence"),
+    ("classify", "data", "label", None, "data.sequence"),
+    ("classify", "facts", "classes", ["up", "down"], "facts.classes"),
+    ("classify", "facts", "classes", ["up"], "facts.classes"),
+    ("classify", "facts", "classes", ["up", "up"], "facts.classes"),
+    ("classify", "model", "outputs", 3, "facts.classes"),
+    ("classify", "model", "residual", 0, "model.residual"),
+    ("problem", "data", "source", "subtracting", "data.source"),
+    ("problem", "model", "inputs", 3, "model.inputs"),
+    ("problem", "model", "symbols", 3, "model.inputs"),
+    ("problem", "model", "outputs", 2, "model.outputs"),
+    ("problem", "model", "readout", "every", "model.readout"),
+    ("problem", "model", "residual", 0, "model.residual"),
+    ("problem", "data", "steps", 0, "data.steps"),
+]
+
+
+@pytest.mark.parametrize("task", VALID)
+def test_facts_that_fit_are_taken(task):
+    facts.check(*VALID[task], "config.json")
+
+
+def test_a_text_of_bytes_has_256_symbols():
+    _, data, model = VALID["text"]
+    facts.check({"characters": None}, data, replace(model, symbols=256, outputs=256), "config.json")
+
+
+@pytest.mark.parametrize(("task", "where", "name", "value", "named"), WRONG)
+def test_the_entry_that_does_not_fit_is_named(task, where, name, value, named):
+    found, data, model = VALID[task]
+    if where == "facts":
+        found = found | {name: value}
+    elif where == "data":
+        data = replace(data, **{name: value})
+    else:
+        model = replace(model, **{name: value})
+    with pytest.raises(UserError, match=rf"^config\.json: damaged: {named} and the other entries"):
+        facts.check(found, data, model, "config.json")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"characters": 5}, "Expected `str | null`, got `int`"),
+        ({"characters": "abc", "more": [1.0, {"x": float("nan")}]}, "a number is not finite"),
+        ({"characters": "abc", "more": float("inf")}, "a number is not finite"),
+    ],
+)
+def test_types_and_numbers_of_facts_are_checked(change, said):
+    _, data, model = VALID["text"]
+    with pytest.raises(UserError, match=f"damaged: {said}".replace("|", r"\|")):
+        facts.check(change, data, model, "config.json")
+
+
+def test_width_counts_a_feature_for_each_word_and_two_for_each_cycle():
+    columns = facts.Columns(["a", "b"], {"sky": ["clear", "cloud", "rain"]}, ["year", "week"], ["a"], ["id"])
+    assert columns.width == 2 + 3 + 2 * 2 + 1
+    assert columns.describe() == (
+        "10 features: a, b, sky (3 words), time of year, time of week, a missing; not used: id"
+    )
+
+
+def test_a_number_in_quotes_is_no_number():
+    _, data, model = VALID["forecast"]
+    with pytest.raises(UserError, match="damaged: Expected `float`, got `str`"):
+        facts.check(TABLE | SERIES | {"step": "1.0"}, data, model, "config.json")

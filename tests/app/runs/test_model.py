@@ -1,0 +1,84 @@
+"""What the network of a run does around its layers."""
+
+import pytest
+import torch
+
+from undertow.app.runs.config import ModelConfig
+from undertow.app.runs.model import SequenceModel
+
+
+def model(**options):
+    torch.manual_seed(0)
+    given = {"cell": "lstm", "hidden_size": 4, "num_layers": 1, "dropout": 0.0, "outputs": 2}
+    return SequenceModel(ModelConfig(**given | {"readout": "last", "inputs": 3} | options))
+
+
+def test_forecasts_start_from_the_last_value_of_the_target():
+    network, x = model(residual=1), torch.randn(6, 5, 3)
+    network.scale.copy_(torch.tensor([2.0, 3.0, 5.0]))
+    torch.testing.assert_close(network(x)[0], x[-1, :, 1, None].expand(5, 2))
+    network.head.bias.data = torch.tensor([1.0, -2.0])
+    torch.testing.assert_close(network(x)[0], x[-1, :, 1, None] + 3.0 * torch.tensor([1.0, -2.0]))
+
+
+def test_features_are_normalised():
+    network, plain = model(), model()
+    network.centre.copy_(torch.tensor([1.0, 2.0, 3.0]))
+    network.scale.copy_(torch.tensor([2.0, 4.0, 8.0]))
+    x = torch.randn(6, 5, 3)
+    raw = x.sinh() * network.scale + network.centre
+    torch.testing.assert_close(network(raw)[0], plain(x.sinh())[0])
+
+
+def test_noise_is_added_while_training_alone():
+    network, x = model(noise=0.5), torch.zeros(400, 50, 3)
+    seen = []
+    network.rnn.register_forward_pre_hook(lambda module, args: seen.append(args[0]))
+    network(x)
+    network.eval()(x)
+    assert seen[0].std().item() == pytest.approx(0.5, rel=0.02)
+    assert not seen[1].any()
+
+
+@pytest.mark.parametrize("cell", ["lstm", "rnn"])
+@pytest.mark.parametrize("readout", ["last", "every"])
+def test_lengths_give_each_sequence_what_it_has_alone(cell, readout):
+    network, x, lengths = model(cell=cell, readout=readout), torch.randn(6, 3, 3), torch.tensor([4, 6, 1])
+    output, state = network(x, None, lengths)
+    for n, length in enumerate(lengths.tolist()):
+        alone, last = network(x[:length, n : n + 1])
+        found = output[:length, n : n + 1] if readout == "every" else output[n : n + 1]
+        torch.testing.assert_close(found, alone)
+        for one, other in zip(state, last, strict=True):
+            torch.testing.assert_close(one[:, n : n + 1], other)
+
+
+@pytest.mark.parametrize("cell", ["lstm", "rnn"])
+def test_the_state_goes_on(cell):
+    network, x = model(cell=cell, readout="every"), torch.randn(6, 3, 3)
+    whole, _ = network(x)
+    first, state = network(x[:4])
+    second, _ = network(x[4:], state)
+    torch.testing.assert_close(torch.cat([first, second]), whole)
+
+
+def test_dropout_is_between_layers_and_before_the_head():
+    assert model(dropout=0.3, num_layers=2).rnn.dropout == 0.3
+    assert model(dropout=0.3, num_layers=1).rnn.dropout == 0.0
+    network = model(dropout=0.3)
+    assert network.dropout.p == 0.3
+    x = torch.randn(6, 64, 3)
+    assert not torch.equal(network(x)[0], network(x)[0])
+
+
+def test_symbols_are_embedded():
+    network = model(symbols=7, width=5, inputs=0, readout="every", outputs=7)
+    assert network.embedding.weight.shape == (7, 5)
+    assert network(torch.randint(7, (6, 3)))[0].shape == (6, 3, 7)
+
+
+def test_gates_start_as_the_configuration_says():
+    assert model(forget_bias=2.5).rnn.forget_bias == 2.5
+    chrono = model(init="chrono", max_lag=100).rnn
+    assert (chrono.init, chrono.max_lag) == ("chrono", 100)
+    assert model().rnn.init is None

@@ -202,13 +202,15 @@ def test_ctrl_c_keeps_what_is_done_and_the_same_command_goes_on(undertow, small,
     assert again.code == 0 and len(lines()) == 10  # nothing left to do: the table once more
 
 
-def test_ctrl_c_before_anything_is_done_leaves_the_folder_usable(undertow, small, monkeypatch):
+def test_a_signal_before_anything_is_done_leaves_the_folder_usable(undertow, small, monkeypatch):
     def interrupted(watch, loop, steps):
-        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGTERM)
 
     with monkeypatch.context() as patch:
         patch.setattr(classics_view.Watch, "on_step", interrupted)
-        assert undertow("classics", "two-sequence", "--seeds", 1).code == 130
+        stopped = undertow("classics", "two-sequence", "--seeds", 1)
+    assert stopped.code == 128 + signal.SIGTERM
+    assert "Stopped by SIGTERM" in stopped.out
     assert undertow("classics", "two-sequence", "--seeds", 1).code == 0
     assert len(lines()) == 2
 

@@ -33,8 +33,16 @@ CAPTION = (
 QUICK = "Quick: one seed, and the longest lags shortened or left out; docs/classics.md has the full table."
 
 
-def train(results: Results, console: Console) -> bool:
-    """Do what is still to be done, in view; False where Ctrl-C ended it."""
+def train(results: Results, console: Console) -> int:
+    """Train the networks that are still to be trained, and show how far they are.
+
+    Args:
+        results: The outcomes so far; each new one is added, and is on disk before the next begins.
+        console: Where progress is shown.
+
+    Returns:
+        The exit code: 0, or 128 and the number of the signal that stopped it.
+    """
     todo = list(results.todo())
     columns = (
         SpinnerColumn(),
@@ -59,8 +67,8 @@ def train(results: Results, console: Console) -> bool:
             progress.advance(bar)
             progress.console.print(marked(said(outcome)))
     if interrupt.asked:
-        console.print("Stopped by Ctrl-C; what is done is kept. The same command goes on.")
-    return not interrupt.asked
+        console.print(f"Stopped by {interrupt.name}; what is done is kept. The same command goes on.")
+    return interrupt.code
 
 
 class Watch(Hook):

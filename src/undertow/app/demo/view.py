@@ -21,12 +21,21 @@ CHANCE = 1 - 0.96**2  # how often the sum of two uniform numbers lies within 0.0
 TREND = (1e-4, 1.0)  # errors that the lowest and the highest block stand for
 
 
-def train(duel: Duel, console: Console) -> None:
-    """Run the duel in view; Ctrl-C ends it early."""
+def train(duel: Duel, console: Console) -> int:
+    """Train both networks and show how far they are.
+
+    Args:
+        duel: The networks and their data.
+        console: Where progress is shown.
+
+    Returns:
+        The exit code: 0, or 128 and the number of the signal that stopped it.
+    """
     with Interrupt() as interrupt:
         duel.train([Watch(duel, console)], interrupt)
     if interrupt.asked:
-        console.print(f"Stopped at step {duel.loop.step} of {duel.steps}.")
+        console.print(f"Stopped by {interrupt.name} at step {duel.loop.step} of {duel.steps}.")
+    return interrupt.code
 
 
 class Watch(Hook):

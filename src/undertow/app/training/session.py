@@ -1,7 +1,6 @@
 """One training from options to run folder: read the data, build the model, train, sum up."""
 
 import sys
-from contextlib import nullcontext, suppress
 from dataclasses import fields, replace
 from importlib import import_module
 from pathlib import Path
@@ -114,9 +113,9 @@ def finish(console: Console, trainer: Trainer, quiet: bool) -> int:
         from undertow.app.training import curve
 
         curve.draw(run, progress.rows)
-    with suppress(OSError) if not done else nullcontext():  # SIGHUP: the terminal may be gone
-        summary.conclude(console, run, progress, done)
-    return 0 if done else trainer.loop.interrupt.code
+    interrupt = trainer.loop.interrupt
+    summary.conclude(console, run, progress, "" if done else interrupt.name)
+    return 0 if done else interrupt.code
 
 
 def view(console: Console, quiet: bool, progress: Progress) -> View:

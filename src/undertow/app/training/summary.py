@@ -39,8 +39,15 @@ def introduce(console: Console, run: Run, task: Task, model: nn.Module) -> None:
     console.print(f"  run    {run.folder}", soft_wrap=True)
 
 
-def conclude(console: Console, run: Run, progress: Progress, done: bool) -> None:
-    """How it ended, against the baselines, and what to type next."""
+def conclude(console: Console, run: Run, progress: Progress, stopped_by: str) -> None:
+    """Print the best error beside the baselines, and the commands to type next.
+
+    Args:
+        console: Where it is printed.
+        run: The run that was trained.
+        progress: Where its training stands.
+        stopped_by: The name of the signal that stopped the training; empty if it ran to its end.
+    """
     at, show = progress.at, progress.objective.show
     name = run.folder
     if at.best:
@@ -54,9 +61,9 @@ def conclude(console: Console, run: Run, progress: Progress, done: bool) -> None
             )
         )
         against_baselines(console, run, progress.objective, at.best["validation"])
-    if not done:
+    if stopped_by:
         console.print(
-            f"Stopped by Ctrl-C at step {at.step}; everything is saved in {name}. Go on with:\n"
+            f"Stopped by {stopped_by} at step {at.step}; everything is saved in {name}. Go on with:\n"
             f"  undertow train --resume {name}",
             soft_wrap=True,
         )

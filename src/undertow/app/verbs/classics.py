@@ -37,7 +37,7 @@ def classics(
     --output holds results.jsonl, a line for each network as soon as it is
     done, and made from it classics.md, classics.json and classics.png.
     Ctrl-C keeps what is done and exits with code 130; the same command goes
-    on.
+    on. SIGTERM and SIGHUP do the same with codes 143 and 129.
     """
     # here, so that `undertow classics --help` need not wait for torch
     import torch
@@ -52,8 +52,8 @@ def classics(
     # networks this small gain little from a second core, and lose much where a neighbour wants it
     torch.set_num_threads(1)
     console = Terminal()
-    done = train(results, console)
-    if results.outcomes:  # none where Ctrl-C came during the first
+    code = train(results, console)
+    if results.outcomes:  # none if a signal came during the first
         write(results, quick, console)
-    if not done:
-        raise typer.Exit(130)
+    if code:
+        raise typer.Exit(code)

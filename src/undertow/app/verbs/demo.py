@@ -21,7 +21,8 @@ def demo(
 
     Each sequence holds random numbers, two of them marked; the answer is the sum
     of those two. A picture shows how both learnt, a page what each unit did.
-    Ctrl-C stops early and shows what there is.
+    Ctrl-C stops the training early, shows what there is and exits with code 130;
+    SIGTERM and SIGHUP do the same with codes 143 and 129.
     """
     # here, so that `undertow demo --help` need not wait for torch
     import torch
@@ -42,7 +43,7 @@ def demo(
     # networks this small gain little from a second core, and lose much where a neighbour wants it
     torch.set_num_threads(1)
     duel = Duel(seed, lag, steps)
-    train(duel, console)
+    code = train(duel, console)
     verdicts, after = duel.test(), duel.reach()
     draw(duel, after, picture)
     console.print(comparison(duel, verdicts, after))
@@ -51,6 +52,8 @@ def demo(
     console.print(marked("\nThe picture: [bold]{path}[/]", path=picture), soft_wrap=True)
     console.print(marked("The report: [bold]{path}[/]", path=report), soft_wrap=True)
     console.print("It shows both networks on one sequence, step by step: open it in a browser.\n")
+    if code:
+        raise typer.Exit(code)
 
 
 if __name__ == "__main__":

@@ -138,7 +138,7 @@ def test_a_file_where_the_folder_should_be_is_said_before_training(undertow, tmp
     (tmp_path / "demo").write_text("mine")
     result = undertow("demo")
     assert result.code == 2
-    assert result.err.startswith("undertow: --out: cannot make the folder demo")
+    assert result.err.startswith("undertow: --out demo: cannot make this folder")
     assert result.err.count("\n") == 1
     assert (tmp_path / "demo").read_text() == "mine"
 

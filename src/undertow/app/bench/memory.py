@@ -30,7 +30,7 @@ def training_peaks(shape: Shape, threads: int) -> dict[str, int]:
     return {name: int(subprocess.check_output([*command, name], cwd=HOME)) for name in KINDS}
 
 
-def training_peak(kind: type[torch.nn.LSTM], shape: Shape, threads: int) -> int:
+def _training_peak(kind: type[torch.nn.LSTM], shape: Shape, threads: int) -> int:
     """Likewise of one kind in this process; meaningful in a fresh one alone."""
     torch.set_num_threads(threads)
     tiny = make_task(Shape(1, 1, 1, 1), True, threads)
@@ -55,4 +55,4 @@ def status(key: str) -> int:
 if __name__ == "__main__":
     N, T, C, H, layers, both_ways = map(int, sys.argv[1].split(","))
     wanted = Shape(N, T, C, H, layers, bool(both_ways))
-    print(training_peak(KINDS[sys.argv[3]], wanted, int(sys.argv[2])))
+    print(_training_peak(KINDS[sys.argv[3]], wanted, int(sys.argv[2])))

@@ -20,8 +20,8 @@ def available() -> list[Contestant]:
     """Those that can run here."""
     found: list[Contestant] = []
     if find_spec("onnx"):
-        found += [OnnxRuntime()] if find_spec("onnxruntime") else []
-        found += [OpenVino()] if find_spec("openvino") else []
+        found += [_OnnxRuntime()] if find_spec("onnxruntime") else []
+        found += [_OpenVino()] if find_spec("openvino") else []
     return found
 
 
@@ -33,7 +33,7 @@ class _Peer:
         return seconds(self._call, count)
 
 
-class OnnxRuntime(_Peer):
+class _OnnxRuntime(_Peer):
     name = "ONNX Runtime"
 
     def prepare(self, task: Task) -> Results:
@@ -42,13 +42,13 @@ class OnnxRuntime(_Peer):
         options.intra_op_num_threads, options.inter_op_num_threads = task.threads, 1
         # its threads would spin on for 40 ms into the others' turns; within its own nothing changes
         options.add_session_config_entry("session.force_spinning_stop", "1")
-        session = runtime.InferenceSession(onnx_model(task), options, ["CPUExecutionProvider"])
+        session = runtime.InferenceSession(_onnx_model(task), options, ["CPUExecutionProvider"])
         inputs = {"x": task.x.numpy()}
         self._call = lambda: session.run(OUTPUTS, inputs)
-        return as_results(self._call())
+        return _as_results(self._call())
 
 
-class OpenVino(_Peer):
+class _OpenVino(_Peer):
     name = "OpenVINO"
 
     def prepare(self, task: Task) -> Results:
@@ -62,19 +62,19 @@ class OpenVino(_Peer):
             "ENABLE_CPU_PINNING": False,  # a pinned thread of this process would be pinned for the others too
         }
         request = core.compile_model(
-            core.read_model(onnx_model(task)), "CPU", settings
+            core.read_model(_onnx_model(task)), "CPU", settings
         ).create_infer_request()
         inputs = {"x": task.x.numpy()}
         self._call = lambda: request.infer(inputs, share_inputs=True, share_outputs=True)
         outputs = self._call()
-        return as_results([outputs[name] for name in OUTPUTS])
+        return _as_results([outputs[name] for name in OUTPUTS])
 
 
-def as_results(outputs: list[Any]) -> Results:
+def _as_results(outputs: list[Any]) -> Results:
     return {name: torch.tensor(a) for name, a in zip(OUTPUTS, outputs, strict=True)}
 
 
-def onnx_model(task: Task) -> bytes:
+def _onnx_model(task: Task) -> bytes:
     """The layers of the task's shape, each an LSTM node: x [T,N,C] -> y [T,N,D*H], h_n and c_n [L*D,N,H]."""
     onnx: Any = import_module("onnx")
     make, to_array = onnx.helper, onnx.numpy_helper.from_array

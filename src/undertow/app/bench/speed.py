@@ -168,7 +168,7 @@ def compare(
     task = make_task(shape, training, threads)
     try:
         validate(everyone, task)
-        times, machine = timed(everyone, threads, repeats, at_least)
+        times, machine = _timed(everyone, threads, repeats, at_least)
     finally:
         torch.set_num_threads(before)
     ours, *theirs = zip(*times, strict=True)
@@ -240,7 +240,7 @@ def same(what: str, a: Tensor, b: Tensor, tolerance: float) -> None:
         raise AssertionError(f"{what} differs from nn.LSTM's by {difference:.1e} of the largest: not timed")
 
 
-def timed(
+def _timed(
     everyone: Sequence[Contestant], threads: int, repeats: int, at_least: float
 ) -> tuple[list[tuple[float, ...]], tuple[float, float]]:
     """Seconds a call, of everyone for each repeat; and the machine's peak and handover, medians over them."""

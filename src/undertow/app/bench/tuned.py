@@ -67,7 +67,7 @@ class Tuned:
             raise UserError(f"{NAME}: its process ended with code {worker.wait()}") from None
 
 
-def serve(requests: IO[bytes], answers: IO[bytes]) -> None:
+def _serve(requests: IO[bytes], answers: IO[bytes]) -> None:
     """Answer until there are no more requests."""
     module = Module(NAME, torch.nn.LSTM)
     while True:
@@ -81,4 +81,4 @@ def serve(requests: IO[bytes], answers: IO[bytes]) -> None:
 
 
 if __name__ == "__main__":
-    serve(sys.stdin.buffer, sys.stdout.buffer)
+    _serve(sys.stdin.buffer, sys.stdout.buffer)

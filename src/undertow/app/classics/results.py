@@ -124,7 +124,7 @@ class Results:
 
     def _row(self, setting: Setting) -> Row:
         posed = setting.posed
-        lstm, rnn = (side(self._of(setting, cell)) for cell in CELLS)
+        lstm, rnn = (_side(self._of(setting, cell)) for cell in CELLS)
         return Row(
             setting.problem, setting.steps, posed.source, posed.criterion.words,
             posed.published.get(setting.steps), setting.hidden_size, setting.batch_size,
@@ -132,7 +132,7 @@ class Results:
         )  # fmt: skip
 
 
-def side(outcomes: list[Outcome]) -> Side | None:
+def _side(outcomes: list[Outcome]) -> Side | None:
     """What the outcomes of one kind of network come to; None where there are none yet."""
     if not outcomes:
         return None

@@ -72,12 +72,12 @@ class Duel:
     def test(self) -> dict[str, Verdict]:
         """The verdict on both, on fresh sequences."""
         batch = self._draw(np.random.default_rng(self._testing), TEST_SIZE)
-        return {kind: judge(network, batch) for kind, network in self.networks.items()}
+        return {kind: _judge(network, batch) for kind, network in self.networks.items()}
 
     def reach(self) -> dict[str, Array]:
         """``reach`` of both networks as they are now, over the sequences watched."""
         x = self._watched.x[:, :REACH_SIZE]
-        return {**reach(self.networks["LSTM"], x), **reach(self.networks["RNN"], x)}
+        return {**_reach(self.networks["LSTM"], x), **_reach(self.networks["RNN"], x)}
 
     def one_sequence(self) -> tuple[Tensor, Tensor]:
         """The first of those watched during training, x [T,1,2] and target [1,1]; it trained nobody."""
@@ -99,20 +99,20 @@ class Duel:
 
     def _evaluate(self) -> dict[str, Verdict]:
         self.at.append(self.loop.step)
-        verdicts = {kind: judge(network, self._watched) for kind, network in self.networks.items()}
+        verdicts = {kind: _judge(network, self._watched) for kind, network in self.networks.items()}
         for kind, verdict in verdicts.items():
             self.seen[kind].append(verdict)
         return verdicts
 
 
 @torch.no_grad()
-def judge(network: SequenceModel, batch: Batch) -> Verdict:
+def _judge(network: SequenceModel, batch: Batch) -> Verdict:
     answer, _ = network(batch.x)
     right = ADDING.correct(answer.numpy(), batch.y.numpy())
     return Verdict(float((answer - batch.y).square().mean()), float(right.mean()))
 
 
-def reach(network: SequenceModel, x: Tensor) -> dict[str, Array]:
+def _reach(network: SequenceModel, x: Tensor) -> dict[str, Array]:
     """How much of the error's gradient is left after a lag, for every lag 0..T: each [T+1].
 
     That is ‖∂E/∂s_t‖ / ‖∂E/∂s_T‖ by lag T-t, the median over the sequences of x [T,N,C], for each

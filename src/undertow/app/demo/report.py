@@ -16,7 +16,7 @@ NAMES = {"LSTM": "LSTM", "RNN": "plain RNN"}
 def write(duel: Duel, path: Path) -> None:
     """Write the page to ``path``, replacing what is there."""
     x, target = duel.one_sequence()  # [T, 1, 2], [1, 1]
-    traces, answers = zip(*(traced(network, x, target) for network in duel.networks.values()), strict=True)
+    traces, answers = zip(*(_traced(network, x, target) for network in duel.networks.values()), strict=True)
     marked = x[:, 0, 1].nonzero().flatten().tolist()  # the two steps
     wanted = " + ".join(f"{float(x[t, 0, 0]):.3f} (step {t})" for t in marked)
     first, *others = zip((NAMES[kind] for kind in duel.networks), traces, strict=True)
@@ -37,7 +37,7 @@ def write(duel: Duel, path: Path) -> None:
     atomically(path, report)
 
 
-def traced(network: SequenceModel, x: Tensor, target: Tensor) -> tuple[undertow.Trace, str]:
+def _traced(network: SequenceModel, x: Tensor, target: Tensor) -> tuple[undertow.Trace, str]:
     """The network on one sequence, forward and backward, and what it says."""
     with undertow.trace(network) as trace:
         answer, _ = network(x)

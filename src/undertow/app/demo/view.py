@@ -53,7 +53,7 @@ class Watch(Hook):
         progress = Progress(*columns, console=console)
         self.bar, self.progress = progress.add_task("", total=duel.steps, rate=0.0), progress
         self.live = Live(
-            get_renderable=lambda: Group(standing(duel), "", progress), console=console, refresh_per_second=5
+            get_renderable=lambda: Group(_standing(duel), "", progress), console=console, refresh_per_second=5
         )
 
     def on_start(self, loop: Loop) -> None:
@@ -68,7 +68,7 @@ class Watch(Hook):
         self.live.stop()
 
 
-def standing(duel: Duel) -> Table:
+def _standing(duel: Duel) -> Table:
     """Where both stand, beside what guessing the mean would give."""
     table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0))
     table.add_column("")

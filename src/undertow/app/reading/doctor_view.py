@@ -41,7 +41,7 @@ def show(console: Console, watched: Watched, diagnosis: Diagnosis) -> None:
     console.print(marked("\n[bold]{verdict}[/]", verdict=verdict(diagnosis)))
     for finding in diagnosis.findings:
         console.print()
-        show_finding(console, finding)
+        _show_finding(console, finding)
     console.print()
     rest = Table(box=None, pad_edge=False, padding=(0, 2), show_header=False, style="dim")
     rest.add_column(no_wrap=True)
@@ -53,7 +53,7 @@ def show(console: Console, watched: Watched, diagnosis: Diagnosis) -> None:
     console.print(rest)
 
 
-def show_finding(console: Console, finding: Finding) -> None:
+def _show_finding(console: Console, finding: Finding) -> None:
     """One finding: what, the evidence, what to try."""
     because = ", ".join(title(name).lower() for name in finding.because)
     console.print(

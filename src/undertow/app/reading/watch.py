@@ -105,12 +105,12 @@ def read(run: Run, given: str | None = None, *, sequences: int = 1, steps: int |
     if run.data.task == "problem":
         if given is not None:
             raise UserError(f"--input {given}: {run.data.source} draws its own sequences; leave it out")
-        return read_problem(run, sequences)
+        return _read_problem(run, sequences)
     if run.data.task == "text":
-        return read_symbols(run, given, sequences)
+        return _read_symbols(run, given, sequences)
     path = source(run, given)
     run.data = replace(run.data, time=run.facts["time"])
-    reader = read_windows if run.data.task == "forecast" else read_labelled
+    reader = _read_windows if run.data.task == "forecast" else _read_labelled
     return reader(run, path, sequences, held_back=given is None)
 
 
@@ -173,10 +173,10 @@ def source(run: Run, given: str | None) -> Path:
 # ---------------------------------------------------------------------------------- task by task
 
 
-def read_symbols(run: Run, given: str | None, sequences: int) -> Reading:
+def _read_symbols(run: Run, given: str | None, sequences: int) -> Reading:
     """Lanes of a text, one beside the other; a TEXT, or a short file, may make fewer or shorter ones."""
     alphabet = alphabet_of(run.facts)
-    if given is None or names_a_file(given):
+    if given is None or _names_a_file(given):
         path = source(run, given)
         theirs, symbols = read_text(path, alphabet.characters is None, run.data, run.facts.get("encoding"))
         if theirs.characters is not None and theirs != alphabet:
@@ -192,23 +192,23 @@ def read_symbols(run: Run, given: str | None, sequences: int) -> Reading:
     if len(symbols) < 2:
         raise UserError(f"--input {given}: expected 2 symbols or more, got {len(symbols)}")
     batch = next(lanes(symbols, max(1, min(sequences, (len(symbols) - 1) // run.data.steps)), run.data.steps))
-    names = [*alphabet.characters] if alphabet.characters is not None else [byte_name(k) for k in range(256)]
+    names = [*alphabet.characters] if alphabet.characters is not None else [_byte_name(k) for k in range(256)]
     steps = [[names[k] for k in lane] for lane in batch.x.T.tolist()]
     return Reading(batch, steps, names, about, [], steps)
 
 
-def names_a_file(text: str) -> bool:
+def _names_a_file(text: str) -> bool:
     try:
         return Path(text).is_file()
     except (OSError, ValueError):  # longer than any name, or with a character that none may have
         return False
 
 
-def byte_name(byte: int) -> str:
+def _byte_name(byte: int) -> str:
     return chr(byte) if byte < 128 else f"\\x{byte:02x}"
 
 
-def read_windows(run: Run, path: Path, sequences: int, held_back: bool) -> Reading:
+def _read_windows(run: Run, path: Path, sequences: int, held_back: bool) -> Reading:
     """Windows whose targets are known, spread evenly over the table, the last one among them."""
     series = read_series(path, run.data, run.facts)
     columns, model = columns_of(run.facts), run.load_model()
@@ -233,10 +233,10 @@ def read_windows(run: Run, path: Path, sequences: int, held_back: bool) -> Readi
     labels = [str(value) for value in times.to_list()]
     part = ", the part held back for validation" if held_back else ""
     names = [labels[start : start + steps] for start in chosen]
-    return Reading(batch, names, feature_names(columns), path.name + part, [])
+    return Reading(batch, names, _feature_names(columns), path.name + part, [])
 
 
-def read_labelled(run: Run, path: Path, sequences: int, held_back: bool) -> Reading:
+def _read_labelled(run: Run, path: Path, sequences: int, held_back: bool) -> Reading:
     """Labelled sequences: of those held back one class after the other, else in the table's order."""
     data, classes, columns = (
         read_sequences(path, run.data, run.facts),
@@ -256,30 +256,30 @@ def read_labelled(run: Run, path: Path, sequences: int, held_back: bool) -> Read
     chosen = torch.arange(len(y))
     if held_back:
         chosen = stratified(y, run.data.validation, run.training.seed)[1]
-        chosen = chosen[in_turn(y[chosen].tolist())]
+        chosen = chosen[_in_turn(y[chosen].tolist())]
     chosen = chosen[:sequences]
     features, lengths = pad([x[k] for k in chosen.tolist()])  # [T, N, C], [N]
     part = ", the part held back for validation" if held_back else ""
-    names = [numbered(int(length)) for length in lengths]
+    names = [_numbered(int(length)) for length in lengths]
     return Reading(
-        Batch(features, y[chosen], lengths), names, feature_names(columns), path.name + part, classes
+        Batch(features, y[chosen], lengths), names, _feature_names(columns), path.name + part, classes
     )
 
 
-def in_turn(labels: list[int]) -> list[int]:
+def _in_turn(labels: list[int]) -> list[int]:
     """Places of ``labels``, ordered such that every class comes once before any comes twice."""
     return sorted(range(len(labels)), key=lambda k: labels[:k].count(labels[k]))
 
 
-def read_problem(run: Run, sequences: int) -> Reading:
+def _read_problem(run: Run, sequences: int) -> Reading:
     """Sequences of the validation stream, which training never saw, each up to its last scored step."""
     task = ProblemTask(run.data, sequences, run.training.seed)
     first = next(task.validation_batches())
     batch = Batch(first.x[:, :sequences], first.y[:sequences])
     if run.model.readout == "every":
-        batch = up_to_the_end(batch.x, first.y[:, :sequences])
+        batch = _up_to_the_end(batch.x, first.y[:, :sequences])
     inputs = SYMBOLS.get(run.data.source, SIGNALS)[: batch.x.shape[-1]]
-    classes = CLASSES.get(run.data.source, numbered(run.model.outputs))
+    classes = CLASSES.get(run.data.source, _numbered(run.model.outputs))
     if task.problem.task == "regression":
         classes = []
     T, N = batch.x.shape[:2]
@@ -290,21 +290,21 @@ def read_problem(run: Run, sequences: int) -> Reading:
     if run.data.source in SYMBOLS:
         read = batch.x.argmax(-1).T.tolist()  # N lists of T
         symbols = [[inputs[k] for k in lane[:length]] for lane, length in zip(read, lengths, strict=True)]
-    return Reading(batch, [numbered(length) for length in lengths], inputs, about, classes, symbols)
+    return Reading(batch, [_numbered(length) for length in lengths], inputs, about, classes, symbols)
 
 
-def up_to_the_end(x: torch.Tensor, y: torch.Tensor) -> Batch:
+def _up_to_the_end(x: torch.Tensor, y: torch.Tensor) -> Batch:
     """x [T,N,C] and y [T,N] without the steps after each sequence's last scored one: they are padding."""
     ends = ((y != UNSCORED) * torch.arange(1, len(y) + 1)[:, None]).amax(dim=0)  # [N]
     T = int(ends.max())
     return Batch(x[:T], y[:T], None if bool((ends == T).all()) else ends)
 
 
-def numbered(n: int) -> Names:
+def _numbered(n: int) -> Names:
     return [str(k) for k in range(n)]
 
 
-def feature_names(columns: Columns) -> Names:
+def _feature_names(columns: Columns) -> Names:
     """C names, in the order in which ``encode`` makes the features."""
     words = [f"{name}={word}" for name, found in columns.categories.items() for word in found]
     cycles = [f"{wave} of {cycle}" for cycle in columns.calendar for wave in ("sine", "cosine")]

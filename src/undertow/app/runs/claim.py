@@ -15,7 +15,7 @@ RUNS = Path("runs")  # where runs go that are given no folder
 
 @contextmanager
 def claimed(folder: Path | None, stem: str, overwrite: bool) -> Iterator[Path]:
-    """The folder of a new run, empty and locked; one of ``next_folder`` where none is given.
+    """The folder of a new run, empty and locked; one of ``_next_folder`` where none is given.
 
     Where the training fails before it has saved anything, the folder is as it was before.
     """
@@ -23,18 +23,18 @@ def claimed(folder: Path | None, stem: str, overwrite: bool) -> Iterator[Path]:
         refuse_existing(folder, overwrite)
     made = [path for path in (folder or RUNS, *(folder or RUNS).parents) if not path.exists()]
     if folder is None:
-        folder = next_folder(stem)
+        folder = _next_folder(stem)
         made = [folder, *made]
     try:
         make_folder(folder, "--run")
         with lock.held(folder):
             refuse_existing(folder, overwrite)
-            remove_files(folder)
+            _remove_files(folder)
             try:
                 yield folder
             except Exception:
-                if not has_progress(folder):
-                    remove_files(folder)
+                if not _has_progress(folder):
+                    _remove_files(folder)
                 raise
     finally:
         with suppress(OSError):  # from the first one that holds something
@@ -42,7 +42,7 @@ def claimed(folder: Path | None, stem: str, overwrite: bool) -> Iterator[Path]:
                 path.rmdir()
 
 
-def next_folder(stem: str) -> Path:
+def _next_folder(stem: str) -> Path:
     """Make ``runs/<stem>-<n>`` with the first n that is free."""
     for n in count(1):
         folder = RUNS / f"{stem}-{n}"
@@ -56,7 +56,7 @@ def next_folder(stem: str) -> Path:
     raise AssertionError
 
 
-def remove_files(folder: Path) -> None:
+def _remove_files(folder: Path) -> None:
     """Take away what a run consists of, and what a killed process left."""
     for name in FILES:
         (folder / name).unlink(missing_ok=True)
@@ -74,7 +74,7 @@ def remove_leftovers(folder: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def has_progress(folder: Path) -> bool:
+def _has_progress(folder: Path) -> bool:
     """Whether anything was saved after config.json, the last file of an untrained run."""
     config, last = folder / "config.json", folder / "last.safetensors"
     if (folder / "model.safetensors").exists():

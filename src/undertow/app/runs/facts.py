@@ -46,11 +46,11 @@ Step = Annotated[float, Meta(ge=0, le=1e18)]
 CYCLES = ("year", "week", "day")
 
 
-class TextFacts(TypedDict):
+class _TextFacts(TypedDict):
     characters: str | None
 
 
-class ForecastFacts(TypedDict):
+class _ForecastFacts(TypedDict):
     columns: Columns
     time: str | None
     group: str | None
@@ -60,18 +60,18 @@ class ForecastFacts(TypedDict):
     seasons: dict[str, dict[str, float]]
 
 
-class ClassifyFacts(TypedDict):
+class _ClassifyFacts(TypedDict):
     columns: Columns
     classes: list[str]
     time: str | None
     reading: dict[str, Any]
 
 
-class ProblemFacts(TypedDict):
+class _ProblemFacts(TypedDict):
     pass
 
 
-KINDS = {"text": TextFacts, "forecast": ForecastFacts, "classify": ClassifyFacts, "problem": ProblemFacts}
+KINDS = {"text": _TextFacts, "forecast": _ForecastFacts, "classify": _ClassifyFacts, "problem": _ProblemFacts}
 
 
 def check(facts: Any, data: DataConfig, model: ModelConfig, where: str) -> None:
@@ -91,21 +91,21 @@ def converted(value: Any, kind: Any, where: str) -> Any:
         found = msgspec.convert(value, kind)
     except (msgspec.ValidationError, RecursionError) as error:
         raise UserError(f"{where}: damaged: {error}") from None
-    if not is_finite(value):
+    if not _is_finite(value):
         raise UserError(f"{where}: damaged: a number is not finite")
     return found
 
 
-def is_finite(value: Any) -> bool:
+def _is_finite(value: Any) -> bool:
     """Whether all numbers in JSON are numbers that JSON has: no NaN, nothing infinite."""
     if isinstance(value, dict):
-        return all(map(is_finite, value.values()))
+        return all(map(_is_finite, value.values()))
     if isinstance(value, list):
-        return all(map(is_finite, value))
+        return all(map(_is_finite, value))
     return not isinstance(value, float) or math.isfinite(value)
 
 
-def _text(facts: TextFacts, data: DataConfig, model: ModelConfig) -> dict[str, bool]:
+def _text(facts: _TextFacts, data: DataConfig, model: ModelConfig) -> dict[str, bool]:
     characters = facts["characters"]
     size = 256 if characters is None else len(characters)
     return {
@@ -119,7 +119,7 @@ def _text(facts: TextFacts, data: DataConfig, model: ModelConfig) -> dict[str, b
     }
 
 
-def _forecast(facts: ForecastFacts, data: DataConfig, model: ModelConfig) -> dict[str, bool]:
+def _forecast(facts: _ForecastFacts, data: DataConfig, model: ModelConfig) -> dict[str, bool]:
     columns, target = facts["columns"], data.target
     return _table(columns, facts["time"], data, model) | {
         "data.target": target in columns.numeric,
@@ -130,7 +130,7 @@ def _forecast(facts: ForecastFacts, data: DataConfig, model: ModelConfig) -> dic
     }
 
 
-def _classify(facts: ClassifyFacts, data: DataConfig, model: ModelConfig) -> dict[str, bool]:
+def _classify(facts: _ClassifyFacts, data: DataConfig, model: ModelConfig) -> dict[str, bool]:
     classes = facts["classes"]
     return _table(facts["columns"], facts["time"], data, model) | {
         "data.sequence": bool(data.sequence) and bool(data.label),
@@ -150,7 +150,7 @@ def _table(columns: Columns, time: str | None, data: DataConfig, model: ModelCon
     }
 
 
-def _problem(facts: ProblemFacts, data: DataConfig, model: ModelConfig) -> dict[str, bool]:
+def _problem(facts: _ProblemFacts, data: DataConfig, model: ModelConfig) -> dict[str, bool]:
     known = data.source in problems.names()
     problem = problems.get(data.source) if known else None
     return {

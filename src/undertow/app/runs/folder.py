@@ -136,10 +136,10 @@ def open_run(folder: Path) -> Run:
         content = records.load(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise UserError(f"{path}: damaged: not JSON ({error})") from None
-    return parse_config(folder, path, content)
+    return _parse_config(folder, path, content)
 
 
-def parse_config(folder: Path, path: Path, content: Any) -> Run:
+def _parse_config(folder: Path, path: Path, content: Any) -> Run:
     if not isinstance(content, dict) or "undertow_run" not in content:
         raise UserError(f"{path}: not written by undertow (it has no 'undertow_run')")
     if type(content["undertow_run"]) is not int or content["undertow_run"] != FORMAT:
@@ -183,18 +183,18 @@ def stamp() -> tuple[str, dict[str, str]]:
 def fingerprint(path: Path, *further: str) -> dict[str, Any]:
     """Size in bytes and SHA-256 of a file; of a folder, or several files, over those of all files."""
     files = [
-        each for one in (path, *map(Path, further)) for each in (contents(one) if one.is_dir() else [one])
+        each for one in (path, *map(Path, further)) for each in (_contents(one) if one.is_dir() else [one])
     ]
-    digests = [digest(each) for each in files]
+    digests = [_digest(each) for each in files]
     found = digests[0] if len(files) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
     return {"path": str(path), "bytes": sum(each.stat().st_size for each in files), "sha256": found}
 
 
-def contents(folder: Path) -> list[Path]:
+def _contents(folder: Path) -> list[Path]:
     return sorted(each for each in folder.rglob("*") if each.is_file())
 
 
-def digest(path: Path) -> str:
+def _digest(path: Path) -> str:
     """SHA-256 of a file."""
     with path.open("rb") as file:
         if hasattr(hashlib, "file_digest"):

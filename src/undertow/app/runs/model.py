@@ -13,7 +13,7 @@ State = tuple[Tensor, ...]  # (h, c) of the LSTM, (h,) of the RNN; each [layers,
 CELLS = {"lstm": undertow.LSTM, "rnn": undertow.RNN}
 
 
-def start_options(config: ModelConfig) -> dict[str, Any]:
+def _start_options(config: ModelConfig) -> dict[str, Any]:
     """How the layers start, as options of undertow.LSTM and undertow.RNN."""
     chrono = {"max_lag": config.max_lag} if config.init == "chrono" else {}
     options = {"init": None if config.init == "torch" else config.init} | chrono
@@ -39,7 +39,7 @@ class SequenceModel(nn.Module):
             self.register_buffer("scale", torch.ones(width))  # [C]
         dropout = config.dropout if config.num_layers > 1 else 0.0
         self.rnn = CELLS[config.cell](
-            width, config.hidden_size, config.num_layers, dropout=dropout, **start_options(config)
+            width, config.hidden_size, config.num_layers, dropout=dropout, **_start_options(config)
         )
         self.dropout = nn.Dropout(config.dropout)
         self.head = nn.Linear(config.hidden_size, config.outputs)

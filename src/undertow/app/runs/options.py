@@ -84,7 +84,7 @@ def checked(option: Declared, value: Any) -> None:
     try:
         msgspec.convert(value, option.type)
     except msgspec.ValidationError:
-        wanted = expected(option.type).removesuffix(" or null")
+        wanted = _expected(option.type).removesuffix(" or null")
         raise UserError(f"{option.flag} {value}: expected {wanted}") from None
 
 
@@ -109,12 +109,12 @@ def read(kind: type[Config], values: Any, where: str) -> Config:
             msgspec.convert(values[name], hints[name])
         except msgspec.ValidationError:
             raise UserError(
-                f"{where}: {name}: expected {expected(hints[name])}, got {values[name]!r}"
+                f"{where}: {name}: expected {_expected(hints[name])}, got {values[name]!r}"
             ) from None
     return kind(**values)
 
 
-def expected(kind: Any) -> str:
+def _expected(kind: Any) -> str:
     """A type and its range in words: ``a whole number from 1 to 1,000,000``."""
     words = [_words(each, _meta(kind)) for each in _kinds(kind) if each is not type(None)]
     return " or ".join([*words, *(["null"] if type(None) in _kinds(kind) else [])])
@@ -197,7 +197,7 @@ def table(options: Iterator[Declared]) -> str:
     """The options as a table in Markdown: what each does, its range, and its default for each task."""
     rows = ["| option | what it does | value | default |", "|---|---|---|---|"]
     for each in options:
-        kind = "no value" if each.plain is bool else expected(each.type).removesuffix(" or null")
+        kind = "no value" if each.plain is bool else _expected(each.type).removesuffix(" or null")
         rows.append(f"| `{each.flag}` | {each.option.help} | {kind} | {_defaults(each.option)} |")
     return "\n".join(rows) + "\n"
 

@@ -25,7 +25,7 @@ Seconds = Annotated[float, Meta(ge=0, le=1e12)]
 Share = Annotated[float, Meta(ge=0, le=1)]
 
 
-class Source(TypedDict):
+class _Source(TypedDict):
     """The fingerprint of a data file."""
 
     path: str
@@ -33,7 +33,7 @@ class Source(TypedDict):
     sha256: str
 
 
-class Rest(TypedDict):
+class _Rest(TypedDict):
     """What config.json says beside data, model, training and facts."""
 
     created: str
@@ -43,7 +43,7 @@ class Rest(TypedDict):
     baselines: dict[str, Amount | None]
 
 
-class Row(TypedDict):
+class _Row(TypedDict):
     """One evaluation."""
 
     step: Whole
@@ -58,7 +58,7 @@ class Row(TypedDict):
     clipped: Share
 
 
-class Sums(TypedDict):
+class _Sums(TypedDict):
     """A ``Score``."""
 
     loss_sum: Amount
@@ -66,7 +66,7 @@ class Sums(TypedDict):
     hits: Whole
 
 
-class State(TypedDict):
+class _State(TypedDict):
     """A ``Position``."""
 
     epoch: Whole
@@ -77,20 +77,20 @@ class State(TypedDict):
     stale: Whole
     due: bool
     finished: str
-    train: Sums
+    train: _Sums
     norms: Annotated[list[Amount | None], Meta(min_length=3, max_length=3)]
 
 
 def dump(value: Any, indent: int | None = None) -> str:
     """As JSON, what is not finite as null."""
-    return json.dumps(plain(value), indent=indent, ensure_ascii=False, allow_nan=False)
+    return json.dumps(_plain(value), indent=indent, ensure_ascii=False, allow_nan=False)
 
 
-def plain(value: Any) -> Any:
+def _plain(value: Any) -> Any:
     if isinstance(value, dict):
-        return {name: plain(each) for name, each in value.items()}
+        return {name: _plain(each) for name, each in value.items()}
     if isinstance(value, list | tuple):
-        return [plain(each) for each in value]
+        return [_plain(each) for each in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
@@ -107,17 +107,17 @@ def load(text: str) -> Any:
 def check_rest(content: dict[str, Any], task: str, where: str) -> dict[str, Any]:
     """The part of config.json that is a Rest; what is missing is empty."""
     empty = {"created": "", "versions": {}, "source": {}, "unit": "", "baselines": {}}
-    rest = {name: plain(content.get(name, value)) for name, value in empty.items()}
-    converted(rest, Rest, where)
+    rest = {name: _plain(content.get(name, value)) for name, value in empty.items()}
+    converted(rest, _Rest, where)
     if task != "problem":
-        converted(rest["source"], Source, f"{where}: source")
+        converted(rest["source"], _Source, f"{where}: source")
     if not UNITS[task].fullmatch(rest["unit"]):
         raise UserError(f"{where}: damaged: unit: {rest['unit']!r} is none of task {task}")
-    rest["baselines"] = known(rest["baselines"])
+    rest["baselines"] = _known(rest["baselines"])
     return rest
 
 
-def known(values: dict[str, Any]) -> dict[str, Any]:
+def _known(values: dict[str, Any]) -> dict[str, Any]:
     """null as NaN."""
     return {name: math.nan if value is None else value for name, value in values.items()}
 
@@ -126,26 +126,26 @@ def check_rows(found: list[Any], where: str) -> list[dict[str, Any]]:
     """The rows of metrics.jsonl. Raises UserError naming the line that is damaged."""
     rows, before = [], -1
     for number, row in enumerate(found, 1):
-        rows.append(check_row(row, f"{where}: line {number}"))
+        rows.append(_check_row(row, f"{where}: line {number}"))
         if row["step"] <= before:
             raise UserError(f"{where}: line {number}: damaged: step {row['step']} comes after step {before}")
         before = row["step"]
     return rows
 
 
-def check_row(row: Any, where: str) -> dict[str, Any]:
-    row = plain(row)
-    converted(row, Row, where)
-    return known(row)
+def _check_row(row: Any, where: str) -> dict[str, Any]:
+    row = _plain(row)
+    converted(row, _Row, where)
+    return _known(row)
 
 
 def check_state(state: Any, where: str) -> dict[str, Any]:
     """Where training stood. Raises UserError naming what is damaged."""
-    state = plain(state)
-    converted(state, State, where)
+    state = _plain(state)
+    converted(state, _State, where)
     state["norms"] = [math.nan if value is None else value for value in state["norms"]]
     if state["best"]:
-        state["best"] = check_row(state["best"], f"{where}: best")
+        state["best"] = _check_row(state["best"], f"{where}: best")
     steps, _, clipped = state["norms"]
     for name, holds in (
         ("train", state["train"]["hits"] <= state["train"]["count"]),

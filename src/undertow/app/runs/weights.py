@@ -24,7 +24,7 @@ def write_model(path: Path, model: SequenceModel) -> None:
 def read_model(path: Path, config: ModelConfig) -> SequenceModel:
     """The best model, ready to predict. Raises UserError where the file is missing or damaged."""
     model = SequenceModel(config)
-    load_weights(model, read_tensors(path), path)
+    load_weights(model, _read_tensors(path), path)
     return model.eval()
 
 
@@ -37,7 +37,7 @@ def write_state(path: Path, tensors: dict[str, Tensor], state: dict[str, Any]) -
 
 def read_state(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """What ``write_state`` wrote. Raises UserError where the file is missing or damaged."""
-    tensors = read_tensors(path)
+    tensors = _read_tensors(path)
     with safe_open(path, "pt") as file:
         metadata = file.metadata() or {}
     try:
@@ -47,7 +47,7 @@ def read_state(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     return tensors, state
 
 
-def read_tensors(path: Path) -> dict[str, Tensor]:
+def _read_tensors(path: Path) -> dict[str, Tensor]:
     """All tensors of a file. Raises UserError where it is missing or damaged."""
     if not path.exists():
         raise UserError(f"{path}: missing from the run folder")

@@ -26,7 +26,7 @@ def check(run: Run, task: Task, model: SequenceModel) -> None:
     """Raises UserError where the state or a tensor does not fit the run, its data and its network."""
     tensors, state = run.read_last()
     path, stepped = run.path("last.safetensors"), state["step"] > 0
-    wanted = moments(model) | carried(run) if stepped else {}
+    wanted = _moments(model) | _carried(run) if stepped else {}
     wanted |= {"random.cpu": list(torch.get_rng_state().shape)}
     found = {name: list(tensor.shape) for name, tensor in tensors.items() if not name.startswith("model.")}
     found.pop("random.cuda", None)
@@ -39,11 +39,11 @@ def check(run: Run, task: Task, model: SequenceModel) -> None:
             raise UserError(f"{path}: damaged: {name} has the type {tensor.dtype}")
         if not tensor.isfinite().all():
             raise UserError(f"{path}: {name} is not finite: training cannot go on from it")
-    check_random(tensors, str(path))
-    check_position(state, run.read_metrics(), task.steps_per_epoch(), str(path))
+    _check_random(tensors, str(path))
+    _check_position(state, run.read_metrics(), task.steps_per_epoch(), str(path))
 
 
-def moments(model: SequenceModel) -> dict[str, list[int]]:
+def _moments(model: SequenceModel) -> dict[str, list[int]]:
     """Names and shapes of what the optimizer keeps."""
     found: dict[str, list[int]] = {}
     for index, parameter in enumerate(model.parameters()):
@@ -52,20 +52,20 @@ def moments(model: SequenceModel) -> dict[str, list[int]]:
     return found
 
 
-def carried(run: Run) -> dict[str, list[int]]:
+def _carried(run: Run) -> dict[str, list[int]]:
     """Names and shapes of the state that is carried to the next batch."""
     shape = [run.model.num_layers, run.training.batch_size, run.model.hidden_size]
     return {f"carry.{index}": list(shape) for index in range(2 if run.model.cell == "lstm" else 1)}
 
 
-def check_random(tensors: dict[str, Tensor], path: str) -> None:
+def _check_random(tensors: dict[str, Tensor], path: str) -> None:
     try:
         torch.Generator().set_state(tensors["random.cpu"])
     except (RuntimeError, TypeError):
         raise UserError(f"{path}: damaged: random.cpu is no state of torch's random numbers") from None
 
 
-def check_position(state: dict[str, Any], rows: list[dict[str, Any]], steps: int, path: str) -> None:
+def _check_position(state: dict[str, Any], rows: list[dict[str, Any]], steps: int, path: str) -> None:
     """Raises UserError unless epochs, steps and evaluations fit each other; ``steps`` an epoch."""
     best, seen = state["best"], [row["step"] for row in rows if row["step"] <= state["step"]]
     last_best = seen.index(best["step"]) if best and best["step"] in seen else None

@@ -13,7 +13,7 @@ from undertow.app.errors import UserError
 PLAIN = "32-true"  # the precision that torch's parameters have anyway
 
 
-class Plain:
+class _Plain:
     """One device, nothing converted: those methods of ``lightning_fabric.Fabric`` that the loop calls."""
 
     def __init__(self, device: str) -> None:
@@ -33,13 +33,13 @@ class Plain:
 
 
 def make_fabric(device: str, precision: str) -> Any:
-    """A ``Plain`` or a Fabric on one device. Raises UserError where there is no such device."""
+    """A ``_Plain`` or a Fabric on one device. Raises UserError where there is no such device."""
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     if device == "cuda" and not torch.cuda.is_available():
         raise UserError("--device cuda: this machine, or this build of torch, has no CUDA device")
     if precision == PLAIN:
-        return Plain(device)
+        return _Plain(device)
     from lightning_fabric import Fabric
 
     fabric = Fabric(accelerator=device, devices=1, precision=precision)  # type: ignore[arg-type]

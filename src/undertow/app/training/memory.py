@@ -19,29 +19,29 @@ AT_ONCE = 250  # sequences of a problem that are drawn to validate
 def check_problem(data: DataConfig, batch_size: int) -> None:
     """Raises UserError where the sequences of a problem alone would not fit."""
     drawn = max(AT_ONCE, batch_size) * data.steps * problems.get(data.source).input_size
-    refuse(DRAWN * drawn, f"--steps {data.steps} and --batch-size {batch_size}", "a batch of sequences")
+    _refuse(DRAWN * drawn, f"--steps {data.steps} and --batch-size {batch_size}", "a batch of sequences")
 
 
 def check_model(data: DataConfig, model: ModelConfig, batch_size: int) -> None:
     """Raises UserError where the network, or what it keeps of a batch, would not fit. Low estimates."""
     weights = sum(math.prod(shape) for shape in shapes.expected(model).values())
     sizes = f"--hidden-size {model.hidden_size} and --num-layers {model.num_layers}"
-    refuse(FLOAT * COPIES * weights, sizes, f"a network of {weights:,} parameters")
+    _refuse(FLOAT * COPIES * weights, sizes, f"a network of {weights:,} parameters")
     if data.task in ("text", "problem"):  # elsewhere the data may have fewer or shorter sequences
         kept = batch_size * data.steps * model.num_layers * KEPT * model.hidden_size
         batch = f"--batch-size {batch_size}, --steps {data.steps}, {sizes}"
-        refuse(FLOAT * kept, batch, "what the network keeps of a batch")
+        _refuse(FLOAT * kept, batch, "what the network keeps of a batch")
 
 
-def refuse(needed: int, options: str, what: str) -> None:
-    there = available()
+def _refuse(needed: int, options: str, what: str) -> None:
+    there = _available()
     if needed > there:
         raise UserError(
-            f"{options}: {what} needs about {gib(needed)}, and this machine has {gib(there)} of memory"
+            f"{options}: {what} needs about {_gib(needed)}, and this machine has {_gib(there)} of memory"
         )
 
 
-def available() -> int:
+def _available() -> int:
     """Bytes of memory that a process may have here at most; a number larger than all where it is unknown."""
     try:
         found = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
@@ -53,5 +53,5 @@ def available() -> int:
         return found
 
 
-def gib(count: int) -> str:
+def _gib(count: int) -> str:
     return f"{count / 2**30:,.1f} GiB"

@@ -40,16 +40,16 @@ def start(
     """
     console, kind = Terminal(), options["task"]
     where = source if kind == "problem" else str(Path(source).resolve())
-    data = pick(DataConfig, options | {"source": where})
+    data = _pick(DataConfig, options | {"source": where})
     if not quiet:
         console.print(marked("[bold]{kind}[/]: {why} [dim](--task overrides)[/]", kind=kind, why=line(why)))
-    training = pick(TrainConfig, {"epochs": 1} | options)
-    task = prepared(data, training)
+    training = _pick(TrainConfig, {"epochs": 1} | options)
+    task = _prepared(data, training)
     if "epochs" not in options:
         training = replace(
             training, epochs=text_epochs(task.steps_per_epoch() * data.steps * training.batch_size)
         )
-    run = new_run(data, model_config(task, options), training, task, folder or Path())
+    run = _new_run(data, _model_config(task, options), training, task, folder or Path())
     memory.check_model(data, run.model, training.batch_size)
     trainer = Trainer(run, task)
     with claimed(folder, Path(source).stem, overwrite) as run.folder:
@@ -57,16 +57,16 @@ def start(
         run.write_config()  # last: from here on the run can be resumed
         if not quiet:
             summary.introduce(console, run, task, trainer.plain)
-        return finish(console, trainer, quiet)
+        return _finish(console, trainer, quiet)
 
 
 def resume(run: Run, given: dict[str, Any], quiet: bool) -> int:
     """Go on with a run; the exit code as of ``start``."""
     console, folder = Terminal(), run.folder
     run.training = replace(run.training, **given)
-    check_source(run)
+    _check_source(run)
     checkpoint.check_weights(run)
-    task = prepared(run.data, run.training)
+    task = _prepared(run.data, run.training)
     memory.check_model(run.data, run.model, run.training.batch_size)
     trainer = Trainer(run, task)
     checkpoint.check(run, task, trainer.plain)
@@ -84,10 +84,10 @@ def resume(run: Run, given: dict[str, Any], quiet: bool) -> int:
         if gone:
             console.print(f"  {' and '.join(gone)} showed it as it was: removed")
         summary.introduce(console, run, task, trainer.plain)
-    return finish(console, trainer, quiet)
+    return _finish(console, trainer, quiet)
 
 
-def prepared(data: DataConfig, training: TrainConfig) -> Task:
+def _prepared(data: DataConfig, training: TrainConfig) -> Task:
     """The data, read and ready for training."""
     if data.task == "problem":
         memory.check_problem(data, training.batch_size)
@@ -96,7 +96,7 @@ def prepared(data: DataConfig, training: TrainConfig) -> Task:
     return task
 
 
-def check_source(run: Run) -> None:
+def _check_source(run: Run) -> None:
     """Raises UserError where the data file is gone or is no longer the one the run began with."""
     if run.data.task == "problem":
         return
@@ -106,7 +106,7 @@ def check_source(run: Run) -> None:
         raise UserError(f"{path}: has changed since {run.folder} was begun; start a new run")
 
 
-def finish(console: Console, trainer: Trainer, quiet: bool) -> int:
+def _finish(console: Console, trainer: Trainer, quiet: bool) -> int:
     run, progress = trainer.run, trainer.progress
     done = trainer.fit(view(console, quiet, progress))
     if progress.rows:
@@ -123,12 +123,12 @@ def view(console: Console, quiet: bool, progress: Progress) -> View:
     return (View if quiet else speaking)(console, progress)
 
 
-def pick(kind: Any, options: dict[str, Any]) -> Any:
+def _pick(kind: Any, options: dict[str, Any]) -> Any:
     """The dataclass ``kind`` filled from those options that are its own."""
     return kind(**{field.name: options[field.name] for field in fields(kind) if field.name in options})
 
 
-def model_config(task: Task, options: dict[str, Any]) -> ModelConfig:
+def _model_config(task: Task, options: dict[str, Any]) -> ModelConfig:
     shape, max_lag = task.shape, 0
     if options["init"] == "chrono":
         max_lag = options["steps"] or shape.longest
@@ -152,7 +152,7 @@ def model_config(task: Task, options: dict[str, Any]) -> ModelConfig:
     )
 
 
-def new_run(data: DataConfig, model: ModelConfig, training: TrainConfig, task: Task, folder: Path) -> Run:
+def _new_run(data: DataConfig, model: ModelConfig, training: TrainConfig, task: Task, folder: Path) -> Run:
     created, versions = stamp()
     return Run(
         folder,

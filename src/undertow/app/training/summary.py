@@ -56,11 +56,11 @@ def conclude(console: Console, run: Run, progress: Progress, stopped_by: str) ->
             marked(
                 f"[bold]{show(at.best['validation'])}[/] on the validation part{{of}} "
                 f"(best, epoch {at.best['epoch']:g}; {{ended}}; {clock(at.seconds)})",
-                of=of(run),
+                of=_of(run),
                 ended=ended,
             )
         )
-        against_baselines(console, run, progress.objective, at.best["validation"])
+        _against_baselines(console, run, progress.objective, at.best["validation"])
     if stopped_by:
         console.print(
             f"Stopped by {stopped_by} at step {at.step}; everything is saved in {name}. Go on with:\n"
@@ -72,11 +72,11 @@ def conclude(console: Console, run: Run, progress: Progress, stopped_by: str) ->
     console.print(f"Saved in {name}. Next:{following}", soft_wrap=True)
 
 
-def of(run: Run) -> str:
+def _of(run: Run) -> str:
     return f", forecasting {cell(run.data.target)}" if run.data.target else ""
 
 
-def against_baselines(console: Console, run: Run, objective: Objective, mine: float) -> None:
+def _against_baselines(console: Console, run: Run, objective: Objective, mine: float) -> None:
     """The model's error beside those of forecasts that need no learning, and who wins."""
     if not run.baselines:
         return

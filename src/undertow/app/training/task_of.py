@@ -49,7 +49,7 @@ def _guess(source: str, given: dict[str, Any]) -> tuple[str, str]:
         return "classify", "a table with --sequence and --label"
     raise UserError(
         f"{path}: a table needs --target COLUMN to forecast, or --sequence COLUMN --label COLUMN to "
-        f"classify; columns: {one_of(column_names(path, given))}"
+        f"classify; columns: {one_of(_column_names(path, given))}"
     )
 
 
@@ -68,20 +68,20 @@ def _check_columns(path: Path, task: str, given: dict[str, Any]) -> None:
     """Raises UserError where a column that the task needs is not named, or is not in the table."""
     for option in NEEDED[task]:
         if not given.get(option):
-            found = one_of(column_names(path, given))
+            found = one_of(_column_names(path, given))
             raise UserError(f"{path}: task {task} needs --{option} COLUMN; columns: {found}")
     asked = [name for name in ("target", "time", "group", "sequence", "label") if given.get(name)]
-    if set(map(given.get, asked)) <= set(heading(path, given)):
+    if set(map(given.get, asked)) <= set(_heading(path, given)):
         return
-    names = column_names(path, given)
+    names = _column_names(path, given)
     for option in asked:
         if given[option] not in names:
             raise no_column(path, given[option], f"--{option}", names)
 
 
-def column_names(path: Path, given: dict[str, Any]) -> list[str]:
+def _column_names(path: Path, given: dict[str, Any]) -> list[str]:
     """The columns of a table, of a plain one without Polars, which takes a while to import."""
-    if names := heading(path, given):
+    if names := _heading(path, given):
         return names
     from undertow.app.data import table
 
@@ -91,7 +91,7 @@ def column_names(path: Path, given: dict[str, Any]) -> list[str]:
     return table.column_names(table.read_table(path, DataConfig(**found))[0])
 
 
-def heading(path: Path, given: dict[str, Any]) -> list[str]:
+def _heading(path: Path, given: dict[str, Any]) -> list[str]:
     """The names in the first line of a file that is surely a heading; none where that is to be found out."""
     if not path.is_file() or path.suffix.lower() not in (".csv", ".tsv") or given.keys() & UNSURE:
         return []

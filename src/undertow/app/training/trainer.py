@@ -150,10 +150,10 @@ class Trainer(Hook):
         at = progress.at = Position(**state)
         progress.score = Score(**at.train)
         progress.rows = [row for row in self.run.read_metrics() if row["step"] <= at.step]
-        load_weights(self.plain, part(tensors, "model."), path)
-        self._resume_optimizer(part(tensors, "optimizer."))
+        load_weights(self.plain, _part(tensors, "model."), path)
+        self._resume_optimizer(_part(tensors, "optimizer."))
         device = self.fabric.device
-        self.learner.carry = tuple(value.to(device) for value in part(tensors, "carry.").values()) or None
+        self.learner.carry = tuple(value.to(device) for value in _part(tensors, "carry.").values()) or None
         torch.set_rng_state(tensors["random.cpu"])
         if "random.cuda" in tensors and device.type == "cuda":
             torch.cuda.set_rng_state(tensors["random.cuda"], device)
@@ -167,6 +167,6 @@ class Trainer(Hook):
         self.optimizer.load_state_dict(content)
 
 
-def part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     """The tensors under a prefix, sorted by name, the prefix taken off."""
     return {name[len(prefix) :]: tensors[name] for name in sorted(tensors) if name.startswith(prefix)}

@@ -39,35 +39,35 @@ def bench(
 
     if output and not output.parent.is_dir():
         raise UserError(f"--output: there is no folder {output.parent}")
-    counts = thread_counts(threads) or [torch.get_num_threads()]
-    check_kernels()
+    counts = _thread_counts(threads) or [torch.get_num_threads()]
+    _check_kernels()
     if memory:
-        check_memory()
+        _check_memory()
     shapes = speed.FULL if full else speed.QUICK
     console = Terminal()
     console.print(f"{machine()}, torch {torch.__version__}, float32")
     timings: list[Timing] = []
     peaks: list[dict[str, Any]] = []
     with ExitStack() as until_done:
-        others = contestants(peers, until_done)
+        others = _contestants(peers, until_done)
         for count in counts:
             before = len(timings)
             for shape in shapes:
                 for training in (False, True):
                     with console.status(f"{shape}, {counted(count, 'thread')}"):
-                        timings.append(measure(shape, training, count, repeats, others))
+                        timings.append(_measure(shape, training, count, repeats, others))
             for line in bench_view.speeds(timings[before:]):
                 console.print(line)
     if memory:
         for shape in shapes:
             with console.status(f"{shape}, memory"):
-                peaks.append(training_memory(shape, counts[-1]))
+                peaks.append(_training_memory(shape, counts[-1]))
         console.print(bench_view.memory(peaks))
     if output:
-        output.write_text(json.dumps(as_json(timings, peaks), indent=1) + "\n")
+        output.write_text(json.dumps(_as_json(timings, peaks), indent=1) + "\n")
 
 
-def check_kernels() -> None:
+def _check_kernels() -> None:
     from undertow import hardware
 
     try:
@@ -76,14 +76,14 @@ def check_kernels() -> None:
         raise UserError("bench: the C++ kernels were not built, so there is nothing to measure") from None
 
 
-def check_memory() -> None:
+def _check_memory() -> None:
     from undertow.app.bench import memory
 
     if not memory.available():
         raise UserError("--memory: only Linux says how much memory a process took at its peak")
 
 
-def contestants(peers: bool, until_done: ExitStack) -> "list[Contestant]":
+def _contestants(peers: bool, until_done: ExitStack) -> "list[Contestant]":
     """Who competes beside ours and nn.LSTM; what they hold is given back with ``until_done``."""
     from undertow.app.bench import tuned
 
@@ -98,7 +98,7 @@ def contestants(peers: bool, until_done: ExitStack) -> "list[Contestant]":
     return others
 
 
-def measure(
+def _measure(
     shape: "Shape", training: bool, threads: int, repeats: int, others: "list[Contestant]"
 ) -> "Timing":
     from undertow.app.bench import speed
@@ -109,13 +109,13 @@ def measure(
         raise UserError(f"{shape}: {wrong}") from None
 
 
-def training_memory(shape: "Shape", threads: int) -> dict[str, Any]:
+def _training_memory(shape: "Shape", threads: int) -> dict[str, Any]:
     from undertow.app.bench.memory import training_peaks
 
     return {"shape": str(shape), "threads": threads, "bytes": training_peaks(shape, threads)}
 
 
-def thread_counts(text: str) -> list[int]:
+def _thread_counts(text: str) -> list[int]:
     try:
         counts = [int(word) for word in text.split(",") if word]
     except ValueError:
@@ -125,15 +125,15 @@ def thread_counts(text: str) -> list[int]:
     return counts
 
 
-def as_json(timings: list["Timing"], memory: list[dict[str, Any]]) -> dict[str, Any]:
+def _as_json(timings: list["Timing"], memory: list[dict[str, Any]]) -> dict[str, Any]:
     import torch
 
     versions = {"undertow": __version__, "torch": torch.__version__, "python": platform.python_version()}
-    figures = {"machine": machine(), "versions": versions, "rows": [row(t) for t in timings]}
+    figures = {"machine": machine(), "versions": versions, "rows": [_row(t) for t in timings]}
     return figures | ({"training_memory": memory} if memory else {})
 
 
-def row(timing: "Timing") -> dict[str, Any]:
+def _row(timing: "Timing") -> dict[str, Any]:
     others = dict(timing.others)
     nn = others.pop("nn.LSTM")
     return {

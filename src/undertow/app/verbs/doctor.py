@@ -90,11 +90,11 @@ def training_of(watched: "Watched") -> "Training":
     from undertow.doctor import Training
 
     run = watched.run
-    loss, name = guess(watched)
+    loss, name = _guess(watched)
     return Training(run.read_metrics(), run.training.clip, loss, name)
 
 
-def guess(watched: "Watched") -> tuple[float | None, str]:
+def _guess(watched: "Watched") -> tuple[float | None, str]:
     """The loss, in the unit of the run's losses, of the best baseline that needs no learning, and its name.
 
     Of symbols their frequencies in what was read; of a problem that asks at every step those at that step,
@@ -109,10 +109,10 @@ def guess(watched: "Watched") -> tuple[float | None, str]:
     known = {name: value for name, value in run.baselines.items() if math.isfinite(value)}
     if run.data.task == "text":
         _, counts = np.unique(watched.reading.batch.y.numpy(), return_counts=True)
-        return surprise(counts[None]), "knowing how frequent each character is"
+        return _surprise(counts[None]), "knowing how frequent each character is"
     if run.data.task == "problem" and run.model.readout == "every":
         by_step = ProblemTask(run.data, 1, run.training.seed).frequencies().numpy()
-        return surprise(by_step), "knowing how frequent each class is at each step"
+        return _surprise(by_step), "knowing how frequent each class is at each step"
     if not known:
         return None, ""
     if kind == "accuracy":
@@ -125,7 +125,7 @@ def guess(watched: "Watched") -> tuple[float | None, str]:
     return (known[name] / watched.objective.scale) ** 2, called
 
 
-def surprise(counts: "NDArray[np.int64]") -> float:
+def _surprise(counts: "NDArray[np.int64]") -> float:
     """Mean cross-entropy, in nats, of the frequencies in each row of counts [rows,classes]."""
     import numpy as np
 

@@ -50,8 +50,8 @@ def generate(
 
     alphabet = alphabet_of(opened.facts)
     first = alphabet.encode(prompt or "\n")
-    stream = write(
-        alphabet, symbols(opened.load_model(), first, length, temperature, np.random.default_rng(seed))
+    stream = _write(
+        alphabet, _symbols(opened.load_model(), first, length, temperature, np.random.default_rng(seed))
     )
     shown = visible if sys.stdout.isatty() else str  # a pipe gets the symbols themselves
     sys.stdout.write(shown(prompt))
@@ -61,7 +61,7 @@ def generate(
     sys.stdout.write("\n")
 
 
-def symbols(
+def _symbols(
     model: "SequenceModel",
     first: "NDArray[np.int64]",
     length: int,
@@ -87,7 +87,7 @@ def draw(scores: "NDArray[np.float64]", temperature: float, rng: "np.random.Gene
     return int((scores / temperature + rng.gumbel(size=scores.shape)).argmax())
 
 
-def write(alphabet: "Alphabet", numbers: Iterator[int]) -> Iterator[str]:
+def _write(alphabet: "Alphabet", numbers: Iterator[int]) -> Iterator[str]:
     """Symbols as text; bytes that form no character become the replacement character."""
     if alphabet.characters is not None:
         yield from (alphabet.characters[number] for number in numbers)

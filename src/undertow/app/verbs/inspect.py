@@ -59,24 +59,24 @@ def inspect(
     check_input(opened.data.task, opened.data.source, input)
     others = [] if compare is None else [open_run(compare)]
     for other in others:
-        check_alike(opened, other)
+        _check_alike(opened, other)
     if steps is not None and opened.data.task == "classify":
         raise UserError(f"--steps {steps}: a labelled sequence is shown whole; leave it out")
     from undertow.app.reading.watch import observe, read
 
     wanted = TEXT_STEPS if steps is None and opened.data.task == "text" else steps
     reading = read(opened, input, steps=wanted)
-    write(page, [observe(each, reading) for each in (opened, *others)])
+    _write(page, [observe(each, reading) for each in (opened, *others)])
     Terminal().print(f"The report: {page}", soft_wrap=True)
 
 
-def check_alike(run: "Run", other: "Run") -> None:
+def _check_alike(run: "Run", other: "Run") -> None:
     """Raises UserError unless both can read the same sequences."""
     from undertow.app.errors import UserError
 
     for what, mine, theirs in (
         ("task", run.data.task, other.data.task),
-        ("problem", problem_of(run), problem_of(other)),
+        ("problem", _problem_of(run), _problem_of(other)),
         ("target", run.data.target, other.data.target),
         ("label", run.data.label, other.data.label),
         ("inputs", run.model.inputs, other.model.inputs),
@@ -92,21 +92,21 @@ def check_alike(run: "Run", other: "Run") -> None:
             )
 
 
-def problem_of(run: "Run") -> str | None:
+def _problem_of(run: "Run") -> str | None:
     return run.data.source if run.data.task == "problem" else None
 
 
-def write(page: Path, seen: "list[Watched]") -> None:
+def _write(page: Path, seen: "list[Watched]") -> None:
     """The page on the first sequence; the first network leads."""
     from undertow.app.outputs import writing
     from undertow.problems import UNSCORED
 
     first = seen[0]
     reading, run, every = first.reading, first.run, first.run.model.readout == "every"
-    names = names_of(seen)
+    names = _names_of(seen)
     T = len(reading.steps[0])
     x = reading.batch.x[:T, 0]
-    symbols, targets = spelt(first)
+    symbols, targets = _spelt(first)
     for each in seen:
         if each.loss_per_step is not None:
             each.trace.loss_per_step = each.loss_per_step / LN2  # E_t in bits, as training shows it
@@ -121,16 +121,16 @@ def write(page: Path, seen: "list[Watched]") -> None:
             steps=None if reading.steps is reading.symbols else reading.steps[0],
             loss_weight=LN2 / int((reading.batch.y != UNSCORED).sum()) if every else None,
             loss_unit="bits" if every else "",
-            title=title(seen, names),
-            about=f"{reading.about}: {T:,} steps. {subject(run)}",
+            title=_title(seen, names),
+            about=f"{reading.about}: {T:,} steps. {_subject(run)}",
             name=lead[0],
-            answer=answer(first),
+            answer=_answer(first),
             compare={name: each.trace for name, each in rest},
-            answers=[answer(each) for _, each in rest],
+            answers=[_answer(each) for _, each in rest],
         )
 
 
-def spelt(seen: "Watched") -> tuple[list[str] | None, list[str] | None]:
+def _spelt(seen: "Watched") -> tuple[list[str] | None, list[str] | None]:
     """The symbols that were read and those that were wanted, where it reads and answers in symbols."""
     reading = seen.reading
     if reading.symbols is None:
@@ -145,7 +145,7 @@ LN2 = 0.6931471805599453  # nats in a bit
 CELLS = {"lstm": "LSTM", "rnn": "plain RNN"}
 
 
-def names_of(seen: "list[Watched]") -> list[str]:
+def _names_of(seen: "list[Watched]") -> list[str]:
     """What to call them: by their cells, with their folders' names where those are the same."""
     cells = [CELLS[each.run.model.cell] for each in seen]
     if len(set(cells)) == len(cells):
@@ -153,7 +153,7 @@ def names_of(seen: "list[Watched]") -> list[str]:
     return [f"{cell} {each.run.folder.name}" for cell, each in zip(cells, seen, strict=True)]
 
 
-def title(seen: "list[Watched]", names: list[str]) -> str:
+def _title(seen: "list[Watched]", names: list[str]) -> str:
     """Which networks, on what: ``LSTM beside plain RNN, 64 units each, solving the adding problem``."""
     data, sizes = seen[0].run.data, [each.run.model.hidden_size for each in seen]
     units = [f"{size} units" for size in sizes]
@@ -169,7 +169,7 @@ def title(seen: "list[Watched]", names: list[str]) -> str:
     return f"{who} {doing[data.task]}"
 
 
-def subject(run: "Run") -> str:
+def _subject(run: "Run") -> str:
     """What the loss is, in words."""
     if run.data.task == "text":
         return "The loss is the mean error of foretelling the next symbol."
@@ -180,7 +180,7 @@ def subject(run: "Run") -> str:
     return "The loss is the squared error of what is said after the last step."
 
 
-def answer(seen: "Watched") -> str:
+def _answer(seen: "Watched") -> str:
     """What the network said at the end, and the truth; nothing where it says something at every step."""
     batch, classes = seen.reading.batch, seen.reading.classes
     if seen.run.model.readout == "every":

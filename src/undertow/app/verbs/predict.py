@@ -61,7 +61,7 @@ def predict(
 
     answers = answer(opened, table)
     if output is not None:
-        write(answers.table, output)
+        _write(answers.table, output)
     console = Terminal()
     show(console, answers)
     if output is not None:
@@ -69,7 +69,7 @@ def predict(
         console.print(written, soft_wrap=True)
 
 
-def write(table: "pl.DataFrame", output: Path) -> None:
+def _write(table: "pl.DataFrame", output: Path) -> None:
     from undertow.app.outputs import atomically
 
     made = io.BytesIO()  # polars has errors of its own for a full disk
@@ -93,7 +93,7 @@ def show(console: "Console", answers: "Answers") -> None:
         side: Any = "right" if rows.schema[name].is_numeric() else "left"
         grid.add_column(words.cell(name), justify=side, no_wrap=True)
     for row in rows.iter_rows():
-        grid.add_row(*(cell(value) for value in row))
+        grid.add_row(*(_cell(value) for value in row))
     which = "last" if answers.newest_last else "first"
     if len(rows) < len(answers.table):
         console.print(marked(f"[dim]the {which} {len(rows)} of {len(answers.table):,} predictions[/]"))
@@ -103,7 +103,7 @@ def show(console: "Console", answers: "Answers") -> None:
         console.print(line)
 
 
-def cell(value: Any) -> "Text":
+def _cell(value: Any) -> "Text":
     """A value as it reads best: short numbers, and a word for what is not known."""
     from rich.text import Text
 

@@ -60,7 +60,7 @@ def test_quick_is_shorter_and_has_one_seed():
 def test_a_name_that_is_no_problem_is_refused(undertow):
     result = undertow("classics", "addition")
     assert result.code == 2
-    assert result.err.startswith("undertow: addition: no problem of the classics; there are reber, ")
+    assert result.err.startswith("undertow: addition: no problem of the classics; problems: reber, ")
     assert result.err.count("\n") == 1
     assert not Path("classics").exists()
 
@@ -259,7 +259,7 @@ def test_a_folder_with_other_files_is_left_alone(undertow, small):
     Path("classics/thesis.txt").write_text("mine")
     result = undertow("classics", "--overwrite")
     assert result.code == 2
-    assert "--output: classics holds other files and no results" in result.err
+    assert "--output classics: holds other files and no results" in result.err
     assert [path.name for path in Path("classics").iterdir()] == ["thesis.txt"]
 
 

@@ -10,7 +10,12 @@ from undertow.palette import GREY, INK, LSTM, RNN
 
 
 def draw(results: Results, path: Path) -> None:
-    """Write the picture, a PNG."""
+    """Draw the picture and write it as PNG.
+
+    Args:
+        results: The outcomes.
+        path: The file; it is replaced.
+    """
     settings = results.settings
     figure = Figure(figsize=(8.4, 1.3 + 0.34 * len(settings)), dpi=130, layout="constrained")
     axes = figure.subplots()

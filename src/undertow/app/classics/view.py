@@ -1,4 +1,4 @@
-"""What a person sees of the classics: how far it is, then the table, in the terminal and in files."""
+"""What ``undertow classics`` shows: its progress, then the table, on the terminal and in files."""
 
 import json
 import time
@@ -72,20 +72,21 @@ def train(results: Results, console: Console) -> int:
 
 
 class Watch(Hook):
-    """Says now and then in the live line where a trial stands."""
+    """Shows in the live line where a trial stands."""
 
     def __init__(self, trial: Trial, progress: Progress, bar: TaskID) -> None:
         self.trial, self.progress, self.bar = trial, progress, bar
         self.began, self.drawn = time.monotonic(), 0.0
 
     def on_step(self, loop: Loop, steps: list[Step]) -> None:
+        """Update the line, at most once every REFRESH seconds."""
         if time.monotonic() - self.drawn > REFRESH:
             self.drawn = time.monotonic()
             self.progress.update(self.bar, description=_standing(self.trial, self.drawn - self.began))
 
 
 def _standing(trial: Trial, seconds: float) -> str:
-    """Where a trial stands."""
+    """Where a trial stands, in a line."""
     return (
         f"{trial.setting.row} {NAMES[trial.cell]}, seed {trial.seed}: {trial.sequences:,} of {trial.most:,} "
         f"sequences, {trial.share:.0%} right, {clock(seconds)}"
@@ -105,7 +106,13 @@ def _said(outcome: Outcome) -> str:
 
 
 def write(results: Results, quick: bool, console: Console) -> None:
-    """Print the table, and write it as Markdown, JSON and a picture."""
+    """Print the table, and write it as Markdown, JSON and a picture.
+
+    Args:
+        results: The outcomes, and the folder to write into.
+        quick: Whether the lags are those of --quick, which the table then says.
+        console: Where the table is printed.
+    """
     rows, folder = results.rows(), results.folder
     content = {
         "undertow": __version__,

@@ -8,11 +8,17 @@ from matplotlib.figure import Figure
 from undertow.app.demo.duel import ADDING, Array, Duel
 from undertow.palette import GREY, INK, LSTM, RNN
 
-ROUNDING = 2.0**-24  # float32: what is smaller than this part of a sum vanishes in it
+ROUNDING = 2.0**-24  # float32: a smaller term than this share of a sum does not change the sum
 
 
 def draw(duel: Duel, after: dict[str, Array], path: Path) -> None:
-    """Write the picture, a PNG, to ``path``; ``after`` is the reach of the networks now trained."""
+    """Draw the picture and write it as PNG.
+
+    Args:
+        duel: The networks and their evaluations.
+        after: Their reach after training, as of ``Duel.reach``.
+        path: The file; it is replaced, and its folder is made.
+    """
     figure = Figure(figsize=(11.5, 4.8), dpi=160)
     figure.set_layout_engine("constrained", w_pad=0.12, h_pad=0.08, wspace=0.04)
     error, gradient = figure.subplots(1, 2)

@@ -1,4 +1,4 @@
-"""The page of a duel: both trained networks on one adding sequence that neither has learnt from."""
+"""The page of a duel: both trained networks on one adding sequence that neither was trained on."""
 
 from pathlib import Path
 
@@ -14,7 +14,12 @@ NAMES = {"LSTM": "LSTM", "RNN": "plain RNN"}
 
 
 def write(duel: Duel, path: Path) -> None:
-    """Write the page to ``path``, replacing what is there."""
+    """Write the page.
+
+    Args:
+        duel: The trained networks.
+        path: The file; it is replaced.
+    """
     x, target = duel.one_sequence()  # [T, 1, 2], [1, 1]
     traces, answers = zip(*(_traced(network, x, target) for network in duel.networks.values()), strict=True)
     marked = x[:, 0, 1].nonzero().flatten().tolist()  # the two steps

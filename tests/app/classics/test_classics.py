@@ -331,7 +331,7 @@ def test_runs_of_before_the_options_still_load(undertow):
         (("--init", "chrono", "--cell", "rnn"), "--init chrono: sets gates, and --cell rnn has none"),
         (("--forget-bias", 1, "--cell", "rnn"), "--forget-bias: sets gates, and --cell rnn has none"),
         (("--init", "chrono", "--forget-bias", 1), "--forget-bias: --init chrono sets it already"),
-        (("--init", "chrono", "--steps", 2), "--init chrono needs sequences of more than 2 steps, got 2"),
+        (("--init", "chrono", "--steps", 2), "--init chrono: expected sequences of more than 2 steps, got 2"),
     ],
 )
 def test_starts_that_do_not_fit_are_refused(undertow, options, message):

@@ -43,7 +43,7 @@ class Shape:
 
     @property
     def flops(self) -> float:
-        """Operations of a forward pass: 2·T·N·4H·(C+H) by layer and direction; training takes 3 times that."""
+        """Operations of a forward pass: 2·T·N·4H·(C+H) by layer and direction. Training takes thrice that."""
         D = 2 if self.bidirectional else 1
         inputs = [self.C] + [D * self.H] * (self.num_layers - 1)
         return sum(2 * self.T * self.N * 4 * self.H * (C + self.H) * D for C in inputs)

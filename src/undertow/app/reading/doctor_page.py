@@ -1,4 +1,4 @@
-"""The page of ``undertow doctor``: one file, no network, drawn by matplotlib, laid out by ``doctor.html``."""
+"""The page of ``undertow doctor``: one file that loads nothing, with matplotlib's pictures in doctor.html."""
 
 import inspect
 import io
@@ -23,7 +23,7 @@ from undertow.app.words import literal
 from undertow.doctor import CHECKS, Chart, Diagnosis, Finding, InOrder, NotJudged, Outcome
 from undertow.palette import LINES, css_variables
 
-# Stand-ins that the page's style replaces, so that pictures follow its light or dark colours.
+# Stand-ins that become the colours of the page's style, so that pictures follow its light or dark scheme.
 INK, CURVES = "#010101", [f"#{k:06x}" for k in range(0x020202, 0x020202 + len(LINES))]
 COLOURS = (
     f":root {{ {css_variables('curve-')} }}\n"
@@ -36,9 +36,9 @@ def write(path: Path, watched: Watched, diagnosis: Diagnosis) -> None:
     """Write the page in one step.
 
     Args:
-        path: The file; what is there is replaced only once the new page is whole.
+        path: The file; an existing one is replaced once the new page is complete.
         watched: The network and what it read.
-        diagnosis: What the checks came to.
+        diagnosis: The outcomes of the checks.
 
     Raises:
         UserError: The file cannot be written.
@@ -48,7 +48,15 @@ def write(path: Path, watched: Watched, diagnosis: Diagnosis) -> None:
 
 
 def page(watched: Watched, diagnosis: Diagnosis) -> str:
-    """All of the HTML."""
+    """Make the page.
+
+    Args:
+        watched: The network and what it read.
+        diagnosis: The outcomes of the checks.
+
+    Returns:
+        The HTML.
+    """
     here = files("undertow.app.reading")
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
@@ -72,7 +80,7 @@ def page(watched: Watched, diagnosis: Diagnosis) -> str:
 
 
 def _measured(diagnosis: Diagnosis) -> list[InOrder | NotJudged]:
-    """What was found in order, or only measured, and has a picture."""
+    """The outcomes that are no findings and have a picture."""
     return [
         outcome
         for outcome in diagnosis.outcomes
@@ -91,7 +99,7 @@ def _grounds() -> dict[str, list[str]]:
 
 
 def _pictures(diagnosis: Diagnosis) -> dict[str, Markup]:
-    """One for each outcome that has a chart, but for a chart that stood higher up already."""
+    """A picture for each outcome with a chart, unless the same chart stands higher on the page."""
     shown: dict[str, Markup] = {}
     titles: set[str] = set()
     for outcome in [*diagnosis.findings, *_measured(diagnosis)]:
@@ -102,7 +110,7 @@ def _pictures(diagnosis: Diagnosis) -> dict[str, Markup]:
 
 
 def _picture(finding: Outcome) -> Markup:
-    """An outcome's chart as SVG that can stand in a page: named, without ids that another could have too."""
+    """An outcome's chart as SVG for a page: labelled, with ids that no other picture has."""
     assert finding.chart is not None
     file = io.StringIO()
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": finding.name, "font.size": 9}):
@@ -145,14 +153,14 @@ def _draw(chart: Chart) -> Figure:
 
 
 def _wide(chart: Chart) -> bool:
-    """Whether its values span enough for powers of ten."""
+    """Whether the values span more than a factor of 20, which calls for a logarithmic scale."""
     values = np.concatenate(list(chart.curves.values()))
     values = values[np.isfinite(values) & (values > 0)]
     return len(values) > 0 and values.max() > 20 * values.min()
 
 
 def _dress(axes: Axes) -> None:
-    """In the ink that follows the page's colours."""
+    """Give the axes the ink that follows the page's colours."""
     axes.spines[["top", "right"]].set_visible(False)
     for spine in axes.spines.values():
         spine.set_color(INK)

@@ -1,4 +1,4 @@
-"""Answers to a table: a forecast after every window, or a label for every sequence."""
+"""The predictions for a table: a forecast after every window, or a label for every sequence."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -24,16 +24,16 @@ from undertow.app.runs.objective import Objective
 from undertow.app.terminal import marked
 from undertow.app.words import cell, counted
 
-BATCH = 512
+BATCH = 512  # windows or sequences computed at once
 
 
 @dataclass(frozen=True)
 class Answers:
-    """The predictions, and what is said about them in Rich's markup."""
+    """The predictions, and the lines that are printed about them."""
 
     table: pl.DataFrame
     lines: list[Text]
-    newest_last: bool  # whether the last rows are the ones to look at
+    newest_last: bool  # whether to show the last rows, not the first
 
 
 def answer(run: Run, path: Path) -> Answers:
@@ -44,7 +44,7 @@ def answer(run: Run, path: Path) -> Answers:
         path: A table with the columns of the training.
 
     Returns:
-        A prediction for every window or sequence, and what is to be said about them.
+        A prediction for every window or sequence, and the errors if the truth is known.
 
     Raises:
         UserError: The table is missing or does not fit the run.
@@ -53,7 +53,7 @@ def answer(run: Run, path: Path) -> Answers:
     found = _forecasts(run, path) if run.data.task == "forecast" else _labels(run, path)
     if fingerprint(path)["sha256"] == run.source.get("sha256"):
         found.lines.append(
-            Text("This is the table it was trained on: most of these rows are no test.", style="dim")
+            Text("The model was trained on this table: most of these rows are no test.", style="dim")
         )
     return found
 
@@ -62,7 +62,7 @@ def answer(run: Run, path: Path) -> Answers:
 
 
 def _forecasts(run: Run, path: Path) -> Answers:
-    """After each window of T rows, the next ``horizon`` values of the target."""
+    """Forecast the next ``horizon`` values of the target after each window of T rows."""
     series = read_series(path, run.data, run.facts)
     model = run.load_model()
     x = with_centre(
@@ -95,7 +95,7 @@ def _run_model(model: SequenceModel, x: Tensor, starts: Tensor, steps: int) -> N
 
 
 def _names(run: Run, series: Series, rows: NDArray[np.int64], last: NDArray[np.int64]) -> list[pl.Series]:
-    """The columns that say which series, which time and how far ahead each prediction is for."""
+    """The columns with the series, the time and the number of rows ahead of each prediction."""
     beyond, at = (rows - last).ravel(), last.ravel()
     columns = [series.table[series.group][at]] if series.group else []
     if series.time is not None:
@@ -110,7 +110,7 @@ def _names(run: Run, series: Series, rows: NDArray[np.int64], last: NDArray[np.i
 
 
 def _seasonal(run: Run, series: Series, last: NDArray[np.int64]) -> dict[str, NDArray[np.float64]]:
-    """The seasonal mean of the training for every known row; {} where the training had no seasons."""
+    """The training part's seasonal mean at every known row; {} if the training had no seasons."""
     seasons = run.facts["seasons"]
     if not seasons or series.time is None or order.season(series.table[series.time], series.step) is None:
         return {}
@@ -129,7 +129,7 @@ def _error_lines(
     for rival in rivals.values():
         known &= np.isfinite(rival)
     if not known.any():
-        return [Text("No truth is known here: every forecast is for a row after the table's end.")]
+        return [Text("No errors: every forecast is for a row after the table's end.")]
 
     def errors(forecast: NDArray[np.float64]) -> tuple[float, float]:
         error = (forecast - truth)[known]
@@ -138,8 +138,8 @@ def _error_lines(
     objective, (mine, absolute) = Objective("rmse", "RMSE"), errors(predicted)
     lines = [
         marked(
-            f"[bold]{objective.show(mine)}[/] of {{target}} over {counted(int(known.sum()), 'forecast')} of "
-            f"known truth (mean absolute error {absolute:.4g})",
+            f"[bold]{objective.show(mine)}[/] of {{target}} over {counted(int(known.sum()), 'forecast')} "
+            f"with known truth (mean absolute error {absolute:.4g})",
             target=cell(run.data.target),
         )
     ]
@@ -165,7 +165,7 @@ def _labels(run: Run, path: Path) -> Answers:
         {str(run.data.sequence): data.names, "prediction": found, "probability": best.values.numpy()}
     )
     if data.labels is None:
-        nothing = Text(f"No column {cell(run.data.label)!r}: nothing to compare with.")
+        nothing = Text(f"No column {cell(run.data.label)!r}: the labels cannot be compared with the truth.")
         return Answers(table, [nothing], newest_last=False)
     table = table.with_columns(truth=pl.Series(data.labels))
     return Answers(table, _accuracy_lines(found, data.labels), newest_last=False)

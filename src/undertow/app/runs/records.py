@@ -1,6 +1,6 @@
-"""The rows of metrics.jsonl and the state in last.safetensors: their types and ranges, and as JSON.
+"""The rows of metrics.jsonl and the state in last.safetensors: their types and ranges, and their JSON.
 
-JSON has no NaN: what is not finite is written as null, and null is read as NaN.
+JSON has no NaN: a number that is not finite is written as null, and null is read as NaN.
 """
 
 import json
@@ -34,7 +34,7 @@ class _Source(TypedDict):
 
 
 class _Rest(TypedDict):
-    """What config.json says beside data, model, training and facts."""
+    """The entries of config.json beside data, model, training and facts."""
 
     created: str
     versions: dict[str, str]
@@ -82,7 +82,15 @@ class _State(TypedDict):
 
 
 def dump(value: Any, indent: int | None = None) -> str:
-    """As JSON, what is not finite as null."""
+    """Write JSON, with null for numbers that are not finite.
+
+    Args:
+        value: Plain values, in dictionaries and lists.
+        indent: Spaces by level. None: all on one line.
+
+    Returns:
+        The JSON text.
+    """
     return json.dumps(_plain(value), indent=indent, ensure_ascii=False, allow_nan=False)
 
 
@@ -95,7 +103,17 @@ def _plain(value: Any) -> Any:
 
 
 def load(text: str) -> Any:
-    """What JSON says. Raises ValueError where it says nothing, is too deep, or holds what is no Unicode."""
+    """Read JSON.
+
+    Args:
+        text: The JSON text.
+
+    Returns:
+        What it holds.
+
+    Raises:
+        ValueError: It is no JSON, is nested too deeply, or holds half of a Unicode character.
+    """
     try:
         found = json.loads(text)
         json.dumps(found, ensure_ascii=False).encode()
@@ -105,7 +123,19 @@ def load(text: str) -> Any:
 
 
 def check_rest(content: dict[str, Any], task: str, where: str) -> dict[str, Any]:
-    """The part of config.json that is a Rest; what is missing is empty."""
+    """Check the entries of config.json that are a ``_Rest``.
+
+    Args:
+        content: All of config.json.
+        task: The task of its data.
+        where: The file, for the error message.
+
+    Returns:
+        The entries; those that are missing are empty.
+
+    Raises:
+        UserError: An entry is damaged.
+    """
     empty = {"created": "", "versions": {}, "source": {}, "unit": "", "baselines": {}}
     rest = {name: _plain(content.get(name, value)) for name, value in empty.items()}
     converted(rest, _Rest, where)
@@ -118,12 +148,23 @@ def check_rest(content: dict[str, Any], task: str, where: str) -> dict[str, Any]
 
 
 def _known(values: dict[str, Any]) -> dict[str, Any]:
-    """null as NaN."""
+    """NaN in place of None, which JSON's null becomes."""
     return {name: math.nan if value is None else value for name, value in values.items()}
 
 
 def check_rows(found: list[Any], where: str) -> list[dict[str, Any]]:
-    """The rows of metrics.jsonl. Raises UserError naming the line that is damaged."""
+    """Check the rows of metrics.jsonl.
+
+    Args:
+        found: What its lines hold.
+        where: The file, for the error message.
+
+    Returns:
+        The rows, with NaN in place of null.
+
+    Raises:
+        UserError: A line is damaged.
+    """
     rows, before = [], -1
     for number, row in enumerate(found, 1):
         rows.append(_check_row(row, f"{where}: line {number}"))
@@ -140,7 +181,18 @@ def _check_row(row: Any, where: str) -> dict[str, Any]:
 
 
 def check_state(state: Any, where: str) -> dict[str, Any]:
-    """Where training stood. Raises UserError naming what is damaged."""
+    """Check where training stood.
+
+    Args:
+        state: The state in last.safetensors.
+        where: The file, for the error message.
+
+    Returns:
+        The state, with NaN in place of null.
+
+    Raises:
+        UserError: An entry is damaged.
+    """
     state = _plain(state)
     converted(state, _State, where)
     state["norms"] = [math.nan if value is None else value for value in state["norms"]]

@@ -1,4 +1,4 @@
-"""What last.safetensors holds, checked before a training goes on from it."""
+"""The contents of last.safetensors, checked before a training is resumed from it."""
 
 from typing import Any
 
@@ -15,7 +15,14 @@ MOMENTS = ("exp_avg", "exp_avg_sq")  # of AdamW, beside step
 
 
 def check_weights(run: Run) -> None:
-    """Raises UserError unless the weights are those of the network in config.json, before it is built."""
+    """Check the weights of last.safetensors before the network is built.
+
+    Args:
+        run: The run.
+
+    Raises:
+        UserError: They are not those of the network in config.json.
+    """
     path = run.path("last.safetensors")
     found = {name: shape for name, shape in header(path).items() if name.startswith("model.")}
     wanted = {f"model.{name}": shape for name, shape in shapes.expected(run.model).items()}
@@ -23,7 +30,16 @@ def check_weights(run: Run) -> None:
 
 
 def check(run: Run, task: Task, model: SequenceModel) -> None:
-    """Raises UserError where the state or a tensor does not fit the run, its data and its network."""
+    """Check the state and all tensors of last.safetensors but the weights.
+
+    Args:
+        run: The run.
+        task: Its data.
+        model: Its network.
+
+    Raises:
+        UserError: The state or a tensor is damaged, not finite or does not fit the run.
+    """
     tensors, state = run.read_last()
     path, stepped = run.path("last.safetensors"), state["step"] > 0
     wanted = _moments(model) | _carried(run) if stepped else {}
@@ -32,7 +48,7 @@ def check(run: Run, task: Task, model: SequenceModel) -> None:
     found.pop("random.cuda", None)
     for name in list(found) if run.data.task != "text" else []:
         if name.startswith("carry.") and name in wanted and len(found[name]) == 3:
-            wanted[name][1] = found[name][1]  # N of the last batch, which may have been a smaller one
+            wanted[name][1] = found[name][1]  # N of the last batch, which may be smaller than the others
     shapes.check(found, wanted, path)
     for name, tensor in tensors.items():
         if tensor.dtype.is_floating_point == name.startswith("random."):
@@ -44,7 +60,7 @@ def check(run: Run, task: Task, model: SequenceModel) -> None:
 
 
 def _moments(model: SequenceModel) -> dict[str, list[int]]:
-    """Names and shapes of what the optimizer keeps."""
+    """Names and shapes of the optimiser's tensors."""
     found: dict[str, list[int]] = {}
     for index, parameter in enumerate(model.parameters()):
         found |= {f"optimizer.{index}.{name}": list(parameter.shape) for name in MOMENTS}
@@ -66,7 +82,7 @@ def _check_random(tensors: dict[str, Tensor], path: str) -> None:
 
 
 def _check_position(state: dict[str, Any], rows: list[dict[str, Any]], steps: int, path: str) -> None:
-    """Raises UserError unless epochs, steps and evaluations fit each other; ``steps`` an epoch."""
+    """Raise UserError unless epochs, batches and evaluations fit each other; ``steps`` is of an epoch."""
     best, seen = state["best"], [row["step"] for row in rows if row["step"] <= state["step"]]
     last_best = seen.index(best["step"]) if best and best["step"] in seen else None
     for name, holds in (

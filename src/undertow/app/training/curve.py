@@ -1,4 +1,4 @@
-"""The picture of a run: its error on the training and validation parts over the epochs."""
+"""The picture of a run: its errors on the training and validation parts over the epochs."""
 
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,12 @@ TRAIN, VALIDATION, BASELINE = GREY, BLUE, INK
 
 
 def draw(run: Run, rows: list[dict[str, Any]]) -> None:
-    """Write ``curve.png`` into the run folder."""
+    """Write ``curve.png`` into the run folder.
+
+    Args:
+        run: The run.
+        rows: Its metrics, at least one row.
+    """
     figure = _learning_curve(run, rows)
     atomically(run.path("curve.png"), lambda path: _save(figure, path))
 
@@ -54,7 +59,7 @@ def _learning_curve(run: Run, rows: list[dict[str, Any]]) -> Figure:
     axes.set_title(_title(run), loc="left", fontsize=11)
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(alpha=0.25)
-    # above the curves: to look for the best place among them is slow, of which matplotlib warns
+    # above the curves: matplotlib is slow at finding the best place among them, and warns of it
     axes.legend(frameon=False, ncols=2, loc="lower right", bbox_to_anchor=(1, 1), borderpad=0)
     return figure
 

@@ -1,4 +1,4 @@
-"""What training says before it begins and after it ends."""
+"""What ``undertow train`` prints before and after the training."""
 
 from rich.console import Console
 from rich.table import Table
@@ -21,7 +21,14 @@ LOOK = ["undertow inspect {run}", "undertow doctor {run}"]
 
 
 def introduce(console: Console, run: Run, task: Task, model: nn.Module) -> None:
-    """The data, the model and the plan, a line each."""
+    """Print the data, the model, the plan and the run folder, a line each.
+
+    Args:
+        console: Where it is printed.
+        run: The run.
+        task: Its data.
+        model: Its network.
+    """
     grid = Table.grid(padding=(0, 2, 0, 0))
     grid.add_column(width=7)
     grid.add_column(overflow="fold")
@@ -77,7 +84,7 @@ def _of(run: Run) -> str:
 
 
 def _against_baselines(console: Console, run: Run, objective: Objective, mine: float) -> None:
-    """The model's error beside those of forecasts that need no learning, and who wins."""
+    """Print the model's error beside those of the baselines, and which is better."""
     if not run.baselines:
         return
     table = Table(box=None, pad_edge=False, padding=(0, 2), show_header=False)

@@ -1,4 +1,4 @@
-"""``undertow bench``: this machine's speed against torch.nn.LSTM and others, readable tables."""
+"""``undertow bench``: this machine's speed against torch.nn.LSTM and others."""
 
 import json
 import platform
@@ -19,12 +19,14 @@ MOST_THREADS = 1024
 
 
 def bench(
-    full: Annotated[bool, typer.Option("--full", help="All shapes of the project's table: minutes.")] = False,
-    threads: Annotated[str, typer.Option(help="Thread counts to measure with, such as 1,2.")] = "",
-    repeats: Annotated[int, typer.Option(min=1, max=1_000_000, help="Rounds of timings for each row.")] = 7,
+    full: Annotated[
+        bool, typer.Option("--full", help="All shapes of the project's table; takes minutes.")
+    ] = False,
+    threads: Annotated[str, typer.Option(help="Thread counts, such as 1,2. (default: torch's)")] = "",
+    repeats: Annotated[int, typer.Option(min=1, max=1_000_000, help="Rounds of timings for each shape.")] = 7,
     peers: Annotated[
         bool,
-        typer.Option("--peers", help="Also ONNX Runtime and OpenVINO, if installed, and the onnx package."),
+        typer.Option("--peers", help="Also ONNX Runtime and OpenVINO, if installed with onnx."),
     ] = False,
     memory: Annotated[bool, typer.Option("--memory", help="Also the peak memory of training.")] = False,
     output: Annotated[Path | None, typer.Option(help="Write the figures to this JSON file too.")] = None,
@@ -38,7 +40,7 @@ def bench(
     from undertow.app.words import counted
 
     if output and not output.parent.is_dir():
-        raise UserError(f"--output: there is no folder {output.parent}")
+        raise UserError(f"--output {output}: there is no folder {output.parent}")
     counts = _thread_counts(threads) or [torch.get_num_threads()]
     _check_kernels()
     if memory:
@@ -84,7 +86,7 @@ def _check_memory() -> None:
 
 
 def _contestants(peers: bool, until_done: ExitStack) -> "list[Contestant]":
-    """Who competes beside ours and nn.LSTM; what they hold is given back with ``until_done``."""
+    """The contestants beside ours and nn.LSTM; ``until_done`` closes them."""
     from undertow.app.bench import tuned
 
     others: list[Contestant] = [until_done.enter_context(tuned.Tuned())] if tuned.available() else []
@@ -93,7 +95,9 @@ def _contestants(peers: bool, until_done: ExitStack) -> "list[Contestant]":
 
         found = available()
         if not found:
-            raise UserError("--peers: pip install onnx, and onnxruntime or openvino or both")
+            raise UserError(
+                "--peers: expected ONNX Runtime or OpenVINO: pip install onnx onnxruntime openvino"
+            )
         others += found
     return others
 
@@ -121,7 +125,7 @@ def _thread_counts(text: str) -> list[int]:
     except ValueError:
         counts = [0]
     if not all(1 <= count <= MOST_THREADS for count in counts):
-        raise UserError(f"--threads: expected numbers from 1 to {MOST_THREADS}, such as 1,2, got {text!r}")
+        raise UserError(f"--threads {text}: expected numbers from 1 to {MOST_THREADS}, such as 1,2")
     return counts
 
 
@@ -152,7 +156,7 @@ def _row(timing: "Timing") -> dict[str, Any]:
 
 
 def machine() -> str:
-    """The processor's name, as far as the system tells, and how many there are."""
+    """The processor's name, if the system tells it, and the number of cores."""
     import os
 
     name = platform.processor() or platform.machine()

@@ -1,4 +1,4 @@
-"""``undertow info``: what is in a run folder, for a person to read."""
+"""``undertow info``: what is in a run folder."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated

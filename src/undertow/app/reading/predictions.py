@@ -72,7 +72,7 @@ def _forecasts(run: Run, path: Path) -> Answers:
     starts = window_starts(series.spans, steps)  # [windows]
     if not len(starts):
         longest = max(stop - start for start, stop in series.spans)
-        raise UserError(f"{path}: the longest series has {longest} rows; the model's window needs {steps}")
+        raise UserError(f"{path}: the longest series has {counted(longest, 'row')}; expected {steps} or more")
     predicted = _run_model(model, x, torch.from_numpy(starts), steps)
     rows = starts[:, None] + steps + np.arange(horizon)  # [windows, horizon]
     stops = np.array([stop for _, stop in series.spans])

@@ -34,6 +34,7 @@ from undertow.app.runs.facts import Columns
 from undertow.app.runs.folder import Run, fingerprint
 from undertow.app.runs.model import SequenceModel
 from undertow.app.runs.objective import Batch, Objective
+from undertow.app.words import counted
 from undertow.problems import UNSCORED
 
 Names = list[str]
@@ -228,7 +229,9 @@ def _read_windows(run: Run, path: Path, sequences: int, held_back: bool) -> Read
         starts = starts[validation_rows(series, run.data.validation)[starts + steps]]
     if not len(starts):
         longest = max(stop - start for start, stop in series.spans)
-        raise UserError(f"{path}: the longest series has {longest} rows; expected {steps + horizon} or more")
+        raise UserError(
+            f"{path}: the longest series has {counted(longest, 'row')}; expected {steps + horizon} or more"
+        )
     chosen = starts[np.linspace(len(starts) - 1, 0, min(sequences, len(starts))).round().astype(int)]
     y = torch.from_numpy(target[chosen[:, None] + ahead]).float()  # [N, horizon]
     batch = Batch(windows(x, torch.from_numpy(chosen), steps), y)

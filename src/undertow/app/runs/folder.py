@@ -26,6 +26,7 @@ from undertow.app.outputs import atomically
 from undertow.app.runs import facts, records, shapes
 from undertow.app.runs.config import DataConfig, ModelConfig, TrainConfig, check_together, to_dict
 from undertow.app.runs.options import read
+from undertow.app.words import counted
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -120,9 +121,9 @@ class Run:
 
     def describe(self, parameters: int) -> str:
         """Describe the network in a few words: its cell, layers, units and number of parameters."""
-        layers = "1 layer" if self.model.num_layers == 1 else f"{self.model.num_layers} layers"
-        cell, H = self.model.cell.upper(), self.model.hidden_size
-        return f"{cell}, {layers} of {H} units, {parameters:,} parameters"
+        model = self.model
+        layers, units = counted(model.num_layers, "layer"), counted(model.hidden_size, "unit")
+        return f"{model.cell.upper()}, {layers} of {units}, {parameters:,} parameters"
 
     def write_metrics(self, rows: list[dict[str, Any]]) -> None:
         """Write metrics.jsonl, a line for each row."""

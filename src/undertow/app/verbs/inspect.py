@@ -156,8 +156,10 @@ def _names_of(seen: "list[Watched]") -> list[str]:
 
 def _title(seen: "list[Watched]", names: list[str]) -> str:
     """The title, such as ``LSTM beside plain RNN, 64 units each, on the adding problem``."""
+    from undertow.app.words import counted
+
     data, sizes = seen[0].run.data, [each.run.model.hidden_size for each in seen]
-    units = [f"{size} units" for size in sizes]
+    units = [counted(size, "unit") for size in sizes]
     who = " beside ".join(f"{name} of {unit}" for name, unit in zip(names, units, strict=True))
     if len(seen) > 1 and len(set(sizes)) == 1:
         who = f"{' beside '.join(names)}, {units[0]} each,"

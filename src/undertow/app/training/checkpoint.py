@@ -55,8 +55,8 @@ def check(run: Run, task: Task, model: SequenceModel) -> None:
             raise UserError(f"{path}: damaged: {name} has the type {tensor.dtype}")
         if not tensor.isfinite().all():
             raise UserError(f"{path}: {name} is not finite: training cannot go on from it")
-    _check_random(tensors, str(path))
-    _check_position(state, run.read_metrics(), task.steps_per_epoch(), str(path))
+    check_random(tensors, str(path))
+    check_position(state, run.read_metrics(), task.steps_per_epoch(), str(path))
 
 
 def _moments(model: SequenceModel) -> dict[str, list[int]]:
@@ -74,15 +74,34 @@ def _carried(run: Run) -> dict[str, list[int]]:
     return {f"carry.{index}": list(shape) for index in range(2 if run.model.cell == "lstm" else 1)}
 
 
-def _check_random(tensors: dict[str, Tensor], path: str) -> None:
+def check_random(tensors: dict[str, Tensor], path: str) -> None:
+    """Check the state of the random numbers.
+
+    Args:
+        tensors: The tensors of last.safetensors, with ``random.cpu``.
+        path: The file, for the error message.
+
+    Raises:
+        UserError: It is no state of torch's random numbers.
+    """
     try:
         torch.Generator().set_state(tensors["random.cpu"])
     except (RuntimeError, TypeError):
         raise UserError(f"{path}: damaged: random.cpu is no state of torch's random numbers") from None
 
 
-def _check_position(state: dict[str, Any], rows: list[dict[str, Any]], steps: int, path: str) -> None:
-    """Raise UserError unless epochs, batches and evaluations fit each other; ``steps`` is of an epoch."""
+def check_position(state: dict[str, Any], rows: list[dict[str, Any]], steps: int, path: str) -> None:
+    """Check that epochs, batches and evaluations fit each other.
+
+    Args:
+        state: A ``Position``, as plain values.
+        rows: The metrics.
+        steps: Optimiser steps of an epoch.
+        path: The file, for the error message.
+
+    Raises:
+        UserError: They do not.
+    """
     best, seen = state["best"], [row["step"] for row in rows if row["step"] <= state["step"]]
     last_best = seen.index(best["step"]) if best and best["step"] in seen else None
     for name, holds in (

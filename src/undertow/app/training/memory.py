@@ -27,7 +27,7 @@ def check_problem(data: DataConfig, batch_size: int) -> None:
         UserError: They do not.
     """
     drawn = max(AT_ONCE, batch_size) * data.steps * problems.get(data.source).input_size
-    _refuse(DRAWN * drawn, f"--steps {data.steps} and --batch-size {batch_size}", "a batch of sequences")
+    refuse(DRAWN * drawn, f"--steps {data.steps} and --batch-size {batch_size}", "a batch of sequences")
 
 
 def check_model(data: DataConfig, model: ModelConfig, batch_size: int) -> None:
@@ -43,22 +43,32 @@ def check_model(data: DataConfig, model: ModelConfig, batch_size: int) -> None:
     """
     weights = sum(math.prod(shape) for shape in shapes.expected(model).values())
     sizes = f"--hidden-size {model.hidden_size} and --num-layers {model.num_layers}"
-    _refuse(FLOAT * COPIES * weights, sizes, f"a network of {weights:,} parameters")
+    refuse(FLOAT * COPIES * weights, sizes, f"a network of {weights:,} parameters")
     if data.task in ("text", "problem"):  # in other tasks the data may have fewer or shorter sequences
         kept = batch_size * data.steps * model.num_layers * KEPT * model.hidden_size
         batch = f"--batch-size {batch_size}, --steps {data.steps}, {sizes}"
-        _refuse(FLOAT * kept, batch, "what the network keeps of a batch")
+        refuse(FLOAT * kept, batch, "what the network keeps of a batch")
 
 
-def _refuse(needed: int, options: str, what: str) -> None:
-    there = _available()
+def refuse(needed: int, options: str, what: str) -> None:
+    """Check that the machine has enough memory.
+
+    Args:
+        needed: Bytes.
+        options: The options that ask for it, for the error message.
+        what: What it is for.
+
+    Raises:
+        UserError: It has less.
+    """
+    there = available()
     if needed > there:
         raise UserError(
-            f"{options}: {what} needs about {_gib(needed)} of memory, and this machine has {_gib(there)}"
+            f"{options}: {what} needs about {_gib(needed)}, and this machine has {_gib(there)} of memory"
         )
 
 
-def _available() -> int:
+def available() -> int:
     """The most memory that a process may have, in bytes; 2**63 if it is unknown."""
     try:
         found = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

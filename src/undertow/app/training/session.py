@@ -1,6 +1,7 @@
 """One training from options to run folder: read the data, build the model, train, sum up."""
 
 import sys
+from contextlib import nullcontext, suppress
 from dataclasses import fields, replace
 from importlib import import_module
 from pathlib import Path
@@ -68,7 +69,7 @@ def start(
         run.write_config()  # last: from here on the run can be resumed
         if not quiet:
             summary.introduce(console, run, task, trainer.plain)
-        return _finish(console, trainer, quiet)
+        return finish(console, trainer, quiet)
 
 
 def resume(run: Run, given: dict[str, Any], quiet: bool) -> int:
@@ -107,7 +108,7 @@ def resume(run: Run, given: dict[str, Any], quiet: bool) -> int:
         if gone:
             console.print(f"  Removed {' and '.join(gone)}, which showed the model of before")
         summary.introduce(console, run, task, trainer.plain)
-    return _finish(console, trainer, quiet)
+    return finish(console, trainer, quiet)
 
 
 def _prepared(data: DataConfig, training: TrainConfig) -> Task:
@@ -129,7 +130,17 @@ def _check_source(run: Run) -> None:
         raise UserError(f"{path}: has changed since {run.folder} began; start a new run")
 
 
-def _finish(console: Console, trainer: Trainer, quiet: bool) -> int:
+def finish(console: Console, trainer: Trainer, quiet: bool) -> int:
+    """Train to the end or to a signal, draw the learning curve and print the result.
+
+    Args:
+        console: Where it is printed.
+        trainer: The training, at its start or resumed.
+        quiet: Whether to print the result only.
+
+    Returns:
+        The exit code, as of ``start``.
+    """
     run, progress = trainer.run, trainer.progress
     done = trainer.fit(view(console, quiet, progress))
     if progress.rows:
@@ -137,7 +148,8 @@ def _finish(console: Console, trainer: Trainer, quiet: bool) -> int:
 
         curve.draw(run, progress.rows)
     interrupt = trainer.loop.interrupt
-    summary.conclude(console, run, progress, "" if done else interrupt.name)
+    with nullcontext() if done else suppress(OSError):  # after SIGHUP nobody may be there to read
+        summary.conclude(console, run, progress, done, interrupt.name)
     return 0 if done else interrupt.code
 
 

@@ -46,14 +46,15 @@ def introduce(console: Console, run: Run, task: Task, model: nn.Module) -> None:
     console.print(f"  run    {run.folder}", soft_wrap=True)
 
 
-def conclude(console: Console, run: Run, progress: Progress, stopped_by: str) -> None:
+def conclude(console: Console, run: Run, progress: Progress, done: bool, signal: str = "Ctrl-C") -> None:
     """Print the best error beside the baselines, and the commands to type next.
 
     Args:
         console: Where it is printed.
         run: The run that was trained.
         progress: Where its training stands.
-        stopped_by: The name of the signal that stopped the training; empty if it ran to its end.
+        done: Whether the training ran to its end.
+        signal: The name of the signal that stopped it, if it did not.
     """
     at, show = progress.at, progress.objective.show
     name = run.folder
@@ -68,9 +69,9 @@ def conclude(console: Console, run: Run, progress: Progress, stopped_by: str) ->
             )
         )
         _against_baselines(console, run, progress.objective, at.best["validation"])
-    if stopped_by:
+    if not done:
         console.print(
-            f"Stopped by {stopped_by} at step {at.step}; everything is saved in {name}. Go on with:\n"
+            f"Stopped by {signal} at step {at.step}; everything is saved in {name}. Go on with:\n"
             f"  undertow train --resume {name}",
             soft_wrap=True,
         )

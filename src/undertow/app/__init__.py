@@ -1,13 +1,13 @@
-"""The command line: one file per verb, and the model, data and loop they share.
+"""The command line: one file per verb, and the model, data and training loop that the verbs share.
 
-It uses only public names of the package, so it is also the first proof that those suffice.
+It uses only public names of the package, and thereby shows that these suffice.
 """
 
 import sys
 
 
 def main() -> None:
-    """The command ``undertow``; where its libraries are missing, a line that says how to get them."""
+    """Run the command ``undertow``; if a library is missing, say in one line how to install it."""
     from undertow.app.signals import end_at_once
 
     end_at_once()

@@ -1,6 +1,6 @@
-"""The command ``undertow``: its verbs, loaded only when called, and its way of failing.
+"""The command ``undertow``: its verbs, each loaded when it is called, and how errors are reported.
 
-``undertow --help`` must answer at once, so neither torch nor any verb's file is imported for it.
+``undertow --help`` must answer at once, so it imports neither torch nor any verb's file.
 """
 
 import os
@@ -16,7 +16,7 @@ from undertow import __version__
 from undertow.app.errors import UserError, is_out_of_memory
 from undertow.app.words import line
 
-# verb -> what it does; the function of that name in the module of that name does it
+# verb -> what it does. The verb is the function of that name in the module of that name in ``verbs``.
 VERBS = {
     "train": "Train an LSTM on a text, a table or a built-in problem.",
     "generate": "Write text with a trained language model.",
@@ -30,8 +30,8 @@ VERBS = {
 }
 
 
-class Plain:
-    """Shows no type for options that take no value."""
+class _Plain:
+    """Shows no type for options that take no value, such as --quiet."""
 
     def get_params(self, ctx: Any) -> Any:
         found = super().get_params(ctx)  # type: ignore[misc]
@@ -41,8 +41,8 @@ class Plain:
         return found
 
 
-class Verb(Plain, TyperCommand):
-    """Refuses an option that is given twice, where the second value would silently replace the first."""
+class _Verb(_Plain, TyperCommand):
+    """Refuses an option that is given twice: the second value would silently replace the first."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         _, _, given = self.make_parser(ctx).parse_args(args=list(args))
@@ -54,8 +54,8 @@ class Verb(Plain, TyperCommand):
         return found
 
 
-class Verbs(Plain, TyperGroup):
-    """Lists verbs from the table above; imports one when it is about to run."""
+class _Verbs(_Plain, TyperGroup):
+    """Lists the verbs of ``VERBS``; imports a verb when it is about to run."""
 
     def list_commands(self, ctx: Any) -> list[str]:
         return [verb for verb in VERBS if find_spec(f"undertow.app.verbs.{verb}")]
@@ -63,7 +63,7 @@ class Verbs(Plain, TyperGroup):
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         if cmd_name not in self.list_commands(ctx):
             return None
-        return Verb(cmd_name, help=VERBS[cmd_name])
+        return _Verb(cmd_name, help=VERBS[cmd_name])
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         name, command, rest = super().resolve_command(ctx, args)
@@ -71,49 +71,56 @@ class Verbs(Plain, TyperGroup):
 
 
 def load(verb: str) -> Any:
-    """The command of one verb, with its options."""
+    """Import a verb and make its command.
+
+    Args:
+        verb: A name in ``VERBS``.
+
+    Returns:
+        The command, a click.Command with the verb's options.
+    """
     module = import_module(f"undertow.app.verbs.{verb}")
     alone = typer.Typer(add_completion=False, rich_markup_mode="rich")
-    alone.command(name=verb, cls=Verb, help=None)(getattr(module, verb))
+    alone.command(name=verb, cls=_Verb, help=None)(getattr(module, verb))
     return typer.main.get_command(alone)
 
 
-app = typer.Typer(cls=Verbs, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+app = typer.Typer(cls=_Verbs, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
 
-def say_version(asked: bool) -> None:
+def _say_version(asked: bool) -> None:
     if asked:
         print(f"undertow {__version__}")
         raise typer.Exit
 
 
-@app.callback(epilog="undertow VERB --help says more about one verb. Start with: undertow train FILE")
+@app.callback(epilog="Help on one verb: undertow VERB --help. To begin: undertow train FILE")
 def undertow(
     version: Annotated[
-        bool, typer.Option("--version", callback=say_version, is_eager=True, help="Print the version.")
+        bool, typer.Option("--version", callback=_say_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
     """LSTM networks you can see through, at full speed."""
 
 
 def main() -> None:
-    """Run the command line; what a user can put right is one line on stderr and exit code 2."""
+    """Run the command line. An error that the user can put right is one line on stderr and exit code 2."""
     try:
         app(prog_name="undertow")
     except UserError as error:
-        refuse(str(error))
-    except BrokenPipeError:  # the reader of our output has gone, as in `undertow generate RUN | head`
+        _refuse(str(error))
+    except BrokenPipeError:  # the reader of the output has gone, as in `undertow generate RUN | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
-    except OSError as error:  # what no check foresaw: a name that is too long, a disk that fails
-        refuse(f"{error.filename or 'input or output'}: {error.strerror or error}")
+    except OSError as error:  # not foreseen by any check: a name that is too long, a disk that fails
+        _refuse(f"{error.filename or 'input or output'}: {error.strerror or error}")
     except Exception as error:
         if not is_out_of_memory(error):
             raise
-        refuse("not enough memory; a smaller network, batch or number of steps needs less")
+        _refuse("not enough memory; a smaller network, batch or number of steps needs less")
 
 
-def refuse(message: str) -> None:
+def _refuse(message: str) -> None:
     print(f"undertow: {line(message)}", file=sys.stderr)
     sys.exit(2)
 

@@ -1,12 +1,12 @@
-"""What a command reads: checked before anything heavy is imported."""
+"""Files to read: checked before anything heavy is imported."""
 
 from pathlib import Path
 
 from undertow.app.errors import UserError, must_be_unicode, one_of
 
 
-def check_file(path: Path) -> None:
-    """Raises UserError unless ``path`` is a file with something in it."""
+def _check_file(path: Path) -> None:
+    """Raise UserError unless ``path`` is a file with something in it."""
     must_be_unicode(path)
     try:
         if not path.exists():
@@ -23,14 +23,30 @@ def check_file(path: Path) -> None:
 
 
 def check_source(path: Path) -> None:
-    """Raises UserError unless ``path`` is a folder, or a file with something in it."""
+    """Check that data can be read from a path.
+
+    Args:
+        path: A file or a folder.
+
+    Raises:
+        UserError: It is missing, an empty file, a device or a pipe.
+    """
     must_be_unicode(path)
     if not path.is_dir():
-        check_file(path)
+        _check_file(path)
 
 
 def check_input(task: str, source: str, given: str | None) -> None:
-    """Raises UserError where ``--input`` cannot be read; a language model also takes a text."""
+    """Check the value of ``--input``.
+
+    Args:
+        task: The run's task: text, forecast, classify or problem.
+        source: What the run was trained on.
+        given: The value, a path; for a language model also a text. None if the option was left out.
+
+    Raises:
+        UserError: The file cannot be read, or the task reads no file.
+    """
     if given is None or task == "text":
         return
     if task == "problem":
@@ -39,11 +55,28 @@ def check_input(task: str, source: str, given: str | None) -> None:
 
 
 def no_column(path: Path, name: str, asked: str, names: list[str]) -> UserError:
-    """The error for a column that a table lacks; ``asked`` is the option that names it, if any."""
+    """Make the error for a column that a table lacks.
+
+    Args:
+        path: The table.
+        name: The missing column.
+        asked: The option that names it; empty if no option does.
+        names: The columns of the table.
+
+    Returns:
+        The error, for the caller to raise.
+    """
     asked = f" ({asked})" if asked else ""
     return UserError(f"{path}: no column {name!r}{asked}; columns: {one_of(names)}")
 
 
 def separator(heading: str) -> str:
-    """Of comma, semicolon and tab, the one the heading holds most often."""
+    """Find the separator of a delimited file.
+
+    Args:
+        heading: The first line.
+
+    Returns:
+        The one of comma, semicolon and tab that the line holds most often; comma if it holds none.
+    """
     return max(",;\t", key=heading.count)

@@ -1,6 +1,6 @@
-"""The one training loop: optimiser steps, an evaluation now and then, and hooks that hear of both.
+"""The one training loop: optimiser steps, an evaluation now and then, and hooks that are told of both.
 
-`undertow train`, the classics and the demo train with it. What differs between them is given: networks with
+`undertow train`, the classics and the demo train with it. They differ in what they pass to it: networks with
 their optimisers, schedules and losses, the batches, when to evaluate and how, and the hooks.
 """
 
@@ -24,7 +24,7 @@ Loss = Callable[[Tensor, Tensor], Tensor]  # output and target -> a scalar
 
 @dataclass(frozen=True)
 class Step:
-    """What one optimiser step of one network came to."""
+    """The result of one optimiser step of one network."""
 
     batch: Batch
     output: Tensor  # before the step, detached
@@ -34,13 +34,13 @@ class Step:
 
 
 class Learner:
-    """A network and how it learns.
+    """A network with its optimiser, schedule and loss.
 
     Args:
-        network: Called with x, state and lengths, returns output and state, as SequenceModel does.
-        optimizer: Of its parameters. The learning rates of its groups are the peaks of the schedule.
-        schedule: The rate of a parameter group for the next step, from the group's peak.
-        loss: What is minimised.
+        network: Called with x, state and lengths; returns output and state, as SequenceModel does.
+        optimizer: The optimiser of its parameters. The learning rates of its groups are the schedule's peaks.
+        schedule: Maps the peak rate of a parameter group to its rate for the next step.
+        loss: Maps output and target to the scalar that is minimised.
         clip: The largest L2 norm of all gradients together (Pascanu, Mikolov & Bengio 2013); 0: no limit.
     """
 
@@ -53,7 +53,14 @@ class Learner:
         self.carry: State | None = None  # the state after the last batch
 
     def learn(self, batch: Batch) -> Step:
-        """One optimiser step on ``batch``."""
+        """Do one optimiser step.
+
+        Args:
+            batch: The sequences; if they are ``carried``, they go on from the state after the last batch.
+
+        Returns:
+            Output, loss and gradient norm, all from before the step, and the time in seconds.
+        """
         began = time.monotonic()
         batch = batch.to(self.device)
         for group, peak in zip(self.optimizer.param_groups, self.peaks, strict=True):
@@ -68,27 +75,42 @@ class Learner:
         return Step(batch, output.detach(), loss.item(), norm, time.monotonic() - began)
 
     def backward(self, loss: Tensor) -> None:
+        """Add the gradients of ``loss``, a scalar, to those of the parameters."""
         loss.backward()  # type: ignore[no-untyped-call]
 
     def clip(self) -> float:
-        """Scale the gradients down to ``max_norm`` where they are larger; their norm before."""
+        """Scale all gradients so that their L2 norm together is at most ``max_norm``.
+
+        Returns:
+            The norm before.
+        """
         return float(clip_grad_norm_(self.network.parameters(), self.max_norm))
 
 
 class Hook:
-    """Hears of a loop; each method does nothing unless a subclass says otherwise."""
+    """Is told what a loop does. Each method does nothing unless a subclass overrides it."""
 
     def on_start(self, loop: "Loop") -> None:
-        """Before the first step."""
+        """Called before the first step."""
 
     def on_step(self, loop: "Loop", steps: list[Step]) -> None:
-        """After every batch, with the step of each network."""
+        """Called after every batch.
+
+        Args:
+            loop: The loop.
+            steps: One step for each network.
+        """
 
     def on_evaluate(self, loop: "Loop", found: Any) -> None:
-        """After every evaluation, with what it returned."""
+        """Called after every evaluation.
+
+        Args:
+            loop: The loop.
+            found: What the evaluation returned.
+        """
 
     def on_end(self, loop: "Loop") -> None:
-        """At the end, also after an exception."""
+        """Called at the end, also after an exception."""
 
 
 class Loop:
@@ -96,8 +118,8 @@ class Loop:
 
     Args:
         learners: The networks.
-        due: Whether to evaluate now; asked before the first step and after each.
-        evaluate: Returns what it found, or None where it was interrupted.
+        due: Tells whether to evaluate now; called before the first step and after each.
+        evaluate: Returns what it found, or None if it was interrupted.
     """
 
     def __init__(
@@ -110,7 +132,13 @@ class Loop:
     def run(
         self, batches: Iterable[Batch], hooks: Sequence[Hook] = (), interrupt: Interrupt | None = None
     ) -> None:
-        """Train until there are no more batches, or until ``interrupt`` is asked for."""
+        """Train until there are no more batches, or until a signal asks the command to end.
+
+        Args:
+            batches: The batches, in order.
+            hooks: Told of the start, every step, every evaluation and the end.
+            interrupt: Asked before each batch whether a signal has come. None: never.
+        """
         self.interrupt = interrupt or self.interrupt
         for hook in hooks:
             hook.on_start(self)
@@ -140,25 +168,31 @@ class Loop:
 
 
 def half_then_linear(peak: float, done: float, lowest: float = 0.0) -> float:
-    """The peak for one half of training, then in a line to 0, at least ``lowest`` of the peak.
+    """Keep the peak for the first half of training, then fall linearly to 0.
 
     Args:
         peak: The highest rate.
         done: The share of training that is done, 0 to 1.
-        lowest: The smallest share of the peak.
+        lowest: The smallest rate, as a share of the peak, 0 to 1.
+
+    Returns:
+        The rate.
     """
     return peak * max(lowest, min(1.0, 2 * (1 - done)))
 
 
 def warm_up_then_cosine(peak: float, step: int, rising: float, done: float, lowest: float) -> float:
-    """Rises in a line over ``rising`` steps; from the start a cosine takes the peak down to ``lowest`` of it.
+    """Multiply a linear warm-up by a cosine that falls from the peak to a share of it.
 
     Args:
         peak: The highest rate.
         step: Steps done.
-        rising: Steps until the rate has risen.
+        rising: Steps of the warm-up, at least 1.
         done: The share of training that is done, 0 to 1; more counts as 1.
-        lowest: The share of the peak at the end.
+        lowest: The rate at the end, as a share of the peak, 0 to 1.
+
+    Returns:
+        The rate.
     """
     cosine = 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
     rise = min(1.0, (step + 1) / rising)

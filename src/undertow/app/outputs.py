@@ -1,4 +1,4 @@
-"""Where results are written: checked before any work, and put in their place in one step."""
+"""Files to write: checked before any work, and put in place in one step."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -12,33 +12,60 @@ BESIDE = (".", ".new")  # before and after a file's name while it is being writt
 
 
 def check_output(output: Path, endings: tuple[str, ...], may_replace: bool) -> None:
-    """Raise UserError, before any work, where the file of ``--output`` cannot or must not be written."""
+    """Check before any work that the file of ``--output`` can be written.
+
+    Args:
+        output: The file.
+        endings: The endings that its name may have, each with its dot.
+        may_replace: Whether a file that exists may be replaced.
+
+    Raises:
+        UserError: The name has another ending, its folder is missing or not writable, or the file exists.
+    """
     if output.suffix.lower() not in endings:
         raise UserError(f"--output {output}: expected a name that ends in {' or '.join(endings)}")
     if output.is_dir():
-        raise UserError(f"--output {output}: is a folder; a file is needed")
+        raise UserError(f"--output {output}: expected a file, and it is a folder")
     if not output.parent.is_dir():
         raise UserError(f"--output {output}: there is no folder {output.parent}")
     if not os.access(output.parent, os.W_OK):
-        raise UserError(f"--output {output}: the folder {output.parent} cannot be written to")
+        raise UserError(f"--output {output}: no permission to write into {output.parent}")
     if output.exists() and not may_replace:
         raise UserError(f"--output {output}: exists already; --overwrite replaces it")
 
 
 def make_folder(out: Path, option: str) -> Path:
-    """Make the folder before a minute of training, not after; raises UserError naming ``option``."""
+    """Make a folder for results before any work.
+
+    Args:
+        out: The folder; it may exist already.
+        option: The option that names it, for the error message.
+
+    Returns:
+        ``out``.
+
+    Raises:
+        UserError: The folder cannot be made or not be written to.
+    """
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"{option}: cannot make the folder {out}: {error.strerror}") from None
+        raise UserError(f"{option} {out}: cannot make this folder: {error.strerror}") from None
     if not os.access(out, os.W_OK):
-        raise UserError(f"{option}: no permission to write into {out}")
+        raise UserError(f"{option} {out}: no permission to write into this folder")
     return out
 
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Raises UserError naming ``path`` where it cannot be written, say because the disk is full."""
+    """Turn an OSError of the block into a UserError that names the file, for example when the disk is full.
+
+    Args:
+        path: The file that the block writes.
+
+    Raises:
+        UserError: The block raised OSError.
+    """
     try:
         yield
     except OSError as error:
@@ -46,25 +73,30 @@ def writing(path: Path) -> Iterator[None]:
 
 
 def atomically(path: Path, write: Callable[[Path], Any]) -> None:
-    """Let ``write`` fill a file beside ``path``, then put it in its place in one step, on disk.
+    """Write a file beside its place, then move it there in one step.
 
-    Raises UserError where it cannot be written; what was there stays.
+    Args:
+        path: The file. A file that exists stays as it is until the new one is complete and on disk.
+        write: Called with the path of the file beside it, which it is to write.
+
+    Raises:
+        UserError: The file cannot be written.
     """
     beside = path.with_name(f"{BESIDE[0]}{path.name}{BESIDE[1]}")
     with writing(path):
         try:
             write(beside)
-            sync(beside)
+            _sync(beside)
             beside.replace(path)
         except BaseException:
             beside.unlink(missing_ok=True)
             raise
     with suppress(OSError):  # not every file system syncs a folder
-        sync(path.parent)
+        _sync(path.parent)
 
 
-def sync(path: Path) -> None:
-    """Wait until a file, or which files a folder holds, is on disk."""
+def _sync(path: Path) -> None:
+    """Wait until a file, or a folder's list of files, is on disk."""
     number = os.open(path, os.O_RDONLY)
     try:
         os.fsync(number)
@@ -73,5 +105,12 @@ def sync(path: Path) -> None:
 
 
 def is_leftover(name: str) -> bool:
-    """Whether a killed ``atomically`` left the file of this name, or safetensors did in earlier versions."""
+    """Tell whether a killed process left a file behind while it wrote another.
+
+    Args:
+        name: The file's name.
+
+    Returns:
+        True for names that ``atomically`` uses, or safetensors in earlier versions.
+    """
     return (name.startswith(BESIDE[0]) and name.endswith(BESIDE[1])) or name.startswith(".tmp")

@@ -1,11 +1,13 @@
-"""Signals that end a command: Ctrl-C, SIGTERM, and SIGHUP where the terminal goes.
+"""Signals that end a command: Ctrl-C, SIGTERM, and SIGHUP, which comes when the terminal closes.
 
-Asked once, training ends cleanly after the current step; asked twice, or while nothing trains, at once. The
-exit code is 128 and the signal's number, as shells have it.
+The first signal lets a training finish its current step and save. The second one, or any signal while nothing
+trains, ends the command at once. The exit code is 128 plus the signal's number, as in shells.
 """
 
+import os
 import signal
 import threading
+from contextlib import suppress
 from types import FrameType
 from typing import Any
 
@@ -14,18 +16,18 @@ SIGNALS = [
 ]  # Windows has no SIGHUP
 
 
-def end(number: int, frame: FrameType | None = None) -> None:
+def _end(number: int, frame: FrameType | None = None) -> None:
     """The handler that ends the command at once, without a traceback."""
     raise SystemExit(128 + number)
 
 
 def end_at_once() -> None:
-    """Let all SIGNALS end the command, from now on."""
-    handle(end)
+    """Make each of SIGNALS end the command at once from now on, with exit code 128 and its number."""
+    _handle(_end)
 
 
-def handle(handler: Any) -> dict[int, Any]:
-    """Give ``handler`` all SIGNALS but the ignored ones, as under nohup; the handlers before."""
+def _handle(handler: Any) -> dict[int, Any]:
+    """Set ``handler`` for all SIGNALS that are not ignored (nohup ignores SIGHUP); the previous handlers."""
     before = {number: signal.getsignal(number) for number in SIGNALS}
     before = {number: old for number, old in before.items() if old not in (signal.SIG_IGN, None)}
     for number in before:
@@ -43,7 +45,7 @@ class Interrupt:
 
     def __enter__(self) -> "Interrupt":
         if threading.current_thread() is threading.main_thread():
-            self._before = handle(self._ask)
+            self._before = _handle(self._ask)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -52,10 +54,26 @@ class Interrupt:
 
     @property
     def code(self) -> int:
-        """The exit code of a command that was asked to end."""
-        return 128 + self.number
+        """The exit code of the command: 0, or 128 and the signal's number if a signal asked it to end."""
+        return 128 + self.number if self.asked else 0
+
+    @property
+    def name(self) -> str:
+        """The name of the signal that asked: ``Ctrl-C``, ``SIGTERM`` or ``SIGHUP``."""
+        return "Ctrl-C" if self.number == signal.SIGINT else signal.Signals(self.number).name
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
         if self.asked:
-            end(number)
+            _end(number)
         self.asked, self.number = True, number
+        _silence_lost_terminal()
+
+
+def _silence_lost_terminal() -> None:
+    """Redirect output to nowhere if its terminal is gone, as after SIGHUP: printing would be an error."""
+    for output in (1, 2):
+        try:
+            os.write(output, b"")
+        except OSError:
+            with suppress(OSError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), output)

@@ -1,4 +1,4 @@
-"""The terminal: names and values printed as they stand, times, and curves drawn with blocks."""
+"""Output on the terminal: names and values printed verbatim, times, and curves drawn with blocks."""
 
 from collections.abc import Iterable, Sequence
 from datetime import timedelta
@@ -16,12 +16,28 @@ REFRESH = 0.2  # seconds between updates of a live line
 
 
 def clock(seconds: float) -> str:
-    """``00:59``, ``1:00:00``: a time without its fraction of a second."""
+    """Show a duration as ``00:59`` or ``1:00:00``.
+
+    Args:
+        seconds: The duration; a fraction of a second is dropped.
+
+    Returns:
+        Minutes and seconds, with hours from one hour on.
+    """
     return str(timedelta(seconds=int(seconds)))[2 if seconds < 3600 else 0 :]
 
 
 def sparkline(values: Sequence[float], low: float | None = None, high: float | None = None) -> str:
-    """Values as blocks from ``low`` to ``high``, by default the lowest and the highest of them."""
+    """Draw values as a row of blocks.
+
+    Args:
+        values: The values; each becomes one character.
+        low: The value of the lowest block. None: the smallest value.
+        high: The value of the highest block. None: the largest value.
+
+    Returns:
+        The blocks; values outside of ``low`` to ``high`` get the nearest one.
+    """
     low = min(values, default=0.0) if low is None else low
     high = max(values, default=0.0) if high is None else high
     span = (high - low) or 1.0
@@ -30,27 +46,38 @@ def sparkline(values: Sequence[float], low: float | None = None, high: float | N
 
 
 class Terminal(Console):
-    """rich's Console for names and values from data: it prints them as they stand.
+    """rich's Console for names and values from data, which it prints verbatim.
 
-    Strings have no markup, no highlighting and no emoji codes: ``marked`` makes a text with styles. Control
-    characters reach no terminal, wherever they stand in what is printed.
+    In strings there is no markup, highlighting or emoji code; ``marked`` makes a text with styles. Control
+    characters never reach the terminal.
+
+    Args:
+        **options: Options of rich's Console.
     """
 
     def __init__(self, **options: Any) -> None:
         super().__init__(markup=False, highlight=False, emoji=False, **options)
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
-        """As of Console; every segment of text passes here."""
+        """Render as Console does; every segment of text passes here, and is made visible.
+
+        Args:
+            renderable: What is printed.
+            options: The width and other properties of the output.
+
+        Yields:
+            Segments without control characters.
+        """
         for segment in super().render(renderable, options):
             yield segment if segment.control else segment._replace(text=visible(segment.text))
 
 
 def marked(template: str, **data: object) -> Text:
-    """Our own markup, with data in its fields: ``marked("[bold]{path}[/]", path=path)``.
+    """Fill our own markup with data: ``marked("[bold]{path}[/]", path=path)``.
 
     Args:
-        template: rich's markup, with fields as of ``str.format``.
-        **data: What stands in the fields, as it is: brackets in it are no markup.
+        template: rich's markup, with fields as in ``str.format``.
+        **data: The values of the fields; brackets in them are no markup.
 
     Returns:
         A text to print, or to put into a cell of a table.

@@ -1,4 +1,4 @@
-"""Names, values and counts in words: whatever the data hold, it reads as one word and does nothing else."""
+"""Names, values and counts as printed. Nothing that the data hold is obeyed by the terminal."""
 
 import re
 
@@ -27,25 +27,53 @@ def _picture(found: re.Match[str]) -> str:
 
 
 def line(text: object) -> str:
-    """``visible``, on one line: ↵ in place of a newline, a space in place of a tab."""
+    """Make text ``visible`` on one line.
+
+    Args:
+        text: Anything; ``str`` of it is taken.
+
+    Returns:
+        The text with ↵ in place of each newline and a space in place of each tab.
+    """
     return visible(text).replace("\n", "↵").replace("\t", " ")
 
 
 def cell(text: object, most: int = CELL) -> str:
-    """``line``, cut to ``most`` characters; the last of them is then an ellipsis."""
+    """Cut a ``line`` to the width of a table's cell.
+
+    Args:
+        text: Anything; ``str`` of it is taken.
+        most: The most characters; the last one is an ellipsis if the text was cut.
+
+    Returns:
+        The text on one line.
+    """
     whole = line(text)
     return whole if len(whole) <= most else f"{whole[: most - 1]}…"
 
 
 def counted(n: float, thing: str) -> str:
-    """A number with what it counts: ``1 step``, ``1,000 steps``, ``0.5 minutes``; the plural takes an s."""
+    """Say a number with what it counts: ``1 step``, ``1,000 steps``, ``0.5 minutes``.
+
+    Args:
+        n: The number.
+        thing: The noun in the singular, one whose plural takes an s.
+
+    Returns:
+        The number and the noun.
+    """
     number = f"{n:,}" if isinstance(n, int) else f"{n:g}"
     return f"{number} {thing}" if n == 1 else f"{number} {thing}s"
 
 
 def literal(text: object, most: int = CELL) -> str:
-    """``cell`` for a label in a picture: matplotlib reads what stands between two dollars as a formula.
+    """Make a ``cell`` for a label in a picture, where matplotlib reads text between two dollars as a formula.
 
-    Control characters become �, since the font of pictures has no ␛.
+    Args:
+        text: Anything; ``str`` of it is taken.
+        most: The most characters.
+
+    Returns:
+        The text with dollars escaped and with � in place of control characters: the font has no ␛.
     """
     return cell(HARMFUL.sub("�", str(text)), most).replace("$", r"\$")

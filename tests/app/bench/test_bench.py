@@ -182,7 +182,7 @@ def test_no_peer_is_installed(undertow, monkeypatch, quick, no_worker):
     monkeypatch.setattr(peers, "find_spec", lambda name: None)
     result = undertow("bench", "--peers")
     assert result.code == 2
-    assert "--peers: pip install onnx" in result.err
+    assert "--peers: expected ONNX Runtime or OpenVINO" in result.err
 
 
 @needs_linux

@@ -60,7 +60,7 @@ def test_quick_is_shorter_and_has_one_seed():
 def test_a_name_that_is_no_problem_is_refused(undertow):
     result = undertow("classics", "addition")
     assert result.code == 2
-    assert result.err.startswith("undertow: addition: no problem of the classics; there are reber, ")
+    assert result.err.startswith("undertow: addition: no problem of the classics; problems: reber, ")
     assert result.err.count("\n") == 1
     assert not Path("classics").exists()
 
@@ -202,13 +202,15 @@ def test_ctrl_c_keeps_what_is_done_and_the_same_command_goes_on(undertow, small,
     assert again.code == 0 and len(lines()) == 10  # nothing left to do: the table once more
 
 
-def test_ctrl_c_before_anything_is_done_leaves_the_folder_usable(undertow, small, monkeypatch):
+def test_a_signal_before_anything_is_done_leaves_the_folder_usable(undertow, small, monkeypatch):
     def interrupted(watch, loop, steps):
-        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGTERM)
 
     with monkeypatch.context() as patch:
         patch.setattr(classics_view.Watch, "on_step", interrupted)
-        assert undertow("classics", "two-sequence", "--seeds", 1).code == 130
+        stopped = undertow("classics", "two-sequence", "--seeds", 1)
+    assert stopped.code == 128 + signal.SIGTERM
+    assert "Stopped by SIGTERM" in stopped.out
     assert undertow("classics", "two-sequence", "--seeds", 1).code == 0
     assert len(lines()) == 2
 
@@ -257,7 +259,7 @@ def test_a_folder_with_other_files_is_left_alone(undertow, small):
     Path("classics/thesis.txt").write_text("mine")
     result = undertow("classics", "--overwrite")
     assert result.code == 2
-    assert "--output: classics holds other files and no results" in result.err
+    assert "--output classics: holds other files and no results" in result.err
     assert [path.name for path in Path("classics").iterdir()] == ["thesis.txt"]
 
 
@@ -329,7 +331,7 @@ def test_runs_of_before_the_options_still_load(undertow):
         (("--init", "chrono", "--cell", "rnn"), "--init chrono: sets gates, and --cell rnn has none"),
         (("--forget-bias", 1, "--cell", "rnn"), "--forget-bias: sets gates, and --cell rnn has none"),
         (("--init", "chrono", "--forget-bias", 1), "--forget-bias: --init chrono sets it already"),
-        (("--init", "chrono", "--steps", 2), "--init chrono needs sequences of more than 2 steps, got 2"),
+        (("--init", "chrono", "--steps", 2), "--init chrono: expected sequences of more than 2 steps, got 2"),
     ],
 )
 def test_starts_that_do_not_fit_are_refused(undertow, options, message):

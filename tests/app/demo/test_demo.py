@@ -120,15 +120,16 @@ def test_the_report_s_sequence_is_one_that_trained_nobody():
     assert (x[..., 0] * x[..., 1]).sum() == pytest.approx(target.item())
 
 
-def test_ctrl_c_ends_with_the_result_so_far(undertow, tmp_path, monkeypatch):
+@pytest.mark.parametrize(("number", "name"), [(signal.SIGINT, "Ctrl-C"), (signal.SIGTERM, "SIGTERM")])
+def test_a_signal_ends_with_the_result_so_far(undertow, tmp_path, monkeypatch, number, name):
     def interrupted(watch, loop, steps):
         if loop.step == 7:
-            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), number)
 
     monkeypatch.setattr(duel_view.Watch, "on_step", interrupted)
     result = undertow("demo", "--lag", 12, "--steps", 5000)
-    assert result.code == 0
-    assert "Stopped at step 7 of 5000" in result.out
+    assert result.code == 128 + number
+    assert f"Stopped by {name} at step 7 of 5000" in result.out
     assert "guessing the mean" in result.out
     assert (tmp_path / "demo" / "adding.png").read_bytes().startswith(PNG)
 
@@ -137,7 +138,7 @@ def test_a_file_where_the_folder_should_be_is_said_before_training(undertow, tmp
     (tmp_path / "demo").write_text("mine")
     result = undertow("demo")
     assert result.code == 2
-    assert result.err.startswith("undertow: --out: cannot make the folder demo")
+    assert result.err.startswith("undertow: --out demo: cannot make this folder")
     assert result.err.count("\n") == 1
     assert (tmp_path / "demo").read_text() == "mine"
 

@@ -164,5 +164,5 @@ def test_data_that_have_changed_have_no_part_held_back(trained, task):
 def test_data_that_are_gone_are_said_to_be(trained, waves):
     run = trained("forecast")
     waves.unlink()
-    with pytest.raises(UserError, match="the data of this run are gone; --input gives others"):
+    with pytest.raises(UserError, match="no such file, but the run was trained on it"):
         read(run)

@@ -1,10 +1,12 @@
 """Stopped and resumed, a training ends where it would have ended anyway."""
 
 import os
+import pty
 import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -95,8 +97,16 @@ def test_time_budget_ends_it(undertow, walks):
     assert open_run(Path("r")).read_metrics()[-1]["seconds"] >= 1.2
 
 
-@pytest.mark.parametrize(("times", "number"), [(1, signal.SIGINT), (2, signal.SIGINT), (1, signal.SIGTERM)])
-def test_a_signal_ends_a_training(tmp_path, walks, times, number):
+@pytest.mark.parametrize(
+    ("times", "number", "name"),
+    [
+        (1, signal.SIGINT, "Ctrl-C"),
+        (2, signal.SIGINT, "Ctrl-C"),
+        (1, signal.SIGTERM, "SIGTERM"),
+        (1, signal.SIGHUP, "SIGHUP"),
+    ],
+)
+def test_a_signal_ends_a_training(tmp_path, walks, times, number, name):
     """A real signal to a real process: once ends cleanly, everything saved; twice ends at once."""
     command = [sys.executable, "-m", "undertow.app.cli", "train", walks, *CLASSIFY, "--epochs", 100_000]
     command += ["--patience", 100_000, "--run", "r"]
@@ -119,7 +129,36 @@ def test_a_signal_ends_a_training(tmp_path, walks, times, number):
     run = open_run(tmp_path / "r")
     run.load_model()
     if times == 1:
-        assert "undertow train --resume r" in out
+        assert f"Stopped by {name} at step" in out and "undertow train --resume r" in out
         _, state = run.read_last()
         assert state["step"] >= run.read_metrics()[-1]["step"] > 0
         assert (tmp_path / "r" / "curve.png").exists()
+
+
+def test_a_training_whose_terminal_closes_is_saved(tmp_path, walks):
+    """The system sends SIGHUP, and whatever is printed from then on is an error."""
+    script = (
+        "import fcntl, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); "
+        "from undertow.app import main; main()"
+    )  # fmt: skip
+    options = ("train", walks, *CLASSIFY, "--epochs", 100_000, "--patience", 100_000, "--run", "r")
+    ours, theirs = pty.openpty()
+    with subprocess.Popen(
+        [sys.executable, "-c", script, *map(str, options)],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(Path(package.__file__).parents[1])},
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        start_new_session=True,
+    ) as process:
+        os.close(theirs)
+        os.set_blocking(ours, False)
+        while not (tmp_path / "r" / "metrics.jsonl").exists():
+            assert process.poll() is None
+            with suppress(BlockingIOError):
+                os.read(ours, 65536)
+            time.sleep(0.02)
+        os.close(ours)
+        assert process.wait(timeout=60) == 128 + signal.SIGHUP
+    assert (tmp_path / "r" / "curve.png").exists()

@@ -110,7 +110,7 @@ def test_a_training_that_goes_on_takes_them_away_too(undertow, train):
     assert (run / "report.html").exists() and (run / "doctor.html").exists()
     went_on = undertow("train", "--resume", run, "--epochs", 2)
     assert went_on.code == 0, went_on.err
-    assert "report.html and doctor.html showed it as it was: removed" in went_on.out
+    assert "Removed report.html and doctor.html, which showed the model of before" in went_on.out
     assert not (run / "report.html").exists() and not (run / "doctor.html").exists()
 
 
@@ -155,7 +155,7 @@ def test_two_runs_of_one_cell_are_told_apart_by_name(undertow, train):
         (("problem-lstm", "--output", "no/page.html"), "--output no/page.html: there is no folder no"),
         (
             ("problem-lstm", "--output", "folder.html", "--overwrite"),
-            "--output folder.html: is a folder; a file is needed",
+            "--output folder.html: expected a file, and it is a folder",
         ),
         (("problem-lstm", "--input", "x"), "--input x: adding draws its own sequences"),
         (("problem-lstm", "--compare", "nowhere"), "nowhere: no such run folder"),
@@ -183,7 +183,7 @@ def test_a_folder_that_cannot_be_written_to_is_refused_before_any_work(undertow,
     monkeypatch.setattr("os.access", lambda path, mode: mode != os.W_OK or Path(path) != run)
     refused = undertow("inspect", run)
     assert refused.code == 2
-    message = f"--output {run}/report.html: the folder {run} cannot be written to"
+    message = f"--output {run}/report.html: no permission to write into {run}"
     assert refused.err == f"undertow: {message}\n"
     assert not list(run.glob("*report.html*"))
     assert undertow("inspect", run, "--output", "elsewhere.html").code == 0

@@ -1,7 +1,8 @@
-"""Peak memory of training: how far a process grows in its first steps, each module in a process of its own.
+"""Peak memory of training: how far a process grows in its first steps, one process for each module.
 
-Steps that follow others would find their memory in a pool, and show nothing. Linux alone tells the peak:
-``python -m undertow.app.bench.memory 64,200,32,128,1,0 2 undertow`` (layers, both ways; threads; whose).
+Later steps find their memory in a pool and show nothing. Only Linux tells the peak:
+``python -m undertow.app.bench.memory N,T,C,H,LAYERS,BIDIRECTIONAL THREADS MODULE``, as in
+``64,200,32,128,1,0 2 undertow``.
 """
 
 import subprocess
@@ -20,18 +21,27 @@ STATUS, RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
 def available() -> bool:
+    """Tell whether this system tells the peak memory of a process; Linux does."""
     return RESET.is_file()
 
 
 def training_peaks(shape: Shape, threads: int) -> dict[str, int]:
-    """Bytes that each kind of module takes at most while it trains, beyond itself and its input."""
+    """Measure the peak memory of the first training steps, each module in a fresh process.
+
+    Args:
+        shape: The sizes.
+        threads: Threads of each process.
+
+    Returns:
+        Bytes by module, without those of the module itself and its input.
+    """
     numbers = ",".join(str(int(value)) for value in astuple(shape))
     command = [sys.executable, "-m", __name__, numbers, str(threads)]
     return {name: int(subprocess.check_output([*command, name], cwd=HOME)) for name in KINDS}
 
 
-def training_peak(kind: type[torch.nn.LSTM], shape: Shape, threads: int) -> int:
-    """Likewise of one kind in this process; meaningful in a fresh one alone."""
+def _training_peak(kind: type[torch.nn.LSTM], shape: Shape, threads: int) -> int:
+    """The peak of one module in this process, in bytes. It means something in a fresh process only."""
     torch.set_num_threads(threads)
     tiny = make_task(Shape(1, 1, 1, 1), True, threads)
     call(
@@ -47,7 +57,7 @@ def training_peak(kind: type[torch.nn.LSTM], shape: Shape, threads: int) -> int:
 
 
 def status(key: str) -> int:
-    """Bytes under that name in the system's account of this process."""
+    """Read a size that the system keeps of this process, such as VmHWM, in bytes."""
     found = dict(line.split(":", 1) for line in STATUS.read_text().splitlines())
     return int(found[key].split()[0]) * 1024
 
@@ -55,4 +65,4 @@ def status(key: str) -> int:
 if __name__ == "__main__":
     N, T, C, H, layers, both_ways = map(int, sys.argv[1].split(","))
     wanted = Shape(N, T, C, H, layers, bool(both_ways))
-    print(training_peak(KINDS[sys.argv[3]], wanted, int(sys.argv[2])))
+    print(_training_peak(KINDS[sys.argv[3]], wanted, int(sys.argv[2])))

@@ -1,6 +1,6 @@
-"""Other libraries that run an LSTM on the CPU, inference alone, where they happen to be installed.
+"""Other libraries that run an LSTM on the CPU, inference only, if they are installed.
 
-Both are given the same ONNX model, which the ``onnx`` package writes. None of the three is a dependency.
+Both read the same ONNX model, which the ``onnx`` package writes. None of the three is a dependency.
 """
 
 from collections.abc import Callable
@@ -17,11 +17,11 @@ OUTPUTS = ("y", "h_n", "c_n")
 
 
 def available() -> list[Contestant]:
-    """Those that can run here."""
+    """List the libraries that are installed, as contestants; none without the ``onnx`` package."""
     found: list[Contestant] = []
     if find_spec("onnx"):
-        found += [OnnxRuntime()] if find_spec("onnxruntime") else []
-        found += [OpenVino()] if find_spec("openvino") else []
+        found += [_OnnxRuntime()] if find_spec("onnxruntime") else []
+        found += [_OpenVino()] if find_spec("openvino") else []
     return found
 
 
@@ -33,48 +33,48 @@ class _Peer:
         return seconds(self._call, count)
 
 
-class OnnxRuntime(_Peer):
+class _OnnxRuntime(_Peer):
     name = "ONNX Runtime"
 
     def prepare(self, task: Task) -> Results:
         runtime: Any = import_module("onnxruntime")
         options = runtime.SessionOptions()
         options.intra_op_num_threads, options.inter_op_num_threads = task.threads, 1
-        # its threads would spin on for 40 ms into the others' turns; within its own nothing changes
+        # its threads would spin for another 40 ms, into the others' turns; its own turn stays the same
         options.add_session_config_entry("session.force_spinning_stop", "1")
-        session = runtime.InferenceSession(onnx_model(task), options, ["CPUExecutionProvider"])
+        session = runtime.InferenceSession(_onnx_model(task), options, ["CPUExecutionProvider"])
         inputs = {"x": task.x.numpy()}
         self._call = lambda: session.run(OUTPUTS, inputs)
-        return as_results(self._call())
+        return _as_results(self._call())
 
 
-class OpenVino(_Peer):
+class _OpenVino(_Peer):
     name = "OpenVINO"
 
     def prepare(self, task: Task) -> Results:
         openvino: Any = import_module("openvino")
         core = openvino.Core()
         settings = {
-            "INFERENCE_PRECISION_HINT": "f32",  # or it takes bfloat16 where the processor has it
+            "INFERENCE_PRECISION_HINT": "f32",  # otherwise it uses bfloat16 if the processor has it
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_NUM_THREADS": task.threads,
             "NUM_STREAMS": 1,
             "ENABLE_CPU_PINNING": False,  # a pinned thread of this process would be pinned for the others too
         }
         request = core.compile_model(
-            core.read_model(onnx_model(task)), "CPU", settings
+            core.read_model(_onnx_model(task)), "CPU", settings
         ).create_infer_request()
         inputs = {"x": task.x.numpy()}
         self._call = lambda: request.infer(inputs, share_inputs=True, share_outputs=True)
         outputs = self._call()
-        return as_results([outputs[name] for name in OUTPUTS])
+        return _as_results([outputs[name] for name in OUTPUTS])
 
 
-def as_results(outputs: list[Any]) -> Results:
+def _as_results(outputs: list[Any]) -> Results:
     return {name: torch.tensor(a) for name, a in zip(OUTPUTS, outputs, strict=True)}
 
 
-def onnx_model(task: Task) -> bytes:
+def _onnx_model(task: Task) -> bytes:
     """The layers of the task's shape, each an LSTM node: x [T,N,C] -> y [T,N,D*H], h_n and c_n [L*D,N,H]."""
     onnx: Any = import_module("onnx")
     make, to_array = onnx.helper, onnx.numpy_helper.from_array
@@ -112,7 +112,15 @@ def onnx_model(task: Task) -> bytes:
 
 
 def layer_weights(task: Task, layer: int) -> list[Any]:
-    """W [D,4H,C], R [D,4H,H], B [D,8H] of a layer in ONNX's order of gates: i, o, f, c."""
+    """Bring a layer's weights into ONNX's order of gates: i, o, f, c.
+
+    Args:
+        task: The task, whose weights are a state_dict of nn.LSTM.
+        layer: The number of the layer, from 0.
+
+    Returns:
+        W [D,4H,C], R [D,4H,H] and B [D,8H]; D is 2 if the layer is bidirectional.
+    """
 
     def stacked(name: str) -> Any:
         ends = ["", "_reverse"] if task.shape.bidirectional else [""]

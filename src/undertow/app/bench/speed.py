@@ -1,8 +1,7 @@
-"""Speed of ``undertow.LSTM`` against ``torch.nn.LSTM`` and others: validate, then time, all by turns.
+"""Speed of ``undertow.LSTM`` against ``torch.nn.LSTM`` and others: validate first, then time all by turns.
 
-A machine that others use too is never twice the same, so the figure that counts is the ratio of two times
-taken one right after the other, its median over the repeats, and how far the repeats lie apart. What the
-processor gives meanwhile is measured along with them.
+The speed of a shared machine varies. So the figure that counts is the ratio of two times taken one after the
+other: its median over the repeats, and the quartiles. The processor's peak is measured along with them.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,10 +19,10 @@ import undertow
 Results = dict[str, Tensor]
 Spread = tuple[float, float, float]  # lower quartile, median, upper quartile
 
-# Where a process of our own, started there with -m, finds this very package.
+# Working folder in which a process started with -m finds this very package.
 HOME = Path(__file__).parents[3]
 
-# OpenMP's threads spin for some 8 ms after their last work; those of another process would fight with them.
+# Seconds. OpenMP's threads spin for some 8 ms after their last work and would slow down the next contestant.
 PAUSE = 0.015
 
 
@@ -44,7 +43,7 @@ class Shape:
 
     @property
     def flops(self) -> float:
-        """Of a forward pass: 2·T·N·4H·(C+H) for each layer and direction; training takes three times that."""
+        """Operations of a forward pass: 2·T·N·4H·(C+H) by layer and direction. Training takes thrice that."""
         D = 2 if self.bidirectional else 1
         inputs = [self.C] + [D * self.H] * (self.num_layers - 1)
         return sum(2 * self.T * self.N * 4 * self.H * (C + self.H) * D for C in inputs)
@@ -74,7 +73,7 @@ FULL = [
 
 @dataclass(frozen=True)
 class Task:
-    """What everyone is to do: inference or training of one shape, with these parameters and this input."""
+    """What every contestant computes: inference or training of one shape, with given weights and input."""
 
     shape: Shape
     training: bool
@@ -84,20 +83,36 @@ class Task:
 
     @property
     def flops(self) -> float:
+        """Operations of one call."""
         return self.shape.flops * (3 if self.training else 1)
 
 
 class Contestant(Protocol):
-    """One who can do tasks and be timed at them."""
+    """An implementation that computes tasks and is timed at them."""
 
     name: str
     trains: bool  # or does inference alone
 
     def prepare(self, task: Task) -> Results:
-        """Get ready for this task. What comes of it: y, h_n, c_n and, training, gradients by name."""
+        """Get ready for a task, and compute it once.
+
+        Args:
+            task: The task.
+
+        Returns:
+            y, h_n and c_n; if the task is training, also the gradients, by parameter name and as input,
+            h_0 and c_0.
+        """
 
     def seconds(self, count: int) -> float:
-        """One call's share of the time that ``count`` calls take, after one that is not counted."""
+        """Time the task.
+
+        Args:
+            count: Calls that are timed, after one that is not; at least 1.
+
+        Returns:
+            Seconds a call, the mean.
+        """
 
 
 class Module:
@@ -111,6 +126,7 @@ class Module:
         self._call: Callable[[], Any]
 
     def prepare(self, task: Task) -> Results:
+        """Get ready for a task, as of Contestant."""
         torch.set_num_threads(task.threads)
         module = make(self._kind, task.shape)
         module.load_state_dict(task.weights)
@@ -119,12 +135,13 @@ class Module:
         return {"y": y, "h_n": h_n, "c_n": c_n} | (self._call() if task.training else {})
 
     def seconds(self, count: int) -> float:
+        """Time the task, as of Contestant."""
         return seconds(self._call, count)
 
 
 @dataclass(frozen=True)
 class Against:
-    """Another's seconds a call, and its time over ours."""
+    """A contestant's seconds a call, and their ratio to ours."""
 
     seconds: Spread
     ratio: Spread
@@ -132,7 +149,7 @@ class Against:
 
 @dataclass(frozen=True)
 class Timing:
-    """Our seconds a call, those of others, and what the machine could do meanwhile."""
+    """Our seconds a call, those of the others, and the peak of the machine meanwhile."""
 
     shape: Shape
     training: bool
@@ -145,7 +162,7 @@ class Timing:
 
     @property
     def of_peak(self) -> float:
-        """The part of the peak that ours reaches; 0 where there is no peak."""
+        """The share of the peak that ours reaches; 0 if the peak is unknown."""
         return self.flops / self.ours[1] / self.peak if self.peak else 0.0
 
 
@@ -157,10 +174,21 @@ def compare(
     at_least: float = 0.02,
     others: Sequence[Contestant] = (),
 ) -> Timing:
-    """Time one shape. Raises AssertionError, and times nothing, where results differ from nn.LSTM's.
+    """Time one shape, after all results have been compared with nn.LSTM's.
 
-    Each repeat calls each contestant as often as fills ``at_least`` seconds. ``others`` compete beside ours
-    and nn.LSTM.
+    Args:
+        shape: The sizes.
+        training: Whether a call is forward and backward, or forward only.
+        threads: Threads of each contestant, at least 1.
+        repeats: Rounds; in each, every contestant has one turn.
+        at_least: Seconds of a turn; fast contestants are called several times.
+        others: Contestants beside ours and nn.LSTM; in training, only those that train.
+
+    Returns:
+        Seconds a call and ratios, as quartiles over the rounds, and the machine's peak.
+
+    Raises:
+        AssertionError: A result differs from nn.LSTM's; nothing is timed.
     """
     before = torch.get_num_threads()
     rivals = [other for other in others if other.trains or not training]
@@ -168,7 +196,7 @@ def compare(
     task = make_task(shape, training, threads)
     try:
         validate(everyone, task)
-        times, machine = timed(everyone, threads, repeats, at_least)
+        times, machine = _timed(everyone, threads, repeats, at_least)
     finally:
         torch.set_num_threads(before)
     ours, *theirs = zip(*times, strict=True)
@@ -180,11 +208,21 @@ def compare(
 
 
 def make(kind: type[torch.nn.LSTM], shape: Shape) -> torch.nn.LSTM:
+    """Make a module of the class ``kind`` with the sizes of ``shape``."""
     return kind(shape.C, shape.H, shape.num_layers, bidirectional=shape.bidirectional)
 
 
 def make_task(shape: Shape, training: bool, threads: int) -> Task:
-    """The same parameters and input each time."""
+    """Make a task; its weights and input are the same each time.
+
+    Args:
+        shape: The sizes.
+        training: Whether to train, or to infer only.
+        threads: Threads to use.
+
+    Returns:
+        The task, in float32.
+    """
     with torch.random.fork_rng([]):
         torch.manual_seed(1)
         weights = make(torch.nn.LSTM, shape).state_dict()
@@ -192,7 +230,17 @@ def make_task(shape: Shape, training: bool, threads: int) -> Task:
 
 
 def call(module: torch.nn.LSTM, x: Tensor, training: bool) -> Callable[[], Any]:
-    """What is timed: a forward pass, or forward and backward with all gradients there are."""
+    """Make the function that is timed.
+
+    Args:
+        module: An nn.LSTM or a subclass.
+        x: The input, [T,N,C] float32.
+        training: Whether it runs forward and backward, or forward only.
+
+    Returns:
+        A function without arguments. It returns the module's result, or in training the gradients: of the
+        parameters by name, and of input, h_0 and c_0.
+    """
     if not training:
 
         def forward() -> Any:
@@ -220,9 +268,17 @@ def call(module: torch.nn.LSTM, x: Tensor, training: bool) -> Callable[[], Any]:
 
 
 def validate(everyone: Sequence[Contestant], task: Task) -> None:
-    """All get ready, and their results agree with those of nn.LSTM, the second.
+    """Prepare all contestants, and compare their results with those of nn.LSTM.
 
-    Outputs within 1e-5, gradients within 1e-4 of the largest: float32 sums of up to 1e5 terms.
+    Outputs must agree within 1e-5 of the largest value, gradients within 1e-4: float32 sums of up to 1e5
+    terms.
+
+    Args:
+        everyone: The contestants; nn.LSTM is the second.
+        task: The task.
+
+    Raises:
+        AssertionError: A result differs.
     """
     ours, reference, *others = everyone
     expected = reference.prepare(task)
@@ -235,15 +291,26 @@ def validate(everyone: Sequence[Contestant], task: Task) -> None:
 
 
 def same(what: str, a: Tensor, b: Tensor, tolerance: float) -> None:
+    """Compare two results.
+
+    Args:
+        what: Their name, for the error.
+        a: A result, of any shape.
+        b: nn.LSTM's, of the same shape.
+        tolerance: The largest difference allowed, as a share of the largest value of ``b``.
+
+    Raises:
+        AssertionError: They differ by more.
+    """
     difference = ((a - b).abs().max() / b.abs().max().clamp_min(1e-30)).item()
     if not difference <= tolerance:
         raise AssertionError(f"{what} differs from nn.LSTM's by {difference:.1e} of the largest: not timed")
 
 
-def timed(
+def _timed(
     everyone: Sequence[Contestant], threads: int, repeats: int, at_least: float
 ) -> tuple[list[tuple[float, ...]], tuple[float, float]]:
-    """Seconds a call, of everyone for each repeat; and the machine's peak and handover, medians over them."""
+    """Seconds a call by repeat and contestant; the machine's peak and handover, medians over repeats."""
     counts = [max(1, int(at_least / turn(each, 1))) for each in everyone]
     times, machine = [], []
     for _ in range(repeats):
@@ -255,12 +322,21 @@ def timed(
 
 
 def turn(contestant: Contestant, count: int) -> float:
+    """Give a contestant its turn of ``count`` calls, after a pause; seconds a call."""
     sleep(PAUSE)
     return contestant.seconds(count)
 
 
 def seconds(f: Callable[[], Any], count: int) -> float:
-    """One call's share of the time that ``count`` calls take, after one that is not counted."""
+    """Time a function.
+
+    Args:
+        f: The function.
+        count: Calls that are timed, after one that is not; at least 1.
+
+    Returns:
+        Seconds a call, the mean.
+    """
     f()
     start = perf_counter()
     for _ in range(count):
@@ -269,6 +345,14 @@ def seconds(f: Callable[[], Any], count: int) -> float:
 
 
 def spread(values: Any) -> Spread:
+    """Summarise values.
+
+    Args:
+        values: At least one number.
+
+    Returns:
+        Lower quartile, median and upper quartile; of fewer than three values minimum, median and maximum.
+    """
     if len(values) < 3:  # between two, quartiles would lie outside both
         return min(values), median(values), max(values)
     low, middle, high = quantiles(values, n=4)

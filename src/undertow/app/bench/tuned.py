@@ -1,8 +1,8 @@
-"""nn.LSTM in a process of its own, where malloc keeps its memory: how much of our lead is the allocator's.
+"""nn.LSTM in a process of its own, whose malloc keeps its memory: it shows how much of our lead is malloc's.
 
-glibc hands large blocks back to the system and faults them in again at each call; its tunables stop that,
-but only for a whole process and from its start. So a worker runs there (``-m undertow.app.bench.tuned``):
-it is sent a Task and answers with results, or a count and answers with seconds, pickled both ways.
+glibc returns large blocks to the system, and their pages are faulted in again at each call. glibc's tunables
+stop that, but only for a whole process and from its start. So a worker (``-m undertow.app.bench.tuned``)
+receives a Task and answers with results, or receives a count and answers with seconds, all pickled.
 """
 
 import os
@@ -22,12 +22,12 @@ TUNABLES = {"mmap_threshold": 2_000_000_000, "trim_threshold": 4_000_000_000, "t
 
 
 def available() -> bool:
-    """Whether this system's malloc knows the tunables."""
+    """Tell whether this system's malloc is glibc's, which has the tunables."""
     return platform.libc_ver()[0] == "glibc"
 
 
 class Tuned:
-    """The worker, as a contestant; close it, or leave the ``with`` block, and it ends."""
+    """The worker, as a contestant. It ends with the ``with`` block."""
 
     name = NAME
     trains = True
@@ -50,10 +50,12 @@ class Tuned:
         self._worker.communicate()  # at the end of its input it ends
 
     def prepare(self, task: Task) -> Results:
+        """Get ready for a task, as of Contestant. Raises UserError if the worker has ended."""
         results: Results = self._ask(task)
         return results
 
     def seconds(self, count: int) -> float:
+        """Time the task, as of Contestant. Raises UserError if the worker has ended."""
         return float(self._ask(count))
 
     def _ask(self, request: Task | int) -> Any:
@@ -67,8 +69,8 @@ class Tuned:
             raise UserError(f"{NAME}: its process ended with code {worker.wait()}") from None
 
 
-def serve(requests: IO[bytes], answers: IO[bytes]) -> None:
-    """Answer until there are no more requests."""
+def _serve(requests: IO[bytes], answers: IO[bytes]) -> None:
+    """Answer requests until there are no more."""
     module = Module(NAME, torch.nn.LSTM)
     while True:
         try:
@@ -81,4 +83,4 @@ def serve(requests: IO[bytes], answers: IO[bytes]) -> None:
 
 
 if __name__ == "__main__":
-    serve(sys.stdin.buffer, sys.stdout.buffer)
+    _serve(sys.stdin.buffer, sys.stdout.buffer)

@@ -10,7 +10,12 @@ from undertow.palette import GREY, INK, LSTM, RNN
 
 
 def draw(results: Results, path: Path) -> None:
-    """Write the picture, a PNG."""
+    """Draw the picture and write it as PNG.
+
+    Args:
+        results: The outcomes.
+        path: The file; it is replaced.
+    """
     settings = results.settings
     figure = Figure(figsize=(8.4, 1.3 + 0.34 * len(settings)), dpi=130, layout="constrained")
     axes = figure.subplots()
@@ -38,11 +43,11 @@ def draw(results: Results, path: Path) -> None:
     axes.grid(axis="x", alpha=0.25)
     for k in range(len(settings)):
         axes.axhline(k, color=GREY, lw=0.5, alpha=0.3, zorder=0)
-    figure.legend(handles=key(), loc="outside lower center", ncols=4, frameon=False, fontsize=9)
+    figure.legend(handles=_key(), loc="outside lower center", ncols=4, frameon=False, fontsize=9)
     figure.savefig(path, format="png")
 
 
-def key() -> list[Line2D]:
+def _key() -> list[Line2D]:
     """What the marks mean."""
     marks = [
         ("o", LSTM, LSTM, "LSTM solved it"), ("D", INK, "white", "published, one sequence at a time"),

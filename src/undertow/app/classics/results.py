@@ -1,4 +1,4 @@
-"""What has been found, in the folder: a line of JSON for each network, and what they come to."""
+"""The outcomes in a folder, a line of JSON for each network, and the table made from them."""
 
 import json
 from collections.abc import Iterator
@@ -17,17 +17,17 @@ LINES, MADE = "results.jsonl", ("classics.md", "classics.json", "classics.png")
 
 @dataclass(frozen=True)
 class Side:
-    """How one kind of network did on one problem. Medians and extremes over seeds."""
+    """The results of one kind of network on one problem, over its seeds."""
 
     trials: int
     solved: int
-    sequences: int | None  # median until the criterion held, of those that solved it
+    sequences: int | None  # until the criterion held, the median of the networks that solved it
     fewest: int | None
     most: int | None
-    given: int  # the most sequences that one got without solving it; 0 if all did
-    wrong: float  # share of fresh sequences processed wrongly at the end, the worst of them
+    given: int  # the most sequences that a network got without solving it; 0 if all solved it
+    wrong: float  # share of fresh sequences processed wrongly at the end, of the worst network
     parameters: int
-    seconds: float  # in all
+    seconds: float  # of all networks together
 
 
 @dataclass(frozen=True)
@@ -47,23 +47,33 @@ class Row:
 
     @property
     def verdict(self) -> str:
-        """``pass`` where every LSTM met the criterion."""
+        """``pass`` if every LSTM met the criterion, otherwise ``fail`` or ``not run``."""
         if self.lstm is None:
             return "not run"
         return "pass" if self.lstm.solved == self.lstm.trials else "fail"
 
     def to_dict(self) -> dict[str, Any]:
+        """Return the row with its verdict as JSON holds it."""
         return asdict(self) | {"verdict": self.verdict}
 
 
 class Results:
-    """The outcomes in ``folder`` for these settings; raises UserError where it holds something else."""
+    """The outcomes in a folder.
+
+    Args:
+        folder: The folder; it is made if it does not exist.
+        settings: The rows of the table.
+        overwrite: Whether to remove the results that it holds.
+
+    Raises:
+        UserError: The folder holds other files, results of other settings or a damaged line.
+    """
 
     def __init__(self, folder: Path, settings: list[Setting], overwrite: bool) -> None:
         self.folder, self.settings, self.path = folder, settings, folder / LINES
         foreign = folder.is_dir() and any(folder.iterdir()) and not self.path.exists()
         if foreign:
-            raise UserError(f"--output: {folder} holds other files and no results; choose another folder")
+            raise UserError(f"--output {folder}: holds other files and no results; choose another folder")
         make_folder(folder, "--output")
         if overwrite:
             for name in (LINES, *MADE):
@@ -87,13 +97,13 @@ class Results:
             if setting is not None and setting.fixed() != trained_with:
                 raise UserError(
                     f"{self.path}: {outcome.row} was trained with other settings; --overwrite starts anew, "
-                    "--output takes another folder"
+                    "--output names another folder"
                 )
             found.append(outcome)
         return found
 
     def todo(self) -> Iterator[tuple[Setting, str, int]]:
-        """Setting, cell and seed of what is still to be done; for each problem the LSTMs first."""
+        """Yield setting, cell and seed of each network still to be trained, of a problem the LSTMs first."""
         done = {(outcome.row, outcome.cell, outcome.seed) for outcome in self.outcomes}
         for setting in self.settings:
             for cell in CELLS:
@@ -102,20 +112,28 @@ class Results:
                         yield setting, cell, seed
 
     def add(self, outcome: Outcome) -> None:
-        """Keep an outcome, on disk before anything else happens."""
+        """Append an outcome to the file, then to ``outcomes``."""
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(outcome.to_dict()) + "\n")
         self.outcomes.append(outcome)
 
     def most(self, setting: Setting, cell: str) -> int:
-        """Sequences that a network of this kind gets at most."""
+        """Return how many sequences a network may be trained on.
+
+        Args:
+            setting: The row.
+            cell: ``LSTM`` or ``RNN``.
+
+        Returns:
+            The setting's number; for an RNN at most RNN_PATIENCE times what the slowest LSTM needed.
+        """
         lstms = self._of(setting, "LSTM")
         if cell == "LSTM" or not lstms or not all(outcome.solved for outcome in lstms):
             return setting.most
         return min(setting.most, RNN_PATIENCE * max(outcome.sequences for outcome in lstms))
 
     def rows(self) -> list[Row]:
-        """The table, a row for each setting."""
+        """Return the table, a row for each setting."""
         return [self._row(setting) for setting in self.settings]
 
     def _of(self, setting: Setting, cell: str) -> list[Outcome]:
@@ -124,7 +142,7 @@ class Results:
 
     def _row(self, setting: Setting) -> Row:
         posed = setting.posed
-        lstm, rnn = (side(self._of(setting, cell)) for cell in CELLS)
+        lstm, rnn = (_side(self._of(setting, cell)) for cell in CELLS)
         return Row(
             setting.problem, setting.steps, posed.source, posed.criterion.words,
             posed.published.get(setting.steps), setting.hidden_size, setting.batch_size,
@@ -132,8 +150,8 @@ class Results:
         )  # fmt: skip
 
 
-def side(outcomes: list[Outcome]) -> Side | None:
-    """What the outcomes of one kind of network come to; None where there are none yet."""
+def _side(outcomes: list[Outcome]) -> Side | None:
+    """Summarise the outcomes of one kind of network; None if there are none yet."""
     if not outcomes:
         return None
     needed = [outcome.sequences for outcome in outcomes if outcome.solved]

@@ -8,13 +8,13 @@ from undertow.app.errors import UserError
 from undertow.problems import Problem
 
 STRETCH = 0.1  # HS97 draw lengths from T to 1.1 T
-RNN_PATIENCE = 4  # a plain RNN gets so many times the sequences that the slowest LSTM needed
+RNN_PATIENCE = 4  # a plain RNN gets this many times the sequences that the slowest LSTM needed
 QUICK_SEEDS, FULL_SEEDS = 1, 3
 
 
 @dataclass(frozen=True)
 class Setting:
-    """One row: a problem at a lag, the network and how it learns. Adam, cross-entropy or mean square."""
+    """One row: a problem at a lag, the network, and its training with Adam."""
 
     problem: str
     steps: int  # the lag T as the problem means it
@@ -22,42 +22,44 @@ class Setting:
     batch_size: int  # N
     lr: float  # full for half of ``most``, then falling in a line to a twentieth
     most: int  # sequences; training that has not met the criterion by then has failed
-    start: str = "torch"  # of the LSTM: torch, forget_bias=B, or chrono, whose max_lag is ``reach`` times T
+    start: str = "torch"  # of the LSTM: torch, forget_bias=B, or chrono with max_lag = ``reach`` times T
     reach: float = 1.0
-    head: float = 1.0  # the head learns so many times as fast
+    head: float = 1.0  # the head's learning rate over that of the layers
     rnn_lr: float = 1e-3
     every: int = 50  # batches between looks at the criterion
-    clip: float = 1.0  # largest norm of the whole gradient
+    clip: float = 1.0  # largest L2 norm of all gradients together
     stretch: float = STRETCH
-    look_steps: int = 0  # T of the streams that the criterion asks for; 0: as in training
+    look_steps: int = 0  # T of the streams by which the criterion judges; 0: as in training
     seeds: int = FULL_SEEDS
 
     @property
     def row(self) -> str:
-        """``adding-1997 T=500``: how the row is called everywhere."""
+        """The name of the row, such as ``adding-1997 T=500``."""
         return f"{self.problem} T={self.steps}"
 
     @property
     def posed(self) -> Problem:
+        """The problem, from undertow.problems."""
         return problems.get(self.problem)
 
     def start_options(self) -> dict[str, Any]:
-        """``start`` as options of the model."""
+        """Return ``start`` as options of undertow.LSTM."""
         if self.start == "chrono":
             return {"init": "chrono", "max_lag": round(self.reach * self.steps)}
         return {} if self.start == "torch" else {"forget_bias": float(self.start.partition("=")[2])}
 
     def start_in_words(self) -> str:
-        """How the LSTM starts, for the table."""
+        """Return ``start`` as the table shows it."""
         if self.start == "chrono":
             return f"chrono, max_lag={self.reach * self.steps:g}"
         return self.start
 
     def fixed(self) -> dict[str, Any]:
-        """All that a result depends on: not how many seeds there are."""
+        """Return all that a result depends on, which the number of seeds is not."""
         return asdict(replace(self, seeds=1))
 
     def to_dict(self) -> dict[str, Any]:
+        """Return the setting as JSON holds it."""
         return asdict(self)
 
 
@@ -94,11 +96,23 @@ SHORTER = {
 
 
 def chosen(names: list[str], quick: bool, seeds: int | None) -> list[Setting]:
-    """The settings of these problems, of all where none is named; raises UserError for one there is not."""
+    """Choose the rows to train.
+
+    Args:
+        names: Problems; empty: all of them.
+        quick: Whether to shorten lags that take long, or leave them out.
+        seeds: Networks of each kind. None: 3, or 1 if ``quick``.
+
+    Returns:
+        The settings.
+
+    Raises:
+        UserError: A name is not that of a problem.
+    """
     known = list(dict.fromkeys(setting.problem for setting in FULL))
     for name in names:
         if name not in known:
-            raise UserError(f"{name}: no problem of the classics; there are {', '.join(known)}")
+            raise UserError(f"{name}: no problem of the classics; problems: {', '.join(known)}")
     found = []
     for setting in FULL:
         steps = SHORTER.get(setting.row, setting.steps) if quick else setting.steps

@@ -1,4 +1,4 @@
-"""One trial: one network trained on one problem until the criterion holds or sequences are used up."""
+"""One network, trained on one problem until the criterion holds or its sequences are used up."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -23,7 +23,7 @@ AT_ONCE = 2_000_000  # hidden values, T N H, that are judged in one go
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a trial ended. Plain values: a line of results.jsonl."""
+    """How a trial ended: plain values, a line of results.jsonl."""
 
     row: str
     cell: str
@@ -32,17 +32,25 @@ class Outcome:
     sequences: int  # trained on until the criterion held, or in all
     wrong: int  # of ``tested`` fresh sequences
     tested: int
-    error: float  # mean over those
+    error: float  # the problem's own, mean over them
     seconds: float
     parameters: int
     setting: dict[str, Any]
 
     def to_dict(self) -> dict[str, Any]:
+        """Return the outcome as JSON holds it."""
         return asdict(self)
 
 
 class Trial:
-    """A network on its way; ``run`` trains it."""
+    """One network and its training.
+
+    Args:
+        setting: The problem, the network and how it learns.
+        cell: ``LSTM`` or ``RNN``.
+        seed: Of the initial weights and the sequences.
+        most: Sequences to train on at most. None: the setting's number.
+    """
 
     def __init__(self, setting: Setting, cell: str, seed: int, most: int | None = None) -> None:
         self.setting, self.cell, self.seed = setting, cell, seed
@@ -63,11 +71,16 @@ class Trial:
 
     @property
     def sequences(self) -> int:
-        """Trained on so far."""
+        """Sequences trained on so far."""
         return min(self.most, self.loop.step * self.setting.batch_size)
 
     def run(self, hooks: Sequence[Hook] = (), interrupt: Interrupt | None = None) -> None:
-        """Train until solved, until ``most`` sequences are used up, or until interrupted."""
+        """Train until the criterion holds, ``most`` sequences are used up, or a signal asks to end.
+
+        Args:
+            hooks: Told of every step and look.
+            interrupt: Asked before each batch whether a signal has come. None: never.
+        """
         self.loop.run(self._batches(), hooks, interrupt)
 
     def _batches(self) -> Iterator[Batch]:
@@ -80,7 +93,14 @@ class Trial:
         return half_then_linear(peak, self.sequences / self.most, LOWEST_RATE)
 
     def outcome(self, seconds: float) -> Outcome:
-        """How it ended, tested on fresh sequences; a criterion that asks for streams is its own test."""
+        """Test the network on fresh sequences.
+
+        Args:
+            seconds: The time that the training took.
+
+        Returns:
+            How the trial ended. If the criterion judges by streams, the test is on those.
+        """
         streams = self.setting.look_steps
         n = self.problem.criterion.sequences if streams else TEST_SIZE
         error = self._errors(n, streams or self.setting.steps)
@@ -96,7 +116,7 @@ class Trial:
         return step > 0 and (step % self.setting.every == 0 or self.sequences >= self.most)
 
     def _look(self) -> bool:
-        """Whether the criterion holds on fresh sequences: a few first, then as many as it asks for."""
+        """Tell whether the criterion holds on fresh sequences: first on few, then on all it demands."""
         few = self._errors(FIRST_LOOK, self.setting.steps)
         self.share = float(np.mean(few < self.problem.criterion.tolerance))
         if self.problem.met(few):

@@ -1,4 +1,4 @@
-"""What a person sees of the classics: how far it is, then the table, in the terminal and in files."""
+"""What ``undertow classics`` shows: its progress, then the table, on the terminal and in files."""
 
 import json
 import time
@@ -33,8 +33,16 @@ CAPTION = (
 QUICK = "Quick: one seed, and the longest lags shortened or left out; docs/classics.md has the full table."
 
 
-def train(results: Results, console: Console) -> bool:
-    """Do what is still to be done, in view; False where Ctrl-C ended it."""
+def train(results: Results, console: Console) -> int:
+    """Train the networks that are still to be trained, and show how far they are.
+
+    Args:
+        results: The outcomes so far; each new one is added, and is on disk before the next begins.
+        console: Where progress is shown.
+
+    Returns:
+        The exit code: 0, or 128 and the number of the signal that stopped it.
+    """
     todo = list(results.todo())
     columns = (
         SpinnerColumn(),
@@ -57,27 +65,28 @@ def train(results: Results, console: Console) -> bool:
             outcome = trial.outcome(time.monotonic() - began)
             results.add(outcome)
             progress.advance(bar)
-            progress.console.print(marked(said(outcome)))
+            progress.console.print(marked(_said(outcome)))
     if interrupt.asked:
-        console.print("Stopped by Ctrl-C; what is done is kept. The same command goes on.")
-    return not interrupt.asked
+        console.print(f"Stopped by {interrupt.name}; what is done is kept. The same command goes on.")
+    return interrupt.code
 
 
 class Watch(Hook):
-    """Says now and then in the live line where a trial stands."""
+    """Shows in the live line where a trial stands."""
 
     def __init__(self, trial: Trial, progress: Progress, bar: TaskID) -> None:
         self.trial, self.progress, self.bar = trial, progress, bar
         self.began, self.drawn = time.monotonic(), 0.0
 
     def on_step(self, loop: Loop, steps: list[Step]) -> None:
+        """Update the line, at most once every REFRESH seconds."""
         if time.monotonic() - self.drawn > REFRESH:
             self.drawn = time.monotonic()
-            self.progress.update(self.bar, description=standing(self.trial, self.drawn - self.began))
+            self.progress.update(self.bar, description=_standing(self.trial, self.drawn - self.began))
 
 
-def standing(trial: Trial, seconds: float) -> str:
-    """Where a trial stands."""
+def _standing(trial: Trial, seconds: float) -> str:
+    """Where a trial stands, in a line."""
     return (
         f"{trial.setting.row} {NAMES[trial.cell]}, seed {trial.seed}: {trial.sequences:,} of {trial.most:,} "
         f"sequences, {trial.share:.0%} right, {clock(seconds)}"
@@ -87,7 +96,7 @@ def standing(trial: Trial, seconds: float) -> str:
 NAMES = {"LSTM": "LSTM", "RNN": "plain RNN"}
 
 
-def said(outcome: Outcome) -> str:
+def _said(outcome: Outcome) -> str:
     """How a trial ended, in a line."""
     ended = "[green]solved[/] after" if outcome.solved else "[red]not solved[/] in"
     return (
@@ -97,7 +106,13 @@ def said(outcome: Outcome) -> str:
 
 
 def write(results: Results, quick: bool, console: Console) -> None:
-    """Print the table, and write it as Markdown, JSON and a picture."""
+    """Print the table, and write it as Markdown, JSON and a picture.
+
+    Args:
+        results: The outcomes, and the folder to write into.
+        quick: Whether the lags are those of --quick, which the table then says.
+        console: Where the table is printed.
+    """
     rows, folder = results.rows(), results.folder
     content = {
         "undertow": __version__,
@@ -108,17 +123,17 @@ def write(results: Results, quick: bool, console: Console) -> None:
     }
     text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
     atomically(folder / "classics.json", lambda path: path.write_text(text, encoding="utf-8"))
-    page = markdown(rows, quick)
+    page = _markdown(rows, quick)
     atomically(folder / "classics.md", lambda path: path.write_text(page, encoding="utf-8"))
     atomically(folder / "classics.png", lambda path: classics_picture.draw(results, path))
-    console.print(table(rows))
+    console.print(_table(rows))
     console.print(marked(f"[dim]{QUICK}[/]" if quick else ""))
     console.print(
         marked("The table, its numbers and a picture: [bold]{folder}[/]", folder=folder), soft_wrap=True
     )
 
 
-def table(rows: list[Row]) -> Table:
+def _table(rows: list[Row]) -> Table:
     """The table as a terminal shows it, in 80 columns."""
     grid = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     grid.add_column("problem")
@@ -127,37 +142,37 @@ def table(rows: list[Row]) -> Table:
     colors = {"pass": "[green]pass[/]", "fail": "[red]fail[/]", "not run": "[dim]not run[/]"}
     for row in rows:
         grid.add_row(
-            f"{row.problem} T={row.steps}", of(row.lstm), number(row.lstm.sequences if row.lstm else None),
-            number(row.published), marked(colors[row.verdict]), of(row.rnn),
+            f"{row.problem} T={row.steps}", _of(row.lstm), _number(row.lstm.sequences if row.lstm else None),
+            _number(row.published), marked(colors[row.verdict]), _of(row.rnn),
         )  # fmt: skip
     return grid
 
 
-def markdown(rows: list[Row], quick: bool) -> str:
+def _markdown(rows: list[Row], quick: bool) -> str:
     """The whole table with its caption."""
     lines = ["| " + " | ".join(HEADINGS) + " |", "|---|" + "--:|" * 3 + "---|" + "--:|" * 9]
-    lines += ["| " + " | ".join(cells(row)) + " |" for row in rows]
+    lines += ["| " + " | ".join(_cells(row)) + " |" for row in rows]
     return "\n".join([*lines, "", CAPTION, *(["", QUICK] if quick else [])]) + "\n"
 
 
-def cells(row: Row) -> list[str]:
+def _cells(row: Row) -> list[str]:
     """A row of the Markdown table, under HEADINGS."""
     lstm, rnn = row.lstm, row.rnn
     spread = f"{lstm.fewest:,} to {lstm.most:,}" if lstm and lstm.fewest != lstm.most else ""
     return [
-        row.problem, str(row.steps), str(row.hidden_size), str(row.batch_size), row.start, of(lstm),
-        number(lstm.sequences if lstm else None), spread, number(row.published), share(lstm), row.verdict,
-        of(rnn), number((rnn.given or rnn.sequences) if rnn else None), share(rnn),
+        row.problem, str(row.steps), str(row.hidden_size), str(row.batch_size), row.start, _of(lstm),
+        _number(lstm.sequences if lstm else None), spread, _number(row.published), _share(lstm), row.verdict,
+        _of(rnn), _number((rnn.given or rnn.sequences) if rnn else None), _share(rnn),
     ]  # fmt: skip
 
 
-def of(one: Side | None) -> str:
+def _of(one: Side | None) -> str:
     return "" if one is None else f"{one.solved} of {one.trials}"
 
 
-def number(value: int | None) -> str:
+def _number(value: int | None) -> str:
     return "" if value is None else f"{value:,}"
 
 
-def share(one: Side | None) -> str:
+def _share(one: Side | None) -> str:
     return "" if one is None else f"{100 * one.wrong:.1f} %"

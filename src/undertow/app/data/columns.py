@@ -72,6 +72,7 @@ def markers(config: DataConfig) -> list[str]:
 
 
 def is_number(text: str) -> bool:
+    """Tell whether Python's float reads the text."""
     try:
         float(text)
     except ValueError:
@@ -170,4 +171,5 @@ def say(reading: Reading, names: list[str]) -> None:
 
 
 def listed(names: list[str]) -> str:
+    """Join names for a sentence; of more than four, the first four."""
     return ", ".join(names[:4]) + (", ..." if len(names) > 4 else "")

@@ -124,10 +124,12 @@ def decoded(raw: bytes, path: Path, asked: str | None = None, before: str | None
 
 
 def no_text(path: Path) -> UserError:
+    """Make the error for binary content, for the caller to raise."""
     return UserError(f"{path}: binary content, neither a text nor a table; --encoding NAME reads it as text")
 
 
 def decodes(raw: bytes, encoding: str) -> bool:
+    """Tell whether the bytes are text in the encoding."""
     try:
         raw.decode(encoding)
     except (UnicodeDecodeError, LookupError):

@@ -66,10 +66,12 @@ def say(
 
 
 def is_comment(line: str, reading: Reading) -> bool:
+    """Tell whether a line is a comment, by the sign found in ``reading``."""
     return bool(reading.comment) and line.lstrip().startswith(reading.comment)
 
 
 def fields(line: str, separator: str) -> list[str]:
+    """Cut a line into fields at the separator; a blank stands for a run of blanks."""
     if separator == " ":
         return line.split()
     return next(csv.reader([line], delimiter=separator), [])
@@ -121,6 +123,7 @@ def commented_heading(before: list[str], reading: Reading, width: int) -> list[s
 
 
 def is_value(text: str) -> bool:
+    """Tell whether a text is a number or a date."""
     return bool(NUMBER.fullmatch(text.strip()) or DATE.fullmatch(text.strip()))
 
 
@@ -174,6 +177,7 @@ def parse(body: str, path: Path, reading: Reading, names: list[str], start: int)
 
 
 def too_wide(body: str, reading: Reading, width: int) -> Iterator[tuple[int, int]]:
+    """Yield number and width of each line with more than ``width`` fields; lines count from 1."""
     for number, line in enumerate(body.splitlines(), 1):
         if not is_comment(line, reading) and (found := len(fields(line, reading.separator))) > width:
             yield number, found

@@ -50,6 +50,7 @@ def stem(file: Path) -> str:
 
 
 def check_columns(frame: pl.DataFrame, file: Path, before: list[pl.DataFrame], first: Path) -> None:
+    """Raise UserError unless a file has the columns of the files before it."""
     if before and (other := set(frame.columns) ^ set(before[0].columns)):
         raise UserError(f"{file}: column {sorted(other)[0]!r} is not in this file and in {first} alike")
 
@@ -75,6 +76,7 @@ def read_file(path: Path, config: DataConfig, reading: Reading, kept: bool) -> p
 
 
 def polars(path: Path, read: Callable[[], pl.DataFrame]) -> pl.DataFrame:
+    """Call a reader of Polars. Raises UserError in place of its errors, and of missing packages."""
     try:
         return read()
     except UserError:
@@ -87,6 +89,7 @@ def polars(path: Path, read: Callable[[], pl.DataFrame]) -> pl.DataFrame:
 
 
 def json_rows(raw: bytes, path: Path, config: DataConfig, reading: Reading) -> pl.DataFrame:
+    """Read a list of JSON records, or JSON lines."""
     text, reading.encoding = content.decoded(raw, path, config.encoding, reading.encoding or None)
     if text.lstrip().startswith("["):
         return pl.read_json(text.encode(), infer_schema_length=None)
@@ -122,6 +125,7 @@ def sheet(raw: bytes, path: Path, config: DataConfig, reading: Reading) -> pl.Da
 
 
 def net_cdf(raw: bytes, path: Path, config: DataConfig, reading: Reading) -> pl.DataFrame:
+    """Read a NetCDF file; imports what that needs."""
     from undertow.app.data.netcdf import read_netcdf
 
     return read_netcdf(raw, path)

@@ -109,17 +109,21 @@ class ForecastTask:
         return self.y[starts[:, None] + self.config.steps + torch.arange(self.config.horizon)]  # [N, horizon]
 
     def buffers(self) -> dict[str, Tensor]:
+        """Return the normaliser of the features, [C] each."""
         return {"centre": self.centre, "scale": self.scale}
 
     def steps_per_epoch(self) -> int:
+        """Return the number of optimiser steps in one epoch."""
         return -(-min(MOST_WINDOWS, len(self.starts)) // self.batch_size)
 
     def train_batches(self, epoch: int) -> Iterator[Batch]:
+        """Yield the batches of an epoch, the same ones whenever the same epoch is asked for."""
         rng = np.random.default_rng([self.seed, epoch])
         chosen = torch.from_numpy(rng.permutation(len(self.starts))[:MOST_WINDOWS])
         yield from self._batches(self.starts[chosen], self.batch_size)
 
     def validation_batches(self) -> Iterator[Batch]:
+        """Yield the validation part, in a fixed order."""
         yield from self._batches(self.validation, VALIDATION_BATCH)
 
     def _batches(self, starts: Tensor, size: int) -> Iterator[Batch]:
@@ -135,6 +139,7 @@ def calendar(series: Series) -> list[str]:
 
 
 def check_target(columns: Columns, path: Path, config: DataConfig) -> None:
+    """Raise UserError unless the target is a column of numbers."""
     if config.target in columns.ignored and config.target:
         raise UserError(f"{path}: --target {config.target}: expected a column of numbers, and it holds none")
     if config.target not in columns.numeric:

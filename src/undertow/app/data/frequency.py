@@ -85,10 +85,12 @@ def in_month(months: NDArray[np.int64], day: int, like: NDArray[np.float64]) -> 
 
 
 def weekmask(weekdays: list[int]) -> list[bool]:
+    """Return for each day of the week from Monday whether it is a business day."""
     return [day in weekdays for day in range(7)]
 
 
 def business_places(ticks: NDArray[np.float64], weekdays: list[int]) -> NDArray[np.float64]:
+    """Count the business days since 1970 before each time, [rows]."""
     days = (ticks // DAY).astype("datetime64[D]")
     return np.busday_count(np.datetime64("1970-01-01"), days, weekmask(weekdays)).astype(np.float64)
 

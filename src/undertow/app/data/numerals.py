@@ -28,6 +28,7 @@ MOSTLY = 0.5  # of the texts must be numbers for the column to be one of numbers
 
 
 def share(values: pl.Series, pattern: str) -> float:
+    """Return the share of the texts in which the pattern occurs, 0 to 1."""
     return float(np.mean(values.str.contains(pattern).to_numpy())) if len(values) else 0.0
 
 

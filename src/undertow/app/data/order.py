@@ -58,6 +58,7 @@ def sample(values: pl.Series) -> list[str]:
 
 
 def mostly_dates(values: pl.Series) -> bool:
+    """Tell whether more than half of a sample of the texts have one form of dates."""
     texts = sample(values)
     forms = times.forms_of(texts) if any(map(str.isdigit, "".join(texts[:20]))) else []
     return bool(forms) and forms[0][1] > 0.5
@@ -234,6 +235,7 @@ def in_zone(values: pl.Series, table: pl.DataFrame, path: Path, row: str, config
 
 
 def zone_of(values: pl.Series) -> str | None:
+    """Return the time zone of a column; None if it has none."""
     return getattr(values.dtype, "time_zone", None)
 
 
@@ -290,6 +292,7 @@ def season(values: pl.Series, step: float) -> pl.Series | None:
 
 
 def season_name(step: float) -> str:
+    """Name the seasonal mean of rows that are ``step`` microseconds apart."""
     if step < DAY:
         return "seasonal (month and hour) mean"
     kind = "day-of-year" if step < 7 * DAY else "week-of-year" if step < 28 * DAY else "month-of-year"

@@ -80,17 +80,21 @@ class ProblemTask:
         return torch.stack([functional.pad(each, (0, 0, 0, T - len(each))) for each in found]).sum(dim=0)
 
     def buffers(self) -> dict[str, Tensor]:
+        """Return nothing: the values are read as they are."""
         return {}
 
     def steps_per_epoch(self) -> int:
+        """Return the number of optimiser steps in one epoch."""
         return BATCHES
 
     def train_batches(self, epoch: int) -> Iterator[Batch]:
+        """Yield the batches of an epoch, the same ones whenever the same epoch is asked for."""
         rng = np.random.default_rng([self.seed, 1 + epoch])
         for _ in range(BATCHES):
             yield self._batch(rng, self.batch_size)
 
     def validation_batches(self) -> Iterator[Batch]:
+        """Yield the validation part, in a fixed order."""
         rng = np.random.default_rng([self.seed, 0])
         for _ in range(0, VALIDATION, VALIDATION_BATCH):
             yield self._batch(rng, VALIDATION_BATCH)

@@ -35,4 +35,5 @@ class Reading(msgspec.Struct, omit_defaults=True):
 
 
 def sign(separator: str) -> str:
+    """Return the name of a separator, for people."""
     return SIGNS.get(separator, f"'{separator}'")

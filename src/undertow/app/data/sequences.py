@@ -97,6 +97,7 @@ def without_gaps(
 
 
 def check_filled(table: pl.DataFrame, path: Path, columns: list[str]) -> None:
+    """Raise UserError at the first missing value of the columns."""
     for name in columns:
         if name in table.columns and table[name].null_count():
             row = table.filter(pl.col(name).is_null())[ROW][0]
@@ -173,18 +174,22 @@ class SequenceTask:
         )
 
     def buffers(self) -> dict[str, Tensor]:
+        """Return the normaliser of the features, [C] each."""
         return {"centre": self.centre, "scale": self.scale}
 
     def steps_per_epoch(self) -> int:
+        """Return the number of optimiser steps in one epoch."""
         return -(-len(self.train) // self.batch_size)
 
     def train_batches(self, epoch: int) -> Iterator[Batch]:
+        """Yield the batches of an epoch, the same ones whenever the same epoch is asked for."""
         rng = np.random.default_rng([self.seed, epoch])
         yield from self._batches(
             self.train[torch.from_numpy(rng.permutation(len(self.train)))], self.batch_size
         )
 
     def validation_batches(self) -> Iterator[Batch]:
+        """Yield the validation part, in a fixed order."""
         yield from self._batches(self.validation, VALIDATION_BATCH)
 
     def _batches(self, chosen: Tensor, size: int) -> Iterator[Batch]:

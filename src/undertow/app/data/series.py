@@ -117,6 +117,7 @@ def without(config: DataConfig) -> list[str]:
 
 
 def check_sentinels_of(table: pl.DataFrame, path: Path, columns: Columns, config: DataConfig) -> None:
+    """Check the numeric features for sentinels, unless ``--missing`` is given."""
     if config.missing is None:
         check_sentinels(table, path, [name for name in columns.numeric if table.schema[name].is_numeric()])
 
@@ -136,6 +137,7 @@ def one_panel(table: pl.DataFrame, time: str | None, reading: Reading) -> str | 
 
 
 def check_groups(table: pl.DataFrame, path: Path, group: str | None) -> None:
+    """Raise UserError if a row does not name its series."""
     if group is not None and table[group].null_count():
         row = table.filter(pl.col(group).is_null())[ROW][0]
         raise UserError(f"{path}: column {group!r}, row {row}: the name of the series is missing")
@@ -245,6 +247,7 @@ def replaced(
     spans: list[tuple[int, int]],
     absent: dict[str, NDArray[np.bool_]] | None = None,
 ) -> Series:
+    """Return the series with another table, its spans and its missing values."""
     return replace(series, table=table, spans=spans, absent=absent or {})
 
 

@@ -62,6 +62,7 @@ def without_units(frame: pl.DataFrame, reading: Reading) -> pl.DataFrame:
 
 
 def column_names(table: pl.DataFrame) -> list[str]:
+    """Return the names of the columns, without that of the row numbers."""
     return [name for name in table.columns if name != ROW]
 
 

@@ -36,10 +36,12 @@ class Alphabet:
 
     @property
     def size(self) -> int:
+        """The number of symbols."""
         return 256 if self.characters is None else len(self.characters)
 
     @property
     def unit(self) -> str:
+        """The name of a symbol: byte or char."""
         return "byte" if self.characters is None else "char"
 
     def encode(self, text: str, given_as: str = "--prompt") -> NDArray[np.int64]:
@@ -154,15 +156,19 @@ class TextTask:
             raise UserError(f"{path}: {length} symbols leave nothing to validate; raise --validation")
 
     def buffers(self) -> dict[str, Tensor]:
+        """Return nothing: symbols are not normalised."""
         return {}
 
     def steps_per_epoch(self) -> int:
+        """Return the number of optimiser steps in one epoch."""
         return -(-((len(self.train) - 1) // self.batch_size) // self.steps)
 
     def train_batches(self, epoch: int) -> Iterator[Batch]:
+        """Yield the batches of an epoch, the same ones whenever the same epoch is asked for."""
         return lanes(self.train, self.batch_size, self.steps)
 
     def validation_batches(self) -> Iterator[Batch]:
+        """Yield the validation part, in a fixed order."""
         n = min(VALIDATION_LANES, len(self.validation) - 1)
         return lanes(self.validation, n, VALIDATION_WINDOW)
 

@@ -96,11 +96,13 @@ def forms_of(texts: list[str]) -> list[tuple[str, float]]:
 
 @lru_cache(maxsize=512)
 def prefix(date: str) -> re.Pattern[str]:
+    """Compile the pattern of a date at the beginning of a text."""
     return re.compile(pattern(date)[:-1])
 
 
 @lru_cache(maxsize=512)
 def ending(form: str) -> re.Pattern[str]:
+    """Compile the pattern of a whole form."""
     return re.compile(pattern(form))
 
 
@@ -188,6 +190,7 @@ def time_of_day(number: object, fields: dict[str, pl.Series]) -> tuple[NDArray[n
 
 
 def month_of(name: str) -> int:
+    """Return the number of a month by its name, 1 to 12; 0 if it is none."""
     lower = name.lower()
     return MONTHS.get(lower[:4], MONTHS.get(lower[:3], 0))
 
@@ -209,6 +212,7 @@ def unix(values: NDArray[np.float64], to_microseconds: float) -> NDArray[np.date
 
 
 def has_clock(form: str) -> bool:
+    """Tell whether a form has a time of day."""
     return any(f"%{code}" in form for code in "HIsTRz") or form.startswith("unix")
 
 
@@ -238,5 +242,6 @@ def of_numbers(values: pl.Series, name: str) -> str | None:
 
 
 def fits(numbers: NDArray[np.float64], form: str) -> bool:
+    """Tell whether all numbers are times in this form."""
     texts = pl.Series(numbers.astype(np.int64)).cast(pl.String)
     return not bool(np.isnat(parsed(texts, form)).any())

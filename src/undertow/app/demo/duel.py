@@ -1,6 +1,6 @@
-"""LSTM against plain RNN on the adding problem: the same sequences for both, step by step.
+"""LSTM against plain RNN on the adding problem, trained on the same sequences.
 
-Also measured: how far back error reaches in each, by the exact backward of ``undertow.equations``.
+How far back the error reaches in each is measured by the exact backward pass of ``undertow.equations``.
 """
 
 from collections.abc import Sequence
@@ -24,19 +24,19 @@ Array = npt.NDArray[np.float64]
 
 HIDDEN_SIZE = 64
 BATCH_SIZE = 64
-# The rate each learns best at; at the LSTM's, the plain RNN jumps about above the baseline.
+# The rate at which each learns best; at the LSTM's, the plain RNN's error jumps about above the baseline.
 LEARNING_RATES = {"LSTM": 1e-2, "RNN": 1e-3}
 MAX_NORM = 1.0  # gradients are clipped here: Pascanu, Mikolov & Bengio 2013
 EVALUATE_EVERY = 25  # steps
 VALIDATION_SIZE = 1000  # sequences watched during training
-REACH_SIZE = 64  # of them, those along which the gradient is followed back
-TEST_SIZE = 2560  # sequences judged at the end, as many as Hochreiter & Schmidhuber took
+REACH_SIZE = 64  # of these, the sequences along which the gradient is followed back
+TEST_SIZE = 2560  # sequences judged at the end, as in Hochreiter & Schmidhuber 1997
 ADDING = problems.get("adding")
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """How a network does on sequences it has never seen."""
+    """The errors of a network on sequences that it was not trained on."""
 
     error: float  # mean square
     right: float  # fraction within 0.04
@@ -44,17 +44,25 @@ class Verdict:
 
 @dataclass
 class Duel:
-    """Two networks, what they are trained on, and what was seen on the way."""
+    """Two networks, their training and its evaluations.
+
+    Args:
+        seed: Of the initial weights and the sequences.
+        lag: T, the length of the sequences.
+        steps: Optimiser steps, each on 64 sequences.
+        at: The steps at which they were evaluated.
+        seen: The verdicts at these steps, for ``LSTM`` and ``RNN``.
+    """
 
     seed: int
     lag: int
     steps: int
-    at: list[int] = field(default_factory=list)  # the steps evaluated
+    at: list[int] = field(default_factory=list)
     seen: dict[str, list[Verdict]] = field(default_factory=lambda: {"LSTM": [], "RNN": []})
 
     def __post_init__(self) -> None:
         torch.manual_seed(self.seed)
-        # the LSTM's forget gates start by holding for 1 to ``lag`` steps; the plain RNN has none
+        # at the start the LSTM's forget gates hold for 1 to ``lag`` steps; the plain RNN has no gates
         starts: dict[str, Any] = {"LSTM": {"init": "chrono", "max_lag": self.lag}, "RNN": {}}
         self.networks = {kind: build_network(ADDING, kind, HIDDEN_SIZE, **starts[kind]) for kind in self.seen}
         learners = [self._learner(kind) for kind in self.networks]
@@ -65,22 +73,31 @@ class Duel:
         self.reach_before = self.reach()
 
     def train(self, hooks: Sequence[Hook] = (), interrupt: Interrupt | None = None) -> None:
-        """Train both on the same batches, until all steps are done or until interrupted."""
+        """Train both on the same batches, until all steps are done or a signal asks to end.
+
+        Args:
+            hooks: Told of every step and evaluation.
+            interrupt: Asked before each batch whether a signal has come. None: never.
+        """
         batches = (self._draw(self._rng, BATCH_SIZE) for _ in range(self.steps))
         self.loop.run(batches, hooks, interrupt)
 
     def test(self) -> dict[str, Verdict]:
-        """The verdict on both, on fresh sequences."""
+        """Judge both on TEST_SIZE fresh sequences."""
         batch = self._draw(np.random.default_rng(self._testing), TEST_SIZE)
-        return {kind: judge(network, batch) for kind, network in self.networks.items()}
+        return {kind: _judge(network, batch) for kind, network in self.networks.items()}
 
     def reach(self) -> dict[str, Array]:
-        """``reach`` of both networks as they are now, over the sequences watched."""
+        """Measure how much of the error's gradient is left after each lag, in the networks as they are now.
+
+        Returns:
+            [T+1] float64 by lag, 1 at lag 0: of ``LSTM c``, ``LSTM h`` and ``RNN h``.
+        """
         x = self._watched.x[:, :REACH_SIZE]
-        return {**reach(self.networks["LSTM"], x), **reach(self.networks["RNN"], x)}
+        return {**_reach(self.networks["LSTM"], x), **_reach(self.networks["RNN"], x)}
 
     def one_sequence(self) -> tuple[Tensor, Tensor]:
-        """The first of those watched during training, x [T,1,2] and target [1,1]; it trained nobody."""
+        """Return a sequence that no network was trained on: x [T,1,2] and target [1,1]."""
         return self._watched.x[:, :1], self._watched.y[:1]
 
     def _learner(self, kind: str) -> Learner:
@@ -99,26 +116,26 @@ class Duel:
 
     def _evaluate(self) -> dict[str, Verdict]:
         self.at.append(self.loop.step)
-        verdicts = {kind: judge(network, self._watched) for kind, network in self.networks.items()}
+        verdicts = {kind: _judge(network, self._watched) for kind, network in self.networks.items()}
         for kind, verdict in verdicts.items():
             self.seen[kind].append(verdict)
         return verdicts
 
 
 @torch.no_grad()
-def judge(network: SequenceModel, batch: Batch) -> Verdict:
+def _judge(network: SequenceModel, batch: Batch) -> Verdict:
     answer, _ = network(batch.x)
     right = ADDING.correct(answer.numpy(), batch.y.numpy())
     return Verdict(float((answer - batch.y).square().mean()), float(right.mean()))
 
 
-def reach(network: SequenceModel, x: Tensor) -> dict[str, Array]:
-    """How much of the error's gradient is left after a lag, for every lag 0..T: each [T+1].
+def _reach(network: SequenceModel, x: Tensor) -> dict[str, Array]:
+    """Measure how much of the error's gradient is left after every lag 0..T: [T+1] for each state.
 
-    That is ‖∂E/∂s_t‖ / ‖∂E/∂s_T‖ by lag T-t, the median over the sequences of x [T,N,C], for each
-    state s: ``"LSTM c"`` and ``"LSTM h"``, or ``"RNN h"``. The error E of a sequence is taken at its
-    end, so that ∂E/∂h_T = ∂E/∂ŷ · V; the scalar ∂E/∂ŷ stands in both norms and cancels. Exact: the
-    weights are taken to float64 and ``undertow.equations`` goes back through time.
+    For a state s this is ‖∂E/∂s_t‖ / ‖∂E/∂s_T‖ by lag T-t, the median over the sequences of x [T,N,C].
+    The states are ``LSTM c`` and ``LSTM h``, or ``RNN h``. The error E of a sequence arises at its end, so
+    ∂E/∂h_T = ∂E/∂ŷ · V; the scalar ∂E/∂ŷ is a factor of both norms and cancels. The result is exact: it
+    comes from the backward pass of ``undertow.equations`` in float64.
     """
     named = {name: p.detach().double().numpy() for name, p in network.rnn.named_parameters()}
     W, U, b = named["weight_ih_l0"], named["weight_hh_l0"], named["bias_ih_l0"] + named["bias_hh_l0"]

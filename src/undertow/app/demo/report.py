@@ -1,4 +1,4 @@
-"""The page of a duel: both trained networks on one adding sequence that neither has learnt from."""
+"""The page of a duel: both trained networks on one adding sequence that neither was trained on."""
 
 from pathlib import Path
 
@@ -14,9 +14,14 @@ NAMES = {"LSTM": "LSTM", "RNN": "plain RNN"}
 
 
 def write(duel: Duel, path: Path) -> None:
-    """Write the page to ``path``, replacing what is there."""
+    """Write the page.
+
+    Args:
+        duel: The trained networks.
+        path: The file; it is replaced.
+    """
     x, target = duel.one_sequence()  # [T, 1, 2], [1, 1]
-    traces, answers = zip(*(traced(network, x, target) for network in duel.networks.values()), strict=True)
+    traces, answers = zip(*(_traced(network, x, target) for network in duel.networks.values()), strict=True)
     marked = x[:, 0, 1].nonzero().flatten().tolist()  # the two steps
     wanted = " + ".join(f"{float(x[t, 0, 0]):.3f} (step {t})" for t in marked)
     first, *others = zip((NAMES[kind] for kind in duel.networks), traces, strict=True)
@@ -37,7 +42,7 @@ def write(duel: Duel, path: Path) -> None:
     atomically(path, report)
 
 
-def traced(network: SequenceModel, x: Tensor, target: Tensor) -> tuple[undertow.Trace, str]:
+def _traced(network: SequenceModel, x: Tensor, target: Tensor) -> tuple[undertow.Trace, str]:
     """The network on one sequence, forward and backward, and what it says."""
     with undertow.trace(network) as trace:
         answer, _ = network(x)

@@ -1,4 +1,4 @@
-"""What a person sees of a duel: both errors while it runs, the result as a table and in words."""
+"""What ``undertow demo`` shows: both errors during the training, then the result as a table and in words."""
 
 import math
 import time
@@ -18,15 +18,24 @@ from undertow.palette import DARK, LSTM, RNN
 
 NAMES = {"LSTM": f"[bold {DARK[LSTM]}]LSTM[/]", "RNN": f"[bold {DARK[RNN]}]plain RNN[/]"}
 CHANCE = 1 - 0.96**2  # how often the sum of two uniform numbers lies within 0.04 of its mean
-TREND = (1e-4, 1.0)  # errors that the lowest and the highest block stand for
+TREND = (1e-4, 1.0)  # the errors of the lowest and the highest block
 
 
-def train(duel: Duel, console: Console) -> None:
-    """Run the duel in view; Ctrl-C ends it early."""
+def train(duel: Duel, console: Console) -> int:
+    """Train both networks and show how far they are.
+
+    Args:
+        duel: The networks and their data.
+        console: Where progress is shown.
+
+    Returns:
+        The exit code: 0, or 128 and the number of the signal that stopped it.
+    """
     with Interrupt() as interrupt:
         duel.train([Watch(duel, console)], interrupt)
     if interrupt.asked:
-        console.print(f"Stopped at step {duel.loop.step} of {duel.steps}.")
+        console.print(f"Stopped by {interrupt.name} at step {duel.loop.step} of {duel.steps}.")
+    return interrupt.code
 
 
 class Watch(Hook):
@@ -44,23 +53,26 @@ class Watch(Hook):
         progress = Progress(*columns, console=console)
         self.bar, self.progress = progress.add_task("", total=duel.steps, rate=0.0), progress
         self.live = Live(
-            get_renderable=lambda: Group(standing(duel), "", progress), console=console, refresh_per_second=5
+            get_renderable=lambda: Group(_standing(duel), "", progress), console=console, refresh_per_second=5
         )
 
     def on_start(self, loop: Loop) -> None:
+        """Start the live display."""
         self.began = time.monotonic()
         self.live.start()
 
     def on_step(self, loop: Loop, steps: list[Step]) -> None:
+        """Update the speed and the bar."""
         rate = loop.step / (time.monotonic() - self.began)
         self.progress.update(self.bar, completed=loop.step, rate=rate)
 
     def on_end(self, loop: Loop) -> None:
+        """Stop the live display."""
         self.live.stop()
 
 
-def standing(duel: Duel) -> Table:
-    """Where both stand, beside what guessing the mean would give."""
+def _standing(duel: Duel) -> Table:
+    """The errors of both at the last evaluation, and that of guessing the mean."""
     table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0))
     table.add_column("")
     table.add_column("mean square error", justify="right")
@@ -77,14 +89,31 @@ def standing(duel: Duel) -> Table:
 
 
 def trend(errors: list[float], width: int = 24) -> str:
-    """Errors as a row of blocks on one logarithmic scale for all rows."""
+    """Draw errors as a row of blocks, on the same logarithmic scale each time.
+
+    Args:
+        errors: The errors, in the order of the evaluations.
+        width: The most blocks; of more errors some are left out, evenly.
+
+    Returns:
+        The blocks.
+    """
     picked = [errors[k] for k in np.linspace(0, len(errors) - 1, min(width, len(errors))).astype(int)]
     low, high = (math.log(error) for error in TREND)
     return sparkline([math.log(max(error, TREND[0])) for error in picked], low, high)
 
 
 def comparison(duel: Duel, verdicts: dict[str, Verdict], after: dict[str, Array]) -> Table:
-    """The result, on fresh sequences."""
+    """Make the table of results.
+
+    Args:
+        duel: The trained networks.
+        verdicts: Their errors, as of ``Duel.test``.
+        after: Their reach, as of ``Duel.reach``.
+
+    Returns:
+        A row for each network and one for guessing the mean.
+    """
     table = Table(title="\nOn 2560 fresh sequences", title_justify="left", title_style="bold")
     table.add_column("")
     for heading in ("mean square error", "within 0.04", f"gradient at lag {duel.lag}"):
@@ -97,7 +126,16 @@ def comparison(duel: Duel, verdicts: dict[str, Verdict], after: dict[str, Array]
 
 
 def in_words(duel: Duel, verdicts: dict[str, Verdict], after: dict[str, Array]) -> str:
-    """What the table and the picture show."""
+    """Say in sentences what the table and the picture show.
+
+    Args:
+        duel: The trained networks.
+        verdicts: Their errors, as of ``Duel.test``.
+        after: Their reach, as of ``Duel.reach``.
+
+    Returns:
+        The text.
+    """
     cell, hidden = after["LSTM c"][-1], after["RNN h"][-1]
     return (
         f"The LSTM answers {verdicts['LSTM'].right:.0%} of them to within 0.04, the plain RNN "

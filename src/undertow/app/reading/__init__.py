@@ -1,0 +1,1 @@
+"""A trained network that reads sequences once: what ``inspect``, ``doctor`` and ``predict`` do."""

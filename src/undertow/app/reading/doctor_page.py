@@ -1,4 +1,4 @@
-"""The page of ``undertow doctor``: one file, no network, drawn by matplotlib, laid out by ``doctor.html``."""
+"""The page of ``undertow doctor``: one file that loads nothing, with matplotlib's pictures in doctor.html."""
 
 import inspect
 import io
@@ -23,7 +23,7 @@ from undertow.app.words import literal
 from undertow.doctor import CHECKS, Chart, Diagnosis, Finding, InOrder, NotJudged, Outcome
 from undertow.palette import LINES, css_variables
 
-# Stand-ins that the page's style replaces, so that pictures follow its light or dark colours.
+# Stand-ins that become the colours of the page's style, so that pictures follow its light or dark scheme.
 INK, CURVES = "#010101", [f"#{k:06x}" for k in range(0x020202, 0x020202 + len(LINES))]
 COLOURS = (
     f":root {{ {css_variables('curve-')} }}\n"
@@ -36,9 +36,9 @@ def write(path: Path, watched: Watched, diagnosis: Diagnosis) -> None:
     """Write the page in one step.
 
     Args:
-        path: The file; what is there is replaced only once the new page is whole.
+        path: The file; an existing one is replaced once the new page is complete.
         watched: The network and what it read.
-        diagnosis: What the checks came to.
+        diagnosis: The outcomes of the checks.
 
     Raises:
         UserError: The file cannot be written.
@@ -48,7 +48,15 @@ def write(path: Path, watched: Watched, diagnosis: Diagnosis) -> None:
 
 
 def page(watched: Watched, diagnosis: Diagnosis) -> str:
-    """All of the HTML."""
+    """Make the page.
+
+    Args:
+        watched: The network and what it read.
+        diagnosis: The outcomes of the checks.
+
+    Returns:
+        The HTML.
+    """
     here = files("undertow.app.reading")
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
@@ -63,16 +71,16 @@ def page(watched: Watched, diagnosis: Diagnosis) -> str:
         diagnosis=diagnosis,
         unjudged=doctor_view.unjudged(diagnosis),
         in_order=doctor_view.IN_ORDER,
-        measured=measured(diagnosis),
-        pictures=pictures(diagnosis),
-        grounds=grounds(),
+        measured=_measured(diagnosis),
+        pictures=_pictures(diagnosis),
+        grounds=_grounds(),
         version=__version__,
         inspect=shlex.join(["undertow", "inspect", str(watched.run.folder)]),
     )
 
 
-def measured(diagnosis: Diagnosis) -> list[InOrder | NotJudged]:
-    """What was found in order, or only measured, and has a picture."""
+def _measured(diagnosis: Diagnosis) -> list[InOrder | NotJudged]:
+    """The outcomes that are no findings and have a picture."""
     return [
         outcome
         for outcome in diagnosis.outcomes
@@ -80,7 +88,7 @@ def measured(diagnosis: Diagnosis) -> list[InOrder | NotJudged]:
     ]
 
 
-def grounds() -> dict[str, list[str]]:
+def _grounds() -> dict[str, list[str]]:
     """What each check measures, its threshold and why: the paragraphs of its docstring, by its title."""
     found = {}
     for check in CHECKS:
@@ -90,23 +98,23 @@ def grounds() -> dict[str, list[str]]:
     return found
 
 
-def pictures(diagnosis: Diagnosis) -> dict[str, Markup]:
-    """One for each outcome that has a chart, but for a chart that stood higher up already."""
+def _pictures(diagnosis: Diagnosis) -> dict[str, Markup]:
+    """A picture for each outcome with a chart, unless the same chart stands higher on the page."""
     shown: dict[str, Markup] = {}
     titles: set[str] = set()
-    for outcome in [*diagnosis.findings, *measured(diagnosis)]:
+    for outcome in [*diagnosis.findings, *_measured(diagnosis)]:
         if outcome.chart is not None and outcome.chart.title not in titles:
             titles.add(outcome.chart.title)
-            shown[outcome.name] = picture(outcome)
+            shown[outcome.name] = _picture(outcome)
     return shown
 
 
-def picture(finding: Outcome) -> Markup:
-    """An outcome's chart as SVG that can stand in a page: named, without ids that another could have too."""
+def _picture(finding: Outcome) -> Markup:
+    """An outcome's chart as SVG for a page: labelled, with ids that no other picture has."""
     assert finding.chart is not None
     file = io.StringIO()
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": finding.name, "font.size": 9}):
-        draw(finding.chart).savefig(file, format="svg", transparent=True, metadata={"Date": None})
+        _draw(finding.chart).savefig(file, format="svg", transparent=True, metadata={"Date": None})
     svg = re.sub(r"<metadata>.*?</metadata>", "", file.getvalue(), flags=re.DOTALL)
     svg = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{finding.name}-", svg[svg.index("<svg") :])
     for color, name in NAMES.items():
@@ -115,7 +123,7 @@ def picture(finding: Outcome) -> Markup:
     return Markup(svg.replace("<svg ", f'<svg role="img" aria-label="{label}" ', 1))
 
 
-def draw(chart: Chart) -> Figure:
+def _draw(chart: Chart) -> Figure:
     """The picture that a chart describes."""
     figure = Figure(figsize=(5.4, 2.7), layout="constrained")
     axes = figure.subplots()
@@ -132,27 +140,27 @@ def draw(chart: Chart) -> Figure:
             literal(name), (place, 0.97), (-4, 0), axes.get_xaxis_transform(), "offset points",
             color=INK, ha="right", va="top",
         )  # fmt: skip
-    if chart.log and wide(chart):
+    if chart.log and _wide(chart):
         axes.set_yscale("log")
     if chart.bars:
         axes.set_ylim(0, max(1.0, *(float(np.nanmax(v)) for v in chart.curves.values())))
     axes.set(xlabel=literal(chart.x_label), ylabel=literal(chart.y_label))
     axes.set_title(literal(chart.title, 80), fontsize=10, loc="left", color=INK)
-    dress(axes)
+    _dress(axes)
     if len(chart.curves) > 1:
         axes.legend(drawn, [literal(name) for name in chart.curves], frameon=False, labelcolor=INK)
     return figure
 
 
-def wide(chart: Chart) -> bool:
-    """Whether its values span enough for powers of ten."""
+def _wide(chart: Chart) -> bool:
+    """Whether the values span more than a factor of 20, which calls for a logarithmic scale."""
     values = np.concatenate(list(chart.curves.values()))
     values = values[np.isfinite(values) & (values > 0)]
     return len(values) > 0 and values.max() > 20 * values.min()
 
 
-def dress(axes: Axes) -> None:
-    """In the ink that follows the page's colours."""
+def _dress(axes: Axes) -> None:
+    """Give the axes the ink that follows the page's colours."""
     axes.spines[["top", "right"]].set_visible(False)
     for spine in axes.spines.values():
         spine.set_color(INK)

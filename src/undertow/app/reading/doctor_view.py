@@ -1,4 +1,4 @@
-"""What ``undertow doctor`` says on the terminal."""
+"""What ``undertow doctor`` prints."""
 
 from rich.console import Console
 from rich.padding import Padding
@@ -11,7 +11,7 @@ from undertow.app.words import counted
 from undertow.doctor import Diagnosis, Finding
 
 STYLES = {"problem": "bold red", "warning": "bold yellow"}
-IN_ORDER = {  # what it means that a check found nothing
+IN_ORDER = {  # said of a check that found nothing
     "not-finite": "All values are numbers",
     "learning-rate-low": "The weights have moved",
     "learning-rate-high": "The loss does not jump",
@@ -35,13 +35,13 @@ def show(console: Console, watched: Watched, diagnosis: Diagnosis) -> None:
     Args:
         console: Where it is printed.
         watched: The network and what it read.
-        diagnosis: What the checks came to.
+        diagnosis: The outcomes of the checks.
     """
     console.print(about(watched))
     console.print(marked("\n[bold]{verdict}[/]", verdict=verdict(diagnosis)))
     for finding in diagnosis.findings:
         console.print()
-        show_finding(console, finding)
+        _show_finding(console, finding)
     console.print()
     rest = Table(box=None, pad_edge=False, padding=(0, 2), show_header=False, style="dim")
     rest.add_column(no_wrap=True)
@@ -53,8 +53,8 @@ def show(console: Console, watched: Watched, diagnosis: Diagnosis) -> None:
     console.print(rest)
 
 
-def show_finding(console: Console, finding: Finding) -> None:
-    """One finding: what, the evidence, what to try."""
+def _show_finding(console: Console, finding: Finding) -> None:
+    """Print a finding: what is wrong, the evidence, what to try."""
     because = ", ".join(title(name).lower() for name in finding.because)
     console.print(
         marked(
@@ -77,7 +77,14 @@ def show_finding(console: Console, finding: Finding) -> None:
 
 
 def about(watched: Watched) -> str:
-    """The run, its network and what it read, in a line."""
+    """Say in a line what the run is, its network and what it read.
+
+    Args:
+        watched: The network and what it read.
+
+    Returns:
+        The line.
+    """
     run, batch = watched.run, watched.reading.batch
     T, N = batch.x.shape[:2]
     uneven = batch.lengths is not None and bool((batch.lengths < T).any())
@@ -87,7 +94,14 @@ def about(watched: Watched) -> str:
 
 
 def verdict(diagnosis: Diagnosis) -> str:
-    """How much is wrong, in a line."""
+    """Count in a line what is wrong.
+
+    Args:
+        diagnosis: The outcomes of the checks.
+
+    Returns:
+        The number of problems and warnings, and of those that follow from them.
+    """
     causes, all_found = diagnosis.causes, diagnosis.findings
     if not all_found:
         return "Nothing is wrong as far as can be judged."
@@ -100,7 +114,14 @@ def verdict(diagnosis: Diagnosis) -> str:
 
 
 def unjudged(diagnosis: Diagnosis) -> dict[str, list[str]]:
-    """Reason -> the checks that were not made for it."""
+    """Collect the checks that were not made.
+
+    Args:
+        diagnosis: The outcomes of the checks.
+
+    Returns:
+        The titles of the checks, by the reason why they were not made.
+    """
     found: dict[str, list[str]] = {}
     for missing in diagnosis.not_judged:
         found.setdefault(missing.reason, []).append(title(missing.name))
@@ -108,5 +129,5 @@ def unjudged(diagnosis: Diagnosis) -> dict[str, list[str]]:
 
 
 def title(name: str) -> str:
-    """The name of a check as a heading."""
+    """Make a heading of a check's name, such as ``Forget bias`` of ``forget-bias``."""
     return name.replace("-", " ").capitalize()

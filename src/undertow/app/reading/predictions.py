@@ -1,4 +1,4 @@
-"""Answers to a table: a forecast after every window, or a label for every sequence."""
+"""The predictions for a table: a forecast after every window, or a label for every sequence."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -24,16 +24,16 @@ from undertow.app.runs.objective import Objective
 from undertow.app.terminal import marked
 from undertow.app.words import cell, counted
 
-BATCH = 512
+BATCH = 512  # windows or sequences computed at once
 
 
 @dataclass(frozen=True)
 class Answers:
-    """The predictions, and what is said about them in Rich's markup."""
+    """The predictions, and the lines that are printed about them."""
 
     table: pl.DataFrame
     lines: list[Text]
-    newest_last: bool  # whether the last rows are the ones to look at
+    newest_last: bool  # whether to show the last rows, not the first
 
 
 def answer(run: Run, path: Path) -> Answers:
@@ -44,16 +44,16 @@ def answer(run: Run, path: Path) -> Answers:
         path: A table with the columns of the training.
 
     Returns:
-        A prediction for every window or sequence, and what is to be said about them.
+        A prediction for every window or sequence, and the errors if the truth is known.
 
     Raises:
         UserError: The table is missing or does not fit the run.
     """
     run.data = replace(run.data, time=run.facts["time"])
-    found = forecasts(run, path) if run.data.task == "forecast" else labels(run, path)
+    found = _forecasts(run, path) if run.data.task == "forecast" else _labels(run, path)
     if fingerprint(path)["sha256"] == run.source.get("sha256"):
         found.lines.append(
-            Text("This is the table it was trained on: most of these rows are no test.", style="dim")
+            Text("The model was trained on this table: most of these rows are no test.", style="dim")
         )
     return found
 
@@ -61,8 +61,8 @@ def answer(run: Run, path: Path) -> Answers:
 # -- forecasts ------------------------------------------------------------------------------------
 
 
-def forecasts(run: Run, path: Path) -> Answers:
-    """After each window of T rows, the next ``horizon`` values of the target."""
+def _forecasts(run: Run, path: Path) -> Answers:
+    """Forecast the next ``horizon`` values of the target after each window of T rows."""
     series = read_series(path, run.data, run.facts)
     model = run.load_model()
     x = with_centre(
@@ -72,8 +72,8 @@ def forecasts(run: Run, path: Path) -> Answers:
     starts = window_starts(series.spans, steps)  # [windows]
     if not len(starts):
         longest = max(stop - start for start, stop in series.spans)
-        raise UserError(f"{path}: the longest series has {longest} rows; the model's window needs {steps}")
-    predicted = run_model(model, x, torch.from_numpy(starts), steps)
+        raise UserError(f"{path}: the longest series has {counted(longest, 'row')}; expected {steps} or more")
+    predicted = _run_model(model, x, torch.from_numpy(starts), steps)
     rows = starts[:, None] + steps + np.arange(horizon)  # [windows, horizon]
     stops = np.array([stop for _, stop in series.spans])
     stop = stops[np.searchsorted(stops, starts, side="right")][:, None]  # of the series of each window
@@ -81,21 +81,21 @@ def forecasts(run: Run, path: Path) -> Answers:
     target = numbers(series.table, path, str(run.data.target), with_gaps=True)  # [rows]
     truth = np.where(known & series.known(str(run.data.target))[last], target[last], np.nan)
     persistence = np.repeat(target[starts + steps - 1][:, None], horizon, axis=1)
-    rivals = {"persistence": persistence} | seasonal(run, series, last)
-    table = pl.DataFrame(names(run, series, rows, last)).with_columns(
+    rivals = {"persistence": persistence} | _seasonal(run, series, last)
+    table = pl.DataFrame(_names(run, series, rows, last)).with_columns(
         prediction=predicted.ravel().astype(np.float32), truth=pl.Series(truth.ravel()).fill_nan(None)
     )
-    return Answers(table, error_lines(run, predicted, truth, rivals), newest_last=True)
+    return Answers(table, _error_lines(run, predicted, truth, rivals), newest_last=True)
 
 
-def run_model(model: SequenceModel, x: Tensor, starts: Tensor, steps: int) -> NDArray[np.float64]:
+def _run_model(model: SequenceModel, x: Tensor, starts: Tensor, steps: int) -> NDArray[np.float64]:
     with torch.no_grad():
         parts = [model(windows(x, chosen, steps))[0] for chosen in torch.split(starts, BATCH)]
     return np.asarray(torch.cat(parts).double().numpy())  # [windows, horizon]
 
 
-def names(run: Run, series: Series, rows: NDArray[np.int64], last: NDArray[np.int64]) -> list[pl.Series]:
-    """The columns that say which series, which time and how far ahead each prediction is for."""
+def _names(run: Run, series: Series, rows: NDArray[np.int64], last: NDArray[np.int64]) -> list[pl.Series]:
+    """The columns with the series, the time and the number of rows ahead of each prediction."""
     beyond, at = (rows - last).ravel(), last.ravel()
     columns = [series.table[series.group][at]] if series.group else []
     if series.time is not None:
@@ -109,8 +109,8 @@ def names(run: Run, series: Series, rows: NDArray[np.int64], last: NDArray[np.in
     return columns
 
 
-def seasonal(run: Run, series: Series, last: NDArray[np.int64]) -> dict[str, NDArray[np.float64]]:
-    """The seasonal mean of the training for every known row; {} where the training had no seasons."""
+def _seasonal(run: Run, series: Series, last: NDArray[np.int64]) -> dict[str, NDArray[np.float64]]:
+    """The training part's seasonal mean at every known row; {} if the training had no seasons."""
     seasons = run.facts["seasons"]
     if not seasons or series.time is None or order.season(series.table[series.time], series.step) is None:
         return {}
@@ -118,7 +118,7 @@ def seasonal(run: Run, series: Series, last: NDArray[np.int64]) -> dict[str, NDA
     return {order.season_name(series.step): by_row[last]}
 
 
-def error_lines(
+def _error_lines(
     run: Run,
     predicted: NDArray[np.float64],
     truth: NDArray[np.float64],
@@ -129,7 +129,7 @@ def error_lines(
     for rival in rivals.values():
         known &= np.isfinite(rival)
     if not known.any():
-        return [Text("No truth is known here: every forecast is for a row after the table's end.")]
+        return [Text("No errors: every forecast is for a row after the table's end.")]
 
     def errors(forecast: NDArray[np.float64]) -> tuple[float, float]:
         error = (forecast - truth)[known]
@@ -138,8 +138,8 @@ def error_lines(
     objective, (mine, absolute) = Objective("rmse", "RMSE"), errors(predicted)
     lines = [
         marked(
-            f"[bold]{objective.show(mine)}[/] of {{target}} over {counted(int(known.sum()), 'forecast')} of "
-            f"known truth (mean absolute error {absolute:.4g})",
+            f"[bold]{objective.show(mine)}[/] of {{target}} over {counted(int(known.sum()), 'forecast')} "
+            f"with known truth (mean absolute error {absolute:.4g})",
             target=cell(run.data.target),
         )
     ]
@@ -153,32 +153,32 @@ def error_lines(
 # -- labels ---------------------------------------------------------------------------------------
 
 
-def labels(run: Run, path: Path) -> Answers:
+def _labels(run: Run, path: Path) -> Answers:
     """The likeliest class of every sequence and its probability."""
     data = read_sequences(path, run.data, run.facts, labelled=False)
     model, x = run.load_model(), data.encode(path, columns_of(run.facts), run.data.gaps)
     parts = data.split(with_centre(torch.from_numpy(x), model.get_buffer("centre")).numpy())
-    chances = torch.cat(list(class_chances(model, parts)))  # [sequences, classes]
+    chances = torch.cat(list(_class_chances(model, parts)))  # [sequences, classes]
     best = chances.max(-1)
     found = [run.facts["classes"][k] for k in best.indices.tolist()]
     table = pl.DataFrame(
         {str(run.data.sequence): data.names, "prediction": found, "probability": best.values.numpy()}
     )
     if data.labels is None:
-        nothing = Text(f"No column {cell(run.data.label)!r}: nothing to compare with.")
+        nothing = Text(f"No column {cell(run.data.label)!r}: the labels cannot be compared with the truth.")
         return Answers(table, [nothing], newest_last=False)
     table = table.with_columns(truth=pl.Series(data.labels))
-    return Answers(table, accuracy_lines(found, data.labels), newest_last=False)
+    return Answers(table, _accuracy_lines(found, data.labels), newest_last=False)
 
 
-def class_chances(model: SequenceModel, x: list[Tensor]) -> Iterator[Tensor]:
+def _class_chances(model: SequenceModel, x: list[Tensor]) -> Iterator[Tensor]:
     with torch.no_grad():
         for start in range(0, len(x), BATCH):
             padded, lengths = pad(x[start : start + BATCH])  # [T, N, C], [N]
             yield model(padded, lengths=lengths)[0].softmax(-1)
 
 
-def accuracy_lines(found: list[str], truth: list[str]) -> list[Text]:
+def _accuracy_lines(found: list[str], truth: list[str]) -> list[Text]:
     right = [one == other for one, other in zip(found, truth, strict=True)]
     share = f"[bold]{100 * sum(right) / len(right):.1f}% right[/]"
     lines = [marked(f"{share}: {sum(right)} of {counted(len(right), 'sequence')}")]

@@ -1,8 +1,8 @@
 """A trained network, watched while it reads: what `inspect` shows and `doctor` judges.
 
-``watch`` opens what a run was trained on, or what is given in its place, has the run's model read it once
-under ``undertow.trace`` and calls backward on the run's own loss. ``read`` and ``observe`` are its two
-halves, for those who show the same sequences to several networks.
+``watch`` opens the data of a run, or other data in their place. The run's model reads them once under
+``undertow.trace``, and backward is called on the run's own loss. ``read`` and ``observe`` are the two halves
+of ``watch``, for showing the same sequences to several networks.
 """
 
 from dataclasses import dataclass, replace
@@ -34,6 +34,7 @@ from undertow.app.runs.facts import Columns
 from undertow.app.runs.folder import Run, fingerprint
 from undertow.app.runs.model import SequenceModel
 from undertow.app.runs.objective import Batch, Objective
+from undertow.app.words import counted
 from undertow.problems import UNSCORED
 
 Names = list[str]
@@ -41,14 +42,14 @@ Names = list[str]
 
 @dataclass(frozen=True)
 class Reading:
-    """Sequences as a run's model reads them, and what a person calls their steps and inputs."""
+    """Sequences as a run's model reads them, and the names of their steps and inputs."""
 
-    batch: Batch  # x [T,N] symbols or [T,N,C] features, y as the task has it, lengths [N] where they differ
+    batch: Batch  # x [T,N] symbols or [T,N,C] features, y as of the task, lengths [N] if they differ
     steps: list[Names]  # N lists of T: characters, times, or the numbers of the steps
-    inputs: Names  # C names of features; of a text its symbols, in the order of their numbers
-    about: str  # where they come from, in a few words
-    classes: Names  # of a classification, in the order of their numbers; otherwise empty
-    symbols: list[Names] | None = None  # N lists of T where each step is one of ``inputs``
+    inputs: Names  # C names of features; of a text the names of its symbols, by number
+    about: str  # the source of the sequences, in a few words
+    classes: Names  # of a classification, by number; otherwise empty
+    symbols: list[Names] | None = None  # N lists of T, if each step is one of ``inputs``
 
 
 @dataclass(frozen=True)
@@ -60,9 +61,9 @@ class Watched:
     model: SequenceModel  # in eval mode; its LSTM or RNN is called ``rnn``
     trace: undertow.Trace  # trace["rnn"].layers; backward has been called on ``loss``
     objective: Objective
-    output: NDArray[np.float32]  # [T,N,outputs] where every step is read out, else [N,outputs]
+    output: NDArray[np.float32]  # [T,N,outputs] if the head reads every step, else [N,outputs]
     loss: float  # the run's loss, a mean over predictions: nats, or squared error in units of its scale
-    # [T,N] nats, whose mean is ``loss``, NaN where nothing is asked; None: an error only at the end
+    # [T,N] nats, whose mean is ``loss``, NaN at steps without a target; None: the only error is at the end
     loss_per_step: NDArray[np.float32] | None
 
 
@@ -71,11 +72,10 @@ def watch(run: Run, given: str | None = None, *, sequences: int = 1, steps: int 
 
     Args:
         run: The trained run.
-        given: A file, or for a language model a text. None: what the run was trained on, and of that the
-            validation part only.
-        sequences: N; there may be fewer.
-        steps: T of a text, of a forecast's window and of a problem; of a text there may be fewer. None: the
-            run's own.
+        given: A file, or for a language model a text. None: the validation part of the run's own data.
+        sequences: N, at least 1; there may be fewer.
+        steps: T of a text, of a forecast's window or of a problem, at least 1; a text may have fewer. None:
+            the run's own.
 
     Returns:
         The sequences, what the network did with them, and its loss.
@@ -87,7 +87,7 @@ def watch(run: Run, given: str | None = None, *, sequences: int = 1, steps: int 
 
 
 def read(run: Run, given: str | None = None, *, sequences: int = 1, steps: int | None = None) -> Reading:
-    """The sequences alone, for those who show them to several networks.
+    """Read the sequences only, to show them to several networks.
 
     Args:
         run: As of ``watch``.
@@ -105,17 +105,17 @@ def read(run: Run, given: str | None = None, *, sequences: int = 1, steps: int |
     if run.data.task == "problem":
         if given is not None:
             raise UserError(f"--input {given}: {run.data.source} draws its own sequences; leave it out")
-        return read_problem(run, sequences)
+        return _read_problem(run, sequences)
     if run.data.task == "text":
-        return read_symbols(run, given, sequences)
+        return _read_symbols(run, given, sequences)
     path = source(run, given)
     run.data = replace(run.data, time=run.facts["time"])
-    reader = read_windows if run.data.task == "forecast" else read_labelled
+    reader = _read_windows if run.data.task == "forecast" else _read_labelled
     return reader(run, path, sequences, held_back=given is None)
 
 
 def observe(run: Run, reading: Reading) -> Watched:
-    """Read sequences once under a trace, and go back from the run's own loss.
+    """Let a run's model read sequences once under a trace, and call backward on the run's own loss.
 
     Args:
         run: The run whose model reads.
@@ -137,7 +137,7 @@ def observe(run: Run, reading: Reading) -> Watched:
     if run.model.readout == "every":
         logits = output.detach().movedim(-1, 1)
         per_step = functional.cross_entropy(logits, batch.y, reduction="none", ignore_index=UNSCORED)
-        per_step[batch.y == UNSCORED] = torch.nan  # no error where nothing is asked
+        per_step[batch.y == UNSCORED] = torch.nan  # no error at steps without a target
         trace.loss_per_step = per_step  # [T, N]
     return Watched(
         run, reading, model, trace, objective, output.detach().numpy(), loss.item(),
@@ -146,26 +146,30 @@ def observe(run: Run, reading: Reading) -> Watched:
 
 
 def source(run: Run, given: str | None) -> Path:
-    """The file to read.
+    """Find the file to read.
 
     Args:
         run: The run that reads it.
-        given: What the user named; None: what the run was trained on.
+        given: The file that the user named. None: the file that the run was trained on.
 
     Returns:
-        The path of a file that is there.
+        The path of a file that exists.
 
     Raises:
-        UserError: There is none, or it is no longer the one that the run was trained on.
+        UserError: The file is missing, or it is not given and has changed since the training.
     """
     path = Path(run.data.source if given is None else given)
     if not path.exists():
-        hint = "the data of this run are gone; --input gives others" if given is None else "no such file"
+        hint = (
+            "no such file, but the run was trained on it; --input FILE reads another"
+            if given is None
+            else "no such file"
+        )
         raise UserError(f"{path}: {hint}")
     if given is None and fingerprint(path, *run.data.further)["sha256"] != run.source.get("sha256"):
         raise UserError(
-            f"{path}: has changed since {run.folder} was trained, and with it the part held back; "
-            f"--input {path} reads all of it all the same"
+            f"{path}: has changed since {run.folder} was trained, so the part held back is unknown; "
+            f"--input {path} reads all of it"
         )
     return path
 
@@ -173,16 +177,16 @@ def source(run: Run, given: str | None) -> Path:
 # ---------------------------------------------------------------------------------- task by task
 
 
-def read_symbols(run: Run, given: str | None, sequences: int) -> Reading:
-    """Lanes of a text, one beside the other; a TEXT, or a short file, may make fewer or shorter ones."""
+def _read_symbols(run: Run, given: str | None, sequences: int) -> Reading:
+    """Lanes of a text, side by side; a TEXT or a short file may give fewer or shorter ones."""
     alphabet = alphabet_of(run.facts)
-    if given is None or names_a_file(given):
+    if given is None or _names_a_file(given):
         path = source(run, given)
         theirs, symbols = read_text(path, alphabet.characters is None, run.data, run.facts.get("encoding"))
         if theirs.characters is not None and theirs != alphabet:
             symbols = alphabet.encode("".join(theirs.characters[k] for k in symbols), str(path))
         elif theirs.characters is None and alphabet.characters is not None:
-            raise UserError(f"{path}: expected a text of the characters that the model learnt, got bytes")
+            raise UserError(f"{path}: expected a text, since the model learnt characters, got bytes")
         about = f"{path.name}, from its beginning"
     else:
         symbols, about = alphabet.encode(given, "--input"), "a text of your own"
@@ -192,24 +196,24 @@ def read_symbols(run: Run, given: str | None, sequences: int) -> Reading:
     if len(symbols) < 2:
         raise UserError(f"--input {given}: expected 2 symbols or more, got {len(symbols)}")
     batch = next(lanes(symbols, max(1, min(sequences, (len(symbols) - 1) // run.data.steps)), run.data.steps))
-    names = [*alphabet.characters] if alphabet.characters is not None else [byte_name(k) for k in range(256)]
+    names = [*alphabet.characters] if alphabet.characters is not None else [_byte_name(k) for k in range(256)]
     steps = [[names[k] for k in lane] for lane in batch.x.T.tolist()]
     return Reading(batch, steps, names, about, [], steps)
 
 
-def names_a_file(text: str) -> bool:
+def _names_a_file(text: str) -> bool:
     try:
         return Path(text).is_file()
     except (OSError, ValueError):  # longer than any name, or with a character that none may have
         return False
 
 
-def byte_name(byte: int) -> str:
+def _byte_name(byte: int) -> str:
     return chr(byte) if byte < 128 else f"\\x{byte:02x}"
 
 
-def read_windows(run: Run, path: Path, sequences: int, held_back: bool) -> Reading:
-    """Windows whose targets are known, spread evenly over the table, the last one among them."""
+def _read_windows(run: Run, path: Path, sequences: int, held_back: bool) -> Reading:
+    """Windows with known targets, spread evenly over the table and including the last one."""
     series = read_series(path, run.data, run.facts)
     columns, model = columns_of(run.facts), run.load_model()
     x = with_centre(
@@ -225,7 +229,9 @@ def read_windows(run: Run, path: Path, sequences: int, held_back: bool) -> Readi
         starts = starts[validation_rows(series, run.data.validation)[starts + steps]]
     if not len(starts):
         longest = max(stop - start for start, stop in series.spans)
-        raise UserError(f"{path}: the longest series has {longest} rows; {steps + horizon} are needed")
+        raise UserError(
+            f"{path}: the longest series has {counted(longest, 'row')}; expected {steps + horizon} or more"
+        )
     chosen = starts[np.linspace(len(starts) - 1, 0, min(sequences, len(starts))).round().astype(int)]
     y = torch.from_numpy(target[chosen[:, None] + ahead]).float()  # [N, horizon]
     batch = Batch(windows(x, torch.from_numpy(chosen), steps), y)
@@ -233,11 +239,11 @@ def read_windows(run: Run, path: Path, sequences: int, held_back: bool) -> Readi
     labels = [str(value) for value in times.to_list()]
     part = ", the part held back for validation" if held_back else ""
     names = [labels[start : start + steps] for start in chosen]
-    return Reading(batch, names, feature_names(columns), path.name + part, [])
+    return Reading(batch, names, _feature_names(columns), path.name + part, [])
 
 
-def read_labelled(run: Run, path: Path, sequences: int, held_back: bool) -> Reading:
-    """Labelled sequences: of those held back one class after the other, else in the table's order."""
+def _read_labelled(run: Run, path: Path, sequences: int, held_back: bool) -> Reading:
+    """Labelled sequences: held-back ones with classes in turn, others in the table's order."""
     data, classes, columns = (
         read_sequences(path, run.data, run.facts),
         run.facts["classes"],
@@ -247,8 +253,8 @@ def read_labelled(run: Run, path: Path, sequences: int, held_back: bool) -> Read
     for label in data.labels:
         if label not in classes:
             raise UserError(
-                f"{path}: column {run.data.label!r}: {label!r} is none of the classes that the model learnt: "
-                f"{one_of(classes)}"
+                f"{path}: column {run.data.label!r}: expected a class that the model learnt "
+                f"({one_of(classes)}), got {label!r}"
             )
     y = torch.tensor([classes.index(label) for label in data.labels])  # [sequences]
     every = torch.from_numpy(data.encode(path, columns, run.data.gaps))
@@ -256,30 +262,30 @@ def read_labelled(run: Run, path: Path, sequences: int, held_back: bool) -> Read
     chosen = torch.arange(len(y))
     if held_back:
         chosen = stratified(y, run.data.validation, run.training.seed)[1]
-        chosen = chosen[in_turn(y[chosen].tolist())]
+        chosen = chosen[_in_turn(y[chosen].tolist())]
     chosen = chosen[:sequences]
     features, lengths = pad([x[k] for k in chosen.tolist()])  # [T, N, C], [N]
     part = ", the part held back for validation" if held_back else ""
-    names = [numbered(int(length)) for length in lengths]
+    names = [_numbered(int(length)) for length in lengths]
     return Reading(
-        Batch(features, y[chosen], lengths), names, feature_names(columns), path.name + part, classes
+        Batch(features, y[chosen], lengths), names, _feature_names(columns), path.name + part, classes
     )
 
 
-def in_turn(labels: list[int]) -> list[int]:
-    """Places of ``labels``, ordered such that every class comes once before any comes twice."""
+def _in_turn(labels: list[int]) -> list[int]:
+    """Order the places of ``labels`` so that every class comes once before any comes twice."""
     return sorted(range(len(labels)), key=lambda k: labels[:k].count(labels[k]))
 
 
-def read_problem(run: Run, sequences: int) -> Reading:
-    """Sequences of the validation stream, which training never saw, each up to its last scored step."""
+def _read_problem(run: Run, sequences: int) -> Reading:
+    """Sequences of the validation stream, not used in training, each up to its last scored step."""
     task = ProblemTask(run.data, sequences, run.training.seed)
     first = next(task.validation_batches())
     batch = Batch(first.x[:, :sequences], first.y[:sequences])
     if run.model.readout == "every":
-        batch = up_to_the_end(batch.x, first.y[:, :sequences])
+        batch = _up_to_the_end(batch.x, first.y[:, :sequences])
     inputs = SYMBOLS.get(run.data.source, SIGNALS)[: batch.x.shape[-1]]
-    classes = CLASSES.get(run.data.source, numbered(run.model.outputs))
+    classes = CLASSES.get(run.data.source, _numbered(run.model.outputs))
     if task.problem.task == "regression":
         classes = []
     T, N = batch.x.shape[:2]
@@ -290,22 +296,22 @@ def read_problem(run: Run, sequences: int) -> Reading:
     if run.data.source in SYMBOLS:
         read = batch.x.argmax(-1).T.tolist()  # N lists of T
         symbols = [[inputs[k] for k in lane[:length]] for lane, length in zip(read, lengths, strict=True)]
-    return Reading(batch, [numbered(length) for length in lengths], inputs, about, classes, symbols)
+    return Reading(batch, [_numbered(length) for length in lengths], inputs, about, classes, symbols)
 
 
-def up_to_the_end(x: torch.Tensor, y: torch.Tensor) -> Batch:
-    """x [T,N,C] and y [T,N] without the steps after each sequence's last scored one: they are padding."""
+def _up_to_the_end(x: torch.Tensor, y: torch.Tensor) -> Batch:
+    """Cut x [T,N,C] and y [T,N] after each sequence's last scored step: what follows is padding."""
     ends = ((y != UNSCORED) * torch.arange(1, len(y) + 1)[:, None]).amax(dim=0)  # [N]
     T = int(ends.max())
     return Batch(x[:T], y[:T], None if bool((ends == T).all()) else ends)
 
 
-def numbered(n: int) -> Names:
+def _numbered(n: int) -> Names:
     return [str(k) for k in range(n)]
 
 
-def feature_names(columns: Columns) -> Names:
-    """C names, in the order in which ``encode`` makes the features."""
+def _feature_names(columns: Columns) -> Names:
+    """The C names of the features, in the order of ``encode``."""
     words = [f"{name}={word}" for name, found in columns.categories.items() for word in found]
     cycles = [f"{wave} of {cycle}" for cycle in columns.calendar for wave in ("sine", "cosine")]
     return columns.numeric + words + cycles + [f"{name} missing" for name in columns.flags]

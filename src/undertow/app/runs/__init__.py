@@ -1,0 +1,1 @@
+"""Run folders: their configuration, weights, metrics and locks."""

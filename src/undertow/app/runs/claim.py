@@ -1,4 +1,4 @@
-"""A run folder before and after its training: who may use it, and what a killed process left in it."""
+"""Claiming a run folder for a training, and removing what a killed process left in it."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -10,39 +10,50 @@ from undertow.app.outputs import is_leftover, make_folder
 from undertow.app.runs import lock
 from undertow.app.runs.folder import DOCTOR, FILES, REPORT
 
-RUNS = Path("runs")  # where runs go that are given no folder
+RUNS = Path("runs")  # holds the runs without --run
 
 
 @contextmanager
 def claimed(folder: Path | None, stem: str, overwrite: bool) -> Iterator[Path]:
-    """The folder of a new run, empty and locked; one of ``next_folder`` where none is given.
+    """Make the folder of a new run, empty and locked.
 
-    Where the training fails before it has saved anything, the folder is as it was before.
+    If the block fails before the training has saved anything, the folder is left as it was.
+
+    Args:
+        folder: The folder. None: ``runs/<stem>-<n>`` with the first n that is free.
+        stem: The beginning of the name.
+        overwrite: Whether a run in ``folder`` may be replaced.
+
+    Yields:
+        The folder.
+
+    Raises:
+        UserError: The folder is in use, holds something else or cannot be made.
     """
     if folder is not None:
         refuse_existing(folder, overwrite)
     made = [path for path in (folder or RUNS, *(folder or RUNS).parents) if not path.exists()]
     if folder is None:
-        folder = next_folder(stem)
+        folder = _next_folder(stem)
         made = [folder, *made]
     try:
         make_folder(folder, "--run")
         with lock.held(folder):
             refuse_existing(folder, overwrite)
-            remove_files(folder)
+            _remove_files(folder)
             try:
                 yield folder
             except Exception:
-                if not has_progress(folder):
-                    remove_files(folder)
+                if not _has_progress(folder):
+                    _remove_files(folder)
                 raise
     finally:
-        with suppress(OSError):  # from the first one that holds something
+        with suppress(OSError):  # the first that holds something stays, and so do those above it
             for path in made:
                 path.rmdir()
 
 
-def next_folder(stem: str) -> Path:
+def _next_folder(stem: str) -> Path:
     """Make ``runs/<stem>-<n>`` with the first n that is free."""
     for n in count(1):
         folder = RUNS / f"{stem}-{n}"
@@ -51,13 +62,15 @@ def next_folder(stem: str) -> Path:
         except FileExistsError:
             continue
         except OSError as error:
-            raise UserError(f"{folder}: cannot be made: {error.strerror}; choose another --run") from None
+            raise UserError(
+                f"{folder}: cannot make this folder: {error.strerror}; choose another --run"
+            ) from None
         return folder
     raise AssertionError
 
 
-def remove_files(folder: Path) -> None:
-    """Take away what a run consists of, and what a killed process left."""
+def _remove_files(folder: Path) -> None:
+    """Remove the files of a run, and those that a killed process left."""
     for name in FILES:
         (folder / name).unlink(missing_ok=True)
     remove_pages(folder)
@@ -65,16 +78,17 @@ def remove_files(folder: Path) -> None:
 
 
 def leftovers(folder: Path) -> list[Path]:
-    """Files that a killed process did not finish."""
+    """List the files of ``folder`` that a killed process did not finish."""
     return [path for path in folder.iterdir() if is_leftover(path.name)]
 
 
 def remove_leftovers(folder: Path) -> None:
+    """Remove the files of ``folder`` that a killed process did not finish."""
     for path in leftovers(folder):
         path.unlink(missing_ok=True)
 
 
-def has_progress(folder: Path) -> bool:
+def _has_progress(folder: Path) -> bool:
     """Whether anything was saved after config.json, the last file of an untrained run."""
     config, last = folder / "config.json", folder / "last.safetensors"
     if (folder / "model.safetensors").exists():
@@ -83,7 +97,14 @@ def has_progress(folder: Path) -> bool:
 
 
 def remove_pages(folder: Path) -> list[str]:
-    """Take away the pages on a model that is no longer there; their names."""
+    """Remove the pages of inspect and doctor, which show a model that is about to change.
+
+    Args:
+        folder: The run folder.
+
+    Returns:
+        The names of the pages that were there.
+    """
     found = [name for name in (REPORT, DOCTOR) if (folder / name).exists()]
     for name in found:
         (folder / name).unlink()
@@ -91,17 +112,23 @@ def remove_pages(folder: Path) -> list[str]:
 
 
 def refuse_existing(folder: Path, overwrite: bool) -> None:
-    """Raises UserError unless ``folder`` is free, or a run that may be overwritten."""
+    """Check that a new run may use a folder.
+
+    Args:
+        folder: The folder; it need not exist.
+        overwrite: Whether a run in it may be replaced.
+
+    Raises:
+        UserError: It is a file, or holds a run or other files.
+    """
     try:
         if folder.exists() and not folder.is_dir():
-            raise UserError(f"--run {folder}: is a file, not a folder for a run")
+            raise UserError(f"--run {folder}: expected a folder, and it is a file")
         names = {path.name for path in folder.iterdir()} if folder.exists() else set()
     except OSError as error:
         raise UserError(f"--run {folder}: {error.strerror}") from None
     if "config.json" in names:
         if not overwrite:
-            raise UserError(
-                f"{folder}: a run is there already; --overwrite replaces it, --resume goes on with it"
-            )
+            raise UserError(f"{folder}: holds a run already; --overwrite replaces it, --resume continues it")
     elif [name for name in names if name not in (*FILES, lock.LOCK) and not is_leftover(name)]:
         raise UserError(f"{folder}: holds other files and no run; choose another --run")

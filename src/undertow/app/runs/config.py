@@ -1,6 +1,6 @@
-"""What a run is made of: data, model and training options, as they stand in ``config.json``.
+"""The configuration of a run: data, model and training, as in ``config.json``.
 
-A field with an ``Option`` is an option of ``undertow train``. Its defaults were chosen by measurement.
+A field with an ``Option`` is an option of ``undertow train``. The defaults were chosen by measurement.
 """
 
 from collections.abc import Iterator
@@ -24,18 +24,18 @@ Column = str | None
 
 @dataclass(frozen=True)
 class DataConfig:
-    """Where the data come from and how they are cut up."""
+    """The source of the data, and how they are split and cut into windows."""
 
     source: str  # a path, absolute, or the name of a built-in problem
     task: Annotated[
         Literal["text", "forecast", "classify", "problem"],
-        Option("text, forecast, classify or problem; guessed otherwise.", DATA),
+        Option("text, forecast, classify or problem. (default: guessed)", DATA),
     ]
     validation: Annotated[  # 0: freshly drawn
         float,
         Meta(ge=0, lt=1),
         Option(
-            "Fraction held back: the end, or whole sequences.",
+            "Fraction held back to validate: the end, or whole sequences.",
             DATA,
             {"text": 0.1, "forecast": 0.2, "classify": 0.2, "problem": 0.0},
             ("text", *TABLES),
@@ -56,9 +56,7 @@ class DataConfig:
     horizon: Annotated[Count, Option("Rows to forecast after each window.", DATA, 1, FORECAST)] = 1
     target: Annotated[Column, Option("Column to forecast.", DATA, None, FORECAST, "COLUMN")] = None
     time: Annotated[Column, Option("Column that orders the rows.", DATA, None, TABLES, "COLUMN")] = None
-    group: Annotated[
-        Column, Option("Column that tells several series apart.", DATA, None, FORECAST, "COLUMN")
-    ] = None
+    group: Annotated[Column, Option("Column that tells series apart.", DATA, None, FORECAST, "COLUMN")] = None
     sequence: Annotated[
         Column, Option("Column that tells sequences apart.", DATA, None, CLASSIFY, "COLUMN")
     ] = None
@@ -82,7 +80,7 @@ class DataConfig:
     missing: Annotated[
         Column,
         Option(
-            "Further values that stand for none, as in -9999,-99; none: no others.",
+            "Further values that mean missing, such as -9999,-99; none: no others.",
             DATA,
             None,
             TABLES,
@@ -91,16 +89,16 @@ class DataConfig:
     ] = None
     time_format: Annotated[
         Column,
-        Option("How times are written, as for strptime, or unix.", DATA, None, TABLES, "FORMAT"),
+        Option("How times are written: a format of strptime, or unix.", DATA, None, TABLES, "FORMAT"),
     ] = None
     time_zone: Annotated[
         Column,
-        Option("Zone of local times, as in Europe/London.", DATA, None, TABLES, "ZONE"),
+        Option("Zone of local times, such as Europe/London.", DATA, None, TABLES, "ZONE"),
     ] = None
     decimal: Annotated[
         Literal[".", ","] | None,
         Option(
-            "Decimal sign of the numbers, . or , as a table's texts show otherwise.",
+            "Decimal sign of the numbers, . or , (default: found in the table).",
             DATA,
             None,
             TABLES,
@@ -112,7 +110,7 @@ class DataConfig:
     ] = False
     sheet: Annotated[Column, Option("Sheet of a workbook.", DATA, None, TABLES, "NAME")] = None
     encoding: Annotated[
-        Column, Option("Encoding of a text or table; found otherwise.", DATA, None, ("text", *TABLES), "NAME")
+        Column, Option("Encoding of a text or table. (default: found)", DATA, None, ("text", *TABLES), "NAME")
     ] = None
     as_bytes: Annotated[
         bool, Option("Read text as bytes, not characters.", DATA, False, TEXT, flag="bytes")
@@ -122,7 +120,7 @@ class DataConfig:
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """Enough to rebuild the network; its weights are in ``model.safetensors``."""
+    """The network; its weights are in ``model.safetensors``."""
 
     cell: Annotated[Literal["lstm", "rnn"], Option("lstm, or rnn (plain, tanh).", MODEL, "lstm")]
     hidden_size: Annotated[
@@ -135,7 +133,7 @@ class ModelConfig:
     dropout: Annotated[
         Rate,
         Option(
-            "Between layers and before the head.",
+            "Dropout between layers and before the head.",
             MODEL,
             {"text": 0.1, "forecast": 0.2, "classify": 0.2, "problem": 0.0},
         ),
@@ -148,7 +146,7 @@ class ModelConfig:
     noise: Annotated[  # labelled sequences are few: without noise seeds differ widely
         NotNegative,
         Option(
-            "Deviation of noise on the normalised features while training.",
+            "Standard deviation of noise on the normalised features in training.",
             MODEL,
             {"text": 0.0, "forecast": 0.0, "classify": 0.5, "problem": 0.0},
             ("forecast", "classify", "problem"),
@@ -166,13 +164,13 @@ class ModelConfig:
     max_lag: Annotated[int, Meta(ge=0, le=1_000_000_000)] = 0  # of chrono, in steps; 0 otherwise
     forget_bias: Annotated[
         Annotated[float, Meta(ge=-1e6, le=1e6)] | None,
-        Option("Of the LSTM's forget gates at the start.", MODEL),
+        Option("Bias of the LSTM's forget gates at the start.", MODEL),
     ] = None
 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """How it is trained."""
+    """The training."""
 
     lr: Annotated[  # a cosine that ends at 5% of it
         Positive,
@@ -201,7 +199,7 @@ class TrainConfig:
         ]
     )
     clip: Annotated[NotNegative, Option("Largest gradient norm; 0 never clips.", TRAINING, 1.0)]
-    seed: Annotated[int, Meta(ge=0, le=2**63 - 1), Option("Of all random numbers.", TRAINING, 0)]
+    seed: Annotated[int, Meta(ge=0, le=2**63 - 1), Option("Seed of all random numbers.", TRAINING, 0)]
     device: Annotated[Literal["auto", "cpu", "cuda"], Option("auto, cpu or cuda.", TRAINING, "auto")] = "auto"
     precision: Annotated[  # as Lightning Fabric names them
         Literal["32-true", "64-true", "bf16-mixed", "16-mixed"],
@@ -217,34 +215,68 @@ MAY_CHANGE = ("epochs", "minutes", "patience", "device")  # on --resume
 
 
 def options() -> Iterator[Declared]:
-    """The options of ``undertow train``."""
+    """Yield the options of ``undertow train``, in the order of the fields."""
     return declared(DataConfig, ModelConfig, TrainConfig)
 
 
 def check_given(given: dict[str, Any]) -> None:
-    """Raise UserError for a value of an option that fits no task, before anything is read."""
+    """Check the values of options against their types and ranges, before anything is read.
+
+    Args:
+        given: Values by option.
+
+    Raises:
+        UserError: A value is out of range, whatever the task.
+    """
     for option in options():
         if option.name in given:
             checked(option, given[option.name])
 
 
 def check_meant(task: str, why: str, given: dict[str, Any]) -> None:
-    """Raise UserError for an option that means nothing for ``task``, which was chosen because of ``why``."""
+    """Check that all options given mean something for the task.
+
+    Args:
+        task: text, forecast, classify or problem.
+        why: The reason for this task, for the error message.
+        given: Values by option.
+
+    Raises:
+        UserError: An option belongs to other tasks only.
+    """
     for option in options():
         if option.name in given and task not in option.option.tasks:
             raise UserError(
-                f"{option.flag} means nothing for task {task} ({why}); --task overrides the guess"
+                f"{option.flag}: has no meaning for task {task} ({why}); --task names another task"
             )
 
 
 def check_gaps(task: str, gaps: str | None) -> None:
-    """Raise UserError for a value of ``--gaps`` that means nothing for labelled sequences."""
+    """Check ``--gaps``, which cannot be ignore for labelled sequences.
+
+    Args:
+        task: text, forecast, classify or problem.
+        gaps: The value, if given.
+
+    Raises:
+        UserError: It is ignore, and the task is classify.
+    """
     if task == "classify" and gaps == "ignore":
-        raise UserError("--gaps ignore: means nothing for task classify; expected error or fill")
+        raise UserError(
+            "--gaps ignore: has no meaning for task classify; expected error, fill, flag or split"
+        )
 
 
 def with_defaults(task: str, given: dict[str, Any]) -> dict[str, Any]:
-    """Every option that ``task`` needs, with the value it has unless ``given`` says otherwise."""
+    """Add the defaults of a task to the options given.
+
+    Args:
+        task: text, forecast, classify or problem.
+        given: Values by option.
+
+    Returns:
+        A value for every option of the task; without epochs for a text, since the data decide.
+    """
     found = {option.name: option.option.default_of(task) for option in options()}
     found = {name: value for name, value in found.items() if value is not MISSING} | given | {"task": task}
     sets_no_gates = found["cell"] == "rnn" or found["forget_bias"] is not None or found["steps"] <= 2
@@ -254,7 +286,15 @@ def with_defaults(task: str, given: dict[str, Any]) -> dict[str, Any]:
 
 
 def check_together(found: dict[str, Any], where: str) -> None:
-    """Raise UserError, naming them, where options exclude each other. ``where`` names a file, if any."""
+    """Check that options do not exclude each other.
+
+    Args:
+        found: Values by option, of the model at least.
+        where: The file that holds them, for the error message; empty for the command line.
+
+    Raises:
+        UserError: Two options exclude each other.
+    """
     chrono, flag = found["init"] == "chrono", "" if where else "--"
     if found["cell"] == "rnn" and (found["forget_bias"] is not None or chrono):
         option = f"{flag}init chrono" if chrono else f"{flag}forget-bias"
@@ -264,11 +304,18 @@ def check_together(found: dict[str, Any], where: str) -> None:
 
 
 def text_epochs(symbols: int) -> int:
-    """Epochs for a text of so many training symbols."""
+    """Choose the epochs for a text.
+
+    Args:
+        symbols: Its training symbols.
+
+    Returns:
+        Enough epochs to read about TEXT_BUDGET symbols, within TEXT_EPOCHS.
+    """
     fewest, most = TEXT_EPOCHS
     return min(most, max(fewest, round(TEXT_BUDGET / max(1, symbols))))
 
 
 def to_dict(config: "DataConfig | ModelConfig | TrainConfig") -> dict[str, Any]:
-    """The configuration as JSON holds it."""
+    """Return the configuration as JSON holds it."""
     return asdict(config)

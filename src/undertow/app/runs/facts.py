@@ -1,4 +1,4 @@
-"""What the data of a run turned out to hold: how to read further data the same way."""
+"""The facts of a run: what its data hold, and how to read further data the same way."""
 
 import math
 from dataclasses import asdict, dataclass, field
@@ -15,12 +15,12 @@ from undertow.app.words import counted
 
 @dataclass(frozen=True)
 class Columns:
-    """Which columns are features, in the order in which the model reads them. Kept in config.json."""
+    """The columns that are features, in the order in which the model reads them. Kept in config.json."""
 
     numeric: list[str]
-    categories: dict[str, list[str]] = field(default_factory=dict)  # one-hot, a place for each word
+    categories: dict[str, list[str]] = field(default_factory=dict)  # one-hot, a feature for each word
     calendar: list[str] = field(default_factory=list)  # cycles of the time column: year, week, day
-    flags: list[str] = field(default_factory=list)  # numeric ones with a feature that says: no value here
+    flags: list[str] = field(default_factory=list)  # numeric columns with a second feature: 1 if missing
     ignored: list[str] = field(default_factory=list)
 
     @property
@@ -30,6 +30,7 @@ class Columns:
         return len(self.numeric) + words + 2 * len(self.calendar) + len(self.flags)
 
     def describe(self) -> str:
+        """Say in a line how many features there are, which, and which columns are not used."""
         parts = [f"{name} ({counted(len(words), 'word')})" for name, words in self.categories.items()]
         parts += [f"time of {cycle}" for cycle in self.calendar]
         parts += [f"{name} missing" for name in self.flags]
@@ -37,6 +38,7 @@ class Columns:
         return f"{counted(self.width, 'feature')}: {', '.join(self.numeric + parts)}{ignored}"
 
     def to_dict(self) -> dict[str, Any]:
+        """Return the columns as JSON holds them."""
         return asdict(self)
 
 
@@ -46,36 +48,46 @@ Step = Annotated[float, Meta(ge=0, le=1e18)]
 CYCLES = ("year", "week", "day")
 
 
-class TextFacts(TypedDict):
+class _TextFacts(TypedDict):
     characters: str | None
 
 
-class ForecastFacts(TypedDict):
+class _ForecastFacts(TypedDict):
     columns: Columns
     time: str | None
     group: str | None
     step: Step
-    frequency: dict[str, Any]  # these two are checked by what reads further data
+    frequency: dict[str, Any]  # this and ``reading`` are checked by the code that reads further data
     reading: dict[str, Any]
     seasons: dict[str, dict[str, float]]
 
 
-class ClassifyFacts(TypedDict):
+class _ClassifyFacts(TypedDict):
     columns: Columns
     classes: list[str]
     time: str | None
     reading: dict[str, Any]
 
 
-class ProblemFacts(TypedDict):
+class _ProblemFacts(TypedDict):
     pass
 
 
-KINDS = {"text": TextFacts, "forecast": ForecastFacts, "classify": ClassifyFacts, "problem": ProblemFacts}
+KINDS = {"text": _TextFacts, "forecast": _ForecastFacts, "classify": _ClassifyFacts, "problem": _ProblemFacts}
 
 
 def check(facts: Any, data: DataConfig, model: ModelConfig, where: str) -> None:
-    """Raises UserError unless the facts have the form of the task and fit the network."""
+    """Check the facts of a run.
+
+    Args:
+        facts: The entry of config.json.
+        data: Its data configuration, whose task says which facts there are.
+        model: Its network, which the facts must fit.
+        where: The file, for the error message.
+
+    Raises:
+        UserError: A fact is missing, has another type, or does not fit the network.
+    """
     found = converted(facts, KINDS[data.task], f"{where}: facts")
     checks: dict[str, Any] = {
         "text": _text, "forecast": _forecast, "classify": _classify, "problem": _problem
@@ -86,26 +98,38 @@ def check(facts: Any, data: DataConfig, model: ModelConfig, where: str) -> None:
 
 
 def converted(value: Any, kind: Any, where: str) -> Any:
-    """``value`` as a ``kind``. Raises UserError saying where it has another type or is out of range."""
+    """Convert what JSON holds to a type.
+
+    Args:
+        value: What JSON holds.
+        kind: A type as msgspec reads it.
+        where: The file and place, for the error message.
+
+    Returns:
+        A ``kind``.
+
+    Raises:
+        UserError: ``value`` has another type, is out of range or not finite.
+    """
     try:
         found = msgspec.convert(value, kind)
     except (msgspec.ValidationError, RecursionError) as error:
         raise UserError(f"{where}: damaged: {error}") from None
-    if not is_finite(value):
+    if not _is_finite(value):
         raise UserError(f"{where}: damaged: a number is not finite")
     return found
 
 
-def is_finite(value: Any) -> bool:
-    """Whether all numbers in JSON are numbers that JSON has: no NaN, nothing infinite."""
+def _is_finite(value: Any) -> bool:
+    """Whether all numbers in what JSON holds are finite, as JSON demands."""
     if isinstance(value, dict):
-        return all(map(is_finite, value.values()))
+        return all(map(_is_finite, value.values()))
     if isinstance(value, list):
-        return all(map(is_finite, value))
+        return all(map(_is_finite, value))
     return not isinstance(value, float) or math.isfinite(value)
 
 
-def _text(facts: TextFacts, data: DataConfig, model: ModelConfig) -> dict[str, bool]:
+def _text(facts: _TextFacts, data: DataConfig, model: ModelConfig) -> dict[str, bool]:
     characters = facts["characters"]
     size = 256 if characters is None else len(characters)
     return {
@@ -119,7 +143,7 @@ def _text(facts: TextFacts, data: DataConfig, model: ModelConfig) -> dict[str, b
     }
 
 
-def _forecast(facts: ForecastFacts, data: DataConfig, model: ModelConfig) -> dict[str, bool]:
+def _forecast(facts: _ForecastFacts, data: DataConfig, model: ModelConfig) -> dict[str, bool]:
     columns, target = facts["columns"], data.target
     return _table(columns, facts["time"], data, model) | {
         "data.target": target in columns.numeric,
@@ -130,7 +154,7 @@ def _forecast(facts: ForecastFacts, data: DataConfig, model: ModelConfig) -> dic
     }
 
 
-def _classify(facts: ClassifyFacts, data: DataConfig, model: ModelConfig) -> dict[str, bool]:
+def _classify(facts: _ClassifyFacts, data: DataConfig, model: ModelConfig) -> dict[str, bool]:
     classes = facts["classes"]
     return _table(facts["columns"], facts["time"], data, model) | {
         "data.sequence": bool(data.sequence) and bool(data.label),
@@ -150,7 +174,7 @@ def _table(columns: Columns, time: str | None, data: DataConfig, model: ModelCon
     }
 
 
-def _problem(facts: ProblemFacts, data: DataConfig, model: ModelConfig) -> dict[str, bool]:
+def _problem(facts: _ProblemFacts, data: DataConfig, model: ModelConfig) -> dict[str, bool]:
     known = data.source in problems.names()
     problem = problems.get(data.source) if known else None
     return {

@@ -1,12 +1,12 @@
-"""The run folder: everything a training leaves behind, written so that nothing saved is ever lost.
+"""The run folder: everything that a training leaves behind, written so that nothing saved is ever lost.
 
     config.json         options, data facts and fingerprint, seed, versions: enough to repeat the run
     model.safetensors   the best weights so far, and the normaliser
     last.safetensors    where training stands: weights, optimiser, carried state, random numbers
-    metrics.jsonl       one line an evaluation
+    metrics.jsonl       one line for each evaluation
     curve.png           the learning curve
 
-Each file is written beside its place and then renamed, which a crash cannot tear. No pickle.
+Each file is written beside its place and then renamed, so a crash cannot leave half of it. No pickle.
 """
 
 import hashlib
@@ -26,6 +26,7 @@ from undertow.app.outputs import atomically
 from undertow.app.runs import facts, records, shapes
 from undertow.app.runs.config import DataConfig, ModelConfig, TrainConfig, check_together, to_dict
 from undertow.app.runs.options import read
+from undertow.app.words import counted
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -34,12 +35,12 @@ if TYPE_CHECKING:
 
 FORMAT = 1  # of the run folder; a newer one is refused
 FILES = ("config.json", "model.safetensors", "last.safetensors", "metrics.jsonl", "curve.png")
-REPORT, DOCTOR = "report.html", "doctor.html"  # by inspect and doctor, of the model that was there then
+REPORT, DOCTOR = "report.html", "doctor.html"  # written by inspect and doctor
 
 
 @dataclass
 class Run:
-    """One run folder and what its config.json says."""
+    """A run folder and what its config.json says."""
 
     folder: Path
     data: DataConfig
@@ -53,9 +54,11 @@ class Run:
     versions: dict[str, str] = field(default_factory=dict)
 
     def path(self, name: str) -> Path:
+        """Return the path of a file in the folder."""
         return self.folder / name
 
     def write_config(self) -> None:
+        """Write config.json. Raises UserError if it cannot be written, as the other writing methods do."""
         content = {
             "undertow_run": FORMAT,
             "created": self.created,
@@ -72,19 +75,31 @@ class Run:
         atomically(self.path("config.json"), lambda path: path.write_text(text, encoding="utf-8"))
 
     def write_model(self, model: "SequenceModel") -> None:
-        """The best weights so far."""
+        """Write the best weights so far."""
         from undertow.app.runs import weights
 
         weights.write_model(self.path("model.safetensors"), model)
 
     def write_last(self, tensors: dict[str, "Tensor"], state: dict[str, Any]) -> None:
-        """Where training stands."""
+        """Write where training stands.
+
+        Args:
+            tensors: Weights, optimiser, carried state and random numbers, by name.
+            state: Plain values, a ``Position``.
+        """
         from undertow.app.runs import weights
 
         weights.write_state(self.path("last.safetensors"), tensors, state)
 
     def read_last(self) -> tuple[dict[str, "Tensor"], dict[str, Any]]:
-        """What ``write_last`` wrote last."""
+        """Read what ``write_last`` wrote.
+
+        Returns:
+            The tensors, and the plain values.
+
+        Raises:
+            UserError: The file is missing or damaged.
+        """
         from undertow.app.runs import weights
 
         path = self.path("last.safetensors")
@@ -92,29 +107,31 @@ class Run:
         return tensors, records.check_state(state, str(path))
 
     def load_model(self) -> "SequenceModel":
-        """The best model, ready to predict."""
+        """Load the best model, in eval mode. Raises UserError if its file is missing or damaged."""
         from undertow.app.runs import weights
 
         return weights.read_model(self.path("model.safetensors"), self.model)
 
     def count_parameters(self) -> int:
-        """Of the best model, from the header of its file. Raises UserError where it is missing or damaged."""
+        """Count the best model's parameters. Raises UserError if its file is missing or damaged."""
         path = self.path("model.safetensors")
         found = header(path)
         shapes.check(found, shapes.expected(self.model), path)
         return sum(math.prod(shape) for name, shape in found.items() if name not in shapes.BUFFERS)
 
     def describe(self, parameters: int) -> str:
-        """The network in a few words."""
-        layers = "1 layer" if self.model.num_layers == 1 else f"{self.model.num_layers} layers"
-        cell, H = self.model.cell.upper(), self.model.hidden_size
-        return f"{cell}, {layers} of {H} units, {parameters:,} parameters"
+        """Describe the network in a few words: its cell, layers, units and number of parameters."""
+        model = self.model
+        layers, units = counted(model.num_layers, "layer"), counted(model.hidden_size, "unit")
+        return f"{model.cell.upper()}, {layers} of {units}, {parameters:,} parameters"
 
     def write_metrics(self, rows: list[dict[str, Any]]) -> None:
+        """Write metrics.jsonl, a line for each row."""
         text = "".join(records.dump(row) + "\n" for row in rows)
         atomically(self.path("metrics.jsonl"), lambda path: path.write_text(text, encoding="utf-8"))
 
     def read_metrics(self) -> list[dict[str, Any]]:
+        """Read metrics.jsonl; no rows before the first evaluation. Raises UserError if a line is damaged."""
         path = self.path("metrics.jsonl")
         if not path.exists():
             return []
@@ -126,7 +143,17 @@ class Run:
 
 
 def open_run(folder: Path) -> Run:
-    """Read a run folder; raises UserError where it is missing, damaged or of another version."""
+    """Read a run folder.
+
+    Args:
+        folder: The folder.
+
+    Returns:
+        The run.
+
+    Raises:
+        UserError: It is no run folder, or its config.json is damaged or of another version.
+    """
     path = folder / "config.json"
     if not folder.is_dir():
         raise UserError(f"{folder}: no such run folder")
@@ -136,10 +163,10 @@ def open_run(folder: Path) -> Run:
         content = records.load(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise UserError(f"{path}: damaged: not JSON ({error})") from None
-    return parse_config(folder, path, content)
+    return _parse_config(folder, path, content)
 
 
-def parse_config(folder: Path, path: Path, content: Any) -> Run:
+def _parse_config(folder: Path, path: Path, content: Any) -> Run:
     if not isinstance(content, dict) or "undertow_run" not in content:
         raise UserError(f"{path}: not written by undertow (it has no 'undertow_run')")
     if type(content["undertow_run"]) is not int or content["undertow_run"] != FORMAT:
@@ -162,7 +189,17 @@ def parse_config(folder: Path, path: Path, content: Any) -> Run:
 
 
 def header(path: Path) -> dict[str, list[int]]:
-    """Names and shapes of the tensors of a file. Raises UserError where it is missing or damaged."""
+    """Read the names and shapes of the tensors in a file, without torch.
+
+    Args:
+        path: A safetensors file.
+
+    Returns:
+        The shape of each tensor, by name.
+
+    Raises:
+        UserError: The file is missing or damaged.
+    """
     if not path.exists():
         raise UserError(f"{path}: missing from the run folder")
     try:
@@ -173,7 +210,11 @@ def header(path: Path) -> dict[str, list[int]]:
 
 
 def stamp() -> tuple[str, dict[str, str]]:
-    """When, and with which versions of what decides the result."""
+    """Say when and with which versions a run is made.
+
+    Returns:
+        The time in UTC, ISO 8601, and the version of each package on which the result depends.
+    """
     packages = ("torch", "lightning-fabric", "polars", "numpy", "safetensors")
     versions = {"undertow": undertow.__version__, "python": platform.python_version()}
     versions |= {name: version(name) for name in packages}
@@ -181,20 +222,28 @@ def stamp() -> tuple[str, dict[str, str]]:
 
 
 def fingerprint(path: Path, *further: str) -> dict[str, Any]:
-    """Size in bytes and SHA-256 of a file; of a folder, or several files, over those of all files."""
+    """Identify data by their content.
+
+    Args:
+        path: A file or folder.
+        *further: More of them.
+
+    Returns:
+        ``path``, ``bytes`` of all files together, and ``sha256``: of the file, or of all files' digests.
+    """
     files = [
-        each for one in (path, *map(Path, further)) for each in (contents(one) if one.is_dir() else [one])
+        each for one in (path, *map(Path, further)) for each in (_contents(one) if one.is_dir() else [one])
     ]
-    digests = [digest(each) for each in files]
+    digests = [_digest(each) for each in files]
     found = digests[0] if len(files) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
     return {"path": str(path), "bytes": sum(each.stat().st_size for each in files), "sha256": found}
 
 
-def contents(folder: Path) -> list[Path]:
+def _contents(folder: Path) -> list[Path]:
     return sorted(each for each in folder.rglob("*") if each.is_file())
 
 
-def digest(path: Path) -> str:
+def _digest(path: Path) -> str:
     """SHA-256 of a file."""
     with path.open("rb") as file:
         if hasattr(hashlib, "file_digest"):

@@ -1,4 +1,4 @@
-"""One process at a time writes to a run folder. The system gives the lock back when its holder ends."""
+"""The lock of a run folder: one process at a time writes to it. The system frees it when its holder ends."""
 
 import os
 from collections.abc import Iterator
@@ -12,7 +12,14 @@ LOCK = ".lock"  # in the run folder while a training writes there; it holds the 
 
 @contextmanager
 def held(folder: Path) -> Iterator[None]:
-    """Hold the lock of a run folder. Raises UserError naming the process that holds it already."""
+    """Hold the lock of a run folder during the block.
+
+    Args:
+        folder: The folder.
+
+    Raises:
+        UserError: Another process holds it, or the folder is not writable.
+    """
     from filelock import FileLock, Timeout
 
     path = folder / LOCK
@@ -22,12 +29,14 @@ def held(folder: Path) -> Iterator[None]:
     except Timeout:
         raise UserError(f"{folder}: {_holder(path)} is training in this folder; wait until it ends") from None
     except OSError as error:
-        raise UserError(f"{folder}: cannot be written to: {error.strerror}") from None
+        raise UserError(f"{folder}: cannot write into this folder: {error.strerror}") from None
     try:
         path.write_text(f"{os.getpid()}\n")
         yield
     finally:
-        path.unlink(missing_ok=True)  # still locked: a process that waits for this very file starts over
+        path.unlink(
+            missing_ok=True
+        )  # while locked, so that a process that waits for this very file starts over
         lock.release()
 
 

@@ -13,20 +13,21 @@ State = tuple[Tensor, ...]  # (h, c) of the LSTM, (h,) of the RNN; each [layers,
 CELLS = {"lstm": undertow.LSTM, "rnn": undertow.RNN}
 
 
-def start_options(config: ModelConfig) -> dict[str, Any]:
-    """How the layers start, as options of undertow.LSTM and undertow.RNN."""
+def _start_options(config: ModelConfig) -> dict[str, Any]:
+    """The initial values of the layers, as options of undertow.LSTM and undertow.RNN."""
     chrono = {"max_lag": config.max_lag} if config.init == "chrono" else {}
     options = {"init": None if config.init == "torch" else config.init} | chrono
     return options if config.forget_bias is None else options | {"forget_bias": config.forget_bias}
 
 
 class SequenceModel(nn.Module):
-    """Sequences in, predictions out, both in the data's own units.
+    """Maps sequences to predictions, both in the data's own units.
 
-    x is [T, N] symbols (int64) or [T, N, C] features; the output is [T, N, outputs] where the head
-    reads every step, else [N, outputs]; with ``lengths`` [N] its T is that of the longest. The
-    normaliser's centre and scale are buffers, so that a saved model needs no other file to be used on
-    raw values. With ``normalise=False`` the layers read the features as they are.
+    The normaliser's centre and scale are buffers, so a saved model needs no other file to read raw values.
+
+    Args:
+        config: The sizes and options of the network.
+        normalise: Whether to normalise features; symbols are embedded in any case.
     """
 
     def __init__(self, config: ModelConfig, normalise: bool = True) -> None:
@@ -39,18 +40,28 @@ class SequenceModel(nn.Module):
             self.register_buffer("scale", torch.ones(width))  # [C]
         dropout = config.dropout if config.num_layers > 1 else 0.0
         self.rnn = CELLS[config.cell](
-            width, config.hidden_size, config.num_layers, dropout=dropout, **start_options(config)
+            width, config.hidden_size, config.num_layers, dropout=dropout, **_start_options(config)
         )
         self.dropout = nn.Dropout(config.dropout)
         self.head = nn.Linear(config.hidden_size, config.outputs)
-        if config.residual >= 0:  # the first forecast is then exactly the last value: persistence
+        if config.residual >= 0:  # an untrained network then forecasts the last value: persistence
             nn.init.zeros_(self.head.weight)
             nn.init.zeros_(self.head.bias)
 
     def forward(
         self, x: Tensor, state: State | None = None, lengths: Tensor | None = None
     ) -> tuple[Tensor, State]:
-        """The predictions, and the state after the last step of each sequence."""
+        """Predict.
+
+        Args:
+            x: [T,N] symbols, int64, or [T,N,C] features, float32.
+            state: The state before the first step, as this method returns it. None: zeros.
+            lengths: [N] int64, the steps of each sequence. None: all T.
+
+        Returns:
+            The predictions, [T,N,outputs] if the head reads every step (T: the largest of ``lengths``), else
+            [N,outputs]; and the state after each sequence's last step.
+        """
         inputs: Tensor | PackedSequence = self._inputs(x)
         if lengths is not None:
             inputs = pack_padded_sequence(cast(Tensor, inputs), lengths, enforce_sorted=False)
@@ -63,8 +74,10 @@ class SequenceModel(nn.Module):
         return self._from_last_value(output, x), cast(State, last)
 
     def _inputs(self, x: Tensor) -> Tensor:
-        """What the layers read. Normalised features are linear near the centre and logarithmic far off, so
-        that extremes do not drown the rest.
+        """What the layers read.
+
+        Normalised features are linear near the centre and logarithmic far from it: extremes do not drown the
+        rest.
         """
         if self.embedding is not None:
             return cast(Tensor, self.embedding(x))

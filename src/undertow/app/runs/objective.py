@@ -1,4 +1,4 @@
-"""What is minimised, and the unit in which a person reads it."""
+"""What is minimised, and the unit in which it is shown."""
 
 import math
 from dataclasses import dataclass
@@ -11,27 +11,35 @@ if TYPE_CHECKING:  # to show a value needs no torch
 
 @dataclass(frozen=True)
 class Batch:
-    """One batch: x [T, N] or [T, N, C]; y [T, N], [N] or [N, horizon]; lengths [N] where they differ.
+    """One batch of sequences.
 
-    Steps at which y is UNSCORED, or NaN for numbers, ask for nothing and count for nothing.
+    Args:
+        x: [T,N] symbols or [T,N,C] features.
+        y: The targets: [T,N] or [N] classes, or [N,horizon] numbers. A class UNSCORED or a NaN is no target.
+        lengths: [N] int64, if they differ.
+        carried: Whether the sequences go on from the end of the batch before.
     """
 
     x: "Tensor"
     y: "Tensor"
     lengths: "Tensor | None" = None
-    carried: bool = False  # the state goes on from the batch before
+    carried: bool = False
 
     def to(self, device: "torch.device") -> "Batch":
+        """Return the batch on ``device``; lengths stay on the CPU."""
         return Batch(self.x.to(device), self.y.to(device), self.lengths, self.carried)
 
 
 @dataclass(frozen=True)
 class Objective:
-    """The loss of a task and its own unit.
+    """The loss of a task and the unit in which it is shown.
 
-    ``kind`` is ``bits`` (cross-entropy of the next symbol, E = -Σ y log2 ŷ), ``accuracy``
-    (cross-entropy of the class, shown as the share that is right) or ``rmse`` (squared error in
-    units of ``scale``, shown as its root in the target's own unit).
+    Args:
+        kind: ``bits`` (cross-entropy of the next symbol, E = -Σ y log2 ŷ), ``accuracy`` (cross-entropy of the
+            class, shown as the share that is right) or ``rmse`` (squared error in units of ``scale``, shown
+            as its root in the target's own unit).
+        unit: The unit's name.
+        scale: The size of the target's values, for ``rmse``.
     """
 
     kind: str
@@ -40,11 +48,26 @@ class Objective:
 
     @classmethod
     def of_unit(cls, unit: str) -> "Objective":
-        """The objective that the unit of a run stands for."""
+        """Make the objective of a run from its unit.
+
+        Args:
+            unit: ``RMSE``, ``right``, or bits of a symbol.
+
+        Returns:
+            The objective, with scale 1.
+        """
         return cls({"RMSE": "rmse", "right": "accuracy"}.get(unit, "bits"), unit)
 
     def loss(self, output: "Tensor", y: "Tensor") -> "Tensor":
-        """Mean loss, a scalar: nats, or squared error in units of ``scale``."""
+        """Compute the mean loss over the targets.
+
+        Args:
+            output: [T,N,outputs], or [N,outputs].
+            y: The targets, as of Batch.
+
+        Returns:
+            A scalar: nats, or squared error in units of ``scale``.
+        """
         import torch
         from torch.nn import functional
 
@@ -58,13 +81,21 @@ class Objective:
         return functional.cross_entropy(output.flatten(0, -2), y.flatten(), ignore_index=UNSCORED)
 
     def show(self, value: float) -> str:
-        """The value with its unit: ``2.104 bits/char``, ``97.5% right``, ``2.31 RMSE``."""
+        """Show a value with its unit: ``2.104 bits/char``, ``97.5% right``, ``2.31 RMSE``."""
         if self.kind == "accuracy":
             return f"{100 * value:.1f}% {self.unit}"
         return f"{value:.4g} {self.unit}" if self.kind == "rmse" else f"{value:.3f} {self.unit}"
 
     def compare(self, mine: float, other: float) -> tuple[bool, str]:
-        """Whether ``mine`` is better than ``other``, and by how much, in words."""
+        """Compare two values.
+
+        Args:
+            mine: The network's.
+            other: A baseline's.
+
+        Returns:
+            Whether ``mine`` is better, and the difference in words.
+        """
         if self.kind == "accuracy":
             return mine > other, f"by {100 * abs(mine - other):.0f} points"
         return mine < other, f"by {100 * abs(mine - other) / max(other, 1e-12):.0f}%"
@@ -72,14 +103,21 @@ class Objective:
 
 @dataclass
 class Score:
-    """A running mean of the loss over predictions, and how many classes were right."""
+    """A running mean of the loss over predictions, and the number of classes that were right."""
 
     loss_sum: float = 0.0
     count: int = 0
     hits: int = 0
 
     def add(self, loss: float, output: "Tensor", y: "Tensor", kind: str) -> None:
-        """Count the predictions of a batch, whose mean loss is ``loss``."""
+        """Count the predictions of a batch.
+
+        Args:
+            loss: Their mean loss, as of Objective.loss.
+            output: As of Objective.loss.
+            y: The targets.
+            kind: As of Objective.
+        """
         from undertow.problems import UNSCORED
 
         scored = int((y != UNSCORED).sum() if kind == "accuracy" else (y == y).sum())
@@ -90,10 +128,11 @@ class Score:
 
     @property
     def loss(self) -> float:
+        """The mean loss; NaN before the first prediction."""
         return self.loss_sum / self.count if self.count else math.nan
 
     def value(self, objective: Objective) -> float:
-        """The mean in the objective's own unit."""
+        """Return the mean in the objective's own unit; NaN before the first prediction."""
         if not self.count:
             return math.nan
         if objective.kind == "rmse":
@@ -101,4 +140,5 @@ class Score:
         return self.hits / self.count if objective.kind == "accuracy" else self.loss / math.log(2)
 
     def to_dict(self) -> dict[str, Any]:
+        """Return the sums as JSON holds them."""
         return {"loss_sum": self.loss_sum, "count": self.count, "hits": self.hits}

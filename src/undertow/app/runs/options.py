@@ -1,8 +1,8 @@
 """How an option of ``undertow train`` is declared, checked and shown.
 
-A field of a configuration (``config``) says all there is to an option: its type and range as msgspec reads
-them, and an ``Option`` with its help and defaults. From it come the command line (``signature``), the check
-of values given there (``checked``) and in config.json (``read``), and docs/options.md (``table``).
+A field of a configuration (``config``) holds everything about an option: its type and range as msgspec reads
+them, and an ``Option`` with its help and defaults. From it are made the command line (``signature``), the
+checks of values given there (``checked``) and in config.json (``read``), and docs/options.md (``table``).
 """
 
 import inspect
@@ -22,16 +22,16 @@ DATA, MODEL, TRAINING = "Data", "Model", "Training"
 
 @dataclass(frozen=True)
 class Option:
-    """What msgspec does not know of an option.
+    """An option of the command line, beside its type and range.
 
     Args:
-        help: One line for ``--help``; where the default differs by task the help need not say it.
+        help: One line for ``--help``, which adds the default if it is the same for all tasks.
         panel: The group in which ``--help`` shows it.
-        default: For every task, or by the name of each task that the option means something for.
+        default: One value, or a value for each task; a task that is left out has none, the data decide.
         tasks: The tasks that the option means something for.
-        metavar: What stands for its value in ``--help``.
-        flag: The name on the command line, where it is not the field's.
-        given: The type and range on the command line, where config.json may hold more.
+        metavar: The name of its value in ``--help``.
+        flag: The name on the command line, if it is not the field's.
+        given: The type and range on the command line, if config.json may hold more.
     """
 
     help: str
@@ -43,12 +43,12 @@ class Option:
     given: Any = None
 
     def default_of(self, task: str) -> Any:
-        """The value for ``task`` where nothing is given; MISSING where the data decide."""
+        """Return the default for ``task``; MISSING if the data decide."""
         return self.default.get(task, MISSING) if isinstance(self.default, Mapping) else self.default
 
 
 class Declared(NamedTuple):
-    """An option as it was declared."""
+    """A field with its option."""
 
     name: str
     type: Any  # with its range on the command line
@@ -56,18 +56,18 @@ class Declared(NamedTuple):
 
     @property
     def flag(self) -> str:
-        """Its name on the command line."""
+        """The name on the command line, such as ``--batch-size``."""
         return "--" + (self.option.flag or self.name.replace("_", "-"))
 
     @property
     def plain(self) -> Any:
-        """str, int, float or bool."""
+        """The type without its range: str, int, float or bool."""
         kinds = [kind for kind in _kinds(self.type) if kind is not type(None)]
         return type(get_args(kinds[0])[0]) if get_origin(kinds[0]) is Literal else kinds[0]
 
 
 def declared(*configs: type) -> Iterator[Declared]:
-    """The options among the fields of ``configs``, in their order."""
+    """Yield the options among the fields of ``configs``, in their order."""
     for config in configs:
         hints = get_type_hints(config, include_extras=True)
         for field in fields(config):
@@ -80,19 +80,35 @@ def declared(*configs: type) -> Iterator[Declared]:
 
 
 def checked(option: Declared, value: Any) -> None:
-    """Raise UserError, naming the option, what was given and what was expected, unless ``value`` fits."""
+    """Check a value given on the command line.
+
+    Args:
+        option: The option.
+        value: Its value.
+
+    Raises:
+        UserError: The value has another type or is out of range.
+    """
     try:
         msgspec.convert(value, option.type)
     except msgspec.ValidationError:
-        wanted = expected(option.type).removesuffix(" or null")
+        wanted = _expected(option.type).removesuffix(" or null")
         raise UserError(f"{option.flag} {value}: expected {wanted}") from None
 
 
 def read(kind: type[Config], values: Any, where: str) -> Config:
-    """The configuration that a file holds.
+    """Read a configuration from what JSON holds.
+
+    Args:
+        kind: The class of the configuration.
+        values: What JSON holds.
+        where: The file and entry, for the error message.
+
+    Returns:
+        The configuration.
 
     Raises:
-        UserError: On a value of another type or out of range, and on unknown and missing keys: a typing error
+        UserError: A value has another type or is out of range, or a key is unknown or missing: a typing error
             must never train another model than was meant.
     """
     if not isinstance(values, dict):
@@ -109,12 +125,12 @@ def read(kind: type[Config], values: Any, where: str) -> Config:
             msgspec.convert(values[name], hints[name])
         except msgspec.ValidationError:
             raise UserError(
-                f"{where}: {name}: expected {expected(hints[name])}, got {values[name]!r}"
+                f"{where}: {name}: expected {_expected(hints[name])}, got {values[name]!r}"
             ) from None
     return kind(**values)
 
 
-def expected(kind: Any) -> str:
+def _expected(kind: Any) -> str:
     """A type and its range in words: ``a whole number from 1 to 1,000,000``."""
     words = [_words(each, _meta(kind)) for each in _kinds(kind) if each is not type(None)]
     return " or ".join([*words, *(["null"] if type(None) in _kinds(kind) else [])])
@@ -130,7 +146,7 @@ def _kinds(kind: Any) -> tuple[Any, ...]:
 
 
 def _meta(kind: Any) -> Any:
-    """The range, of the outermost msgspec.Meta that has one."""
+    """The range, from the outermost msgspec.Meta."""
     found = []
     while get_origin(kind) is Annotated:
         found += [a for a in kind.__metadata__ if isinstance(a, msgspec.Meta)]
@@ -161,7 +177,12 @@ def _words(kind: Any, meta: Any) -> str:
 
 
 def signature(function: Any, options: Iterator[Declared]) -> None:
-    """Give ``function``, which takes ``**given``, the options as parameters, for Typer to read."""
+    """Add options to the signature of a function, from which Typer makes the command line.
+
+    Args:
+        function: A function that takes ``**given``.
+        options: The options; they become keyword parameters.
+    """
     import typer
 
     own = [p for p in inspect.signature(function).parameters.values() if p.kind is not p.VAR_KEYWORD]
@@ -194,10 +215,17 @@ def _shown(value: Any) -> str:
 
 
 def table(options: Iterator[Declared]) -> str:
-    """The options as a table in Markdown: what each does, its range, and its default for each task."""
+    """Make the table of docs/options.md.
+
+    Args:
+        options: The options.
+
+    Returns:
+        Markdown, with the help, the range and the defaults of each option.
+    """
     rows = ["| option | what it does | value | default |", "|---|---|---|---|"]
     for each in options:
-        kind = "no value" if each.plain is bool else expected(each.type).removesuffix(" or null")
+        kind = "no value" if each.plain is bool else _expected(each.type).removesuffix(" or null")
         rows.append(f"| `{each.flag}` | {each.option.help} | {kind} | {_defaults(each.option)} |")
     return "\n".join(rows) + "\n"
 

@@ -1,6 +1,6 @@
-"""The rows of metrics.jsonl and the state in last.safetensors: their types and ranges, and as JSON.
+"""The rows of metrics.jsonl and the state in last.safetensors: their types and ranges, and their JSON.
 
-JSON has no NaN: what is not finite is written as null, and null is read as NaN.
+JSON has no NaN: a number that is not finite is written as null, and null is read as NaN.
 """
 
 import json
@@ -25,7 +25,7 @@ Seconds = Annotated[float, Meta(ge=0, le=1e12)]
 Share = Annotated[float, Meta(ge=0, le=1)]
 
 
-class Source(TypedDict):
+class _Source(TypedDict):
     """The fingerprint of a data file."""
 
     path: str
@@ -33,8 +33,8 @@ class Source(TypedDict):
     sha256: str
 
 
-class Rest(TypedDict):
-    """What config.json says beside data, model, training and facts."""
+class _Rest(TypedDict):
+    """The entries of config.json beside data, model, training and facts."""
 
     created: str
     versions: dict[str, str]
@@ -43,7 +43,7 @@ class Rest(TypedDict):
     baselines: dict[str, Amount | None]
 
 
-class Row(TypedDict):
+class _Row(TypedDict):
     """One evaluation."""
 
     step: Whole
@@ -58,7 +58,7 @@ class Row(TypedDict):
     clipped: Share
 
 
-class Sums(TypedDict):
+class _Sums(TypedDict):
     """A ``Score``."""
 
     loss_sum: Amount
@@ -66,7 +66,7 @@ class Sums(TypedDict):
     hits: Whole
 
 
-class State(TypedDict):
+class _State(TypedDict):
     """A ``Position``."""
 
     epoch: Whole
@@ -77,25 +77,43 @@ class State(TypedDict):
     stale: Whole
     due: bool
     finished: str
-    train: Sums
+    train: _Sums
     norms: Annotated[list[Amount | None], Meta(min_length=3, max_length=3)]
 
 
 def dump(value: Any, indent: int | None = None) -> str:
-    """As JSON, what is not finite as null."""
-    return json.dumps(plain(value), indent=indent, ensure_ascii=False, allow_nan=False)
+    """Write JSON, with null for numbers that are not finite.
+
+    Args:
+        value: Plain values, in dictionaries and lists.
+        indent: Spaces by level. None: all on one line.
+
+    Returns:
+        The JSON text.
+    """
+    return json.dumps(_plain(value), indent=indent, ensure_ascii=False, allow_nan=False)
 
 
-def plain(value: Any) -> Any:
+def _plain(value: Any) -> Any:
     if isinstance(value, dict):
-        return {name: plain(each) for name, each in value.items()}
+        return {name: _plain(each) for name, each in value.items()}
     if isinstance(value, list | tuple):
-        return [plain(each) for each in value]
+        return [_plain(each) for each in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def load(text: str) -> Any:
-    """What JSON says. Raises ValueError where it says nothing, is too deep, or holds what is no Unicode."""
+    """Read JSON.
+
+    Args:
+        text: The JSON text.
+
+    Returns:
+        What it holds.
+
+    Raises:
+        ValueError: It is no JSON, is nested too deeply, or holds half of a Unicode character.
+    """
     try:
         found = json.loads(text)
         json.dumps(found, ensure_ascii=False).encode()
@@ -105,47 +123,81 @@ def load(text: str) -> Any:
 
 
 def check_rest(content: dict[str, Any], task: str, where: str) -> dict[str, Any]:
-    """The part of config.json that is a Rest; what is missing is empty."""
+    """Check the entries of config.json that are a ``_Rest``.
+
+    Args:
+        content: All of config.json.
+        task: The task of its data.
+        where: The file, for the error message.
+
+    Returns:
+        The entries; those that are missing are empty.
+
+    Raises:
+        UserError: An entry is damaged.
+    """
     empty = {"created": "", "versions": {}, "source": {}, "unit": "", "baselines": {}}
-    rest = {name: plain(content.get(name, value)) for name, value in empty.items()}
-    converted(rest, Rest, where)
+    rest = {name: _plain(content.get(name, value)) for name, value in empty.items()}
+    converted(rest, _Rest, where)
     if task != "problem":
-        converted(rest["source"], Source, f"{where}: source")
+        converted(rest["source"], _Source, f"{where}: source")
     if not UNITS[task].fullmatch(rest["unit"]):
         raise UserError(f"{where}: damaged: unit: {rest['unit']!r} is none of task {task}")
-    rest["baselines"] = known(rest["baselines"])
+    rest["baselines"] = _known(rest["baselines"])
     return rest
 
 
-def known(values: dict[str, Any]) -> dict[str, Any]:
-    """null as NaN."""
+def _known(values: dict[str, Any]) -> dict[str, Any]:
+    """NaN in place of None, which JSON's null becomes."""
     return {name: math.nan if value is None else value for name, value in values.items()}
 
 
 def check_rows(found: list[Any], where: str) -> list[dict[str, Any]]:
-    """The rows of metrics.jsonl. Raises UserError naming the line that is damaged."""
+    """Check the rows of metrics.jsonl.
+
+    Args:
+        found: What its lines hold.
+        where: The file, for the error message.
+
+    Returns:
+        The rows, with NaN in place of null.
+
+    Raises:
+        UserError: A line is damaged.
+    """
     rows, before = [], -1
     for number, row in enumerate(found, 1):
-        rows.append(check_row(row, f"{where}: line {number}"))
+        rows.append(_check_row(row, f"{where}: line {number}"))
         if row["step"] <= before:
             raise UserError(f"{where}: line {number}: damaged: step {row['step']} comes after step {before}")
         before = row["step"]
     return rows
 
 
-def check_row(row: Any, where: str) -> dict[str, Any]:
-    row = plain(row)
-    converted(row, Row, where)
-    return known(row)
+def _check_row(row: Any, where: str) -> dict[str, Any]:
+    row = _plain(row)
+    converted(row, _Row, where)
+    return _known(row)
 
 
 def check_state(state: Any, where: str) -> dict[str, Any]:
-    """Where training stood. Raises UserError naming what is damaged."""
-    state = plain(state)
-    converted(state, State, where)
+    """Check where training stood.
+
+    Args:
+        state: The state in last.safetensors.
+        where: The file, for the error message.
+
+    Returns:
+        The state, with NaN in place of null.
+
+    Raises:
+        UserError: An entry is damaged.
+    """
+    state = _plain(state)
+    converted(state, _State, where)
     state["norms"] = [math.nan if value is None else value for value in state["norms"]]
     if state["best"]:
-        state["best"] = check_row(state["best"], f"{where}: best")
+        state["best"] = _check_row(state["best"], f"{where}: best")
     steps, _, clipped = state["norms"]
     for name, holds in (
         ("train", state["train"]["hits"] <= state["train"]["count"]),

@@ -11,7 +11,14 @@ BUFFERS = ("centre", "scale")  # of the normaliser: no parameters
 
 
 def expected(config: ModelConfig) -> dict[str, list[int]]:
-    """Name and shape of every tensor of ``model.SequenceModel``."""
+    """Tell the tensors of a network.
+
+    Args:
+        config: The network.
+
+    Returns:
+        The shape of every tensor of ``model.SequenceModel``, by name.
+    """
     H, width = config.hidden_size, config.width if config.symbols else config.inputs
     rows = GATES[config.cell] * H
     found = {"embedding.weight": [config.symbols, width]} if config.symbols else {n: [width] for n in BUFFERS}
@@ -22,7 +29,16 @@ def expected(config: ModelConfig) -> dict[str, list[int]]:
 
 
 def check(found: Mapping[str, Sequence[int]], wanted: Mapping[str, Sequence[int]], path: Path) -> None:
-    """Raise UserError naming the first tensor of ``path`` that is missing, not expected or misshapen."""
+    """Check the tensors of a file.
+
+    Args:
+        found: Their shapes, by name.
+        wanted: The shapes that they should have.
+        path: The file, for the error message.
+
+    Raises:
+        UserError: A tensor is missing, not expected or has another shape.
+    """
     for name in sorted(set(wanted) ^ set(found)):
         raise UserError(f"{path}: damaged: {name} is {'missing' if name in wanted else 'not expected'}")
     for name, shape in wanted.items():

@@ -1,4 +1,4 @@
-"""The tensors of a run folder: the best weights, and where training stands. This file needs torch."""
+"""The tensors of a run folder: the best weights, and where training stands. This module needs torch."""
 
 from pathlib import Path
 from typing import Any
@@ -16,28 +16,55 @@ from undertow.app.runs.model import SequenceModel
 
 
 def write_model(path: Path, model: SequenceModel) -> None:
-    """The weights and the normaliser."""
+    """Write the weights and the normaliser of ``model``."""
     tensors = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
     atomically(path, lambda beside: beside.write_bytes(save(tensors)))
 
 
 def read_model(path: Path, config: ModelConfig) -> SequenceModel:
-    """The best model, ready to predict. Raises UserError where the file is missing or damaged."""
+    """Read a model.
+
+    Args:
+        path: The file of its weights.
+        config: Its sizes and options.
+
+    Returns:
+        The model, in eval mode.
+
+    Raises:
+        UserError: The file is missing or damaged.
+    """
     model = SequenceModel(config)
-    load_weights(model, read_tensors(path), path)
+    load_weights(model, _read_tensors(path), path)
     return model.eval()
 
 
 def write_state(path: Path, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
-    """Tensors and plain values in one file, so that they can never disagree."""
+    """Write tensors and plain values into one file, so that they cannot disagree.
+
+    Args:
+        path: The file.
+        tensors: By name.
+        state: Plain values.
+    """
     tensors = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
     metadata = {"state": records.dump(state)}
     atomically(path, lambda beside: beside.write_bytes(save(tensors, metadata)))
 
 
 def read_state(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """What ``write_state`` wrote. Raises UserError where the file is missing or damaged."""
-    tensors = read_tensors(path)
+    """Read what ``write_state`` wrote.
+
+    Args:
+        path: The file.
+
+    Returns:
+        The tensors by name, and the plain values.
+
+    Raises:
+        UserError: The file is missing or damaged.
+    """
+    tensors = _read_tensors(path)
     with safe_open(path, "pt") as file:
         metadata = file.metadata() or {}
     try:
@@ -47,8 +74,8 @@ def read_state(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     return tensors, state
 
 
-def read_tensors(path: Path) -> dict[str, Tensor]:
-    """All tensors of a file. Raises UserError where it is missing or damaged."""
+def _read_tensors(path: Path) -> dict[str, Tensor]:
+    """All tensors of a file. Raises UserError if it is missing or damaged."""
     if not path.exists():
         raise UserError(f"{path}: missing from the run folder")
     try:
@@ -58,7 +85,16 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def load_weights(model: torch.nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
-    """Load all weights or raise UserError naming the first that does not fit."""
+    """Load weights into a model.
+
+    Args:
+        model: The model.
+        tensors: Its weights, by name.
+        path: Their file, for the error message.
+
+    Raises:
+        UserError: A tensor is missing, not expected or has another shape.
+    """
     found, wanted = (
         {name: list(value.shape) for name, value in each.items()} for each in (tensors, model.state_dict())
     )

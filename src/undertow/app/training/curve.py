@@ -1,4 +1,4 @@
-"""The picture of a run: its error on the training and validation parts over the epochs."""
+"""The picture of a run: its errors on the training and validation parts over the epochs."""
 
 from pathlib import Path
 from typing import Any
@@ -14,16 +14,21 @@ TRAIN, VALIDATION, BASELINE = GREY, BLUE, INK
 
 
 def draw(run: Run, rows: list[dict[str, Any]]) -> None:
-    """Write ``curve.png`` into the run folder."""
-    figure = learning_curve(run, rows)
-    atomically(run.path("curve.png"), lambda path: save(figure, path))
+    """Write ``curve.png`` into the run folder.
+
+    Args:
+        run: The run.
+        rows: Its metrics, at least one row.
+    """
+    figure = _learning_curve(run, rows)
+    atomically(run.path("curve.png"), lambda path: _save(figure, path))
 
 
-def save(figure: Figure, path: Path) -> None:
+def _save(figure: Figure, path: Path) -> None:
     figure.savefig(path, format="png", dpi=150)
 
 
-def learning_curve(run: Run, rows: list[dict[str, Any]]) -> Figure:
+def _learning_curve(run: Run, rows: list[dict[str, Any]]) -> Figure:
     """Train and validation error by epoch, the best marked, baselines dashed."""
     figure = Figure(figsize=(7, 4), layout="constrained")
     axes = figure.subplots()
@@ -51,15 +56,15 @@ def learning_curve(run: Run, rows: list[dict[str, Any]]) -> Figure:
         xlabel="epoch",
         ylabel=f"{run.unit} of {literal(run.data.target)}" if run.data.target else run.unit,
     )
-    axes.set_title(title(run), loc="left", fontsize=11)
+    axes.set_title(_title(run), loc="left", fontsize=11)
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(alpha=0.25)
-    # above the curves: to look for the best place among them is slow, of which matplotlib warns
+    # above the curves: matplotlib is slow at finding the best place among them, and warns of it
     axes.legend(frameon=False, ncols=2, loc="lower right", bbox_to_anchor=(1, 1), borderpad=0)
     return figure
 
 
-def title(run: Run) -> str:
+def _title(run: Run) -> str:
     what = literal(Path(run.data.source).name)
     return f"{what}: {run.model.cell.upper()}, H={run.model.hidden_size}, {run.model.num_layers} layer" + (
         "s" if run.model.num_layers > 1 else ""

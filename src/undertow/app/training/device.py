@@ -1,6 +1,6 @@
-"""Where a training computes, and in which precision.
+"""The device and the precision of a training.
 
-Lightning Fabric takes as long to import as torch. It is imported only for the precisions that need it.
+Lightning Fabric takes as long to import as torch, so it is imported only for the precisions that need it.
 """
 
 from typing import Any
@@ -10,11 +10,11 @@ from torch import nn
 
 from undertow.app.errors import UserError
 
-PLAIN = "32-true"  # the precision that torch's parameters have anyway
+PLAIN = "32-true"  # the precision of torch's parameters
 
 
-class Plain:
-    """One device, nothing converted: those methods of ``lightning_fabric.Fabric`` that the loop calls."""
+class _Plain:
+    """The methods of ``lightning_fabric.Fabric`` that the loop calls, for one device and no conversion."""
 
     def __init__(self, device: str) -> None:
         self.device = torch.device(device)
@@ -33,13 +33,26 @@ class Plain:
 
 
 def make_fabric(device: str, precision: str) -> Any:
-    """A ``Plain`` or a Fabric on one device. Raises UserError where there is no such device."""
+    """Choose what sets up a network and its optimiser, and computes its gradients.
+
+    Args:
+        device: auto, cpu or cuda.
+        precision: 32-true, 64-true, bf16-mixed or 16-mixed.
+
+    Returns:
+        A ``_Plain`` for 32-true, else a lightning_fabric.Fabric.
+
+    Raises:
+        UserError: There is no such device.
+    """
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     if device == "cuda" and not torch.cuda.is_available():
-        raise UserError("--device cuda: this machine, or this build of torch, has no CUDA device")
+        raise UserError(
+            "--device cuda: expected a CUDA device, and this machine or this build of torch has none"
+        )
     if precision == PLAIN:
-        return Plain(device)
+        return _Plain(device)
     from lightning_fabric import Fabric
 
     fabric = Fabric(accelerator=device, devices=1, precision=precision)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""What a killed training left undone: the next command that opens the run does it."""
+"""Opening a run, and finishing what a killed training left undone."""
 
 import os
 from contextlib import suppress
@@ -9,21 +9,33 @@ from undertow.app.runs import claim, folder, lock
 
 
 def open_run(path: Path) -> folder.Run:
-    """``folder.open_run``. Removes files half written and draws the curve, unless a training goes on."""
+    """Open a run, remove half-written files and draw a learning curve that is missing.
+
+    Nothing is removed or drawn while a training goes on in the folder.
+
+    Args:
+        path: The run folder.
+
+    Returns:
+        The run.
+
+    Raises:
+        UserError: It is no run folder, or it is damaged.
+    """
     run = folder.open_run(path)
-    undone = claim.leftovers(path) or (path / lock.LOCK).exists() or curve_is_old(run)
+    undone = claim.leftovers(path) or (path / lock.LOCK).exists() or _curve_is_old(run)
     if undone and os.access(path, os.W_OK):
         with suppress(UserError, OSError), lock.held(path):
             claim.remove_leftovers(path)
-            if curve_is_old(run):
+            if _curve_is_old(run):
                 from undertow.app.training import curve
 
                 curve.draw(run, run.read_metrics())
     return run
 
 
-def curve_is_old(run: folder.Run) -> bool:
-    """Whether there is an evaluation that the learning curve does not show."""
+def _curve_is_old(run: folder.Run) -> bool:
+    """Whether there are evaluations that the learning curve does not show."""
     metrics, curve = run.path("metrics.jsonl"), run.path("curve.png")
     if not metrics.exists() or not metrics.stat().st_size:
         return False

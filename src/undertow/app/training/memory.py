@@ -1,4 +1,4 @@
-"""Whether a training fits into memory: asked before it begins."""
+"""The memory that a training needs, estimated before it begins."""
 
 import math
 import os
@@ -10,39 +10,66 @@ from undertow.app.runs import shapes
 from undertow.app.runs.config import DataConfig, ModelConfig
 
 FLOAT = 4  # bytes
-COPIES = 4  # of a weight: itself, its gradient, two moments of AdamW
-KEPT = 6  # values a unit that a layer keeps of each step for the way back: four gates, c and h
-DRAWN = 8  # bytes of a number while a problem draws it
-AT_ONCE = 250  # sequences of a problem that are drawn to validate
+COPIES = 4  # of a weight: the weight, its gradient, two moments of AdamW
+KEPT = 6  # values that a layer keeps for backward, by step and unit: four gates, c and h
+DRAWN = 8  # bytes of a number in a problem's sequences
+AT_ONCE = 250  # sequences of a problem that are drawn for validation
 
 
 def check_problem(data: DataConfig, batch_size: int) -> None:
-    """Raises UserError where the sequences of a problem alone would not fit."""
+    """Check that the sequences of a problem fit into memory.
+
+    Args:
+        data: The problem and its lag.
+        batch_size: N.
+
+    Raises:
+        UserError: They do not.
+    """
     drawn = max(AT_ONCE, batch_size) * data.steps * problems.get(data.source).input_size
     refuse(DRAWN * drawn, f"--steps {data.steps} and --batch-size {batch_size}", "a batch of sequences")
 
 
 def check_model(data: DataConfig, model: ModelConfig, batch_size: int) -> None:
-    """Raises UserError where the network, or what it keeps of a batch, would not fit. Low estimates."""
+    """Check that the network fits into memory, and what it keeps for backward. The estimates are low.
+
+    Args:
+        data: The task and its window.
+        model: The network.
+        batch_size: N.
+
+    Raises:
+        UserError: It does not fit.
+    """
     weights = sum(math.prod(shape) for shape in shapes.expected(model).values())
     sizes = f"--hidden-size {model.hidden_size} and --num-layers {model.num_layers}"
     refuse(FLOAT * COPIES * weights, sizes, f"a network of {weights:,} parameters")
-    if data.task in ("text", "problem"):  # elsewhere the data may have fewer or shorter sequences
+    if data.task in ("text", "problem"):  # in other tasks the data may have fewer or shorter sequences
         kept = batch_size * data.steps * model.num_layers * KEPT * model.hidden_size
         batch = f"--batch-size {batch_size}, --steps {data.steps}, {sizes}"
         refuse(FLOAT * kept, batch, "what the network keeps of a batch")
 
 
 def refuse(needed: int, options: str, what: str) -> None:
+    """Check that the machine has enough memory.
+
+    Args:
+        needed: Bytes.
+        options: The options that ask for it, for the error message.
+        what: What it is for.
+
+    Raises:
+        UserError: It has less.
+    """
     there = available()
     if needed > there:
         raise UserError(
-            f"{options}: {what} needs about {gib(needed)}, and this machine has {gib(there)} of memory"
+            f"{options}: {what} needs about {_gib(needed)}, and this machine has {_gib(there)} of memory"
         )
 
 
 def available() -> int:
-    """Bytes of memory that a process may have here at most; a number larger than all where it is unknown."""
+    """The most memory that a process may have, in bytes; 2**63 if it is unknown."""
     try:
         found = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):
@@ -53,5 +80,5 @@ def available() -> int:
         return found
 
 
-def gib(count: int) -> str:
+def _gib(count: int) -> str:
     return f"{count / 2**30:,.1f} GiB"

@@ -1,4 +1,4 @@
-"""AdamW of torch without torch.compile, which takes as long to import as the rest of torch."""
+"""torch's AdamW without torch.compile, which takes as long to import as the rest of torch."""
 
 import inspect
 from typing import Any
@@ -9,10 +9,10 @@ ADAMW: Any = torch.optim.AdamW
 
 
 class AdamW(ADAMW):  # type: ignore[misc]
-    """``torch.optim.AdamW``, the same results.
+    """``torch.optim.AdamW``, with the same results.
 
-    Decorators around these methods import ``torch._dynamo``, to hide the methods from torch.compile. Here
-    nothing is compiled, and a training starts more than a second earlier without them.
+    torch's decorators of these methods hide them from torch.compile, and import ``torch._dynamo`` to do so.
+    Nothing is compiled here, and a training starts more than a second earlier without the decorators.
     """
 
     step = torch.no_grad()(inspect.unwrap(ADAMW.step))

@@ -1,4 +1,4 @@
-"""Where a training stands: plain values, for the checkpoint, the metrics and the views."""
+"""Where a training stands: plain values for the checkpoint, the metrics and the views."""
 
 import math
 from dataclasses import dataclass, field
@@ -15,23 +15,23 @@ LOWEST_RATE = 0.05  # of the peak, where the cosine ends
 
 @dataclass
 class Position:
-    """Where training stands. Plain values, for the checkpoint."""
+    """Where training stands: plain values for the checkpoint."""
 
     epoch: int = 0  # completed
-    batch: int = 0  # batches done in this epoch
-    step: int = 0  # optimiser steps in all
-    seconds: float = 0.0  # spent training, all sessions together
+    batch: int = 0  # batches completed in this epoch
+    step: int = 0  # optimiser steps, all sessions together
+    seconds: float = 0.0  # spent on training, all sessions together
     best: dict[str, Any] = field(default_factory=dict)  # the metrics row of the best evaluation
-    stale: int = 0  # evaluations since then
-    due: bool = False  # an evaluation is to be done before the next step
-    finished: str = ""  # why it ended, once it has
+    stale: int = 0  # evaluations since the best one
+    due: bool = False  # whether an evaluation comes before the next step
+    finished: str = ""  # why the training ended; empty before
     train: dict[str, Any] = field(default_factory=lambda: Score().to_dict())  # since the last evaluation
     norms: list[float] = field(default_factory=lambda: [0.0, 0.0, 0.0])  # steps, sum of norms, clipped
 
 
 @dataclass
 class Progress:
-    """The plan of a training, how far it is and what it has found."""
+    """The plan of a training, where it stands, and its metrics so far."""
 
     config: TrainConfig
     objective: Objective
@@ -39,18 +39,27 @@ class Progress:
     evaluations: int  # an epoch
     at: Position = field(default_factory=Position)
     score: Score = field(default_factory=Score)  # on training batches since the last evaluation
-    rows: list[dict[str, Any]] = field(default_factory=list)  # of the metrics, one an evaluation
+    rows: list[dict[str, Any]] = field(default_factory=list)  # the metrics, one row for each evaluation
 
     @property
     def total_steps(self) -> int:
+        """Optimiser steps of all epochs."""
         return self.config.epochs * self.steps_per_epoch
 
     @property
     def out_of_time(self) -> bool:
+        """Whether the time budget, if there is one, is used up."""
         return 0 < self.config.minutes * 60 <= self.at.seconds
 
     def learning_rate(self, peak: float) -> float:
-        """Warm-up, then a cosine over epochs or minutes, whichever ends first."""
+        """Return the rate of the next step: warm-up, then a cosine over the epochs or the time budget.
+
+        Args:
+            peak: The highest rate.
+
+        Returns:
+            The rate.
+        """
         done = self.at.step / self.total_steps
         if self.config.minutes:
             done = max(done, self.at.seconds / (60 * self.config.minutes))
@@ -76,7 +85,14 @@ class Progress:
         return batch in {-(-steps * k // n) for k in range(1, n + 1)}
 
     def add_evaluation(self, score: Score) -> bool:
-        """Count an evaluation with this score on the validation part; whether it is the best so far."""
+        """Count an evaluation, and add its row to the metrics.
+
+        Args:
+            score: The score on the validation part.
+
+        Returns:
+            Whether it is the best so far.
+        """
         at, row = self.at, self._row(score)
         improved = not at.best or score.loss < at.best["validation_loss"]
         at.due, at.stale = False, 0 if improved else at.stale + 1
@@ -103,9 +119,9 @@ class Progress:
         }
 
     def reason_to_stop(self) -> str:
-        """Why training ends here, empty where it goes on."""
+        """Say why training ends here; empty if it goes on."""
         if self.at.epoch >= self.config.epochs:
             return f"all {counted(self.config.epochs, 'epoch')} done"
         if self.at.stale >= self.config.patience:
-            return f"no improvement in {self.at.stale} evaluations"
+            return f"no improvement in {counted(self.at.stale, 'evaluation')}"
         return f"{counted(self.config.minutes, 'minute')} used up" if self.out_of_time else ""

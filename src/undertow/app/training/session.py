@@ -22,7 +22,7 @@ from undertow.app.training.trainer import Trainer
 from undertow.app.training.view import LiveView, PlainView, View
 from undertow.app.words import line
 
-TASKS = {  # where each is, since some import what others do not need
+TASKS = {  # by name, since some import what others do not need
     "text": ("undertow.app.data.text", "TextTask"),
     "forecast": ("undertow.app.data.forecast", "ForecastTask"),
     "classify": ("undertow.app.data.sequences", "SequenceTask"),
@@ -34,23 +34,34 @@ EMBEDDING = 64  # widest embedding of a symbol
 def start(
     source: str, why: str, options: dict[str, Any], folder: Path | None, overwrite: bool, quiet: bool
 ) -> int:
-    """Train from the beginning. Raises UserError before anything is written.
+    """Train from the beginning.
+
+    Args:
+        source: A file, a folder or the name of a built-in problem.
+        why: The reason for the task, which is printed.
+        options: A value for each option of the task.
+        folder: The run folder. None: the next free one in ``runs``.
+        overwrite: Whether a run in ``folder`` may be replaced.
+        quiet: Whether to print the result only.
 
     Returns:
-        The exit code: 0, or 128 and the number of the signal that ended the training.
+        The exit code: 0, or 128 and the number of the signal that stopped the training.
+
+    Raises:
+        UserError: The data, the options or the folder do not fit; nothing has been written then.
     """
     console, kind = Terminal(), options["task"]
     where = source if kind == "problem" else str(Path(source).resolve())
-    data = pick(DataConfig, options | {"source": where})
+    data = _pick(DataConfig, options | {"source": where})
     if not quiet:
         console.print(marked("[bold]{kind}[/]: {why} [dim](--task overrides)[/]", kind=kind, why=line(why)))
-    training = pick(TrainConfig, {"epochs": 1} | options)
-    task = prepared(data, training)
+    training = _pick(TrainConfig, {"epochs": 1} | options)
+    task = _prepared(data, training)
     if "epochs" not in options:
         training = replace(
             training, epochs=text_epochs(task.steps_per_epoch() * data.steps * training.batch_size)
         )
-    run = new_run(data, model_config(task, options), training, task, folder or Path())
+    run = _new_run(data, _model_config(task, options), training, task, folder or Path())
     memory.check_model(data, run.model, training.batch_size)
     trainer = Trainer(run, task)
     with claimed(folder, Path(source).stem, overwrite) as run.folder:
@@ -62,12 +73,24 @@ def start(
 
 
 def resume(run: Run, given: dict[str, Any], quiet: bool) -> int:
-    """Go on with a run; the exit code as of ``start``."""
+    """Resume a training.
+
+    Args:
+        run: The run.
+        given: Options with new values, of those in ``MAY_CHANGE``.
+        quiet: Whether to print the result only.
+
+    Returns:
+        The exit code, as of ``start``.
+
+    Raises:
+        UserError: The training is finished, its data have changed, or the run is damaged.
+    """
     console, folder = Terminal(), run.folder
     run.training = replace(run.training, **given)
-    check_source(run)
+    _check_source(run)
     checkpoint.check_weights(run)
-    task = prepared(run.data, run.training)
+    task = _prepared(run.data, run.training)
     memory.check_model(run.data, run.model, run.training.batch_size)
     trainer = Trainer(run, task)
     checkpoint.check(run, task, trainer.plain)
@@ -75,7 +98,7 @@ def resume(run: Run, given: dict[str, Any], quiet: bool) -> int:
     if trainer.progress.at.finished:
         raise UserError(
             f"{folder}: finished already ({trainer.progress.at.finished}); "
-            "a larger --epochs, --patience or --minutes goes on"
+            "a larger --epochs, --patience or --minutes continues it"
         )
     run.write_config()
     remove_leftovers(folder)
@@ -83,13 +106,13 @@ def resume(run: Run, given: dict[str, Any], quiet: bool) -> int:
     if not quiet:
         console.print(f"Going on with {folder} from epoch {trainer.progress.at.epoch + 1}", soft_wrap=True)
         if gone:
-            console.print(f"  {' and '.join(gone)} showed it as it was: removed")
+            console.print(f"  Removed {' and '.join(gone)}, which showed the model of before")
         summary.introduce(console, run, task, trainer.plain)
     return finish(console, trainer, quiet)
 
 
-def prepared(data: DataConfig, training: TrainConfig) -> Task:
-    """The data, read and ready for training."""
+def _prepared(data: DataConfig, training: TrainConfig) -> Task:
+    """Read the data and prepare them for training."""
     if data.task == "problem":
         memory.check_problem(data, training.batch_size)
     module, name = TASKS[data.task]
@@ -97,44 +120,65 @@ def prepared(data: DataConfig, training: TrainConfig) -> Task:
     return task
 
 
-def check_source(run: Run) -> None:
-    """Raises UserError where the data file is gone or is no longer the one the run began with."""
+def _check_source(run: Run) -> None:
+    """Raise UserError if the data are gone or have changed since the run began."""
     if run.data.task == "problem":
         return
     path = Path(run.data.source)
     check_readable(path)
     if fingerprint(path, *run.data.further)["sha256"] != run.source.get("sha256"):
-        raise UserError(f"{path}: has changed since {run.folder} was begun; start a new run")
+        raise UserError(f"{path}: has changed since {run.folder} began; start a new run")
 
 
 def finish(console: Console, trainer: Trainer, quiet: bool) -> int:
+    """Train to the end or to a signal, draw the learning curve and print the result.
+
+    Args:
+        console: Where it is printed.
+        trainer: The training, at its start or resumed.
+        quiet: Whether to print the result only.
+
+    Returns:
+        The exit code, as of ``start``.
+    """
     run, progress = trainer.run, trainer.progress
     done = trainer.fit(view(console, quiet, progress))
     if progress.rows:
         from undertow.app.training import curve
 
         curve.draw(run, progress.rows)
-    with suppress(OSError) if not done else nullcontext():  # SIGHUP: the terminal may be gone
-        summary.conclude(console, run, progress, done)
-    return 0 if done else trainer.loop.interrupt.code
+    interrupt = trainer.loop.interrupt
+    with nullcontext() if done else suppress(OSError):  # after SIGHUP nobody may be there to read
+        summary.conclude(console, run, progress, done, interrupt.name)
+    return 0 if done else interrupt.code
 
 
 def view(console: Console, quiet: bool, progress: Progress) -> View:
+    """Choose how progress is shown.
+
+    Args:
+        console: Where it is shown.
+        quiet: Whether to show nothing.
+        progress: Where the training stands.
+
+    Returns:
+        A live line in a terminal, lines elsewhere.
+    """
     speaking = LiveView if sys.stdout.isatty() else PlainView
     return (View if quiet else speaking)(console, progress)
 
 
-def pick(kind: Any, options: dict[str, Any]) -> Any:
-    """The dataclass ``kind`` filled from those options that are its own."""
+def _pick(kind: Any, options: dict[str, Any]) -> Any:
+    """Fill the dataclass ``kind`` from the options that are its fields."""
     return kind(**{field.name: options[field.name] for field in fields(kind) if field.name in options})
 
 
-def model_config(task: Task, options: dict[str, Any]) -> ModelConfig:
+def _model_config(task: Task, options: dict[str, Any]) -> ModelConfig:
     shape, max_lag = task.shape, 0
     if options["init"] == "chrono":
         max_lag = options["steps"] or shape.longest
         if max_lag <= 2:
-            raise UserError(f"--init chrono needs sequences of more than 2 steps, got {max_lag}")
+            raise UserError(f"--init chrono: expected sequences of more than 2 steps, got {max_lag}")
     return ModelConfig(
         cell=options["cell"],
         hidden_size=options["hidden_size"],
@@ -153,7 +197,7 @@ def model_config(task: Task, options: dict[str, Any]) -> ModelConfig:
     )
 
 
-def new_run(data: DataConfig, model: ModelConfig, training: TrainConfig, task: Task, folder: Path) -> Run:
+def _new_run(data: DataConfig, model: ModelConfig, training: TrainConfig, task: Task, folder: Path) -> Run:
     created, versions = stamp()
     return Run(
         folder,

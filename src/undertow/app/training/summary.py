@@ -1,4 +1,4 @@
-"""What training says before it begins and after it ends."""
+"""What ``undertow train`` prints before and after the training."""
 
 from rich.console import Console
 from rich.table import Table
@@ -21,7 +21,14 @@ LOOK = ["undertow inspect {run}", "undertow doctor {run}"]
 
 
 def introduce(console: Console, run: Run, task: Task, model: nn.Module) -> None:
-    """The data, the model and the plan, a line each."""
+    """Print the data, the model, the plan and the run folder, a line each.
+
+    Args:
+        console: Where it is printed.
+        run: The run.
+        task: Its data.
+        model: Its network.
+    """
     grid = Table.grid(padding=(0, 2, 0, 0))
     grid.add_column(width=7)
     grid.add_column(overflow="fold")
@@ -39,8 +46,16 @@ def introduce(console: Console, run: Run, task: Task, model: nn.Module) -> None:
     console.print(f"  run    {run.folder}", soft_wrap=True)
 
 
-def conclude(console: Console, run: Run, progress: Progress, done: bool) -> None:
-    """How it ended, against the baselines, and what to type next."""
+def conclude(console: Console, run: Run, progress: Progress, done: bool, signal: str = "Ctrl-C") -> None:
+    """Print the best error beside the baselines, and the commands to type next.
+
+    Args:
+        console: Where it is printed.
+        run: The run that was trained.
+        progress: Where its training stands.
+        done: Whether the training ran to its end.
+        signal: The name of the signal that stopped it, if it did not.
+    """
     at, show = progress.at, progress.objective.show
     name = run.folder
     if at.best:
@@ -49,14 +64,14 @@ def conclude(console: Console, run: Run, progress: Progress, done: bool) -> None
             marked(
                 f"[bold]{show(at.best['validation'])}[/] on the validation part{{of}} "
                 f"(best, epoch {at.best['epoch']:g}; {{ended}}; {clock(at.seconds)})",
-                of=of(run),
+                of=_of(run),
                 ended=ended,
             )
         )
-        against_baselines(console, run, progress.objective, at.best["validation"])
+        _against_baselines(console, run, progress.objective, at.best["validation"])
     if not done:
         console.print(
-            f"Stopped by Ctrl-C at step {at.step}; everything is saved in {name}. Go on with:\n"
+            f"Stopped by {signal} at step {at.step}; everything is saved in {name}. Go on with:\n"
             f"  undertow train --resume {name}",
             soft_wrap=True,
         )
@@ -65,12 +80,12 @@ def conclude(console: Console, run: Run, progress: Progress, done: bool) -> None
     console.print(f"Saved in {name}. Next:{following}", soft_wrap=True)
 
 
-def of(run: Run) -> str:
+def _of(run: Run) -> str:
     return f", forecasting {cell(run.data.target)}" if run.data.target else ""
 
 
-def against_baselines(console: Console, run: Run, objective: Objective, mine: float) -> None:
-    """The model's error beside those of forecasts that need no learning, and who wins."""
+def _against_baselines(console: Console, run: Run, objective: Objective, mine: float) -> None:
+    """Print the model's error beside those of the baselines, and which is better."""
     if not run.baselines:
         return
     table = Table(box=None, pad_edge=False, padding=(0, 2), show_header=False)

@@ -1,4 +1,4 @@
-"""Which task a source stands for, and why."""
+"""The task of a source, and the reason for it."""
 
 import csv
 import re
@@ -13,15 +13,22 @@ from undertow.app.inputs import check_source, no_column, separator
 from undertow.app.runs.config import DataConfig, check_gaps, check_meant
 
 UNSURE = {"no_header", "encoding", "decimal", "sheet"}  # options of tables that are not plain
-NAME = re.compile(r"[^\W\d]")  # a name begins with a letter
+NAME = re.compile(r"[^\W\d]")  # the first character of a column's name: a letter
 NEEDED = {"forecast": ("target",), "classify": ("sequence", "label")}
 
 
 def task_of(source: str, given: dict[str, Any]) -> tuple[str, str]:
-    """The task and the reason for it.
+    """Choose the task of a source.
+
+    Args:
+        source: A file, a folder or the name of a built-in problem.
+        given: Options of the command line, by name.
+
+    Returns:
+        The task, text, forecast, classify or problem, and the reason in words.
 
     Raises:
-        UserError: Nothing fits, a column is missing, or an option was given that means nothing for the task.
+        UserError: No task fits, a column is missing, or an option has no meaning for the task.
     """
     task, why = _guess(source, given)
     check_meant(task, why, given)
@@ -49,7 +56,7 @@ def _guess(source: str, given: dict[str, Any]) -> tuple[str, str]:
         return "classify", "a table with --sequence and --label"
     raise UserError(
         f"{path}: a table needs --target COLUMN to forecast, or --sequence COLUMN --label COLUMN to "
-        f"classify; columns: {one_of(column_names(path, given))}"
+        f"classify; columns: {one_of(_column_names(path, given))}"
     )
 
 
@@ -65,23 +72,23 @@ def _check_source(path: Path, known: bool) -> None:
 
 
 def _check_columns(path: Path, task: str, given: dict[str, Any]) -> None:
-    """Raises UserError where a column that the task needs is not named, or is not in the table."""
+    """Raise UserError if a column that the task needs is not named, or is not in the table."""
     for option in NEEDED[task]:
         if not given.get(option):
-            found = one_of(column_names(path, given))
+            found = one_of(_column_names(path, given))
             raise UserError(f"{path}: task {task} needs --{option} COLUMN; columns: {found}")
     asked = [name for name in ("target", "time", "group", "sequence", "label") if given.get(name)]
-    if set(map(given.get, asked)) <= set(heading(path, given)):
+    if set(map(given.get, asked)) <= set(_heading(path, given)):
         return
-    names = column_names(path, given)
+    names = _column_names(path, given)
     for option in asked:
         if given[option] not in names:
             raise no_column(path, given[option], f"--{option}", names)
 
 
-def column_names(path: Path, given: dict[str, Any]) -> list[str]:
-    """The columns of a table, of a plain one without Polars, which takes a while to import."""
-    if names := heading(path, given):
+def _column_names(path: Path, given: dict[str, Any]) -> list[str]:
+    """The columns of a table. A plain table is read without Polars, which takes long to import."""
+    if names := _heading(path, given):
         return names
     from undertow.app.data import table
 
@@ -91,8 +98,8 @@ def column_names(path: Path, given: dict[str, Any]) -> list[str]:
     return table.column_names(table.read_table(path, DataConfig(**found))[0])
 
 
-def heading(path: Path, given: dict[str, Any]) -> list[str]:
-    """The names in the first line of a file that is surely a heading; none where that is to be found out."""
+def _heading(path: Path, given: dict[str, Any]) -> list[str]:
+    """The names in the first line of a file, if it is surely a heading; otherwise none."""
     if not path.is_file() or path.suffix.lower() not in (".csv", ".tsv") or given.keys() & UNSURE:
         return []
     with path.open(encoding="utf-8-sig", errors="replace") as file:

@@ -30,16 +30,23 @@ SAVE_EVERY = 30.0  # seconds between checkpoints, evaluations apart
 
 
 class FabricLearner(Learner):
-    """Learns on the device and in the precision of a Fabric, which has set up network and optimiser."""
+    """Learns on the device and in the precision of a Fabric.
+
+    Args:
+        fabric: The Fabric, or what takes its place, that has set up network and optimiser.
+        *others: The arguments of Learner.
+    """
 
     def __init__(self, fabric: Any, *others: Any) -> None:
         super().__init__(*others)
         self.fabric, self.device = fabric, fabric.device
 
     def backward(self, loss: Tensor) -> None:
+        """Add gradients, as of Learner, with the precision's scaling."""
         self.fabric.backward(loss)
 
     def clip(self) -> float:
+        """Clip gradients, as of Learner."""
         norm = self.fabric.clip_gradients(
             self.network, self.optimizer, max_norm=self.max_norm, error_if_nonfinite=False
         )
@@ -47,7 +54,12 @@ class FabricLearner(Learner):
 
 
 class Trainer(Hook):
-    """Trains the model of one run on one task; ``fit`` returns when done or interrupted."""
+    """Trains the model of a run on its data.
+
+    Args:
+        run: The run; its model is made from ``run.model`` and the seed.
+        task: The data.
+    """
 
     def __init__(self, run: Run, task: Task) -> None:
         self.run, self.task, config = run, task, run.training
@@ -67,14 +79,21 @@ class Trainer(Hook):
     # -- the loop ---------------------------------------------------------------------------------
 
     def fit(self, view: Hook) -> bool:
-        """Train to the end; False where Ctrl-C ended it first. Everything is saved either way."""
+        """Train until the training is finished or a signal stops it, and save.
+
+        Args:
+            view: Told of every step and evaluation.
+
+        Returns:
+            Whether the training is finished.
+        """
         with Interrupt() as interrupt:
             self.loop.run(self._batches(), [self, view], interrupt)
             self.save()
         return bool(self.progress.at.finished)
 
     def _batches(self) -> Iterator[Batch]:
-        """The batches that are still to come, until there is a reason to stop."""
+        """The remaining batches, until there is a reason to stop."""
         at, steps = self.progress.at, self.progress.steps_per_epoch
         while not at.finished:
             for batch in islice(self.task.train_batches(at.epoch), at.batch, steps):
@@ -83,6 +102,7 @@ class Trainer(Hook):
                     return
 
     def on_step(self, loop: Loop, steps: list[Step]) -> None:
+        """Count the step, and save now and then. Raises UserError if the loss is not finite."""
         self._check_loss(steps[0].loss)
         self.progress.add_step(steps[0])
         if not self.progress.at.due and time.monotonic() - self.saved_at > SAVE_EVERY:
@@ -99,7 +119,7 @@ class Trainer(Hook):
     # -- measuring --------------------------------------------------------------------------------
 
     def _evaluate(self) -> dict[str, Any] | None:
-        """The new row of the metrics; None where Ctrl-C came, and it is to be done when training goes on."""
+        """The new row of the metrics; None if a signal came: the evaluation is then done on resuming."""
         progress, began = self.progress, time.monotonic()
         score = self._validate()
         progress.at.seconds += time.monotonic() - began
@@ -127,7 +147,7 @@ class Trainer(Hook):
     # -- checkpoint -------------------------------------------------------------------------------
 
     def save(self) -> None:
-        """Write where training stands, all of it."""
+        """Write all of where training stands to ``last.safetensors``."""
         at = self.progress.at
         at.train = self.progress.score.to_dict()
         tensors = {f"model.{name}": value for name, value in self.plain.state_dict().items()}
@@ -142,7 +162,7 @@ class Trainer(Hook):
         self.saved_at = time.monotonic()
 
     def resume(self) -> None:
-        """Go on from ``last.safetensors``; raises UserError where it is damaged."""
+        """Take over the state in ``last.safetensors``. Raises UserError if it is damaged."""
         path, progress = self.run.path("last.safetensors"), self.progress
         tensors, state = self.run.read_last()
         if set(state) != set(asdict(Position())):
@@ -150,10 +170,10 @@ class Trainer(Hook):
         at = progress.at = Position(**state)
         progress.score = Score(**at.train)
         progress.rows = [row for row in self.run.read_metrics() if row["step"] <= at.step]
-        load_weights(self.plain, part(tensors, "model."), path)
-        self._resume_optimizer(part(tensors, "optimizer."))
+        load_weights(self.plain, _part(tensors, "model."), path)
+        self._resume_optimizer(_part(tensors, "optimizer."))
         device = self.fabric.device
-        self.learner.carry = tuple(value.to(device) for value in part(tensors, "carry.").values()) or None
+        self.learner.carry = tuple(value.to(device) for value in _part(tensors, "carry.").values()) or None
         torch.set_rng_state(tensors["random.cpu"])
         if "random.cuda" in tensors and device.type == "cuda":
             torch.cuda.set_rng_state(tensors["random.cuda"], device)
@@ -167,6 +187,6 @@ class Trainer(Hook):
         self.optimizer.load_state_dict(content)
 
 
-def part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """The tensors under a prefix, sorted by name, the prefix taken off."""
+def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """The tensors whose names have the prefix, sorted by name, without the prefix."""
     return {name[len(prefix) :]: tensors[name] for name in sorted(tensors) if name.startswith(prefix)}

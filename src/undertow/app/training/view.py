@@ -1,4 +1,4 @@
-"""What a person sees while training: a live line in a terminal, plain lines in a log, or nothing."""
+"""What ``undertow train`` shows meanwhile: a live line in a terminal, plain lines in a log, or nothing."""
 
 import time
 from typing import Any
@@ -18,20 +18,26 @@ CURVE = 12  # evaluations in the curve beside it
 
 
 class View(Hook):
-    """Says nothing of a training's progress; the others speak."""
+    """Shows nothing.
+
+    Args:
+        console: Where the subclasses print.
+        progress: Where the training stands.
+    """
 
     def __init__(self, console: Console, progress: Progress) -> None:
         self.console, self.progress = console, progress
 
     def on_start(self, loop: Loop) -> None:
+        """Note the time."""
         self.began = time.monotonic()
 
     def speed(self, loop: Loop) -> float:
-        """Optimiser steps a second in this session."""
+        """Return the optimiser steps a second of this session."""
         return loop.step / max(1e-9, time.monotonic() - self.began)
 
     def left(self, loop: Loop) -> str:
-        """The time left by the speed of this session, and by the time budget where there is one."""
+        """Estimate the time left from the speed of this session and the time budget, as ``00:59``."""
         progress = self.progress
         steps, minutes = progress.total_steps - progress.at.step, progress.config.minutes
         left = steps * (time.monotonic() - self.began) / max(1, loop.step)
@@ -39,18 +45,21 @@ class View(Hook):
 
 
 class PlainView(View):
-    """A line now and then, for logs and pipes: evaluations, or where it stands if there is none for long."""
+    """Prints a line now and then, for logs and pipes: an evaluation, or the training error between two."""
 
     def on_start(self, loop: Loop) -> None:
+        """Note the time of the last line."""
         super().on_start(loop)
         self.said = self.began
 
     def on_step(self, loop: Loop, steps: list[Step]) -> None:
+        """Print the training error if nothing was printed for long."""
         if time.monotonic() - self.said >= 2 * PLAIN_EVERY:
             score, objective = self.progress.score, self.progress.objective
             self._say(loop, f"train {objective.show(score.value(objective))}")
 
     def on_evaluate(self, loop: Loop, found: dict[str, Any]) -> None:
+        """Print the first and last evaluation, and others now and then."""
         progress = self.progress
         first, last = len(progress.rows) == 1, bool(progress.at.finished)
         if first or last or time.monotonic() - self.said >= PLAIN_EVERY:
@@ -67,9 +76,10 @@ class PlainView(View):
 
 
 class LiveView(View):
-    """A bar that says where training stands, best error and its curve beside it."""
+    """Shows a bar with the progress, the speed, the best error and its curve."""
 
     def on_start(self, loop: Loop) -> None:
+        """Start the bar."""
         super().on_start(loop)
         tail = TextColumn("{task.fields[tail]}", table_column=Column(no_wrap=True, overflow="ellipsis"))
         columns = SpinnerColumn(), TextColumn("{task.description}"), BarColumn(bar_width=BAR), tail
@@ -79,13 +89,16 @@ class LiveView(View):
         self.drawn = 0.0
 
     def on_step(self, loop: Loop, steps: list[Step]) -> None:
+        """Redraw the bar, at most once every REFRESH seconds."""
         if time.monotonic() - self.drawn >= REFRESH:
             self._draw(loop)
 
     def on_evaluate(self, loop: Loop, found: dict[str, Any]) -> None:
+        """Redraw the bar."""
         self._draw(loop)
 
     def on_end(self, loop: Loop) -> None:
+        """Remove the bar."""
         self.bars.stop()
 
     def _draw(self, loop: Loop) -> None:

@@ -1,4 +1,4 @@
-"""``undertow bench``: this machine's speed against torch.nn.LSTM and others, readable tables."""
+"""``undertow bench``: this machine's speed against torch.nn.LSTM and others."""
 
 import json
 import platform
@@ -19,12 +19,14 @@ MOST_THREADS = 1024
 
 
 def bench(
-    full: Annotated[bool, typer.Option("--full", help="All shapes of the project's table: minutes.")] = False,
-    threads: Annotated[str, typer.Option(help="Thread counts to measure with, such as 1,2.")] = "",
-    repeats: Annotated[int, typer.Option(min=1, max=1_000_000, help="Rounds of timings for each row.")] = 7,
+    full: Annotated[
+        bool, typer.Option("--full", help="All shapes of the project's table; takes minutes.")
+    ] = False,
+    threads: Annotated[str, typer.Option(help="Thread counts, such as 1,2. (default: torch's)")] = "",
+    repeats: Annotated[int, typer.Option(min=1, max=1_000_000, help="Rounds of timings for each shape.")] = 7,
     peers: Annotated[
         bool,
-        typer.Option("--peers", help="Also ONNX Runtime and OpenVINO, if installed, and the onnx package."),
+        typer.Option("--peers", help="Also ONNX Runtime and OpenVINO, if installed with onnx."),
     ] = False,
     memory: Annotated[bool, typer.Option("--memory", help="Also the peak memory of training.")] = False,
     output: Annotated[Path | None, typer.Option(help="Write the figures to this JSON file too.")] = None,
@@ -38,36 +40,36 @@ def bench(
     from undertow.app.words import counted
 
     if output and not output.parent.is_dir():
-        raise UserError(f"--output: there is no folder {output.parent}")
-    counts = thread_counts(threads) or [torch.get_num_threads()]
-    check_kernels()
+        raise UserError(f"--output {output}: there is no folder {output.parent}")
+    counts = _thread_counts(threads) or [torch.get_num_threads()]
+    _check_kernels()
     if memory:
-        check_memory()
+        _check_memory()
     shapes = speed.FULL if full else speed.QUICK
     console = Terminal()
     console.print(f"{machine()}, torch {torch.__version__}, float32")
     timings: list[Timing] = []
     peaks: list[dict[str, Any]] = []
     with ExitStack() as until_done:
-        others = contestants(peers, until_done)
+        others = _contestants(peers, until_done)
         for count in counts:
             before = len(timings)
             for shape in shapes:
                 for training in (False, True):
                     with console.status(f"{shape}, {counted(count, 'thread')}"):
-                        timings.append(measure(shape, training, count, repeats, others))
+                        timings.append(_measure(shape, training, count, repeats, others))
             for line in bench_view.speeds(timings[before:]):
                 console.print(line)
     if memory:
         for shape in shapes:
             with console.status(f"{shape}, memory"):
-                peaks.append(training_memory(shape, counts[-1]))
+                peaks.append(_training_memory(shape, counts[-1]))
         console.print(bench_view.memory(peaks))
     if output:
-        output.write_text(json.dumps(as_json(timings, peaks), indent=1) + "\n")
+        output.write_text(json.dumps(_as_json(timings, peaks), indent=1) + "\n")
 
 
-def check_kernels() -> None:
+def _check_kernels() -> None:
     from undertow import hardware
 
     try:
@@ -76,15 +78,15 @@ def check_kernels() -> None:
         raise UserError("bench: the C++ kernels were not built, so there is nothing to measure") from None
 
 
-def check_memory() -> None:
+def _check_memory() -> None:
     from undertow.app.bench import memory
 
     if not memory.available():
         raise UserError("--memory: only Linux says how much memory a process took at its peak")
 
 
-def contestants(peers: bool, until_done: ExitStack) -> "list[Contestant]":
-    """Who competes beside ours and nn.LSTM; what they hold is given back with ``until_done``."""
+def _contestants(peers: bool, until_done: ExitStack) -> "list[Contestant]":
+    """The contestants beside ours and nn.LSTM; ``until_done`` closes them."""
     from undertow.app.bench import tuned
 
     others: list[Contestant] = [until_done.enter_context(tuned.Tuned())] if tuned.available() else []
@@ -93,12 +95,14 @@ def contestants(peers: bool, until_done: ExitStack) -> "list[Contestant]":
 
         found = available()
         if not found:
-            raise UserError("--peers: pip install onnx, and onnxruntime or openvino or both")
+            raise UserError(
+                "--peers: expected ONNX Runtime or OpenVINO: pip install onnx onnxruntime openvino"
+            )
         others += found
     return others
 
 
-def measure(
+def _measure(
     shape: "Shape", training: bool, threads: int, repeats: int, others: "list[Contestant]"
 ) -> "Timing":
     from undertow.app.bench import speed
@@ -109,31 +113,31 @@ def measure(
         raise UserError(f"{shape}: {wrong}") from None
 
 
-def training_memory(shape: "Shape", threads: int) -> dict[str, Any]:
+def _training_memory(shape: "Shape", threads: int) -> dict[str, Any]:
     from undertow.app.bench.memory import training_peaks
 
     return {"shape": str(shape), "threads": threads, "bytes": training_peaks(shape, threads)}
 
 
-def thread_counts(text: str) -> list[int]:
+def _thread_counts(text: str) -> list[int]:
     try:
         counts = [int(word) for word in text.split(",") if word]
     except ValueError:
         counts = [0]
     if not all(1 <= count <= MOST_THREADS for count in counts):
-        raise UserError(f"--threads: expected numbers from 1 to {MOST_THREADS}, such as 1,2, got {text!r}")
+        raise UserError(f"--threads {text}: expected numbers from 1 to {MOST_THREADS}, such as 1,2")
     return counts
 
 
-def as_json(timings: list["Timing"], memory: list[dict[str, Any]]) -> dict[str, Any]:
+def _as_json(timings: list["Timing"], memory: list[dict[str, Any]]) -> dict[str, Any]:
     import torch
 
     versions = {"undertow": __version__, "torch": torch.__version__, "python": platform.python_version()}
-    figures = {"machine": machine(), "versions": versions, "rows": [row(t) for t in timings]}
+    figures = {"machine": machine(), "versions": versions, "rows": [_row(t) for t in timings]}
     return figures | ({"training_memory": memory} if memory else {})
 
 
-def row(timing: "Timing") -> dict[str, Any]:
+def _row(timing: "Timing") -> dict[str, Any]:
     others = dict(timing.others)
     nn = others.pop("nn.LSTM")
     return {
@@ -152,7 +156,7 @@ def row(timing: "Timing") -> dict[str, Any]:
 
 
 def machine() -> str:
-    """The processor's name, as far as the system tells, and how many there are."""
+    """The processor's name, if the system tells it, and the number of cores."""
     import os
 
     name = platform.processor() or platform.machine()

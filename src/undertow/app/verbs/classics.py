@@ -1,4 +1,4 @@
-"""``undertow classics``: the literature's long-lag problems, LSTM beside plain RNN, by the papers' rules."""
+"""``undertow classics``: the literature's long-lag problems, an LSTM beside a plain RNN."""
 
 from pathlib import Path
 from typing import Annotated
@@ -12,18 +12,16 @@ def classics(
         typer.Argument(help="Problems to train on. (default: all of them)", metavar="PROBLEM"),
     ] = None,
     quick: Annotated[
-        bool, typer.Option("--quick", help="Shorter lags and one seed: all problems in some minutes.")
+        bool, typer.Option("--quick", help="Shorter lags and one seed: all problems in a few minutes.")
     ] = False,
     seeds: Annotated[
         int | None,
         typer.Option(
-            min=1, max=1_000_000, help="Networks of each kind a problem. (default: 3, 1 with --quick)"
+            min=1, max=1_000_000, help="Networks of each kind for each problem. (default: 3, 1 with --quick)"
         ),
     ] = None,
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of results.")] = Path("classics"),
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Start anew, in place of the results in --output.")
-    ] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the results in --output.")] = False,
 ) -> None:
     """Train an LSTM and a plain RNN on the long-lag problems of the literature.
 
@@ -34,12 +32,12 @@ def classics(
     undertow classics --quick
     undertow classics adding-1997 temporal-order --seeds 5
 
-    --output holds results.jsonl, a line for each network as soon as it is
-    done, and made from it classics.md, classics.json and classics.png.
+    The folder --output gets results.jsonl, with a line for each network as soon
+    as it is trained, and from it classics.md, classics.json and classics.png.
     Ctrl-C keeps what is done and exits with code 130; the same command goes
-    on.
+    on. SIGTERM and SIGHUP do the same with codes 143 and 129.
     """
-    # here, so that `undertow classics --help` need not wait for torch
+    # imported here, so that `undertow classics --help` need not wait for torch
     import torch
 
     from undertow.app.classics.results import Results
@@ -49,11 +47,11 @@ def classics(
 
     settings = chosen(problem or [], quick, seeds)
     results = Results(output, settings, overwrite)
-    # networks this small gain little from a second core, and lose much where a neighbour wants it
+    # networks this small gain little from a second core, and lose much if another process uses it
     torch.set_num_threads(1)
     console = Terminal()
-    done = train(results, console)
-    if results.outcomes:  # none where Ctrl-C came during the first
+    code = train(results, console)
+    if results.outcomes:  # none if a signal came during the first
         write(results, quick, console)
-    if not done:
-        raise typer.Exit(130)
+    if code:
+        raise typer.Exit(code)

@@ -11,9 +11,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from undertow.app.reading.watch import Watched
+    from undertow.app.runs.folder import Run
     from undertow.doctor import Training
 
-SEQUENCES = 16  # read by default: enough for medians, and seconds of work
+SEQUENCES = 16  # enough for medians, and read in seconds
 
 
 def doctor(
@@ -23,7 +24,7 @@ def doctor(
         typer.Option(
             min=1,
             max=1_000_000,
-            help="Steps between what must be remembered and the answer. (default: known of a problem only)",
+            help="Steps between what must be remembered and the answer. (default: known only of a problem)",
         ),
     ] = None,
     input: Annotated[
@@ -32,13 +33,11 @@ def doctor(
             "--input",
             "-i",
             metavar="FILE|TEXT",
-            help="What to read: a file, or for a language model a text. "
-            "(default: what it was trained on, of that the part held back)",
+            help="File to read, or for a language model a text. "
+            "(default: the part of its data held back to validate)",
         ),
     ] = None,
-    sequences: Annotated[
-        int, typer.Option(min=1, max=1_000_000, help="Sequences that the network reads.")
-    ] = SEQUENCES,
+    sequences: Annotated[int, typer.Option(min=1, max=1_000_000, help="Sequences to read.")] = SEQUENCES,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="The page. (default: RUN/doctor.html)")
     ] = None,
@@ -46,60 +45,79 @@ def doctor(
 ) -> None:
     """Say what is wrong with a trained network, and what to try.
 
-    The network reads some sequences, forward and backward; every check is made
-    on what its gates, cells and gradients did, and on how the training went. Each
-    finding comes with its evidence, on the terminal and on a page of its own.
-    RUN/doctor.html is written anew each time; another file only with
-    --overwrite.
+    The network reads some sequences, forward and backward. The checks judge its
+    gates, cells and gradients, and how the training went. Each finding comes with
+    its evidence, on the terminal and on a page. RUN/doctor.html is replaced each
+    time; another file is replaced only with --overwrite.
 
     The exit code is 0 whatever is found.
     """
     from undertow.app.inputs import check_input
     from undertow.app.outputs import check_output
     from undertow.app.runs.folder import DOCTOR
-    from undertow.app.terminal import Terminal
     from undertow.app.training.leftovers import open_run
 
     path = run / DOCTOR if output is None else output
     opened = open_run(run)
     check_output(path, (".html", ".htm"), overwrite or output is None)
     check_input(opened.data.task, opened.data.source, input)
+    _examine(opened, input, sequences, lag, path)
+
+
+def _examine(run: "Run", given: str | None, sequences: int, lag: int | None, page: Path) -> None:
+    """Let the run's model read, then print the diagnosis and write its page."""
     from undertow import diagnose
     from undertow.app.reading import doctor_page, doctor_view
     from undertow.app.reading.watch import watch
+    from undertow.app.terminal import Terminal
 
     console = Terminal()
     with console.status("reading, forward and backward"):
-        watched = watch(opened, input, sequences=sequences)
+        watched = watch(run, given, sequences=sequences)
         diagnosis = diagnose(
             watched.trace, watched.model, lag=lag or known_lag(watched), training=training_of(watched)
         )
     doctor_view.show(console, watched, diagnosis)
-    doctor_page.write(path, watched, diagnosis)
-    console.print(f"\nWith pictures in {path}", soft_wrap=True)
+    doctor_page.write(page, watched, diagnosis)
+    console.print(f"\nWith pictures in {page}", soft_wrap=True)
 
 
 def known_lag(watched: "Watched") -> int | None:
-    """The lag of a built-in problem that asks once, at the end; of anything else it is not known."""
+    """Find the lag that a task demands.
+
+    Args:
+        watched: The network and what it read.
+
+    Returns:
+        The lag in steps of a built-in problem with one answer, at the end; None for anything else.
+    """
     run = watched.run
     return run.data.steps if run.data.task == "problem" and run.model.readout == "last" else None
 
 
 def training_of(watched: "Watched") -> "Training":
-    """How the run's training went, and the loss of the best guess that needed no learning."""
+    """Collect what the doctor is told of the training.
+
+    Args:
+        watched: The network and what it read.
+
+    Returns:
+        The metrics, the clipping norm, and the loss and name of the best baseline.
+    """
     from undertow.doctor import Training
 
     run = watched.run
-    loss, name = guess(watched)
+    loss, name = _guess(watched)
     return Training(run.read_metrics(), run.training.clip, loss, name)
 
 
-def guess(watched: "Watched") -> tuple[float | None, str]:
-    """The loss, in the unit of the run's losses, of the best baseline that needs no learning, and its name.
+def _guess(watched: "Watched") -> tuple[float | None, str]:
+    """The loss of the best baseline that needs no learning, in the run's unit, and its name.
 
-    Of symbols their frequencies in what was read; of a problem that asks at every step those at that step,
-    which takes a clock and no memory; of classes the share of the commonest, where the others are taken to be
-    alike, which is what the run knows of them. None where nothing is known.
+    The baseline of a text is the frequency of each symbol in what was read. That of a problem with targets at
+    every step is the frequency of each class at that step, which takes a clock but no memory. That of a
+    classification is the share of the commonest class; the others are taken as equally frequent, since the
+    run holds no more. The loss is None if no baseline is known.
     """
     import numpy as np
 
@@ -109,10 +127,10 @@ def guess(watched: "Watched") -> tuple[float | None, str]:
     known = {name: value for name, value in run.baselines.items() if math.isfinite(value)}
     if run.data.task == "text":
         _, counts = np.unique(watched.reading.batch.y.numpy(), return_counts=True)
-        return surprise(counts[None]), "knowing how frequent each character is"
+        return _surprise(counts[None]), "knowing how frequent each character is"
     if run.data.task == "problem" and run.model.readout == "every":
         by_step = ProblemTask(run.data, 1, run.training.seed).frequencies().numpy()
-        return surprise(by_step), "knowing how frequent each class is at each step"
+        return _surprise(by_step), "knowing how frequent each class is at each step"
     if not known:
         return None, ""
     if kind == "accuracy":
@@ -125,7 +143,7 @@ def guess(watched: "Watched") -> tuple[float | None, str]:
     return (known[name] / watched.objective.scale) ** 2, called
 
 
-def surprise(counts: "NDArray[np.int64]") -> float:
+def _surprise(counts: "NDArray[np.int64]") -> float:
     """Mean cross-entropy, in nats, of the frequencies in each row of counts [rows,classes]."""
     import numpy as np
 

@@ -1,4 +1,4 @@
-"""``undertow generate``: text from a trained language model, symbol by symbol."""
+"""``undertow generate``: writes text with a trained language model, symbol by symbol."""
 
 import codecs
 import sys
@@ -16,24 +16,26 @@ if TYPE_CHECKING:
     from undertow.app.runs.model import SequenceModel
 
 
-HOTTEST = 1_000_000  # where all symbols are alike
+HOTTEST = 1_000_000  # at this temperature all symbols are equally likely
 
 
 def generate(
     run: Annotated[Path, typer.Argument(help="Folder of a run trained on text.")],
-    prompt: Annotated[str, typer.Option(help="Text to go on from; it is printed too.")] = "\n",
+    prompt: Annotated[
+        str, typer.Option(help="Text to continue; it is printed too.", show_default="a new line")
+    ] = "\n",
     length: Annotated[int, typer.Option(help="Symbols to write.", min=0, max=1_000_000_000)] = 500,
     temperature: Annotated[
         float, typer.Option(help="Below 1 surer, above 1 wilder, 0 always the likeliest symbol.")
     ] = 0.8,
     seed: Annotated[
-        int | None, typer.Option(help="Same seed, same text; otherwise a new one.", min=0)
+        int | None, typer.Option(help="Same seed, same text. (default: another each time)", min=0)
     ] = None,
 ) -> None:
     """Write text with a trained language model.
 
-    The text, prompt included, goes to standard output as it is made and nothing
-    else does, so it can be piped. The state is carried from symbol to symbol.
+    Only the text, prompt included, goes to standard output, symbol by symbol, so
+    it can be piped. The state is carried from symbol to symbol.
     """
     from undertow.app.errors import UserError
     from undertow.app.training.leftovers import open_run
@@ -42,7 +44,7 @@ def generate(
         raise UserError(f"--temperature {temperature}: expected a number from 0 to {HOTTEST:,}")
     opened = open_run(run)
     if opened.data.task != "text":
-        raise UserError(f"{run}: generate needs a run trained on text; this one's task is {opened.data.task}")
+        raise UserError(f"{run}: expected a run trained on text, and its task is {opened.data.task}")
     import numpy as np
 
     from undertow.app.data.text import alphabet_of
@@ -50,8 +52,8 @@ def generate(
 
     alphabet = alphabet_of(opened.facts)
     first = alphabet.encode(prompt or "\n")
-    stream = write(
-        alphabet, symbols(opened.load_model(), first, length, temperature, np.random.default_rng(seed))
+    stream = _write(
+        alphabet, _symbols(opened.load_model(), first, length, temperature, np.random.default_rng(seed))
     )
     shown = visible if sys.stdout.isatty() else str  # a pipe gets the symbols themselves
     sys.stdout.write(shown(prompt))
@@ -61,7 +63,7 @@ def generate(
     sys.stdout.write("\n")
 
 
-def symbols(
+def _symbols(
     model: "SequenceModel",
     first: "NDArray[np.int64]",
     length: int,
@@ -81,14 +83,25 @@ def symbols(
 
 
 def draw(scores: "NDArray[np.float64]", temperature: float, rng: "np.random.Generator") -> int:
-    """One symbol by its score; the largest of scores/temperature + Gumbel noise is a softmax draw."""
+    """Draw a symbol from softmax(scores / temperature).
+
+    The largest of scores/temperature + Gumbel noise is such a draw.
+
+    Args:
+        scores: [symbols] float64.
+        temperature: 0 to HOTTEST; 0: the largest score.
+        rng: The random numbers.
+
+    Returns:
+        The number of the symbol.
+    """
     if temperature == 0:
         return int(scores.argmax())
     return int((scores / temperature + rng.gumbel(size=scores.shape)).argmax())
 
 
-def write(alphabet: "Alphabet", numbers: Iterator[int]) -> Iterator[str]:
-    """Symbols as text; bytes that form no character become the replacement character."""
+def _write(alphabet: "Alphabet", numbers: Iterator[int]) -> Iterator[str]:
+    """Turn symbols into text; bytes that form no character become the replacement character."""
     if alphabet.characters is not None:
         yield from (alphabet.characters[number] for number in numbers)
         return

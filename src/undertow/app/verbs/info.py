@@ -1,4 +1,4 @@
-"""``undertow info``: what is in a run folder, for a person to read."""
+"""``undertow info``: what is in a run folder."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -24,20 +24,20 @@ def info(run: Annotated[Path, typer.Argument(help="Folder of a run.")]) -> None:
     grid = Table(box=None, pad_edge=False, padding=(0, 2), show_header=False)
     grid.add_column(style="bold")
     grid.add_column(overflow="fold")
-    sections = {"run": about_run, "data": about_data, "model": about_model, "training": about_training}
-    for heading, about in (sections | {"result": about_result}).items():
+    sections = {"run": _about_run, "data": _about_data, "model": _about_model, "training": _about_training}
+    for heading, about in (sections | {"result": _about_result}).items():
         for number, each in enumerate(about(opened)):
             grid.add_row("" if number else heading, line(each))
     Terminal().print(grid)
 
 
-def about_run(run: "Run") -> list[str]:
+def _about_run(run: "Run") -> list[str]:
     present = [path.name for path in sorted(run.folder.iterdir()) if not path.name.startswith(".")]
     versions = ", ".join(f"{name} {version}" for name, version in run.versions.items())
     return [str(run.folder), f"begun {run.created}", versions, f"files: {', '.join(present)}"]
 
 
-def about_data(run: "Run") -> list[str]:
+def _about_data(run: "Run") -> list[str]:
     data = run.data
     lines = [f"{data.task}: {data.source}"]
     if run.source:
@@ -61,11 +61,11 @@ def about_data(run: "Run") -> list[str]:
     return [line for line in lines if line]
 
 
-def about_model(run: "Run") -> list[str]:
+def _about_model(run: "Run") -> list[str]:
     return [run.describe(run.count_parameters()), f"dropout {run.model.dropout:g}"]
 
 
-def about_training(run: "Run") -> list[str]:
+def _about_training(run: "Run") -> list[str]:
     training = run.training
     rows = run.read_metrics()
     if not rows:
@@ -80,7 +80,7 @@ def about_training(run: "Run") -> list[str]:
     ]
 
 
-def about_result(run: "Run") -> list[str]:
+def _about_result(run: "Run") -> list[str]:
     rows = run.read_metrics()
     if not rows:
         return []

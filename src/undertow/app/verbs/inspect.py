@@ -1,4 +1,4 @@
-"""``undertow inspect``: a page on what a trained network did at every step, and where the error went."""
+"""``undertow inspect``: a page on what a trained network did at every step, and how its error flowed back."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from undertow.app.reading.watch import Watched
     from undertow.app.runs.folder import Run
 
-TEXT_STEPS = 400  # of a text, where --steps does not say
+TEXT_STEPS = 400  # of a text, without --steps
 
 
 def inspect(
@@ -20,13 +20,13 @@ def inspect(
             "--input",
             "-i",
             metavar="FILE|TEXT",
-            help="What to read: a file, or for a language model a text. "
-            "(default: what it was trained on, of that the part held back)",
+            help="File to read, or for a language model a text. "
+            "(default: the part of its data held back to validate)",
         ),
     ] = None,
     compare: Annotated[
         Path | None,
-        typer.Option(metavar="RUN", help="Show another run beside it, such as one with --cell rnn."),
+        typer.Option(metavar="RUN", help="Another run to show beside it, such as one with --cell rnn."),
     ] = None,
     steps: Annotated[
         int | None,
@@ -41,10 +41,10 @@ def inspect(
 ) -> None:
     """Show what a trained network does, unit by unit and step by step.
 
-    Writes one page that opens in any browser, from disk: the sequence and its
-    error, every gate, cell and hidden state, the gradient flowing back from any
-    step, and what each unit follows. RUN/report.html is written anew each time;
-    another file only with --overwrite.
+    The page opens in any browser, from disk. It shows the sequence and its error,
+    every gate, cell and hidden state, the gradient that flows back from any step,
+    and what each unit follows. RUN/report.html is replaced each time; another
+    file is replaced only with --overwrite.
     """
     from undertow.app.errors import UserError
     from undertow.app.inputs import check_input
@@ -57,26 +57,26 @@ def inspect(
     opened = open_run(run)
     check_output(page, (".html", ".htm"), overwrite or output is None)
     check_input(opened.data.task, opened.data.source, input)
-    others = [] if compare is None else [open_run(compare)]
-    for other in others:
-        check_alike(opened, other)
+    runs = [opened] if compare is None else [opened, _comparable(opened, compare)]
     if steps is not None and opened.data.task == "classify":
         raise UserError(f"--steps {steps}: a labelled sequence is shown whole; leave it out")
     from undertow.app.reading.watch import observe, read
 
     wanted = TEXT_STEPS if steps is None and opened.data.task == "text" else steps
     reading = read(opened, input, steps=wanted)
-    write(page, [observe(each, reading) for each in (opened, *others)])
+    _write(page, [observe(each, reading) for each in runs])
     Terminal().print(f"The report: {page}", soft_wrap=True)
 
 
-def check_alike(run: "Run", other: "Run") -> None:
-    """Raises UserError unless both can read the same sequences."""
+def _comparable(run: "Run", folder: Path) -> "Run":
+    """Open the other run. Raises UserError unless both can read the same sequences."""
     from undertow.app.errors import UserError
+    from undertow.app.training.leftovers import open_run
 
+    other = open_run(folder)
     for what, mine, theirs in (
         ("task", run.data.task, other.data.task),
-        ("problem", problem_of(run), problem_of(other)),
+        ("problem", _problem_of(run), _problem_of(other)),
         ("target", run.data.target, other.data.target),
         ("label", run.data.label, other.data.label),
         ("inputs", run.model.inputs, other.model.inputs),
@@ -90,23 +90,24 @@ def check_alike(run: "Run", other: "Run") -> None:
             raise UserError(
                 f"--compare {other.folder}: cannot read what {run.folder} reads: other {what}{said}"
             )
+    return other
 
 
-def problem_of(run: "Run") -> str | None:
+def _problem_of(run: "Run") -> str | None:
     return run.data.source if run.data.task == "problem" else None
 
 
-def write(page: Path, seen: "list[Watched]") -> None:
-    """The page on the first sequence; the first network leads."""
+def _write(page: Path, seen: "list[Watched]") -> None:
+    """Write the page on the first sequence, with the first network on top."""
     from undertow.app.outputs import writing
     from undertow.problems import UNSCORED
 
     first = seen[0]
     reading, run, every = first.reading, first.run, first.run.model.readout == "every"
-    names = names_of(seen)
+    names = _names_of(seen)
     T = len(reading.steps[0])
     x = reading.batch.x[:T, 0]
-    symbols, targets = spelt(first)
+    symbols, targets = _spelt(first)
     for each in seen:
         if each.loss_per_step is not None:
             each.trace.loss_per_step = each.loss_per_step / LN2  # E_t in bits, as training shows it
@@ -121,17 +122,17 @@ def write(page: Path, seen: "list[Watched]") -> None:
             steps=None if reading.steps is reading.symbols else reading.steps[0],
             loss_weight=LN2 / int((reading.batch.y != UNSCORED).sum()) if every else None,
             loss_unit="bits" if every else "",
-            title=title(seen, names),
-            about=f"{reading.about}: {T:,} steps. {subject(run)}",
+            title=_title(seen, names),
+            about=f"{reading.about}: {T:,} steps. {_subject(run)}",
             name=lead[0],
-            answer=answer(first),
+            answer=_answer(first),
             compare={name: each.trace for name, each in rest},
-            answers=[answer(each) for _, each in rest],
+            answers=[_answer(each) for _, each in rest],
         )
 
 
-def spelt(seen: "Watched") -> tuple[list[str] | None, list[str] | None]:
-    """The symbols that were read and those that were wanted, where it reads and answers in symbols."""
+def _spelt(seen: "Watched") -> tuple[list[str] | None, list[str] | None]:
+    """The symbols that were read and those of the targets, each None if they are no symbols."""
     reading = seen.reading
     if reading.symbols is None:
         return None, None
@@ -145,18 +146,20 @@ LN2 = 0.6931471805599453  # nats in a bit
 CELLS = {"lstm": "LSTM", "rnn": "plain RNN"}
 
 
-def names_of(seen: "list[Watched]") -> list[str]:
-    """What to call them: by their cells, with their folders' names where those are the same."""
+def _names_of(seen: "list[Watched]") -> list[str]:
+    """The networks' names: their cells, with the names of their folders if two cells are the same."""
     cells = [CELLS[each.run.model.cell] for each in seen]
     if len(set(cells)) == len(cells):
         return cells
     return [f"{cell} {each.run.folder.name}" for cell, each in zip(cells, seen, strict=True)]
 
 
-def title(seen: "list[Watched]", names: list[str]) -> str:
-    """Which networks, on what: ``LSTM beside plain RNN, 64 units each, solving the adding problem``."""
+def _title(seen: "list[Watched]", names: list[str]) -> str:
+    """The title, such as ``LSTM beside plain RNN, 64 units each, on the adding problem``."""
+    from undertow.app.words import counted
+
     data, sizes = seen[0].run.data, [each.run.model.hidden_size for each in seen]
-    units = [f"{size} units" for size in sizes]
+    units = [counted(size, "unit") for size in sizes]
     who = " beside ".join(f"{name} of {unit}" for name, unit in zip(names, units, strict=True))
     if len(seen) > 1 and len(set(sizes)) == 1:
         who = f"{' beside '.join(names)}, {units[0]} each,"
@@ -169,19 +172,19 @@ def title(seen: "list[Watched]", names: list[str]) -> str:
     return f"{who} {doing[data.task]}"
 
 
-def subject(run: "Run") -> str:
+def _subject(run: "Run") -> str:
     """What the loss is, in words."""
     if run.data.task == "text":
-        return "The loss is the mean error of foretelling the next symbol."
+        return "The loss is the mean error of predicting the next symbol."
     if run.model.readout == "every":
         return "The loss is the mean of the errors at each step, −log₂ of the right class's probability."
     if run.unit == "right":
-        return "The loss is the error of the class named after the last step, −log of its probability."
-    return "The loss is the squared error of what is said after the last step."
+        return "The loss is −log of the right class's probability after the last step."
+    return "The loss is the squared error of the answer after the last step."
 
 
-def answer(seen: "Watched") -> str:
-    """What the network said at the end, and the truth; nothing where it says something at every step."""
+def _answer(seen: "Watched") -> str:
+    """The network's answer at the end, and the truth; empty if it answers at every step."""
     batch, classes = seen.reading.batch, seen.reading.classes
     if seen.run.model.readout == "every":
         return ""

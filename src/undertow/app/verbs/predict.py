@@ -1,4 +1,4 @@
-"""``undertow predict``: forecasts or labels for a table, with the error where the truth is known."""
+"""``undertow predict``: forecasts or labels for a table, with the error if the truth is known."""
 
 import io
 from pathlib import Path
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
     from undertow.app.reading.predictions import Answers
+    from undertow.app.runs.config import DataConfig
 
 SHOWN = 10  # rows printed
 
@@ -22,25 +23,23 @@ def predict(
         Path, typer.Argument(help="Table, or folder of tables, with the columns of the training.")
     ],
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Write all predictions to FILE.csv or FILE.parquet.")
+        Path | None,
+        typer.Option("--output", "-o", help="Write all predictions to this .csv or .parquet file."),
     ] = None,
     gaps: Annotated[
-        str | None, typer.Option(help="error, fill, flag, split or ignore; otherwise as in the training.")
+        str | None, typer.Option(help="error, fill, flag, split or ignore. (default: as in the training)")
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file in --output.")] = False,
 ) -> None:
     """Forecast or label a table with a trained model.
 
-    A forecast is made after every window of rows, the last one for what follows
-    the table. A label is given to every sequence. Where the truth is known, the
-    error is printed beside that of forecasts that need no learning.
+    A forecast is made after every window of rows; the last one is for the rows
+    after the table. A label is given to every sequence. If the truth is known,
+    the error is printed beside that of baselines that need no learning.
     """
-    from dataclasses import replace
-
     from undertow.app.errors import UserError
     from undertow.app.inputs import check_source
     from undertow.app.outputs import check_output
-    from undertow.app.runs.config import check_gaps, check_given
     from undertow.app.terminal import Terminal
     from undertow.app.training.leftovers import open_run
     from undertow.app.words import counted
@@ -50,18 +49,17 @@ def predict(
     opened = open_run(run)
     if opened.data.task not in ("forecast", "classify"):
         other = f"undertow generate {run}" if opened.data.task == "text" else f"undertow info {run}"
-        raise UserError(f"{run}: its task is {opened.data.task}, which has no table to predict; try {other}")
+        raise UserError(
+            f"{run}: expected a run trained on a table, and its task is {opened.data.task}; try {other}"
+        )
     check_source(table)
     if gaps is not None:
-        check_given({"gaps": gaps})
-        check_gaps(opened.data.task, gaps)
-        given: dict[str, Any] = {"gaps": gaps}
-        opened.data = replace(opened.data, **given)
+        opened.data = _with_gaps(opened.data, gaps)
     from undertow.app.reading.predictions import answer  # which imports torch and polars
 
     answers = answer(opened, table)
     if output is not None:
-        write(answers.table, output)
+        _write(answers.table, output)
     console = Terminal()
     show(console, answers)
     if output is not None:
@@ -69,10 +67,22 @@ def predict(
         console.print(written, soft_wrap=True)
 
 
-def write(table: "pl.DataFrame", output: Path) -> None:
+def _with_gaps(data: "DataConfig", gaps: str) -> "DataConfig":
+    """Replace the gaps of the training. Raises UserError if the value has no meaning for the task."""
+    from dataclasses import replace
+
+    from undertow.app.runs.config import check_gaps, check_given
+
+    given: dict[str, Any] = {"gaps": gaps}
+    check_given(given)
+    check_gaps(data.task, gaps)
+    return replace(data, **given)
+
+
+def _write(table: "pl.DataFrame", output: Path) -> None:
     from undertow.app.outputs import atomically
 
-    made = io.BytesIO()  # polars has errors of its own for a full disk
+    made = io.BytesIO()  # polars raises errors of its own if the disk is full
     if output.suffix.lower() == ".parquet":
         table.write_parquet(made)
     else:
@@ -81,7 +91,12 @@ def write(table: "pl.DataFrame", output: Path) -> None:
 
 
 def show(console: "Console", answers: "Answers") -> None:
-    """The first or last rows, and the errors."""
+    """Print the first or last rows, and the errors.
+
+    Args:
+        console: Where they are printed.
+        answers: The predictions.
+    """
     from rich.table import Table
 
     from undertow.app import words
@@ -93,7 +108,7 @@ def show(console: "Console", answers: "Answers") -> None:
         side: Any = "right" if rows.schema[name].is_numeric() else "left"
         grid.add_column(words.cell(name), justify=side, no_wrap=True)
     for row in rows.iter_rows():
-        grid.add_row(*(cell(value) for value in row))
+        grid.add_row(*(_cell(value) for value in row))
     which = "last" if answers.newest_last else "first"
     if len(rows) < len(answers.table):
         console.print(marked(f"[dim]the {which} {len(rows)} of {len(answers.table):,} predictions[/]"))
@@ -103,8 +118,8 @@ def show(console: "Console", answers: "Answers") -> None:
         console.print(line)
 
 
-def cell(value: Any) -> "Text":
-    """A value as it reads best: short numbers, and a word for what is not known."""
+def _cell(value: Any) -> "Text":
+    """A value as shown: numbers with four digits, and ``unknown`` for None."""
     from rich.text import Text
 
     from undertow.app import words

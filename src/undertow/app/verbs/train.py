@@ -1,4 +1,4 @@
-"""``undertow train``: reads its options, which ``runs.config`` declares, and starts or resumes a training."""
+"""``undertow train``: starts or resumes a training. Its options are declared in ``runs.config``."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -24,7 +24,7 @@ def train(
     resume: Annotated[
         Path | None,
         typer.Option(
-            help="Go on with this run as it was set up; --epochs, --minutes and --patience may change.",
+            help="Run to continue; --epochs, --minutes, --patience and --device may change.",
             rich_help_panel=RUN,
             metavar="RUN",
         ),
@@ -33,7 +33,7 @@ def train(
         bool, typer.Option("--overwrite", help="Replace the run in --run.", rich_help_panel=RUN)
     ] = False,
     quiet: Annotated[
-        bool, typer.Option("--quiet", "-q", help="Only say how it ended.", rich_help_panel=RUN)
+        bool, typer.Option("--quiet", "-q", help="Print the result only.", rich_help_panel=RUN)
     ] = False,
     **given: Any,
 ) -> None:
@@ -44,24 +44,24 @@ def train(
     undertow train motions.csv --sequence id --label activity [dim]· classification[/dim]
     undertow train adding --steps 200 [dim]· a long-lag problem[/dim]
 
-    An option that is left out gets a value that suits the task.
+    Options that are left out get values that suit the task.
 
     Ctrl-C finishes the current step, saves everything and exits with code 130;
     SIGTERM and SIGHUP do the same with codes 143 and 129.
     undertow train --resume RUN continues, with the same result as without the
-    interruption. A second Ctrl-C ends at once.
+    interruption. A second Ctrl-C ends the training at once.
     """
     given = {name: value for name, value in given.items() if value is not None and value is not False}
     config.check_given(given)
     if resume is not None:
         if source or run or overwrite:
             raise UserError(
-                "--resume RUN takes source and folder from the run; leave out SOURCE, --run, --overwrite"
+                f"--resume {resume}: takes no SOURCE, --run or --overwrite; they are those of the run"
             )
         code = _resume(resume, given, quiet)
     elif not source:
         raise UserError(
-            "train what? Give a file or a problem, or --resume RUN; undertow train --help says more"
+            "SOURCE: expected a file, a folder or a problem, or --resume RUN; see undertow train --help"
         )
     else:
         code = _start(source, given, run, overwrite, quiet)
@@ -82,7 +82,7 @@ def _start(sources: list[str], given: dict[str, Any], run: Path | None, overwrit
     source, *further = sources
     for each in further:
         check_source(Path(each))
-    task, why = task_of(source, given)  # what can be refused is refused before torch is imported
+    task, why = task_of(source, given)  # errors come before torch is imported
     options = config.with_defaults(task, given)
     options["further"] = tuple(str(Path(each).resolve()) for each in further)
     config.check_together(options, "")
@@ -98,7 +98,7 @@ def _resume(folder: Path, given: dict[str, Any], quiet: bool) -> int:
     if fixed := sorted(set(given) - set(config.MAY_CHANGE)):
         flag = fixed[0].replace("_", "-")
         raise UserError(f"--{flag} cannot change on --resume; only --{', --'.join(config.MAY_CHANGE)} can")
-    open_run(folder)  # what is no run is refused before a lock is written into it
+    open_run(folder)  # before a lock is written into a folder that is no run
     with lock.held(folder):
         opened = open_run(folder)
         from undertow.app.training import session

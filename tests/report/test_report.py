@@ -463,9 +463,9 @@ def test_only_columns_of_one_category_are_shown_as_its_words():
 
 def test_layers_carry_the_names_that_modules_have(browser, text_page, series_page):
     with opened(browser, text_page) as p:
-        assert p.locator("[id='0-layer']").inner_text() == "rnn, layer 2 of 2"
-        assert p.locator("#unit-card h2").inner_text().endswith("LSTM, rnn, layer 2 of 2")
-        assert p.locator("#layer option").all_inner_texts() == ["rnn, layer 1 of 2", "rnn, layer 2 of 2"]
+        assert p.locator("[id='0-layer']").inner_text() == "rnn, layer 1"
+        assert p.locator("#unit-card h2").inner_text().endswith("LSTM, rnn, layer 1")
+        assert p.locator("#layer option").all_inner_texts() == ["rnn, layer 0", "rnn, layer 1"]
     with opened(browser, series_page) as p:  # the model is the LSTM itself
         assert p.locator("#unit-card h2").inner_text().endswith(" LSTM")
 

@@ -112,9 +112,11 @@ def guide(ax: Axes, y: float, text: str = "") -> None:
 
 
 def end_labels(ax: Axes, ends: Iterable[tuple[float, float, str, str]]) -> None:
-    """A name right of each line's end, (x, y, name, colour), moved up or down as far as they would overlap.
+    """Write a name to the right of each line's end. Names that would overlap move up or down.
 
-    Call it when the limits of y are final.
+    Args:
+        ax: the axes, whose limits of y are final.
+        ends: for each line x and y of its end, its name and its colour.
     """
     found = sorted(ends, key=lambda end: end[1])
     if not found:

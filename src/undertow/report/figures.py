@@ -174,7 +174,7 @@ def row_names(sequence: Sequence) -> list[str]:
         return sequence.input_names[:MOST_INPUTS]
     if sequence.targets is None:
         return ["reads"]
-    return ["reads", "next" if sequence.foretold else "wanted"]
+    return ["reads", "next" if sequence.predicts_next else "wanted"]
 
 
 def visible(symbol: str) -> str:

@@ -112,7 +112,7 @@ class Sequence:
     about: str = ""
 
     @property
-    def foretold(self) -> bool:
+    def predicts_next(self) -> bool:
         """Whether every target is the next symbol, as for a language model."""
         return self.targets is not None and self.targets[:-1] == (self.symbols or [])[1:]
 

@@ -69,7 +69,7 @@ def write(path: str | PathLike[str], networks: list[Network], sequence: Sequence
         "steps": sequence.steps,
         "symbols": sequence.symbols,
         "targets": sequence.targets,
-        "foretold": sequence.foretold,
+        "predictsNext": sequence.predicts_next,
         "inputNames": sequence.input_names,
         "inputRows": input_rows(sequence),
         "inputs": None if sequence.inputs is None else _packed(sequence.inputs, False),

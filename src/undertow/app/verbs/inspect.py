@@ -172,7 +172,7 @@ def title(seen: "list[Watched]", names: list[str]) -> str:
 def subject(run: "Run") -> str:
     """What the loss is, in words."""
     if run.data.task == "text":
-        return "The loss is the mean error of foretelling the next symbol."
+        return "The loss is the mean error of predicting the next symbol."
     if run.model.readout == "every":
         return "The loss is the mean of the errors at each step, −log₂ of the right class's probability."
     if run.unit == "right":

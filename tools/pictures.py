@@ -78,7 +78,7 @@ def doctor() -> None:
 
 def report_text(data: Path) -> None:
     """A report on language models."""
-    train = f"train {data}/tinyshakespeare.txt --num-layers 1 --epochs 4 --quiet"
+    train = f"train {data}/tinyshakespeare.txt --num-layers 1 --hidden-size 128 --epochs 2 --quiet"
     undertow(f"{train} --run text")
     undertow(f"{train} --run text-rnn --cell rnn --lr 1e-3")
     undertow("inspect text --compare text-rnn")

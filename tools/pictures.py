@@ -25,6 +25,7 @@ ROOT = Path(__file__).resolve().parents[1]
 IMAGES = ROOT / "docs" / "images"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 LARGEST = 300_000  # bytes of a picture
+COMPUTED = "undertow.at.from.kind === 'loss' || undertow.flows.every((flow) => flow.done || flow.why)"
 
 
 def main() -> None:
@@ -130,7 +131,9 @@ def screenshot(
             opened.wait_for_selector("html[data-ready]", state="attached")
         for key in keys or []:
             opened.keyboard.press(key)
-        opened.wait_for_timeout(3000)  # the gradient is computed in pieces
+        if "report" in page:  # the gradient is computed in pieces
+            opened.wait_for_function(COMPUTED, timeout=120_000)
+        opened.wait_for_timeout(1000)
         taken = opened.screenshot()
         browser.close()
     found = Image.open(io.BytesIO(taken)).convert("RGB").quantize(256, Image.Quantize.MAXCOVERAGE)

@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 SOURCES := $(shell find src native -type f -not -name '*.so' -not -name '*.pyc') pyproject.toml CMakeLists.txt
 
-.PHONY: demo test fuzz kills mutants lint types sanitize sanitize-threads test-clients bench wheel clean
+.PHONY: demo test fuzz kills mutants lint types sanitize sanitize-threads test-clients bench pictures wheel clean
 
 demo: $(VENV)/app
 	$(BIN)/undertow demo
@@ -57,6 +57,11 @@ test-clients: .venv-clients/wheel/built
 
 bench: $(VENV)/app
 	$(BIN)/python benchmarks/speed.py
+
+# The pictures of README and docs, drawn with the present package. DATA=folder adds those of files that the checkout
+# does not hold: tinyshakespeare.txt and seattle-weather.csv.
+pictures: $(VENV)/dev
+	$(BIN)/python tools/pictures.py $(if $(DATA),--data $(DATA))
 
 wheel: $(VENV)/dev
 	$(BIN)/python -m build

@@ -87,7 +87,7 @@ def figures(network: Network, monitor: undertow.FlowMonitor) -> dict[str, Figure
     start = watch(Network(undertow.LSTM(2, HIDDEN_SIZE)))
     plain = watch(Network(undertow.RNN(2, HIDDEN_SIZE)))
     strong = watch(Network(forgetful(undertow.LSTM(2, HIDDEN_SIZE))))
-    layers = {"LSTM, trained": trained, "LSTM, at start": start, "plain RNN": plain}
+    layers = {"LSTM, trained": trained, "plain RNN": plain, "LSTM, at start": start}
 
     by_f = np.argsort(trained.f.mean(axis=(0, 1)))
     keeping = by_f[[-1, 3]]  # a unit that remembers, and one that forgets

@@ -114,20 +114,22 @@ def numbers(p, card):
     return {name: float(v.replace("−", "-").split()[0]) for name, v in text.items() if re.match("[−0-9]", v)}
 
 
-@pytest.mark.parametrize("foretold", [True, False])
-def test_words_stand_apart_and_the_text_is_what_was_read(browser, tmp_path, foretold):
+@pytest.mark.parametrize("predicts_next", [True, False])
+def test_words_stand_apart_and_the_text_is_what_was_read(browser, tmp_path, predicts_next):
     """Of tags, or anything but the next word, the text shows the words read, coloured by their own error."""
     trace, _ = read(undertow.LSTM)
     words = [f"word{k}" for k in range(T + 1)]
-    trace.report(tmp_path / "words.html", symbols=words[:-1], targets=words[1:] if foretold else ["noun"] * T)
+    trace.report(
+        tmp_path / "words.html", symbols=words[:-1], targets=words[1:] if predicts_next else ["noun"] * T
+    )
     with opened(browser, tmp_path / "words.html") as p:
-        assert p.locator("#text").inner_text() == "".join(words if foretold else words[:-1])
+        assert p.locator("#text").inner_text() == "".join(words if predicts_next else words[:-1])
         first, second = (span.bounding_box() for span in p.locator("#text span").all()[:2])
         assert second["x"] - first["x"] - first["width"] > 3
         p.locator("#text span[data-t='5']").click()
         rows = dict(line.split("\t") for line in p.locator("#step-card table").inner_text().splitlines())
         assert rows["reads"] == "“word5”"
-        assert rows["next" if foretold else "wanted"] == ("“word6”" if foretold else "“noun”")
+        assert rows["next" if predicts_next else "wanted"] == ("“word6”" if predicts_next else "“noun”")
         assert p.evaluate("undertow.at.from") == {"kind": "error", "t": 5}
 
 
@@ -234,7 +236,7 @@ def test_a_loss_at_the_end_flows_from_there_wherever_one_clicks(browser, series_
     layer = answer_at_the_end()[0].layers[0]
     with opened(browser, series_page) as p:
         p.mouse.click(*point_at(p, "0-c", 20))
-        assert "loss sees only the last step" in p.locator("#flow-caption").inner_text()
+        assert "loss depends only on the last step" in p.locator("#flow-caption").inner_text()
         assert flowing(p) == pytest.approx(layer.dc[1:, 1], rel=1e-3, abs=1e-6)
         assert numbers(p, "step-card")["value"] == pytest.approx(answer_at_the_end()[1][20, 0], rel=1e-5)
 
@@ -463,9 +465,9 @@ def test_only_columns_of_one_category_are_shown_as_its_words():
 
 def test_layers_carry_the_names_that_modules_have(browser, text_page, series_page):
     with opened(browser, text_page) as p:
-        assert p.locator("[id='0-layer']").inner_text() == "rnn, layer 2 of 2"
-        assert p.locator("#unit-card h2").inner_text().endswith("LSTM, rnn, layer 2 of 2")
-        assert p.locator("#layer option").all_inner_texts() == ["rnn, layer 1 of 2", "rnn, layer 2 of 2"]
+        assert p.locator("[id='0-layer']").inner_text() == "rnn, layer 1"
+        assert p.locator("#unit-card h2").inner_text().endswith("LSTM, rnn, layer 1")
+        assert p.locator("#layer option").all_inner_texts() == ["rnn, layer 0", "rnn, layer 1"]
     with opened(browser, series_page) as p:  # the model is the LSTM itself
         assert p.locator("#unit-card h2").inner_text().endswith(" LSTM")
 
@@ -488,7 +490,7 @@ def test_on_a_phone_a_legend_is_one_text(browser, tmp_path):
     with opened(browser, dated(tmp_path / "page.html"), width=390) as p:
         legend = p.locator(".legend", has_text="a row for each unit").first
         assert legend.evaluate("e => getComputedStyle(e).display") in ("inline", "block")
-        assert legend.inner_text().startswith(f"a row for each unit; all {H} units, like beside like")
+        assert legend.inner_text().startswith(f"a row for each unit; all {H} units, by similarity")
 
 
 DATES = [str(date(2015, 11, 29) + timedelta(days=t)) for t in range(T)]

@@ -2,13 +2,13 @@
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from undertow import atomic
 from undertow.app.errors import UserError
-
-BESIDE = (".", ".new")  # before and after a file's name while it is being written
+from undertow.atomic import BESIDE
 
 
 def check_output(output: Path, endings: tuple[str, ...], may_replace: bool) -> None:
@@ -82,26 +82,8 @@ def atomically(path: Path, write: Callable[[Path], Any]) -> None:
     Raises:
         UserError: The file cannot be written.
     """
-    beside = path.with_name(f"{BESIDE[0]}{path.name}{BESIDE[1]}")
     with writing(path):
-        try:
-            write(beside)
-            _sync(beside)
-            beside.replace(path)
-        except BaseException:
-            beside.unlink(missing_ok=True)
-            raise
-    with suppress(OSError):  # not every file system syncs a folder
-        _sync(path.parent)
-
-
-def _sync(path: Path) -> None:
-    """Wait until a file, or a folder's list of files, is on disk."""
-    number = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(number)
-    finally:
-        os.close(number)
+        atomic.write(path, write)
 
 
 def is_leftover(name: str) -> bool:

@@ -1,7 +1,8 @@
-"""The engine on the CPU: the C++ kernels behind torch tensors.
+"""The engine on the CPU: the C++ kernels for torch tensors.
 
-float32, float64 or bfloat16, all tensors of one dtype; LSTM or tanh RNN without projection; with a variant
-float32 and float64 and the LSTM alone. The backward pass is the kernels' own while nobody asks for its graph.
+It serves the LSTM and the tanh RNN without projection, in float32, float64 or bfloat16, with all tensors of
+one dtype. With a variant it serves the LSTM in float32 and float64. The kernels compute the backward pass,
+unless the program asks for a graph of that pass.
 """
 
 from collections.abc import Sequence
@@ -24,24 +25,24 @@ from undertow.kernels.tensors import (
 
 native: Any = tensors.native  # None: the extension was not built
 if native is not None:
-    native.share_openmp()  # torch's threads: a second pool would fight with them for the cores
+    native.share_openmp()  # torch's threads: a second pool would compete with them for the cores
 
 DTYPES = (torch.float32, torch.float64, torch.bfloat16)
 NORMS = ("gain_x", "gain_h", "gain_c", "bias_c")
-TRAINED = ("reset_h", "reset_c", "peepholes", *NORMS)  # what of a variant the kernels give gradients of
+TRAINED = ("reset_h", "reset_c", "peepholes", *NORMS)  # the fields of a variant that have gradients
 MARKS = ("mask", "reset")
 FORWARD_READS = (1, 2, 3, 6, 7)  # x, states, weights, ragged, options
 BACKWARD_READS = (1, 2, 3, 4, 5, 6, 9, 10)  # x, states, weights, y, tape, douts, ragged, options
 
 
 class CPU(KernelEngine):
-    """The kernels of native/lstm.h, one call of them for each direction."""
+    """Runs the kernels of native/lstm.h, once for each direction."""
 
     def serves(self, call: Call) -> bool:
         """See ``Engine.serves``."""
         if native is None or not served_kind(call):
             return False
-        first, last = call.weights[0], call.weights[-1]  # the same of one direction
+        first, last = call.weights[0], call.weights[-1]  # the same object if there is one direction
         if not tensors.are_plain(call.x, call.h_0, call.c_0, *first, *(() if last is first else last)):
             return False
         if tensors.transformed() or torch._C._is_tracing():
@@ -72,7 +73,15 @@ class CPU(KernelEngine):
         return outputs
 
     def forward(self, call: Call, tapes: Sequence[Any] = ()) -> tuple[Outputs, Kept]:
-        """See ``KernelEngine.forward``. Kept are y and the tape of each direction, in ``tapes`` if given."""
+        """See ``KernelEngine.forward``.
+
+        Args:
+            call: the call.
+            tapes: arrays for the tape of each direction, as ``tensors.tape`` makes them; empty: new ones.
+
+        Returns:
+            The outputs; and y and the tape of each direction.
+        """
         tapes = tapes or [tensors.tape(call) for _ in call.weights]
         outputs = tensors.outputs(call)
         run_forward(call, outputs, tapes)
@@ -112,7 +121,7 @@ class CPU(KernelEngine):
     def step_gradients(
         self, call: Call, kept: Kept, douts: Sequence[Tensor | None], d: int
     ) -> tuple[Tensor, Tensor, Tensor | None]:
-        """See ``KernelEngine.step_gradients``: the backward pass again, to the same bits."""
+        """See ``KernelEngine.step_gradients``. This repeats the backward pass and gives the same bits."""
         dgates, dh, dc = tensors.steps(call)
         first = 1 if dh.dim() == 3 else call.N
         starts = [None if s is None else s[:first].view(call.N, call.H) for s in (dh, dc)]
@@ -136,7 +145,14 @@ def release() -> None:
 
 
 def served_kind(call: Call) -> bool:
-    """Whether there is a kernel for calls of this kind, whatever memory the tensors have."""
+    """Return whether there is a kernel for such a call, apart from the kind of its tensors' memory.
+
+    Args:
+        call: a call of a layer.
+
+    Returns:
+        True if cell, activation, projection, dtype and variant have a kernel, and x is not empty.
+    """
     x = call.x
     return (
         call.nonlinearity == "tanh"
@@ -162,9 +178,13 @@ def _serves_variant(variant: Variant, dtype: torch.dtype) -> bool:
 
 
 def run_forward(call: Call, outputs: Sequence[Any], tapes: Sequence[Any], reverse: bool = False) -> None:
-    """Fill ``outputs`` and, where there is one, the tape of each direction.
+    """Run the forward kernel for each direction.
 
-    ``reverse``: the call has one direction, and that is the reverse one.
+    Args:
+        call: the call; the kernels must serve it.
+        outputs: tensors for y, h_n and, LSTM, c_n, as ``tensors.outputs`` makes them; they are filled.
+        tapes: for each direction tensors for its tape, which are filled; or None.
+        reverse: the call has one direction, and it is the reverse one.
     """
     D, ragged, threads = len(call.weights), call.ragged, torch.get_num_threads()
     y, h_n, c_n = (*outputs, None)[:3]
@@ -201,9 +221,17 @@ def run_backward(
     doptions: Any = None,
     reverse: bool = False,
 ) -> None:
-    """Direction d back: from ``ends``, gradients of y, h_n and c_n, to ``dins``, of x, h_0, c_0, W, U and b.
+    """Run the backward kernel for one direction. Tensors for gradients are filled; None: not wanted.
 
-    ``dsteps``: dgates, dh and dc of every step. ``doptions``: gradients of what the variant trains.
+    Args:
+        call: the call of the forward pass.
+        d: the direction, 0 or 1.
+        kept: y and the tapes of the forward pass.
+        ends: the gradients of y, h_n and c_n of this direction, None where there is none.
+        dins: tensors for the gradients of x, h_0, c_0, W, U and b.
+        dsteps: tensors for dgates, dh and dc of every step; or None.
+        doptions: a ``Variant`` with tensors for the gradients of its fields; or None.
+        reverse: the call has one direction, and it is the reverse one.
     """
     D, (y, *tapes) = len(call.weights), kept
     states = call.h_0, call.c_0
@@ -240,22 +268,46 @@ def _run(kernel: Any, reads: tuple[int, ...], *given: Any) -> None:
 
 
 def received(douts: Sequence[Tensor | None]) -> tuple[Tensor | None, list[Tensor | None]]:
-    """dy, and dh_n and dc_n, as the kernels take them."""
+    """Convert the gradients of the outputs for the kernels.
+
+    Args:
+        douts: gradients of y, h_n and, LSTM, c_n, None where there is none.
+
+    Returns:
+        dy with stride 1 in its last dimension, and [dh_n, dc_n], contiguous.
+    """
     dy, *dfinals = douts
     dh_n, dc_n = (*(None if d is None else made_plain(d).contiguous() for d in dfinals), None)[:2]
     return None if dy is None else unit_stride(made_plain(dy)), [dh_n, dc_n]
 
 
 def room_for_sums(W: Tensor, U: Tensor, want: Sequence[bool]) -> tuple[Any, Any, Any]:
-    """For dW, dU and db."""
+    """Make tensors for the gradients of one direction's weights.
+
+    Args:
+        W: weight_ih, [G*H,C].
+        U: weight_hh, [G*H,H].
+        want: whether the gradients of W, U, b_ih and b_hh are wanted.
+
+    Returns:
+        dW, dU and db [G*H], uninitialised; None where not wanted.
+    """
     db = W.new_empty(W.shape[0]) if want[2] or want[3] else None
     return tensors.like(W, want[0]), tensors.like(U, want[1]), db
 
 
 def shared_out(sums: Sequence[Any], want: Sequence[bool]) -> tuple[Any, ...]:
-    """dW, dU and db for each weight of a direction. b_ih + b_hh is used, so both biases have the gradient db.
+    """Assign the gradients to the weights of one direction.
 
-    Each has a tensor of its own: who scales gradients in place must not scale one of them twice.
+    Both biases have the gradient db, because only their sum matters. Each gets its own tensor: a program that
+    scales gradients in place must not scale the same one twice.
+
+    Args:
+        sums: dW, dU and db.
+        want: whether the gradients of W, U, b_ih and b_hh are wanted.
+
+    Returns:
+        Gradients of W, U, b_ih, b_hh and the absent projection, None where not wanted.
     """
     dW, dU, db = sums
     both = want[2] and want[3]
@@ -266,7 +318,16 @@ def shared_out(sums: Sequence[Any], want: Sequence[bool]) -> tuple[Any, ...]:
 
 
 def options(call: Call, d: int) -> Variant | None:
-    """What direction d adds to the equations, as the kernels take it."""
+    """Return one direction of the call's variant for the kernels.
+
+    Args:
+        call: the call.
+        d: the direction, 0 or 1.
+
+    Returns:
+        The variant with contiguous tensors; for the reverse direction ``reset`` is shifted by one step. None
+        if nothing is added.
+    """
     found = direction(call.variant, d)
     if found is None:
         return None
@@ -281,7 +342,16 @@ def _ready(name: str, t: Tensor | None) -> Tensor | None:
 
 
 def direction(variant: Variant, d: int) -> Variant | None:
-    """The d-th direction's of a variant: all but marks without their first dimension."""
+    """Return one direction of a variant.
+
+    Args:
+        variant: a variant with all directions stacked, [D,...].
+        d: the direction, 0 or 1.
+
+    Returns:
+        The variant without the first dimension; mask and reset, which have no such dimension, as they are.
+        None if nothing is added.
+    """
     if variant is PLAIN:
         return None
     each = zip(Variant._fields[:-1], variant[:-1], strict=True)
@@ -290,7 +360,7 @@ def direction(variant: Variant, d: int) -> Variant | None:
 
 
 def _as_run(call: Call, reverse: bool) -> Tensor | None:
-    """Before which steps to reset: in reverse the same boundaries are crossed on the way from t to t-1."""
+    """Steps before which to reset: the reverse direction crosses a boundary on the way from t to t-1."""
     reset = call.variant.reset
     if reset is None or not reverse:
         return contiguous(reset)
@@ -302,7 +372,7 @@ def _as_run(call: Call, reverse: bool) -> Tensor | None:
 
 
 def _room_for_variant(variant: Variant, wanted: Sequence[bool]) -> Variant:
-    """For the gradients of what it trains; with norms the kernels give all of theirs, or none."""
+    """Make tensors for the gradients of a variant. The kernels give the gradients of all norms or of none."""
     want = dict(zip(Variant._fields, wanted, strict=False))
     room: dict[str, Any] = {n: tensors.like(getattr(variant, n), want[n] or n in NORMS) for n in TRAINED}
     return Variant(**room)

@@ -1,4 +1,4 @@
-"""The one node by which a kernel stands in torch's graph, and what an engine with kernels must know."""
+"""The autograd.Function of every engine with kernels, and the methods that such an engine must have."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -19,32 +19,68 @@ class KernelEngine(Engine):
     """An engine whose backward pass is written by hand, and whose calls can be recorded."""
 
     def why_not(self, call: Call) -> str:
-        """For people: why nothing is recorded of a call that this engine does not serve."""
+        """Return in words why this engine does not serve a call, for the message of ``NotRecorded``.
+
+        Args:
+            call: a call that this engine does not serve.
+
+        Returns:
+            The reason.
+        """
         raise NotImplementedError
 
     def infer(self, call: Call) -> Outputs:
-        """The outputs; nothing is kept."""
+        """Run the forward pass without a tape.
+
+        Args:
+            call: a call that this engine serves.
+
+        Returns:
+            y, h_n and for the LSTM c_n; ``Call`` gives the shapes.
+        """
         raise NotImplementedError
 
     def forward(self, call: Call) -> tuple[Outputs, Kept]:
-        """The outputs, and what ``backward`` needs of them."""
+        """Run the forward pass and keep what the backward pass needs.
+
+        Args:
+            call: a call that this engine serves.
+
+        Returns:
+            The outputs as ``infer`` returns them, and the tensors to keep; y is the first of them.
+        """
         raise NotImplementedError
 
     def backward(
         self, call: Call, kept: Kept, douts: Sequence[Tensor | None], wanted: Sequence[bool]
     ) -> Gradients:
-        """Gradients of ``call.tensors``, None where not wanted.
+        """Run the backward pass.
 
-        ``douts``: gradients of the outputs, None where there are none.
+        Args:
+            call: the call of the forward pass.
+            kept: the tensors that ``forward`` kept.
+            douts: gradients of the outputs, None where there is none.
+            wanted: for each of ``call.tensors`` whether its gradient is wanted.
+
+        Returns:
+            Gradients of ``call.tensors``, None where not wanted.
         """
         raise NotImplementedError
 
     def step_gradients(
         self, call: Call, kept: Kept, douts: Sequence[Tensor | None], d: int
     ) -> tuple[Tensor, Tensor, Tensor | None]:
-        """The gradients of every step of direction d, in processing order: dgates, dh, and dc of the LSTM.
+        """Compute the gradients at every step of one direction, in the order of processing.
 
-        They are laid out as native/lstm.h has the tape, dh and dc with dh_0 and dc_0 first.
+        Args:
+            call: the call of the forward pass.
+            kept: the tensors that ``forward`` kept.
+            douts: gradients of the outputs, None where there is none.
+            d: the direction, 0 or 1.
+
+        Returns:
+            dgates, dh and for the LSTM dc (for the RNN None), in the layout of the tape in native/lstm.h; dh
+            and dc start with the gradient of the initial state.
         """
         raise NotImplementedError
 
@@ -63,7 +99,7 @@ class KernelEngine(Engine):
 
 
 class _Layer(torch.autograd.Function):
-    """A call on an engine, as one node of torch's graph."""
+    """A call of an engine as one node of torch's graph."""
 
     @staticmethod
     def forward(ctx: Any, engine: KernelEngine, call: Call, *tensors: Any) -> Outputs:
@@ -78,7 +114,7 @@ class _Layer(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *douts: Tensor | None) -> Any:
         try:
-            saved = ctx.saved_tensors  # read once, as torch.utils.checkpoint asks
+            saved = ctx.saved_tensors  # read once, as torch.utils.checkpoint requires
             tensors, kept = saved[: ctx.count], saved[ctx.count :]
         except RuntimeError as error:
             tensors, kept = given_to(ctx, error), None
@@ -111,11 +147,21 @@ def _backward(
 
 
 def given_to(ctx: Any, error: RuntimeError) -> list[Any]:
-    """The tensors that a node was given, where torch refuses all it saved: y may have been written to since.
+    """Return the tensors that a node was given, after torch has refused to return all that it saved.
 
-    Then the forward pass makes y and the tape anew, to the same bits. To keep a copy of y would cost every
-    call. Raises ``error`` where one of the tensors given was written to, the graph was freed, or torch is too
-    old to tell.
+    The program may have written to y. Then a forward pass computes y and the tape again, to the same bits.
+    A copy of y would cost time in every call.
+
+    Args:
+        ctx: the node's context.
+        error: torch's exception.
+
+    Returns:
+        ``call.tensors`` of the node's call.
+
+    Raises:
+        RuntimeError: ``error`` itself, if the program has written to one of these tensors, if the graph was
+            freed, or if torch is too old to tell.
     """
     try:
         return [saved.unpack() for saved in ctx._raw_saved_tensors[: ctx.count]]
@@ -123,7 +169,7 @@ def given_to(ctx: Any, error: RuntimeError) -> list[Any]:
         raise error from None
 
 
-# Function.apply itself, past a wrapper for functorch, whose transforms no kernel engine serves.
+# Function.apply without its wrapper for functorch: no kernel engine serves functorch's transforms.
 _apply: Any = super(torch.autograd.Function, _Layer).apply
 
 
@@ -134,13 +180,23 @@ def again(
     wanted: Sequence[bool],
     materialize: bool = False,
 ) -> Gradients:
-    """Gradients of ``call.tensors``, None where not wanted, by torch's differentiation of ``run(call)``.
+    """Compute gradients by torch's differentiation of another forward pass.
 
-    With gradients enabled they have a graph of their own, for double backward.
+    With gradients enabled the result has a graph, for double backward.
+
+    Args:
+        run: computes a call in torch operations.
+        call: the call.
+        douts: gradients of the outputs, None where there is none.
+        wanted: for each of ``call.tensors`` whether its gradient is wanted.
+        materialize: return zeros and not None where an output does not depend on a tensor.
+
+    Returns:
+        Gradients of ``call.tensors``, None where not wanted.
     """
     create_graph = torch.is_grad_enabled()
     with torch.enable_grad(), torch.autocast("cpu", enabled=False):
-        # views, because one argument may depend on another, and each gradient is along that one alone
+        # views: one argument may depend on another, but each gradient must be with respect to one alone
         views: list[Any] = [None if t is None else t.view_as(t) for t in call.tensors]
         if not create_graph:
             views = [

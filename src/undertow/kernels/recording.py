@@ -1,7 +1,7 @@
-"""What a traced call leaves of one layer, as the kernels left it, and from there to tape.py's records.
+"""Recordings of traced calls: what the engine read and wrote, and its conversion to the records of tape.py.
 
-An engine fills a Recording while it computes: references to what it reads and writes anyway, copies of what
-will change. All else is computed when somebody reads it (``undertow.tracing``), by the engine that ran.
+An engine fills a Recording while it computes: with references to tensors that training keeps anyway, and
+with copies of tensors that will change. The engine computes everything else when a program reads the trace.
 """
 
 from collections.abc import Callable, Sequence
@@ -23,50 +23,83 @@ from undertow.tape import Array, Gradients, RNNGradients, RNNTape, Tape
 if TYPE_CHECKING:
     from undertow.kernels.node import KernelEngine
 
-# Each traced module, and the function that opens each of its calls; that returns the function that makes each
-# layer's Recording. A context's own: other threads' calls are not recorded. None where nothing is traced.
+# Each traced module with a function that starts the recording of a call. That function returns another one,
+# which makes the Recording of the next layer. The variable belongs to a context, so calls of other threads
+# are not recorded. None: nothing is traced.
 traced: ContextVar[dict[torch.nn.Module, Callable[[], Callable[[], "Recording"]]] | None] = ContextVar(
     "undertow.traced", default=None
 )
 
 
-# A token for each open trace, in any thread: while there is none, calls look no further.
+# A token for each open trace of any thread. While the list is empty, calls skip every other check.
 _open: list[Any] = []
 
 
 def watch(modules: dict[torch.nn.Module, Callable[[], Callable[[], "Recording"]]]) -> Any:
-    """Have calls of ``modules`` recorded in this context, until ``unwatch`` gets the token returned."""
+    """Record the calls of some modules in this context from now on.
+
+    Args:
+        modules: for each module a function that starts the recording of a call, see ``traced``.
+
+    Returns:
+        A token for ``unwatch``.
+    """
     token = traced.set((traced.get() or {}) | modules)
     _open.append(token)
     return token
 
 
 def unwatch(token: Any) -> None:
-    """End what ``watch`` began. Raises ValueError in another context than that of ``watch``."""
+    """End what ``watch`` started.
+
+    Args:
+        token: what ``watch`` returned.
+
+    Raises:
+        ValueError: this is not the context of ``watch``.
+    """
     _open.remove(token)
     traced.reset(token)
 
 
 def in_backward() -> bool:
-    """Whether this thread runs a backward pass, as when torch.utils.checkpoint makes a call again."""
+    """Return whether this thread runs a backward pass, in which torch.utils.checkpoint repeats calls."""
     return torch._C._current_graph_task_id() != -1
 
 
 def listener(module: torch.nn.Module) -> "Callable[[], Recording] | None":
-    """What gives the Recording of each layer of this call of ``module``; None where nobody traces it."""
+    """Start the recording of a module's call.
+
+    Args:
+        module: the module that is called.
+
+    Returns:
+        A function that makes the Recording of the next layer; None if no trace watches the module.
+    """
     if not _open:
         return None
-    if torch.compiler.is_compiling():  # which records a program and runs none
+    if torch.compiler.is_compiling():  # the compiler records a program and computes nothing
         return None
     modules = traced.get()
     return None if modules is None or module not in modules else modules[module]()
 
 
 class Recording:
-    """One layer of one call, all its directions. ``missing`` says why there is nothing, None if there is.
+    """The recording of one layer of one call, with all directions.
 
-    ``weights``: the copies that the same layer's recording of the last call made. They are shared where they
-    are still the same, since calls may be many and short. ``reached``: called when backward first comes.
+    Args:
+        weights: the copies of the weights in the recording of the module's last call. They are shared if the
+            weights are still equal, because there may be many short calls.
+        reached: a function that is called when the backward pass first reaches the call.
+
+    Attributes:
+        missing: why nothing was recorded; None if something was.
+        weights: copies of weight_ih [G*H,C] and weight_hh [G*H,H] of each direction.
+        reached: whether a backward pass has reached the call.
+        engine: the engine that computed the call.
+        tapes: gates and, LSTM, c of each direction, in the layout of native/lstm.h.
+        x: the layer's input.
+        y: the layer's output.
     """
 
     def __init__(
@@ -83,7 +116,14 @@ class Recording:
         self._steps: dict[int, StepGradients] = {}
 
     def forward(self, engine: "KernelEngine", call: Call, kept: Sequence[Tensor], grad: bool) -> None:
-        """``engine`` computed ``call`` and kept y and the tapes; ``grad``: whether a backward can come."""
+        """Take what a forward pass leaves. The engine calls this.
+
+        Args:
+            engine: the engine that computed the call.
+            call: the call.
+            kept: y and the tapes.
+            grad: whether a backward pass can come.
+        """
         y, *tapes = kept
         self.missing, self.engine, self.tapes = None, engine, tapes
         if not grad:
@@ -104,32 +144,35 @@ class Recording:
             h_0=states[0],
             c_0=states[1],
             weights=[(W, U, None, None, None) for W, U in self.weights],
-            ragged=EVEN
-            if call.ragged is EVEN
-            else Ragged(*(t if t is None else t.clone() for t in call.ragged)),
+            ragged=ragged,
             variant=variant,
             recording=None,
         )
         self.x = Kept("x", call.x)
-        # Without a graph nothing forbids to write into y: then its values are kept apart.
+        # without a graph the program may write to y, so the recording keeps a copy
         self.y = Kept("y", y if grad else y.clone())
 
     @property
     def cell(self) -> str:
-        """ "lstm" or "rnn"."""
+        """The kind of layer, "lstm" or "rnn"."""
         return self._call.cell
 
     @property
     def added(self) -> tuple[str, ...]:
-        """What is added to the equations: names of a Variant's fields."""
+        """The fields of ``Variant`` that add to the equations, by name."""
         return self._call.variant.added
 
     def backward(self, douts: Sequence[Tensor | None], many: bool) -> None:
-        """The gradients of y, h_n and, LSTM, c_n, None where there are none; ``many``: for many at once."""
+        """Take the gradients of a backward pass. The autograd node calls this.
+
+        Args:
+            douts: gradients of y, h_n and, LSTM, c_n, None where there is none.
+            many: the backward pass computes gradients of many outputs at once (vmap).
+        """
         self.reached = True
         if self._tell is not None:
             self._tell(self)
-            self._tell = None  # who was told may keep this: no cycle, which would hold a tape
+            self._tell = None  # the callee may keep this recording; a cycle would keep the tape alive
         if many:
             return self.without_gradients("backward was run for many gradients at once")
         names = ("the gradient of y", "the gradient of h_n", "the gradient of c_n")
@@ -138,18 +181,31 @@ class Recording:
         return None
 
     def why_not(self) -> str | None:
-        """Why there is nothing, or no gradient; None where there are gradients."""
+        """Return the reason why nothing or no gradient was recorded; None if gradients were."""
         return self.missing or (self._no_gradients if self._douts is None else None)
 
     def without_gradients(self, reason: str) -> None:
-        """Say why there are no gradients."""
+        """Drop the gradients.
+
+        Args:
+            reason: why there are none, for the message of ``NotRecorded``.
+        """
         self._douts, self._no_gradients = None, reason
 
     def directions(self) -> "list[Direction]":
+        """Return each direction, forward first."""
         return [Direction(self, d) for d in range(len(self.weights))]
 
     def of(self, sequences: Sequence[int]) -> "Recording":
-        """The same of some of the sequences, to be read at their cost alone; itself where lengths differ."""
+        """Select some sequences, so that reading takes time for these alone.
+
+        Args:
+            sequences: indices of sequences.
+
+        Returns:
+            A recording of these sequences; this recording itself if sequences differ in length or a variant
+            adds to the equations.
+        """
         if self.places.lengths is not None or self.added:
             return self
         found, chosen = Recording(), torch.as_tensor(sequences, device="cpu")
@@ -169,22 +225,47 @@ class Recording:
 
     @cached_property
     def places(self) -> Places:
-        """Where the rows of the tape belong."""
+        """The step and sequence to which each row of the tape belongs."""
         x = self._call.x
         return Places.of(self._call.ragged, x.shape[0], x.shape[1])
 
     def tape(self, d: int) -> Sequence[Tensor]:
-        """What the kernels kept of direction d beside y: gates, c."""
+        """Return what the kernels kept of one direction apart from y.
+
+        Args:
+            d: the direction, 0 or 1.
+
+        Returns:
+            gates and c, in the layout of native/lstm.h; for the RNN nothing.
+        """
         each = len(self.tapes) // self._call.D
         return self.tapes[d * each : (d + 1) * each]
 
     def start(self, k: int, d: int) -> Tensor:
-        """h_0 or c_0 of direction d, [N,H]; zero where none was given."""
+        """Return an initial state.
+
+        Args:
+            k: 0 for h_0, 1 for c_0.
+            d: the direction, 0 or 1.
+
+        Returns:
+            [N,H]; zero if the call had none.
+        """
         given, U = (self._call.h_0, self._call.c_0)[k], self.weights[0][1]
         return U.new_zeros(self.places.N, U.shape[1]) if given is None else given[d]
 
     def steps(self, d: int) -> StepGradients:
-        """Of the last backward; made once, so that what is derived from them can be kept."""
+        """Return the gradients at each step. They are computed once, so that a reader can cache results.
+
+        Args:
+            d: the direction, 0 or 1.
+
+        Returns:
+            The gradients of the last backward pass, in the order of processing.
+
+        Raises:
+            NotRecorded: there are no gradients. The message gives the reason.
+        """
         if self._douts is None:
             raise NotRecorded(f"there are no gradients: {self._no_gradients}")
         if d not in self._steps:
@@ -193,7 +274,7 @@ class Recording:
         return self._steps[d]
 
     def _make_steps(self, d: int, douts: Sequence[Tensor | None]) -> StepGradients:
-        """The engine's backward pass again, by the arguments of the first time: so to the same bits."""
+        """Repeat the engine's backward pass with the same arguments, which gives the same bits."""
         reverse, places = d == 1, self.places
         dgates, *dstates = self.engine.step_gradients(self._call, (self.y.get(), *self.tapes), douts, d)
         ends = (*(None if f is None else view(made_plain(f[d])) for f in douts[1:]), None)
@@ -205,12 +286,20 @@ class Recording:
         return StepGradients(places.steps(view(dgates), reverse), dh, dc)
 
     def part(self, y: Tensor, d: int) -> Tensor:
-        """Of y, or dy, [T,N,D*H] or [R,D*H] what belongs to one direction."""
+        """Return one direction of y or dy.
+
+        Args:
+            y: [T,N,D*H], or packed rows [R,D*H].
+            d: the direction, 0 or 1.
+
+        Returns:
+            A view, [T,N,H] or [R,H].
+        """
         H = self.weights[0][1].shape[1]
         return y[..., d * H : (d + 1) * H]
 
     def _copied(self, weights: list[tuple[Tensor, Tensor]]) -> list[tuple[Tensor, Tensor]]:
-        """weight_ih and weight_hh of each direction as they are now: the next optimizer step changes them."""
+        """Copy weight_ih and weight_hh of each direction, because the next optimizer step changes them."""
         before = self.weights
         pairs = zip(sum(before, ()), sum(weights, ()), strict=False)
         if before and all(old.dtype == new.dtype and torch.equal(old, new) for old, new in pairs):
@@ -220,31 +309,40 @@ class Recording:
 
 @dataclass(frozen=True)
 class Direction:
-    """One direction of a recording, as tape.py's records: what a ``tracing.Layer`` reads."""
+    """One direction of a recording in the form of tape.py: the ``Source`` of a ``records.layer.Layer``.
+
+    Attributes:
+        recording: the recording of the layer.
+        d: the direction, 0 or 1.
+    """
 
     recording: Recording
     d: int
 
     @property
     def cell(self) -> str:
+        """The kind of layer, "lstm" or "rnn"."""
         return self.recording.cell
 
     @property
     def dtype(self) -> str:
-        """What the layer computed in, as torch names it: float32, float64 or bfloat16."""
+        """The dtype in which the layer computed: "float32", "float64" or "bfloat16"."""
         return str(self.recording.weights[self.d][0].dtype).removeprefix("torch.")
 
     @property
     def weights(self) -> tuple[Array, Array]:
+        """W [G*H,C] and U [G*H,H] at the time of the call."""
         W, U = self.recording.weights[self.d]
         return view(W), view(U)
 
     @property
     def steps(self) -> StepGradients:
+        """The gradients at each step, in the order of processing. Raises NotRecorded if there are none."""
         return self.recording.steps(self.d)
 
     @cached_property
     def tape(self) -> Tape | RNNTape:
+        """The forward pass in the order of processing."""
         r, reverse = self.recording, self.d == 1
         lengths = r.places.lengths
         h = r.places.with_start(
@@ -262,7 +360,11 @@ class Direction:
 
     @property
     def gradients(self) -> RNNGradients:
-        """The kernel's gradients at each step, and their sums as the equations write them."""
+        """The kernel's gradients at each step, and their sums by ``undertow.equations``.
+
+        Raises:
+            NotRecorded: there are no gradients, or a variant adds to the equations.
+        """
         r, steps, tape, (W, _) = self.recording, self.steps, self.tape, self.weights
         if r.added:
             raise NotRecorded(
@@ -277,12 +379,18 @@ class Direction:
 
 
 class Kept:
-    """A tensor of the caller's, by reference, that may since have been written to: then reading it raises."""
+    """A reference to a tensor of the program, which may write to it later.
+
+    Args:
+        name: what the message of ``NotRecorded`` calls the tensor.
+        tensor: the tensor; it is not copied.
+    """
 
     def __init__(self, name: str, tensor: Tensor) -> None:
         self._name, self._tensor, self._version = name, tensor.detach(), version(tensor)
 
     def get(self) -> Tensor:
+        """Return the tensor. Raises NotRecorded if it was changed in place since."""
         if version(self._tensor) != self._version:
             raise NotRecorded(
                 f"{self._name} was changed in place after the call, and the trace had not copied it"
@@ -291,17 +399,23 @@ class Kept:
 
 
 def version(tensor: Tensor) -> int:
+    """Return torch's count of changes in place; 0 for tensors of inference mode, which have none."""
     return 0 if tensor.is_inference() else int(tensor._version)
 
 
 def copy_of(tensor: Tensor) -> Tensor:
+    """Return a contiguous copy without a graph."""
     return tensor.detach().clone(memory_format=torch.contiguous_format)
 
 
 def view(tensor: Tensor) -> Array:
-    """``tensor`` as an array over the same memory, not to be written to: a backward may yet read it.
+    """Return a tensor as a read-only array. A later backward pass may still read the memory.
 
-    bfloat16, which NumPy does not have, becomes float32.
+    Args:
+        tensor: a tensor on the CPU.
+
+    Returns:
+        An array over the same memory; a float32 copy of bfloat16, which NumPy does not have.
     """
     tensor = tensor.detach()
     array: Array = (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()

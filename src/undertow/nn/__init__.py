@@ -1,8 +1,8 @@
-"""The modules: LSTM and RNN as torch knows them, what may be added to them, and torch's made ours."""
+"""The modules LSTM and RNN, their options, and the conversion of torch's modules."""
 
 from undertow.nn.module import LSTM as LSTM
 from undertow.nn.module import RNN as RNN
 
-# Pickles and graphs name a class by its module: this one, which stays where the files below it may move.
+# Pickles and graphs name a class by its module. This name stays even if the files below move.
 for _class in (LSTM, RNN):
     _class.__module__ = __name__

@@ -1,4 +1,4 @@
-"""What a call of a module adds to torch's equations: what came with the call, and what is drawn for it."""
+"""What one call adds to torch's equations: mask and reset, random draws, the options' parameters."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -14,7 +14,13 @@ from undertow.nn.options import TORCH, check_together
 
 
 class Additions(NamedTuple):
-    """``mask`` and ``reset`` are bool [T,N] on x's device."""
+    """What one call of a module adds to torch's equations.
+
+    Attributes:
+        module: the ``LSTM`` or ``RNN`` that is called.
+        mask: bool [T,N] on the device of x; None if the call has none.
+        reset: bool [T,N] on the device of x; None if the call has none.
+    """
 
     module: Any
     mask: Tensor | None
@@ -22,7 +28,21 @@ class Additions(NamedTuple):
 
     @classmethod
     def of(cls, module: Any, input: Any, mask: Any, reset: Any) -> "Additions":
-        """Raises TypeError or ValueError, naming it, where mask or reset fits neither input nor module."""
+        """Check the arguments ``mask`` and ``reset`` of a call and bring them into the kernels' layout.
+
+        Args:
+            module: the ``LSTM`` or ``RNN`` that is called.
+            input: the input of the call, in any layout that the module accepts.
+            mask: booleans of the steps' shape, see ``LSTM.forward``; or None.
+            reset: booleans of the steps' shape, see ``LSTM.forward``; or None.
+
+        Returns:
+            The additions of this call.
+
+        Raises:
+            TypeError: mask or reset does not hold booleans.
+            ValueError: mask or reset does not fit the input or the module. The message names the argument.
+        """
         marks = {"mask": mask, "reset": reset}
         marks = {name: value for name, value in marks.items() if value is not None}
         if marks and module._checkpoint is not None:
@@ -33,7 +53,18 @@ class Additions(NamedTuple):
     def enter(
         self, k: int, x: Tensor, given: Given, weights: Sequence[Any]
     ) -> tuple[Tensor, list[Tensor], Sequence[Any], Variant]:
-        """Of layer k: its input, initial states and weights, and what is added to its equations."""
+        """Prepare the call of layer k.
+
+        Args:
+            k: the layer, counted from 0.
+            x: the layer's input, [T,N,·] or packed rows [R,·].
+            given: the arguments of the module's call.
+            weights: the weights of all layers and directions, as ``Call.weights`` holds those of one layer.
+
+        Returns:
+            The input after input dropout, the initial states [D,N,·] (none if they are zero), the layer's
+            weights after weight dropout, and the ``Variant`` of its equations.
+        """
         module, N = self.module, given.N
         options, D = module._options or TORCH, 2 if module.bidirectional else 1
         weights = weights[k * D : (k + 1) * D]
@@ -72,17 +103,20 @@ class Additions(NamedTuple):
 def _zoneout(like: Tensor, shape: tuple[int, ...], rate: float, training: bool) -> Tensor:
     if not training:
         return like.new_full(shape[-1:], rate).expand(shape)
-    drawn = torch.rand(shape, device=like.device) < rate  # in less than half the time of bernoulli_
+    drawn = torch.rand(shape, device=like.device) < rate  # takes less than half the time of bernoulli_
     return drawn.to(like.dtype)
 
 
 def _for_all(state: Tensor, N: int) -> Tensor:
-    """[D,·] -> [D,N,·]: all sequences begin alike."""
+    """Repeat a state [D,·] for all sequences, [D,N,·]."""
     return state.unsqueeze(1).expand(-1, N, -1)
 
 
 def _by_row(factors: Tensor, ragged: Ragged) -> Tensor:
-    """Of sequences [N,C], for x [T,N,C] or packed [R,C], whose rows at each step are the first in rank."""
+    """Factors [N,C] of sequences as factors of x: unchanged for [T,N,C], by row for packed rows [R,C].
+
+    The packed rows of a step belong to the longest sequences, which come first.
+    """
     if ragged.batch_sizes is None:
         return factors
     ranks = torch.arange(factors.shape[0], device="cpu").expand(ragged.batch_sizes.shape[0], -1)

@@ -1,4 +1,4 @@
-"""Validates the arguments of a module's call, torch's and ours, and brings them into one layout."""
+"""Validates the arguments of a module's call, torch's and ours, and converts them to one layout."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -14,18 +14,34 @@ from undertow.nn import parameters
 
 
 class Given(NamedTuple):
-    """What a call of a module was given, in the one layout that the kernels know."""
+    """The arguments of a module's call in the kernels' layout.
 
-    x: Tensor  # [T,N,C], or packed rows [R,C]
-    states: Sequence[
-        Any
-    ]  # h and for the LSTM c, [L*D,N,·], or with widths a tuple of L tensors [D,N,H]; or none
+    Attributes:
+        x: [T,N,C], or packed rows [R,C].
+        states: h and for the LSTM c, [L*D,N,·] each; a tuple of L tensors [D,N,H] each if the module has a
+            width for each layer; empty if the call has no initial states.
+        N: the number of sequences.
+        ragged: the lengths or the packing.
+        layout: the layout of the results: ``"steps first"``, ``"batch first"``, ``"unbatched"``, or the
+            PackedSequence that was given.
+    """
+
+    x: Tensor
+    states: Sequence[Any]
     N: int
     ragged: Ragged
-    layout: Any  # of the results: "steps first", "batch first", "unbatched", or the PackedSequence given
+    layout: Any
 
     def restored(self, y: Tensor, finals: Sequence[Any]) -> tuple[Any, Sequence[Any]]:
-        """y [T,N,·] or [R,·] and the final states in the layout of what was given."""
+        """Convert results to the layout of the arguments.
+
+        Args:
+            y: [T,N,·], or packed rows [R,·].
+            finals: the final states, [L*D,N,·] each, or a tuple of L tensors [D,N,H] each.
+
+        Returns:
+            y and the final states in the layout of the arguments.
+        """
         if self.layout == "steps first":
             return y, finals
         if self.layout == "batch first":
@@ -37,7 +53,17 @@ class Given(NamedTuple):
 
 
 def normalised(module: Any, input: Any, hx: Any, ragged: Ragged) -> Given | None:
-    """``input`` and ``hx`` in the kernels' layout; None where they have no form that torch takes."""
+    """Convert the arguments of a call to the kernels' layout, without copying.
+
+    Args:
+        module: the ``LSTM`` or ``RNN`` that is called.
+        input: a tensor [T,N,C], [N,T,C] with batch_first or [T,C]; or a PackedSequence.
+        hx: the initial states as torch takes them; or None.
+        ragged: the lengths of a batched tensor.
+
+    Returns:
+        The arguments; None if they have a form that torch refuses.
+    """
     states: Any = ()
     if hx is not None:
         states = hx if module.mode == "LSTM" else (hx,)
@@ -63,7 +89,16 @@ def normalised(module: Any, input: Any, hx: Any, ragged: Ragged) -> Given | None
 
 
 def fit(module: Any, given: Given, dtype: torch.dtype) -> bool:
-    """Whether ``given`` is sure to suit torch for parameters of ``dtype``."""
+    """Whether torch would accept the arguments, too.
+
+    Args:
+        module: the ``LSTM`` or ``RNN`` that is called.
+        given: the arguments of the call.
+        dtype: the dtype of the module's parameters.
+
+    Returns:
+        True if sizes and dtypes fit the module. If False, torch's own forward decides, with its own message.
+    """
     x, states = given.x, given.states
     shape = x.shape
     if shape[-1] != module.input_size or shape[0] == 0 or not (x.dtype is dtype or _autocasts(x)):
@@ -83,7 +118,7 @@ def fit(module: Any, given: Given, dtype: torch.dtype) -> bool:
 
 
 def _has_dim(state: Any, dim: int) -> bool:
-    """Whether a state, or with widths that of each layer, is a tensor of so many dimensions."""
+    """Whether a state is a tensor with ``dim`` dimensions; of a tuple, whether each layer's state is."""
     return all(
         isinstance(s, Tensor) and s.dim() == dim
         for s in (state if isinstance(state, tuple | list) else [state])
@@ -91,14 +126,14 @@ def _has_dim(state: Any, dim: int) -> bool:
 
 
 def _each(change: Callable[[Tensor], Tensor], state: Any) -> Any:
-    """``change`` of a state, or, with widths, of that of each layer."""
+    """Apply ``change`` to a state; to a tuple, apply it to each layer's state."""
     return tuple(map(change, state)) if isinstance(state, tuple | list) else change(state)
 
 
 def _widths_fit(
     module: Any, states: Sequence[Any], batch: tuple[int, ...], dtype: torch.dtype, autocast: bool
 ) -> bool:
-    """The same of states that are tuples with a tensor [D,*batch,H] for each layer."""
+    """``fit`` for states that are tuples with a tensor [D,*batch,H] for each layer."""
     D, kinds = 1 + module.bidirectional, 2 if module.mode == "LSTM" else 1
     return len(states) == kinds and all(
         isinstance(state, tuple | list)
@@ -112,16 +147,29 @@ def _widths_fit(
 
 
 def _autocasts(x: Tensor) -> bool:
-    """Whether torch would give an operator on x another dtype."""
+    """Whether autocast would change the dtype of an operator on x."""
     return x.is_cpu and torch.is_autocast_enabled("cpu")
 
 
 def lengths(given: Any, input: Any, batch_first: bool) -> Tensor:
-    """``given`` as the kernels take it, int64 [N] on the CPU: a copy, still the same in the backward pass."""
+    """Check the argument ``lengths`` of a call.
+
+    Args:
+        given: integers [N], as a tensor, array or list.
+        input: the input of the call.
+        batch_first: whether the input is [N,T,C] and not [T,N,C].
+
+    Returns:
+        int64 [N] on the CPU: a copy, so that it is still the same in the backward pass.
+
+    Raises:
+        TypeError: ``given`` does not hold integers.
+        ValueError: the input is not batched, or ``given`` does not have one length for each sequence.
+    """
     if not isinstance(input, Tensor) or input.dim() != 3:
         raise ValueError(f"lengths: expected with a batched input of 3 dimensions, got {kind(input)}")
     found = given if isinstance(given, Tensor) else torch.as_tensor(given, device="cpu")
-    if found.numel() == 0:  # as [] is, which torch takes for floats
+    if found.numel() == 0:  # torch takes [] for floats
         found = found.long()
     if found.is_floating_point() or found.is_complex() or found.dtype == torch.bool:
         raise TypeError(f"lengths: expected integers, got {found.dtype}")
@@ -132,7 +180,21 @@ def lengths(given: Any, input: Any, batch_first: bool) -> Tensor:
 
 
 def mark(name: str, value: Any, input: Any, batch_first: bool) -> Tensor:
-    """``value`` as the kernels take it."""
+    """Check the argument ``mask`` or ``reset`` of a call.
+
+    Args:
+        name: the name of the argument.
+        value: booleans [T,N], [N,T] with batch_first or [T] unbatched, as a tensor, array or list.
+        input: the input of the call.
+        batch_first: whether the input is [N,T,C] and not [T,N,C].
+
+    Returns:
+        bool [T,N] on the device of the input.
+
+    Raises:
+        TypeError: ``value`` does not hold booleans.
+        ValueError: ``value`` does not have the shape of the input's steps, or the input is packed.
+    """
     if isinstance(input, PackedSequence):
         raise ValueError(
             f"{name}: expected None with a PackedSequence, which has no place for steps [T, N]; "
@@ -140,7 +202,7 @@ def mark(name: str, value: Any, input: Any, batch_first: bool) -> Tensor:
         )
     if not isinstance(input, Tensor) or input.dim() not in (2, 3):
         raise ValueError(f"{name}: expected with an input of 2 or 3 dimensions, got {kind(input)}")
-    # of an array a copy: torch would not notice if it changed before the backward pass
+    # an array is copied: torch would not notice if it changed before the backward pass
     found = value if isinstance(value, Tensor) else torch.tensor(value, device="cpu")
     if found.dtype != torch.bool:
         raise TypeError(f"{name}: expected booleans, got {found.dtype}")
@@ -157,4 +219,5 @@ def mark(name: str, value: Any, input: Any, batch_first: bool) -> Tensor:
 
 
 def kind(input: Any) -> str:
+    """Describe an argument for a message: the shape of a tensor, the type of anything else."""
     return f"shape {list(input.shape)}" if isinstance(input, Tensor) else type(input).__name__

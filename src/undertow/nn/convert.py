@@ -1,4 +1,4 @@
-"""torch's LSTMs and RNNs become undertow's: those of a model (``convert``), or all there are (``patch``)."""
+"""Replaces torch's LSTM and RNN by undertow's: in one model (``convert``), or in the process (``patch``)."""
 
 import sys
 import threading
@@ -20,15 +20,25 @@ THEIRS = {ours: theirs for theirs, ours in OURS.items()}
 
 
 def convert(model: Model, *, back: bool = False) -> Model:
-    """Make every torch.nn.LSTM and torch.nn.RNN in ``model`` ours, in place, and return ``model``.
+    """Replace every torch.nn.LSTM and torch.nn.RNN in a model by undertow's, in place.
 
-    A module stays the same object and only changes its class, so all it holds stays: its parameters, which an
-    optimizer may know already, hooks, parametrizations, training mode. ``model`` may itself be an nn.LSTM.
-    ``back`` makes ours torch's again.
+    A module stays the same object and only changes its class. So it keeps everything it holds: its
+    parameters, which an optimizer may refer to, its hooks, parametrizations and training mode.
 
-    Left alone are subclasses of nn.LSTM and nn.RNN, whose own methods would be lost, quantised modules, which
-    are no nn.LSTM, and TorchScript. Raises TypeError where ``model`` is no module, and ValueError where a
-    module to be made torch's has options that torch's does not have.
+    Three kinds of modules stay as they are: subclasses of nn.LSTM and nn.RNN, because their own methods would
+    be lost; quantised modules, which are no nn.LSTM; and TorchScript.
+
+    Args:
+        model: any module; it may itself be an nn.LSTM.
+        back: replace undertow's modules by torch's instead.
+
+    Returns:
+        The same model.
+
+    Raises:
+        TypeError: ``model`` is not a torch.nn.Module.
+        ValueError: ``back`` is true and a module has options that torch's modules do not have. The model is
+            unchanged.
     """
     if not isinstance(model, torch.nn.Module):
         raise TypeError(f"model: expected a torch.nn.Module, got {type(model).__name__}")
@@ -36,7 +46,8 @@ def convert(model: Model, *, back: bool = False) -> Model:
     for name, module in model.named_modules():
         if back and getattr(module, "_options", None) is not None:
             raise ValueError(
-                f"model: torch has no {module}, as which {name or 'it'!r} computes; none was changed"
+                f"model: torch's modules have no such options: {name or 'it'!r} is {module}; "
+                "nothing was changed"
             )
     count = alive.discard if back else alive.add
     for module in model.modules():
@@ -45,7 +56,7 @@ def convert(model: Model, *, back: bool = False) -> Model:
             module.__class__ = classes[kind]
             count(module)
         elif parametrize.is_parametrized(module) and kind.__bases__[0] in classes:
-            # torch has given it a class of its own, that holds the parametrized weights as properties
+            # torch has given the module its own class, which holds the parametrized weights as properties
             own = {key: a for key, a in vars(kind).items() if key not in ("__dict__", "__weakref__")}
             module.__class__ = type(kind.__name__, (classes[kind.__bases__[0]],), own)
             count(module)
@@ -54,20 +65,31 @@ def convert(model: Model, *, back: bool = False) -> Model:
 
 @contextmanager
 def patch() -> Iterator[None]:
-    """While it lasts, torch.nn.LSTM and torch.nn.RNN are ours, for programs that know nothing of undertow.
+    """Replace torch.nn.LSTM and torch.nn.RNN by undertow's within a ``with`` block.
 
-    ``with undertow.patch(): model = Whatever()``. So are, in every module that is loaded, the names that
-    ``from torch.nn import LSTM`` has bound, and the base of classes that were derived from nn.LSTM before:
-    their instances run on our kernels until the end. Then all is as it was; but what was made inside stays
-    ours: modules, classes with nn.LSTM as their base, names that modules loaded inside have bound.
-    Ours being subclasses of torch's, ``isinstance(module, torch.nn.LSTM)`` holds inside and outside, and what
-    was pickled inside loads outside, as ours.
+    This serves programs that do not know undertow::
 
-    For the whole process, all its threads; nested, or begun in several threads, it lasts until the last ends.
+        with undertow.patch():
+            model = Model()  # its nn.LSTM are undertow.LSTM
 
-    Not reached is what was there before and is no name of a module, as in ``{"lstm": torch.nn.LSTM}``: make
-    the patch before the import (``python -m undertow.run`` does), or ``convert`` the model. A torch.nn.LSTM
-    made before is, inside, no instance of what torch.nn.LSTM then is, and cannot be pickled by that name.
+    The patch also replaces names in loaded modules that ``from torch.nn import LSTM`` has bound, and the base
+    of classes that were derived from nn.LSTM before: their instances run on undertow's kernels within the
+    block. Afterwards names and bases are as before. Objects made inside stay undertow's: modules, classes
+    derived from nn.LSTM, and names in modules that were imported inside.
+
+    undertow's classes are subclasses of torch's. So ``isinstance(module, torch.nn.LSTM)`` holds inside and
+    outside, and a module that was pickled inside loads outside.
+
+    The patch acts on the whole process with all its threads. Nested patches, and patches of several threads,
+    last until the last one ends.
+
+    The patch does not reach earlier references that are not global names of a module, such as
+    ``{"lstm": torch.nn.LSTM}``. Import that module inside the block (``python -m undertow.run`` does so), or
+    use ``convert``. A torch.nn.LSTM that was made before is, within the block, no instance of
+    torch.nn.LSTM and cannot be pickled.
+
+    Yields:
+        None.
     """
     _patch.begin()
     try:
@@ -77,7 +99,7 @@ def patch() -> Iterator[None]:
 
 
 class _Patch:
-    """The patch of this process: how many hold it, and what undoes it."""
+    """The patch of this process: the number of blocks that hold it, and how to undo it."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
@@ -105,7 +127,7 @@ _patch = _Patch()
 
 
 def _rename(undo: ExitStack) -> None:
-    """Every name of theirs in a loaded module that is not undertow's becomes one of ours."""
+    """Let every global name for torch's classes, outside undertow, refer to ours."""
     modules = [m for m in list(sys.modules.values()) if isinstance(m, ModuleType)]
     for names in [vars(m) for m in modules if m.__name__.split(".")[0] != "undertow"]:
         for name, value in list(names.items()):
@@ -115,12 +137,12 @@ def _rename(undo: ExitStack) -> None:
 
 
 def _name_back(names: dict[str, object], name: str, theirs: type) -> None:
-    if names.get(name) is OURS[theirs]:  # and not what the program has put there since
+    if names.get(name) is OURS[theirs]:  # the program may have set the name since
         names[name] = theirs
 
 
 def _derive_anew(theirs: type, ours: type, undo: ExitStack) -> None:
-    """Classes derived from ``theirs`` become derived from ``ours``."""
+    """Let the classes derived from ``theirs`` derive from ``ours``."""
     derived: type
     for derived in theirs.__subclasses__():
         if derived is not ours:

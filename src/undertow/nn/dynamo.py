@@ -1,9 +1,9 @@
-"""How torch.compile comes to take our modules into its graphs.
+"""Lets torch.compile take our modules into its graphs.
 
-Dynamo, which reads Python for torch.compile, leaves every module that is an nn.RNN or nn.LSTM out of its
-graphs (with ``fullgraph=True`` it refuses), because torch's operators for them are taken apart into T steps.
-Ours are not (``kernels.operators``), so for them, and no other, the switch that torch has for that is set.
-Where torch has none yet, they are left out as nn.LSTM is.
+Dynamo, the part of torch.compile that reads Python, leaves every nn.RNN and nn.LSTM out of its graphs, and
+refuses them with ``fullgraph=True``: torch's operators for them would become T separate steps. Our operator
+stays one node (``kernels.operators``). So this file sets torch's switch ``allow_rnn`` for our modules alone.
+Older versions of torch do not have the switch; they leave our modules out, too.
 """
 
 import sys
@@ -16,7 +16,11 @@ _BUILDER = "torch._dynamo.variables.builder"
 
 
 def admit(ours: Callable[[Any], bool]) -> None:
-    """From now on dynamo takes every module for which ``ours`` is true. It is not imported for that."""
+    """Let dynamo take some modules into its graphs, from now on. This does not import dynamo.
+
+    Args:
+        ours: tells whether dynamo may take a module.
+    """
     if _BUILDER in sys.modules:
         _patch(sys.modules[_BUILDER], ours)
     else:
@@ -24,7 +28,7 @@ def admit(ours: Callable[[Any], bool]) -> None:
 
 
 class _AfterImport(MetaPathFinder):
-    """Patches dynamo's module once it has been imported, which takes a second and few programs need."""
+    """Patches dynamo's module when a program imports it: importing it takes a second, and few need it."""
 
     def __init__(self, ours: Callable[[Any], bool]) -> None:
         self._ours = ours

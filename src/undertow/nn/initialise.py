@@ -1,15 +1,16 @@
-"""How a recurrent layer starts: what may follow torch's own initial values.
+"""Initial values of a recurrent layer that differ from torch's.
 
-``forget_bias``: the forget gate's bias, by default near 0, set so high that the cell holds from the start
-(Gers, Schmidhuber & Cummins 2000; Jozefowicz, Zaremba & Sutskever 2015). torch keeps two biases that are
-added, b_ih and b_hh, for each layer and direction; set here is their sum, in all of them.
+``forget_bias`` sets the forget gate's bias, which torch starts near 0. A high value lets the cell keep its
+content from the start (Gers, Schmidhuber & Cummins 2000; Jozefowicz, Zaremba & Sutskever 2015). torch adds
+two biases, b_ih and b_hh. The option sets their sum, in every layer and direction.
 
-``init="chrono"``: forget gates that hold for 1 to ``max_lag`` steps, each unit for a time of its own: where
-the input's pull on the gates is small, σ(log u) = 1 - 1/(1 + u) forgets within about u steps. b_f = log u
-with u uniform in [1, max_lag - 1], b_i = -b_f, and no other bias (Tallec & Ollivier 2018, arXiv:1804.11188).
+``init="chrono"`` gives each unit its own time constant between 1 and ``max_lag`` steps. While inputs move the
+gates little, a forget gate at σ(log u) = 1 - 1/(1 + u) forgets within about u steps. So b_f = log u with u
+uniform in [1, max_lag - 1], b_i = -b_f, and all other biases are 0 (Tallec & Ollivier 2018,
+arXiv:1804.11188).
 
-``init="orthogonal"``: each gate's recurrent weights orthogonal, so that U keeps the length of what it is
-multiplied with (Saxe, McClelland & Ganguli 2014, arXiv:1312.6120). Biases stay torch's.
+``init="orthogonal"`` makes each gate's recurrent weights orthogonal, so that multiplication by U keeps a
+vector's length (Saxe, McClelland & Ganguli 2014, arXiv:1312.6120). Biases stay torch's.
 """
 
 import math
@@ -25,7 +26,18 @@ KINDS = ("chrono", "orthogonal")
 
 
 def check(lstm: bool, forget_bias: Any, init: Any, max_lag: Any) -> None:
-    """Raises TypeError or ValueError, naming the option, unless the three fit each other and the cell."""
+    """Check the options about initial values.
+
+    Args:
+        lstm: whether the module is an LSTM and not a plain RNN.
+        forget_bias: a finite number or None.
+        init: ``"chrono"``, ``"orthogonal"`` or None.
+        max_lag: the longest lag in steps, for ``init="chrono"``; otherwise None.
+
+    Raises:
+        TypeError: an option has the wrong type. The message names it.
+        ValueError: an option has the wrong value, or does not fit the others or the module.
+    """
     for name, value in (("forget_bias", forget_bias), ("max_lag", max_lag)):
         if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
             raise TypeError(f"{name}: expected a number or None, got {type(value).__name__}")
@@ -54,7 +66,14 @@ def _check_chrono(lstm: bool, forget_bias: Any, max_lag: Any) -> None:
 
 @torch.no_grad()
 def start(layer: Any) -> None:
-    """Give ``layer``, an LSTM or RNN that holds torch's initial values, the start its options ask for."""
+    """Change torch's initial values into those that the module's options ask for, in place.
+
+    Args:
+        layer: an ``LSTM`` or ``RNN`` with torch's initial values.
+
+    Raises:
+        ValueError: an option sets biases, and the module has none.
+    """
     if (layer.forget_bias is not None or layer.init == "chrono") and not layer.bias:
         option = "forget_bias" if layer.init != "chrono" else "init: 'chrono'"
         raise ValueError(f"{option} needs biases to set: expected bias=True, got bias=False")
@@ -70,14 +89,26 @@ def start(layer: Any) -> None:
 
 
 def open_forget_gate(b_ih: Tensor, b_hh: Tensor, value: float) -> None:
-    """The forget gate's part of b_ih + b_hh, each [4*H], becomes ``value``."""
+    """Set the forget gate's bias, in place.
+
+    Args:
+        b_ih: [4*H]; the forget gate's part becomes 0.
+        b_hh: [4*H]; the forget gate's part becomes ``value``.
+        value: the sum of both biases.
+    """
     H = len(b_ih) // 4
     layout.gate(b_ih, "f", H).zero_()
     layout.gate(b_hh, "f", H).fill_(value)
 
 
 def chrono(b_ih: Tensor, b_hh: Tensor, max_lag: float) -> None:
-    """b_f = log u, u uniform in [1, max_lag - 1], b_i = -b_f, the others 0; b_ih and b_hh are [4*H]."""
+    """Draw chrono biases, in place (Tallec & Ollivier 2018).
+
+    Args:
+        b_ih: [4*H]; becomes 0.
+        b_hh: [4*H]; b_f = log u with u uniform in [1, max_lag - 1], b_i = -b_f, all others 0.
+        max_lag: the longest lag in steps, above 2.
+    """
     H = len(b_ih) // 4
     b_ih.zero_()
     b_hh.zero_()
@@ -86,8 +117,13 @@ def chrono(b_ih: Tensor, b_hh: Tensor, max_lag: float) -> None:
 
 
 def orthogonal(U: Tensor, hidden_size: int) -> None:
-    """The rows of each gate of U [G*H, R] orthonormal, or its columns where R < H."""
-    dtype = torch.promote_types(U.dtype, torch.float32)  # no decomposition at half precision
+    """Draw orthogonal recurrent weights, in place.
+
+    Args:
+        U: [G*H,R], gates stacked. The rows of each gate become orthonormal; if R < H, its columns.
+        hidden_size: H.
+    """
+    dtype = torch.promote_types(U.dtype, torch.float32)  # torch has no QR decomposition at half precision
     for k in range(0, len(U), hidden_size):
         block = U[k : k + hidden_size]
         block.copy_(torch.nn.init.orthogonal_(torch.empty_like(block, dtype=dtype)))

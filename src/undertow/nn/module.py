@@ -1,8 +1,8 @@
-"""LSTM and RNN, torch modules: arguments in, one call per layer and direction, results out.
+"""The torch modules LSTM and RNN: they check arguments, call each layer once, and return the results.
 
-Both are subclasses of torch's own modules, so constructor, parameters, initial values, state_dict,
-repr and pickling are torch's. ``forward`` is ours, and what it does not recognise it leaves to torch's
-forward, to serve or to refuse in torch's words. Options add to that: ``undertow.nn.options``.
+Both are subclasses of torch's modules, so constructor, parameters, initial values, state_dict, repr and
+pickling are torch's. ``forward`` is ours. It leaves arguments that it does not recognise to torch's forward,
+which serves them or refuses them with torch's message. ``undertow.nn.options`` lists the additional options.
 """
 
 from collections.abc import Callable, Sequence
@@ -32,7 +32,7 @@ alive: WeakSet[Any] = WeakSet()  # the LSTMs and RNNs of this process
 class _Recurrent(torch.nn.RNNBase):
     """What LSTM and RNN share: the layout of arguments, and the walk through the layers."""
 
-    # the class's, for modules whose pickled state has none
+    # class attributes, for modules whose pickled state does not have them
     _checkpoint: int | None = None
     forget_bias: float | None = None
     init: str | None = None
@@ -58,7 +58,7 @@ class _Recurrent(torch.nn.RNNBase):
         **options: Any,
     ) -> None:
         initialise.check(isinstance(self, torch.nn.LSTM), forget_bias, init, max_lag)
-        # before torch's constructor, which calls reset_parameters; set only where given
+        # set before torch's constructor, which calls reset_parameters; and only if given
         given = {"forget_bias": forget_bias, "init": init, "max_lag": max_lag}
         self.__dict__.update({name: value for name, value in given.items() if value is not None})
         self._choose(Options(**{name: options.pop(name) for name in Options._fields if name in options}))
@@ -74,19 +74,19 @@ class _Recurrent(torch.nn.RNNBase):
             self.checkpoint = checkpoint
 
     def _choose(self, options: Options) -> None:
-        """Raises TypeError or ValueError, naming it, for an option that does not fit."""
+        """Set the options, after checks that raise TypeError or ValueError and name the option."""
         if isinstance(options.zoneout, list):
             options = options._replace(zoneout=tuple(options.zoneout))
         check(options, isinstance(self, torch.nn.LSTM))
         check_together(options, checkpoint=self._checkpoint, forget_bias=self.forget_bias)
-        held = self.__dict__  # past torch's __setattr__, which its constructor prepares
+        held = self.__dict__  # not by torch's __setattr__, which works only after torch's constructor
         if options.given() or isinstance(held.get("hidden_size"), tuple):
             held["_options"] = options
         else:
             held.pop("_options", None)
 
     def reset_parameters(self) -> None:
-        """torch's initial values, then what ``forget_bias`` and ``init`` ask for."""
+        """Draw torch's initial values, then apply ``forget_bias`` and ``init``."""
         if self._options is None:
             super().reset_parameters()
         else:
@@ -96,21 +96,26 @@ class _Recurrent(torch.nn.RNNBase):
             parameters.start(self)
 
     def flatten_parameters(self) -> None:
-        """torch's, which brings cuDNN's weights together; without effect where layers differ in width."""
+        """Do as torch: bring cuDNN's weights together. Without effect if each layer has its own width."""
         if not isinstance(self.hidden_size, tuple):
             super().flatten_parameters()
 
     @property
     def checkpoint(self) -> int | None:
-        """Steps a segment in training, or None: the whole tape is kept. May be set at any time.
+        """The number of steps K in a segment of training; None: no segments. It may be set at any time.
 
-        A forward pass to be differentiated then keeps only the states at the segments' starts, and the
-        backward pass makes the tape of each segment anew: a tape of K steps in place of T, for one more
-        forward pass. Take K near √T, some hundreds: far below 64 the calls cost, far above the tape leaves
-        the cache. Results are the same, outputs bit for bit and gradients to rounding; but in bfloat16 c is
-        rounded at each segment's start. Ignored where the kernel does not serve (``kernels.dispatch``):
-        projections, relu, other dtypes and devices, a graph of the backward.
-        Raises TypeError for what is no int, ValueError for less than 1.
+        With segments a forward pass keeps only the states at the start of each segment, and the backward pass
+        computes the tape of each segment again. Memory then holds a tape of K steps instead of T, at the cost
+        of one more forward pass. A good K is near √T and above 64: with shorter segments the calls cost time,
+        and the tape of much longer ones does not fit the cache.
+
+        Outputs are the same bit for bit, gradients up to rounding; in bfloat16, c is rounded at the start of
+        each segment. The option has no effect where the native kernels do not compute the call
+        (``kernels.engines``): projections, relu, other dtypes and devices, double backward.
+
+        Raises:
+            TypeError: the value is neither an int nor None.
+            ValueError: the value is below 1, or an option of the module excludes segments.
         """
         return self._checkpoint
 
@@ -124,15 +129,22 @@ class _Recurrent(torch.nn.RNNBase):
         self._checkpoint = steps
 
     def extra_repr(self) -> str:
+        """Return torch's text for ``repr`` with undertow's options."""
         options = ("checkpoint", "forget_bias", "init", "max_lag")
         given = {name: getattr(self, name) for name in options if getattr(self, name) is not None}
         given |= (self._options or TORCH).given()
         return ", ".join([super().extra_repr(), *(f"{name}={value!r}" for name, value in given.items())])
 
     def stateful(self) -> Stateful:
-        """The same module, called so that each call goes on from the state in which the last one ended.
+        """Make a caller of this module that starts each call from the state in which the last one ended.
 
-        For sequences that come in pieces: see ``undertow.nn.stateful``. Raises ValueError for two directions.
+        It serves sequences that come in pieces (truncated back-propagation through time).
+
+        Returns:
+            A ``Stateful``, which is called like the module.
+
+        Raises:
+            ValueError: the module is bidirectional.
         """
         return Stateful(self)
 
@@ -146,26 +158,37 @@ class _Recurrent(torch.nn.RNNBase):
         reset: Any = None,
         return_tape: bool = False,
     ) -> Any:
-        """As in torch: x [T,N,C], [N,T,C] with batch_first, [T,C] or a PackedSequence, and initial states.
+        """Compute all layers, as torch's modules do.
 
-        ``lengths``: integers [N], in any order, zero allowed: sequence n is its first lengths[n] steps of
-        a batched x. y is zero from there on, the final states are those at its own end, and the reverse
-        direction starts there: what packing gives, at no copy.
+        T steps, N sequences, C input_size, H hidden_size, R proj_size or H, L num_layers, D directions.
 
-        ``mask``: booleans [T,N], [N,T] with batch_first, [T] unbatched. Where False, the step is passed over:
-        h and c stay, y_t repeats h, x_t is not read.
+        Args:
+            input: x [T,N,C], [N,T,C] with batch_first, or [T,C] for one sequence; or a PackedSequence. It has
+                the dtype and device of the parameters.
+            hx: the initial states: h_0 [L*D,N,R], for the LSTM (h_0, c_0) with c_0 [L*D,N,H]; without N for
+                one sequence; tuples of L tensors [D,N,H_k] if each layer has its own width. None: zero, or
+                the learnt initial state.
+            lengths: integers [N], in any order, 0 allowed: sequence n consists of the first lengths[n] steps
+                of a batched x. As with packing, y is zero after its end, the final states are those at its
+                end, and the reverse direction starts there. Nothing is copied.
+            mask: booleans [T,N], [N,T] with batch_first, [T] for one sequence. A step with False is skipped:
+                h and c stay as they are, y_t repeats h, and x_t is not read.
+            reset: booleans of the same shape. A step with True is the first of a new sequence, which starts
+                from the module's own initial state, zero or learnt. No gradient passes from it to earlier
+                steps. The reverse direction has the same boundaries.
+            return_tape: LSTM only. Return a third result, a list with a ``kernels.plain.Steps`` for each
+                layer. It holds gates and cell states of every step as tensors that a loss may use. This runs
+                in torch operations and is slow; ``undertow.trace`` is the way to look without training on it.
 
-        ``reset``: booleans of the same shape. Where True, the step is the first of a new sequence, which
-        begins from the module's own initial state, zero or learnt; no gradient passes from it to the steps
-        before. The reverse direction has the same boundaries.
+        Returns:
+            y in the layout of x with D*R features, and the final states: h_n [L*D,N,R], for the LSTM
+            (h_n, c_n), in the form of ``hx``.
 
-        ``return_tape``, of the LSTM: a third result, a list with a ``kernels.plain.Steps`` for each layer,
-        whose gates and cell states at every step are tensors that a loss may be taken of. Computed in torch's
-        operations, so slowly; to look without training on it, there is ``undertow.trace``.
-
-        Returns y in the layout of x with D*H features (D directions; projected D*P) and h_n [L*D,N,H],
-        for the LSTM (h_n, c_n). Raises what torch raises where the arguments do not fit the module, and
-        TypeError or ValueError, naming it, where lengths, mask or reset do not fit the input.
+        Raises:
+            RuntimeError: ``input`` or ``hx`` does not fit the module; the message is torch's, as are other
+                exceptions of torch.
+            TypeError: lengths, mask or reset holds values of the wrong type. The message names the argument.
+            ValueError: lengths, mask or reset does not fit the input or the module.
         """
         if isinstance(input, Proxy):
             return self._record(input, hx, lengths=lengths, mask=mask, reset=reset, return_tape=return_tape)
@@ -180,8 +203,6 @@ class _Recurrent(torch.nn.RNNBase):
             result = self._run(input, hx, ragged, additions, dispatch.layer)
         if result is not None:
             return result
-        if isinstance(input, Proxy):
-            return _leaf(self, input, hx)
         if additions is not None:
             return self._refuse(input, hx)
         if isinstance(input, Tensor) and input.dim() in (2, 3):
@@ -189,13 +210,13 @@ class _Recurrent(torch.nn.RNNBase):
         return super().forward(input, hx)
 
     def _record(self, input: Proxy, hx: Any, **options: Any) -> Any:
-        """One node of torch.fx's graph, as for torch's own modules, which fx knows by the name torch.nn."""
+        """Record one node of torch.fx's graph. fx does so for torch's modules, known by the name torch.nn."""
         given = {name: value for name, value in options.items() if value is not None and value is not False}
         tracer: Any = input.tracer
         return tracer.create_proxy("call_module", tracer.path_of_module(self), (input, hx), given)
 
     def _refuse(self, input: Any, hx: Any) -> None:
-        """What torch refuses, in torch's words; it would serve the rest with its own equations."""
+        """Refuse the arguments, with torch's message where torch refuses them, too."""
         if not isinstance(self.hidden_size, tuple):
             super().forward(input, hx)
             raise ValueError("input: expected x and states of the module's dtype")
@@ -210,7 +231,7 @@ class _Recurrent(torch.nn.RNNBase):
 
     def _with_tape(self, input: Any, hx: Any, ragged: Ragged, additions: Additions | None) -> Any:
         if self.mode != "LSTM":
-            raise ValueError("return_tape: expected False for the RNN, whose y holds all there is")
+            raise ValueError("return_tape: expected False for the RNN, whose y already holds every state")
         tape: list[plain.Steps] = []
         result = self._run(input, hx, ragged, additions, partial(dispatch.layer_with_steps, steps=tape))
         if result is None:
@@ -221,11 +242,11 @@ class _Recurrent(torch.nn.RNNBase):
     def _run(
         self, input: Any, hx: Any, ragged: Ragged, additions: Additions | None, layer: _Layer
     ) -> tuple[Any, Any] | None:
-        """The module's results, or None where the arguments are torch's to serve or to refuse."""
+        """Return the module's results; None if torch must serve or refuse the arguments."""
         given = arguments.normalised(self, input, hx, ragged)
         if given is None:
             return None
-        # read once: a parametrization may cost, or draw random numbers, each time
+        # read once: a parametrization may take time or draw random numbers at each reading
         weights = [self._weights(names) for names in self._all_weights]
         if not arguments.fit(self, given, weights[0][0].dtype):
             return None
@@ -237,7 +258,7 @@ class _Recurrent(torch.nn.RNNBase):
     def _walk(
         self, given: arguments.Given, weights: list[_Weights], additions: Additions | None, layer: _Layer
     ) -> tuple[Tensor, Sequence[Any]]:
-        """Through all layers -> y [T,N,D*R] or [R,D*R], and the final states [L*D,N,·]."""
+        """Compute all layers: y [T,N,·] or packed rows [R,·], and the final states [L*D,N,·]."""
         D, L = 2 if self.bidirectional else 1, self.num_layers
         cell, phi = ("lstm", "tanh") if self.mode == "LSTM" else ("rnn", self.mode[4:].lower())
         record = recording.listener(self) if layer is dispatch.layer else None
@@ -262,8 +283,10 @@ class _Recurrent(torch.nn.RNNBase):
         return x, found[0] if L == 1 else [torch.cat(each) for each in zip(*found, strict=True)]
 
     def _weights(self, names: list[str]) -> _Weights:
-        """The parameters of one layer and direction, or what stands in their place: the tensors that
-        parametrizations, pruning or functional_call have put there."""
+        """The weights of one layer and direction.
+
+        They may be no parameters, but tensors of a parametrization, pruning or functional_call.
+        """
         held = self._parameters
         found = [held[name] if name in held else getattr(self, name) for name in names]
         if not self.bias:
@@ -273,25 +296,26 @@ class _Recurrent(torch.nn.RNNBase):
         return found
 
     def __setstate__(self, state: Any) -> None:
-        """torch's, and counts what copies and pickles bring."""
+        """Do as torch, and count modules that come from copies and pickles."""
         super().__setstate__(state)  # type: ignore[no-untyped-call]
         alive.add(self)
 
     def __del__(self) -> None:
-        """With the last module, the memory that the kernels kept for a next call goes back to the system."""
+        """Give the kernels' idle memory back to the system when the last module dies."""
         if alive is not None and cpu is not None:  # both may be gone when the process ends
             alive.discard(self)
             if not alive:
                 cpu.release()
 
     def __prepare_scriptable__(self) -> torch.nn.Module:
-        """torch.jit.script compiles torch's own module over the same parameters.
+        """Give torch.jit.script torch's module with the same parameters.
 
-        Raises ValueError for a module with options, whose equations torch's does not have.
+        Raises:
+            ValueError: the module has options, which torch's equations do not have.
         """
         if self._options is not None:
-            raise ValueError(f"torch.jit.script compiles torch's module, which is no {self}")
-        # not by the name torch.nn.LSTM, which is ours under undertow.patch
+            raise ValueError(f"torch.jit.script compiles torch's module, which has no such options: {self}")
+        # not by the name torch.nn.LSTM, which refers to ours under undertow.patch
         kind: Any = next(k for k in type(self).__mro__ if k.__module__ == torch.nn.RNNBase.__module__)
         twin: torch.nn.Module = kind.__new__(kind)
         twin.__setstate__(self.__getstate__())  # type: ignore[no-untyped-call]
@@ -306,55 +330,48 @@ class LSTM(_Recurrent, torch.nn.LSTM):
     init=None, max_lag=None, learn_initial_state=False, input_dropout=0.0, recurrent_dropout=0.0,
     weight_drop=0.0, zoneout=0.0, layer_norm=False, peepholes=False, coupled=False)``
 
-    Per layer and direction, with σ the sigmoid and gates stacked in the order i, f, g, o:
-    i, f, o = σ(W x_t + U h_{t-1} + b), g = tanh(W x_t + U h_{t-1} + b), each with its own W, U, b;
-    c_t = i ⊙ g + f ⊙ c_{t-1}; h_t = o ⊙ tanh(c_t), projected h_t = W_hr (o ⊙ tanh(c_t)).
-
-    ``lstm(x, (h_0, c_0))`` -> ``y, (h_n, c_n)``: x [T,N,C] -> y [T,N,D*R]; [N,T,·] with batch_first,
-    [T,·] unbatched, or PackedSequence to PackedSequence. h [L*D,N,R], c [L*D,N,H]; zero if not given.
-    C input_size, H hidden_size, R proj_size or H, L num_layers, D directions.
-
-    ``hidden_size`` may be a list of widths, one for each layer: then h and c, given and returned, are tuples
-    of L tensors [D,N,H_k].
-
-    ``lstm(x, lengths=, mask=, reset=)``: see ``forward``. ``lstm.stateful()`` carries the state over calls.
-
-    What may be added to these equations, and what it costs, stands in docs/variants.md and
-    ``undertow.nn.options``: learnt initial states, dropout of several kinds, zoneout, layer
-    normalisation, peepholes, a coupled forget gate. All but ``layer_norm``, ``peepholes``, ``coupled`` and
-    ``learn_initial_state`` may be set at any time.
-
-    ``checkpoint=K`` trains in segments of K steps, for sequences whose tape is too long to keep: see the
-    attribute of that name.
-
-    How it starts, in every layer and direction, now and after ``reset_parameters()``; without these
-    options, exactly as torch starts:
-    ``forget_bias=1.0``: the forget gate's bias, b_ih + b_hh, is this number: gates that begin open.
-    ``init="chrono", max_lag=T``: forget gates that hold for 1 to T steps (Tallec & Ollivier 2018).
-    ``init="orthogonal"``: each gate's recurrent weights are orthogonal; goes with ``forget_bias``.
-    Raises TypeError or ValueError, naming the option, where they do not fit (``undertow.nn.initialise``).
-
-    float32, float64 and bfloat16 run in the native kernels on the CPU; ``kernels.dispatch`` lists the rest.
+    Each layer and direction computes, with σ the sigmoid and gates stacked in the order i, f, g, o:
+    i, f, o = σ(W x_t + U h_{t-1} + b) and g = tanh(W x_t + U h_{t-1} + b), each with its own W, U, b;
+    c_t = i ⊙ g + f ⊙ c_{t-1}; h_t = o ⊙ tanh(c_t), with a projection h_t = W_hr (o ⊙ tanh(c_t)).
     Hochreiter & Schmidhuber 1997, Neural Computation 9(8); forget gate: Gers, Schmidhuber & Cummins 2000.
+
+    ``lstm(x, (h_0, c_0))`` returns ``y, (h_n, c_n)``; ``forward`` gives the shapes and the arguments
+    ``lengths``, ``mask`` and ``reset``. ``stateful()`` carries the state from call to call.
+
+    The native kernels compute float32, float64 and bfloat16 on the CPU. docs/drop-in.md lists other paths.
+
+    Args:
+        *args: as for torch.nn.LSTM. ``hidden_size`` may be a list with a width for each layer. Then
+            ``num_layers`` is its length, and h and c, given and returned, are tuples of L tensors [D,N,H_k].
+        checkpoint: train in segments of so many steps, for sequences whose tape does not fit in memory; see
+            the attribute ``checkpoint``. None: no segments.
+        forget_bias: the initial forget-gate bias b_ih + b_hh, in every layer and direction. None: torch's.
+        init: ``"chrono"``: forget gates that keep their content for 1 to ``max_lag`` steps (Tallec & Ollivier
+            2018); ``"orthogonal"``: orthogonal recurrent weights of each gate. None: torch's initial values.
+        max_lag: the longest lag in steps, for ``init="chrono"``.
+        **options: further arguments of torch.nn.LSTM, and the additions to the equations in
+            ``undertow.nn.options``; docs/variants.md gives the equation and the cost of each.
+            ``input_dropout``, ``recurrent_dropout``, ``weight_drop`` and ``zoneout`` may be set later, too.
+
+    Raises:
+        TypeError: an argument has the wrong type. The message names it.
+        ValueError: an argument has the wrong value, or two arguments exclude each other.
     """
 
 
 class RNN(_Recurrent, torch.nn.RNN):
-    """torch.nn.RNN with undertow's kernels: h_t = tanh(W x_t + U h_{t-1} + b), or relu in tanh's place.
+    """torch.nn.RNN with undertow's kernels: same constructor, parameters, results and errors.
 
     ``RNN(input_size, hidden_size, num_layers=1, nonlinearity="tanh", bias=True, batch_first=False,
     dropout=0.0, bidirectional=False, device=None, dtype=None, *, checkpoint=None, init=None,
     learn_initial_state=False, input_dropout=0.0, recurrent_dropout=0.0, weight_drop=0.0, zoneout=0.0)``
 
-    ``rnn(x, h_0)`` -> ``y, h_n``, shapes, options and ``init="orthogonal"`` as for ``LSTM``.
+    Each layer and direction computes h_t = tanh(W x_t + U h_{t-1} + b), or relu instead of tanh.
     Elman 1990, Cognitive Science 14(2).
+
+    ``rnn(x, h_0)`` returns ``y, h_n``; ``forward`` gives the shapes. Arguments and exceptions are those of
+    ``LSTM``, without the options of gates and cells.
     """
-
-
-def _leaf(module: torch.nn.Module, input: Proxy, hx: Any) -> Any:
-    """The call of a module that torch.fx does not look into, which it does by itself with torch's own."""
-    tracer: Any = input.tracer
-    return tracer.create_proxy("call_module", tracer.path_of_module(module), (input, hx), {})
 
 
 def _torch_serves(input: Any) -> bool:
@@ -363,7 +380,7 @@ def _torch_serves(input: Any) -> bool:
 
 
 def _in_graphs(module: Any) -> bool:
-    """Whether torch.compile may take ``module`` up: elsewhere torch's operators serve, taken apart."""
+    """Whether torch.compile may take ``module`` into its graphs: on other devices torch's operators serve."""
     return isinstance(module, _Recurrent) and all(p.is_cpu for p in module.parameters())
 
 

@@ -1,16 +1,6 @@
-"""What a module may add to torch's equations: the options, what they may be, and how they read as attributes.
+"""The options that add to torch's equations: names, values, checks, and access as attributes of a module.
 
-``docs/variants.md`` shows each with its equation. Those of dropout's kind act while training alone.
-
-``learn_initial_state``: h_0 and c_0 are parameters, used where no hx is given and after a reset.
-``input_dropout``, ``recurrent_dropout``: of each layer's input and of h_{t-1}, the same entries at all steps
-(Gal & Ghahramani 2016, arXiv:1512.05287).
-``weight_drop``: dropout of weight_hh, drawn once a call (Merity, Keskar & Socher 2018, arXiv:1708.02182).
-``zoneout``: entries of h, or a pair for h and c, that stay as they were; in evaluation the mean of it
-(Krueger et al. 2017, arXiv:1606.01305).
-``layer_norm``: of W x_t, of U h_{t-1} and of c_t (Ba, Kiros & Hinton 2016, arXiv:1607.06450, eqs. 20-22).
-``peepholes``: the gates see the cell (Gers & Schmidhuber 2000, IJCNN).
-``coupled``: f = 1 - i (Greff et al. 2017, IEEE TNNLS 28(10): CIFG).
+docs/variants.md gives the equation and the cost of each option.
 """
 
 from typing import Any, NamedTuple
@@ -24,7 +14,25 @@ _IN_THE_KERNEL = ("recurrent_dropout", "zoneout", *_OF_GATES)
 
 
 class Options(NamedTuple):
-    """Of one module; the defaults are torch's LSTM and RNN."""
+    """The options of one module. The defaults are torch's LSTM and RNN.
+
+    Dropout and ``weight_drop`` act in training mode only. Rates are probabilities from 0 to 1.
+
+    Attributes:
+        learn_initial_state: h_0 and c_0 are parameters; a call without ``hx`` and a reset start from them.
+        input_dropout: rate of dropout of each layer's input, the same entries at all steps (Gal & Ghahramani
+            2016, arXiv:1512.05287).
+        recurrent_dropout: the same for h_{t-1}.
+        weight_drop: rate of dropout of weight_hh, drawn once for each call (Merity, Keskar & Socher 2018,
+            arXiv:1708.02182).
+        zoneout: rate at which entries of h and of c keep their previous value; a pair gives h and c a rate
+            each. In evaluation mode the expected value takes its place (Krueger et al. 2017,
+            arXiv:1606.01305).
+        layer_norm: normalisation of W x_t, of U h_{t-1} and of c_t (Ba, Kiros & Hinton 2016,
+            arXiv:1607.06450, eqs. 20-22).
+        peepholes: the gates also read the cell (Gers & Schmidhuber 2000, IJCNN).
+        coupled: the forget gate is f = 1 - i (CIFG; Greff et al. 2017, IEEE TNNLS 28(10)).
+    """
 
     learn_initial_state: bool = False
     input_dropout: float = 0.0
@@ -36,12 +44,12 @@ class Options(NamedTuple):
     coupled: bool = False
 
     def given(self) -> dict[str, Any]:
-        """Those that are not torch's."""
+        """Return the options that differ from torch's, by name."""
         return {name: value for name, value in self._asdict().items() if value not in (0, (0, 0))}
 
     @property
     def zoneouts(self) -> tuple[float, float]:
-        """Of h and of c."""
+        """The rates of zoneout for h and for c."""
         return self.zoneout if isinstance(self.zoneout, tuple) else (self.zoneout, self.zoneout)
 
 
@@ -49,7 +57,16 @@ TORCH = Options()
 
 
 def check(options: Options, lstm: bool) -> None:
-    """Raises TypeError or ValueError, naming the option, for what is no such option of the cell."""
+    """Check each option by itself.
+
+    Args:
+        options: the options of a module.
+        lstm: whether the module is an LSTM and not a plain RNN.
+
+    Raises:
+        TypeError: an option has the wrong type. The message names it.
+        ValueError: an option has the wrong value, or the plain RNN does not have it.
+    """
     for name, value in options._asdict().items():
         if name in FLAGS and not isinstance(value, bool):
             raise TypeError(f"{name}: expected a bool, got {type(value).__name__}")
@@ -76,7 +93,17 @@ def _check_rates(name: str, value: Any, lstm: bool) -> None:
 def check_together(
     options: Options, *, checkpoint: int | None, forget_bias: float | None, marks: tuple[str, ...] = ()
 ) -> None:
-    """Raises ValueError, naming both, where options exclude each other. ``marks``: mask, reset if given."""
+    """Check that options do not exclude each other.
+
+    Args:
+        options: the options of a module.
+        checkpoint: the module's steps in a segment; None: no segments.
+        forget_bias: the module's initial forget-gate bias; None: torch's.
+        marks: ``"mask"`` and ``"reset"``, if the call has them.
+
+    Raises:
+        ValueError: two options exclude each other. The message names both.
+    """
     if options.coupled and forget_bias is not None:
         raise ValueError(
             "forget_bias: expected None with coupled=True, whose forget gate is 1 - i and has no bias, "
@@ -91,7 +118,7 @@ def check_together(
 
 
 class Option:
-    """An option as a module's attribute: to be read, and, where it is a rate, to be set at any time."""
+    """An option as an attribute of a module. It can be read at any time; rates can also be set."""
 
     def __set_name__(self, owner: type, name: str) -> None:
         self._name = name

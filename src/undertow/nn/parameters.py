@@ -1,7 +1,7 @@
-"""The parameters that torch's modules do not have: initial states, norms, peepholes; and a width a layer.
+"""Parameters that torch's modules do not have: initial states, norms, peepholes, a width for each layer.
 
-They are registered beside torch's, whose lists (``all_weights``, ``_flat_weights``) do not hold them. Names
-are in torch's manner, ``_l0`` for the layer and ``_reverse`` for the direction.
+torch's lists (``all_weights``, ``_flat_weights``) do not contain them. Their names follow torch's:
+``_l0`` for the layer, counted from 0, and ``_reverse`` for the direction.
 """
 
 import math
@@ -20,16 +20,32 @@ _TORCHS = ("input_size", "hidden_size", "num_layers")  # the first arguments of 
 
 
 def widths(layer: Any) -> Sequence[int]:
-    """H of each layer."""
+    """Return H of each layer.
+
+    Args:
+        layer: an ``LSTM`` or ``RNN``.
+
+    Returns:
+        L widths.
+    """
     H = layer.hidden_size
     return H if isinstance(H, tuple) else (H,) * layer.num_layers
 
 
 def pop_widths(args: tuple[Any, ...], options: dict[str, Any]) -> tuple[tuple[Any, ...], Any]:
-    """The arguments for torch's constructor, and the widths, or None where hidden_size is no list or tuple.
+    """Separate the widths of the layers from the arguments for torch's constructor.
 
-    torch is given the first width; ``options`` loses what then stands in the arguments. Raises TypeError or
-    ValueError, naming it, for what cannot be widths or does not agree with num_layers.
+    Args:
+        args: the positional arguments of the module's constructor.
+        options: its keyword arguments; those that the result holds as positional arguments are removed.
+
+    Returns:
+        The positional arguments for torch, with the first width as hidden_size, and the widths; the arguments
+        as they are and None if hidden_size is not a list or tuple.
+
+    Raises:
+        TypeError: a width is not an int.
+        ValueError: a width is below 1, or the widths do not agree with num_layers.
     """
     given = {**dict(zip(_TORCHS, args, strict=False)), **options}
     found = given.get("hidden_size")
@@ -49,9 +65,14 @@ def pop_widths(args: tuple[Any, ...], options: dict[str, Any]) -> tuple[tuple[An
 
 
 def set_widths(layer: Any, found: tuple[int, ...]) -> None:
-    """Give a module that torch has made its own width in each layer; its weights are drawn anew.
+    """Give each layer its own width, and draw new weights.
 
-    Raises ValueError where it has projections.
+    Args:
+        layer: an ``LSTM`` or ``RNN`` that torch's constructor has made.
+        found: L widths.
+
+    Raises:
+        ValueError: the module has projections.
     """
     if layer.proj_size:
         raise ValueError(
@@ -76,7 +97,7 @@ def _ends(layer: Any, k: int) -> list[str]:
 
 
 def _shapes(layer: Any) -> dict[str, tuple[int, ...]]:
-    """Of what the module's options ask for: name -> shape."""
+    """Names and shapes of the parameters that the module's options ask for."""
     found: dict[str, tuple[int, ...]] = {}
     D, L, options = 2 if layer.bidirectional else 1, layer.num_layers, layer._options
     if options.learn_initial_state:
@@ -98,7 +119,11 @@ def _shapes(layer: Any) -> dict[str, tuple[int, ...]]:
 
 
 def register(layer: Any) -> None:
-    """Add the parameters that the module's options ask for, of the dtype and on the device of its weights."""
+    """Add the parameters that the module's options ask for, with the dtype and device of its weights.
+
+    Args:
+        layer: an ``LSTM`` or ``RNN`` with options.
+    """
     for name, shape in _shapes(layer).items():
         layer.register_parameter(name, Parameter(getattr(layer, layer._all_weights[0][0]).new_empty(shape)))
     start(layer)
@@ -106,28 +131,44 @@ def register(layer: Any) -> None:
 
 @torch.no_grad()
 def start(layer: Any) -> None:
-    """Gains one, all else zero: so it begins as the LSTM without, from the same seed with the same weights.
+    """Set gains to one and the package's other parameters to zero.
 
-    Peepholes may begin at zero because their gradients, those of the gates times c, do not vanish there.
+    So the module starts as the LSTM without them, with the same weights for a seed. Peepholes may start
+    at zero because their gradient, the gate's gradient times c, is not zero there.
+
+    Args:
+        layer: an ``LSTM`` or ``RNN`` with options.
     """
     for name in _shapes(layer):
-        if hasattr(layer, name):  # not yet, when torch's constructor first draws the weights
+        if hasattr(layer, name):  # they do not exist yet when torch's constructor first draws the weights
             getattr(layer, name).fill_(1 if name.startswith("gain") else 0)
 
 
 @torch.no_grad()
 def draw(layer: Any) -> None:
-    """torch's initial values of its own parameters, U(-1/√H, 1/√H) with each layer's own H."""
+    """Draw torch's initial values for torch's parameters, U(-1/√H, 1/√H) with each layer's own H.
+
+    Args:
+        layer: an ``LSTM`` or ``RNN`` with options.
+    """
     others, H = _shapes(layer), widths(layer)
     for name, p in layer.named_parameters():
         if name not in others:
             found = re.search(r"_l(\d+)", name)
-            bound = 1 / math.sqrt(H[int(found[1]) if found else 0])  # torch draws what others added, too
+            bound = 1 / math.sqrt(H[int(found[1]) if found else 0])  # 0: others may add parameters
             p.uniform_(-bound, bound)
 
 
 def initial(layer: Any) -> list[Any]:
-    """The learnt initial states, h and for the LSTM c: each [L*D,·], with widths L of [D,·]; or none."""
+    """Return the learnt initial states.
+
+    Args:
+        layer: an ``LSTM`` or ``RNN``.
+
+    Returns:
+        h and for the LSTM c: [L*D,·] each, a tuple of L tensors [D,H] each if each layer has its own width;
+        an empty list if the module learns no initial states.
+    """
     if layer._options is None or not layer._options.learn_initial_state:
         return []
     kinds = ("h_0", "c_0") if layer.mode == "LSTM" else ("h_0",)
@@ -137,12 +178,29 @@ def initial(layer: Any) -> list[Any]:
 
 
 def of_layer(states: Any, k: int, D: int) -> Tensor:
-    """Of h or c of a whole module, in torch's form or a tensor for each layer, those of layer k: [D,...]."""
+    """Return the states of one layer.
+
+    Args:
+        states: h or c of a module, [L*D,...], or a tuple of L tensors [D,...].
+        k: the layer, counted from 0.
+        D: the number of directions.
+
+    Returns:
+        [D,...].
+    """
     return states[k] if isinstance(states, tuple | list) else states[k * D : (k + 1) * D]  # type: ignore[no-any-return]
 
 
 def variant(layer: Any, k: int) -> Variant:
-    """What the module's parameters add to the equations of layer k."""
+    """Collect what the module's parameters add to the equations of one layer.
+
+    Args:
+        layer: an ``LSTM`` or ``RNN`` with options.
+        k: the layer, counted from 0.
+
+    Returns:
+        The ``Variant``, with tensors of all directions stacked, [D,...].
+    """
     options = layer._options
 
     def stacked(name: str) -> Tensor:

@@ -1,12 +1,12 @@
-"""``lstm.stateful()``: sequences that come in pieces, each call going on where the last one ended.
+"""``lstm.stateful()``: sequences that come in pieces; each call continues where the last one ended.
 
     >>> carried = undertow.LSTM(3, 8).stateful()
     >>> for piece in x.split(50):  # x [T,N,3]
     ...     y, _ = carried(piece)
-    ...     y.square().mean().backward()  # through these 50 steps alone
+    ...     y.square().mean().backward()  # through these 50 steps only
 
 The state is detached between calls: truncated back-propagation through time (Williams & Peng 1990, Neural
-Computation 2(4)). So outputs are those of one call on the whole, and gradients stop where a piece begins.
+Computation 2(4)). Outputs are those of one call on the whole sequence. Gradients stop where a piece starts.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,10 +20,16 @@ from undertow.nn import parameters
 
 
 class Stateful:
-    """Calls ``layer``, an LSTM or RNN of one direction, and carries its state.
+    """Calls a module and carries its state from call to call.
 
-    It is no module and has no parameters: a model holds the layer itself as well. The state is in no
-    state_dict, but may be read and set as ``state``. Raises ValueError for a bidirectional layer.
+    A Stateful is no module and has no parameters; a model must hold the LSTM itself, too. No state_dict
+    contains the state, but ``state`` reads and sets it.
+
+    Args:
+        layer: an ``LSTM`` or ``RNN`` with one direction.
+
+    Raises:
+        ValueError: the module is bidirectional.
     """
 
     def __init__(self, layer: Any) -> None:
@@ -33,14 +39,24 @@ class Stateful:
                 "which the pieces before it have not seen"
             )
         self.layer = layer
-        self._state: Any = None  # detached, in the layer's own form: h, or (h, c); None: all begin anew
-        self._fresh: Tensor | None = None  # bool [N]: sequences that begin anew
+        self._state: Any = None  # detached: h, or (h, c); None: all sequences start anew
+        self._fresh: Tensor | None = None  # bool [N]: sequences that start anew
 
     def __call__(self, input: Any, *, lengths: Any = None, mask: Any = None, reset: Any = None) -> Any:
-        """Calls the layer with the state in place of hx, and returns its result.
+        """Call the module with the carried state as ``hx``.
 
-        With ``reset`` [T,N] sequences may begin anew at any step of the input. Raises ValueError where the
-        batch is another than in the call before, and what the layer raises; the state then stays as it was.
+        Args:
+            input: as in ``LSTM.forward``, with the same number of sequences as in the call before.
+            lengths: as in ``LSTM.forward``.
+            mask: as in ``LSTM.forward``.
+            reset: as in ``LSTM.forward``; sequences may start anew at any step of the input.
+
+        Returns:
+            The result of the module.
+
+        Raises:
+            ValueError: the number of sequences differs from the call before. After this and any other
+                exception of the module the state is as before.
         """
         self._check_batch(input)
         result = self.layer(input, self._start(), lengths=lengths, mask=mask, reset=reset)
@@ -49,9 +65,9 @@ class Stateful:
 
     @property
     def state(self) -> Any:
-        """What the next call begins from: h_n of the RNN, (h_n, c_n), without a graph; None before the first.
+        """The state from which the next call starts: h_n for the RNN, (h_n, c_n) for the LSTM, detached.
 
-        May be set, to go on from a state that was kept, or to None.
+        It is None before the first call. Set it to continue from a saved state, or to None.
         """
         return _each(Tensor.detach, self._start())
 
@@ -60,10 +76,16 @@ class Stateful:
         self._state, self._fresh = _each(Tensor.detach, state), None
 
     def reset(self, sequences: Any = None) -> None:
-        """All begin anew at the next call, from the layer's initial state; or those in ``sequences`` alone.
+        """Let sequences start anew at the next call, from the module's initial state, zero or learnt.
 
-        ``sequences``: their indices, or bool [N]. Before the first call there is nothing to reset. Raises
-        TypeError or ValueError for what names no sequences of the batch.
+        Before the first call this has no effect.
+
+        Args:
+            sequences: indices of sequences, or bool [N]; None: all.
+
+        Raises:
+            TypeError: ``sequences`` holds neither integers nor booleans.
+            ValueError: ``sequences`` does not fit the batch, or the state is of one unbatched sequence.
         """
         if sequences is None:
             self.state = None
@@ -73,7 +95,7 @@ class Stateful:
 
     @property
     def _batch(self) -> int | None:
-        """N of the state; None where it is of a single sequence without a batch."""
+        """N of the state; None if it is of one unbatched sequence."""
         h = _first(self._state)
         return h.shape[1] if h.dim() == 3 else None
 
@@ -86,7 +108,7 @@ class Stateful:
             raise ValueError(f"input: expected {was}, as in the call before, got {now}; reset() begins anew")
 
     def _start(self) -> Any:
-        """The state, and in the place of fresh sequences the layer's own, which a gradient may reach."""
+        """The state; fresh sequences have the module's initial state, which may receive a gradient."""
         if self._fresh is None:
             return self._state
         lstm = self.layer.mode == "LSTM"
@@ -104,14 +126,14 @@ class Stateful:
 
 
 def _chosen(sequences: Any, N: int | None) -> Tensor:
-    """bool [N] of indices or booleans."""
+    """Convert indices or booleans to bool [N]."""
     if N is None:
         raise ValueError("reset: expected no sequences, the state is of a single one; reset() begins anew")
     found = torch.as_tensor(sequences, device="cpu")
     if found.dtype == torch.bool:
         if found.shape != (N,):
             raise ValueError(f"reset: expected booleans of shape [{N}], got {list(found.shape)}")
-        return found.clone()  # what was given may change before the next call
+        return found.clone()  # the caller may change its tensor before the next call
     if found.numel() == 0:
         return torch.zeros(N, dtype=torch.bool, device="cpu")
     if found.is_floating_point() or found.is_complex():
@@ -122,7 +144,7 @@ def _chosen(sequences: Any, N: int | None) -> Tensor:
 
 
 def _is_sequence(input: Any) -> bool:
-    """Whether it is a tensor of one that the layer may take; it refuses all else in its own words."""
+    """Whether the input is a tensor that the module may accept; it refuses others with its own message."""
     return isinstance(input, Tensor) and input.dim() in (2, 3)
 
 

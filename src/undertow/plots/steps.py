@@ -108,14 +108,7 @@ def eigenvalues(
     """
     only = _only(tape, sequence)
     T = len(only.h) - 1
-    chosen = (
-        sorted(set(np.linspace(0, T - 1, 8).round().astype(int)))
-        if steps is None
-        else [int(k) for k in steps]
-    )
-    for k in chosen:
-        if not 0 <= k < T:
-            raise ValueError(f"steps: expected 0 to {T - 1}, got {k}")
+    chosen = _chosen_steps(steps, T)
     found = np.stack(
         [np.linalg.eigvals(flow.state_jacobian(only, weight_hh, k, k + 1)[0, 0]) for k in chosen]
     )
@@ -130,11 +123,7 @@ def eigenvalues(
     )
     reach = 1.08 * max(1.0, float(np.abs(found).max()))
     ax.set(xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal", xlabel="real", ylabel="imaginary")
-    bar = figure.colorbar(dots, ax=ax, pad=0.02, aspect=30)
-    bar.solids.set(alpha=1)
-    bar.outline.set_visible(False)
-    bar.ax.tick_params(labelsize=points(ax) - 1, length=0, colors=INK)
-    bar.set_label("step", fontsize=points(ax), color=INK)
+    _step_colours(figure, ax, dots)
     title(
         ax,
         "Eigenvalues of ∂h$_t$/∂h$_{t−1}$"
@@ -142,6 +131,25 @@ def eigenvalues(
         else "Eigenvalues of the full state Jacobian",
     )
     return figure, ax
+
+
+def _chosen_steps(steps: Sequence[int] | None, T: int) -> list[int]:
+    """Check the steps to draw; by default take eight, spread over the sequence."""
+    if steps is None:
+        return sorted(set(np.linspace(0, T - 1, 8).round().astype(int)))
+    for k in steps:
+        if not 0 <= k < T:
+            raise ValueError(f"steps: expected 0 to {T - 1}, got {k}")
+    return [int(k) for k in steps]
+
+
+def _step_colours(figure: Any, ax: Axes, dots: Any) -> None:
+    """Draw the colour bar that tells which colour is which step."""
+    bar = figure.colorbar(dots, ax=ax, pad=0.02, aspect=30)
+    bar.solids.set(alpha=1)
+    bar.outline.set_visible(False)
+    bar.ax.tick_params(labelsize=points(ax) - 1, length=0, colors=INK)
+    bar.set_label("step", fontsize=points(ax), color=INK)
 
 
 def lyapunov(

@@ -1,4 +1,4 @@
-"""What all figures share: sizes, axes, and names at the ends of lines."""
+"""Elements that all figures share: sizes, axes, names at the ends of lines, checks of arguments."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
@@ -15,13 +15,19 @@ Array = npt.NDArray[Any]
 Result = TypeVar("Result")
 
 COLUMN = 3.4  # inches: a column of a paper, 86 mm
-POINTS = 8  # of labels; ticks are one smaller
+POINTS = 8  # size of labels; those of ticks are one smaller
 
 
 def panels(rows: int = 1, columns: int = 1, size: tuple[float, float] | None = None) -> tuple[Figure, Array]:
-    """A figure and its empty panels, an array [rows, columns] of Axes, for functions that take ``ax``.
+    """Make a figure with empty panels, for functions that take ``ax``.
 
-    ``size``: inches, wide and high; None: each panel a column wide and 2.3 inches high.
+    Args:
+        rows: number of rows.
+        columns: number of columns.
+        size: width and height in inches; None: each panel is 3.4 inches (86 mm) wide and 2.3 inches high.
+
+    Returns:
+        The figure, and an array [rows, columns] of Axes.
     """
     size = size or (COLUMN * columns, 2.3 * rows)
     figure = Figure(figsize=size, dpi=200, layout="constrained")
@@ -38,7 +44,16 @@ def panels(rows: int = 1, columns: int = 1, size: tuple[float, float] | None = N
 
 
 def panel(ax: Axes | None, height: float = 2.3, width: float = COLUMN) -> tuple[Any, Axes]:
-    """The axes given, with the figure they are in, or new ones."""
+    """Return the given axes with their figure, or make new ones.
+
+    Args:
+        ax: the axes; None: new ones.
+        height: height of a new figure in inches.
+        width: width of a new figure in inches.
+
+    Returns:
+        The figure and the axes.
+    """
     if ax is not None:
         return ax.figure, ax
     figure, axes = panels(size=(width, height))
@@ -46,23 +61,50 @@ def panel(ax: Axes | None, height: float = 2.3, width: float = COLUMN) -> tuple[
 
 
 def points(ax: Axes) -> float:
-    """The size of the axes' labels, which texts follow: that of POINTS, or of the reader's own style."""
+    """Return the size of the axes' labels, which all texts follow.
+
+    Args:
+        ax: the axes; they may have the style of the caller.
+
+    Returns:
+        The size in points.
+    """
     return float(ax.xaxis.label.get_fontsize())
 
 
 def title(ax: Axes, text: str) -> None:
-    """Left, no larger than the labels."""
+    """Write a title at the left, in the size of the labels.
+
+    Args:
+        ax: the axes.
+        text: the title.
+    """
     ax.set_title(text, loc="left", fontsize=points(ax), color=INK)
 
 
 def note(ax: Axes, x: float, y: float, text: str, color: str = INK, **options: Any) -> None:
-    """A small text in the data's coordinates."""
+    """Write a small text.
+
+    Args:
+        ax: the axes.
+        x: horizontal position in the coordinates of the data.
+        y: vertical position in the coordinates of the data.
+        text: the text.
+        color: its colour.
+        **options: further arguments of ``Axes.annotate``.
+    """
     style: dict[str, Any] = {"fontsize": points(ax) - 1, "color": color}
     ax.annotate(text, (x, y), **(style | options))
 
 
 def guide(ax: Axes, y: float, text: str = "") -> None:
-    """A dotted horizontal line, named above its right end."""
+    """Draw a dotted horizontal line.
+
+    Args:
+        ax: the axes.
+        y: position of the line.
+        text: its name, above its right end; "" for none.
+    """
     ax.axhline(y, color=GREY, lw=0.7, ls=(0, (1, 2)), zorder=1)
     if text:
         place = {"xycoords": ax.get_yaxis_transform(), "xytext": (-1, 1.5), "textcoords": "offset points"}
@@ -70,9 +112,11 @@ def guide(ax: Axes, y: float, text: str = "") -> None:
 
 
 def end_labels(ax: Axes, ends: Iterable[tuple[float, float, str, str]]) -> None:
-    """A name right of each line's end, (x, y, name, colour), moved up or down as far as they would overlap.
+    """Write a name to the right of each line's end. Names that would overlap move up or down.
 
-    Call it when the limits of y are final.
+    Args:
+        ax: the axes, whose limits of y are final.
+        ends: for each line x and y of its end, its name and its colour.
     """
     found = sorted(ends, key=lambda end: end[1])
     if not found:
@@ -101,13 +145,23 @@ def end_labels(ax: Axes, ends: Iterable[tuple[float, float, str, str]]) -> None:
 
 
 def powers_of_ten(ax: Axes) -> None:
-    """Of an axis that holds log10: ticks at whole powers, written so. Reaches further than floats do."""
+    """Label the axis of y, which holds log10 of the data, with powers of ten.
+
+    Such an axis also shows powers that a float cannot hold.
+
+    Args:
+        ax: the axes.
+    """
     ax.yaxis.set_major_locator(MaxNLocator(6, integer=True))
     ax.yaxis.set_major_formatter(FuncFormatter(lambda y, _: "1" if y == 0 else rf"$10^{{{y:.0f}}}$"))
 
 
 def logarithmic(ax: Axes) -> None:
-    """The axis of y: powers of ten, where there are few 2 and 5 too, in figures. Once limits are set."""
+    """Label the logarithmic axis of y at powers of ten; within three powers, at 2 and 5 times these as well.
+
+    Args:
+        ax: the axes, whose limits are set.
+    """
     low, high = ax.get_ylim()
     few = high / low < 1000
     ax.yaxis.set_major_locator(LogLocator(10, subs=(1.0, 2.0, 5.0) if few else (1.0,), numticks=12))
@@ -117,9 +171,17 @@ def logarithmic(ax: Axes) -> None:
 
 
 def band(ax: Axes, x: Array, values: Array, color: str, lw: float = 1.4) -> Array:
-    """The median over sequences of ``values`` [L,N] as a line, the quartiles as a band; the median [L].
+    """Draw the median over sequences as a line and the quartiles as a band.
 
-    What is no finite number is left out.
+    Args:
+        ax: the axes.
+        x: [L], horizontal positions.
+        values: [L,N]; numbers that are not finite are left out.
+        color: the colour of line and band.
+        lw: the width of the line in points.
+
+    Returns:
+        The median, [L]; NaN where no number is finite.
     """
     finite = np.where(np.isfinite(values), values, np.nan)
     some = np.isfinite(finite).any(axis=1)
@@ -133,7 +195,15 @@ def band(ax: Axes, x: Array, values: Array, color: str, lw: float = 1.4) -> Arra
 
 
 def last(x: Array, y: Array) -> tuple[float, float] | None:
-    """The last point that a line has."""
+    """Find the last finite point of a line.
+
+    Args:
+        x: [L], horizontal positions.
+        y: [L], vertical positions.
+
+    Returns:
+        The point; None if there is none.
+    """
     there = np.flatnonzero(np.isfinite(y))
     return (float(x[there[-1]]), float(y[there[-1]])) if len(there) else None
 
@@ -142,12 +212,35 @@ def last(x: Array, y: Array) -> tuple[float, float] | None:
 
 
 def check_index(name: str, index: int, count: int) -> None:
+    """Check an index; negative ones count from the end.
+
+    Args:
+        name: the name of the argument.
+        index: its value.
+        count: the number of entries.
+
+    Raises:
+        ValueError: there is no such entry.
+    """
     if not -count <= index < count:
         raise ValueError(f"{name}: expected 0 to {count - 1}, got {index}")
 
 
 def check_named(name: str, given: Any, kind: type[Result]) -> dict[str, Result]:
-    """``given`` as a dict of ``kind`` by name; one alone has no name."""
+    """Check an argument that is one result or several by name.
+
+    Args:
+        name: the name of the argument.
+        given: a result, or a dict of results by name.
+        kind: the type of a result.
+
+    Returns:
+        A dict of results by name; a single result has the name "".
+
+    Raises:
+        TypeError: a result is of another type.
+        ValueError: the dict is empty.
+    """
     named = dict(given) if isinstance(given, Mapping) else {"": given}
     if not named:
         raise ValueError(f"{name}: expected at least one {kind.__name__}, got none")

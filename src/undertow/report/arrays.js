@@ -1,4 +1,4 @@
-// The page's arrays: from base64 back to numbers, and from numbers to words.
+// Unpacks the page's arrays from base64, and writes numbers as text.
 "use strict";
 
 const HALF = new Float32Array(65536).map((_, bits) => {  // every float16
@@ -32,7 +32,7 @@ function unpackNetwork(network) {
   return network;
 }
 
-// A number for reading: whole ones whole, others to so many significant digits, powers of ten where it is far from 1.
+// A number as text: integers in full, others with some significant digits, with a power of ten if far from 1.
 function number(x, digits = 4) {
   if (x === undefined || Number.isNaN(x)) return "–";
   const size = Math.abs(x), rounded = Number(x.toPrecision(digits));
@@ -41,7 +41,7 @@ function number(x, digits = 4) {
   return text.replaceAll("-", "−").replace("e+", "e");
 }
 
-// The same, with all digits of the array where the pointer rests on it.
+// The same, with all digits of the array when the pointer rests on it.
 const exact = (x) => `<span title="${number(x, 9)}">${number(x)}</span>`;
 
 // Two decimals.

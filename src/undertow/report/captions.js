@@ -1,10 +1,10 @@
-// What the gradient shown is called: an equation, and a sentence. Which of the three gradients it is stands in both.
+// Describes the gradient shown in an equation and a sentence. Both say which of the three gradients it is.
 "use strict";
 
 const WORDS = { c: "cell", h: "hidden state" };
 const sub = (name, index) => `${name}<sub>${index}</sub>`;
 
-// What is derived, E_t, E or a unit's state, in a network whose layer carries ``state``.
+// The numerator of the derivative: E_t, E or a unit's state, in a network whose layer carries ``state``.
 function numerator(state) {
   const { kind } = at.from;
   if (kind === "unit") return sub(state, "t");
@@ -17,7 +17,7 @@ function sentence() {
   const way = `by back-propagation through ${whole}, the true derivative.`;
   if (kind === "unit") {
     const names = others.map((j, k) => `${escaped(networks[k + 1].name)}: ${j}`).join(", ");
-    return `${until}: how unit ${first}${names && ` (${names})`} depends on every unit before, ${way}`;
+    return `${until}: how unit ${first}${names && ` (${names})`} depends on every unit at earlier steps, ${way}`;
   }
   if (kind === "loss") {
     return `at every step s: how the whole loss depends on the ${WORDS[state]} there, ${way}
@@ -25,10 +25,10 @@ function sentence() {
   }
   if (onlyAtTheEnd) {
     return `for every step s: how the error at the end depends on the ${WORDS[state]} there, ${way}
-      This loss sees only the last step; from any other, follow a <b>chosen unit</b>.`;
+      This loss depends only on the last step. To start at another step, follow a <b>chosen unit</b>.`;
   }
   const what = networks[0].error ? "the error made" : "the part of the loss that enters";
-  return `${until}: how ${what} at step ${t} depends on the ${WORDS[state]} before, ${way}`;
+  return `${until}: how ${what} at step ${t} depends on the ${WORDS[state]} at earlier steps, ${way}`;
 }
 
 function drawCaption() {

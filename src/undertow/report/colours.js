@@ -1,7 +1,7 @@
-// Colours in light and dark, for Bokeh's pictures as for the text.
+// Colours in light and dark, for Bokeh's figures and for the text.
 "use strict";
 
-// The theme in view, as page.css and the palette have it.
+// The colours of the present theme, from page.css and the palette.
 function themeOf(style) {
   const color = (name) => style.getPropertyValue(`--${name}`).trim(), stops = (name) => color(`${name}-stops`).split(/\s*,\s*/);
   return {
@@ -53,14 +53,14 @@ const plots = () => [...document.querySelectorAll(".panel")].map((panel) => mode
 const errors = () => networks[at.network].error ?? networks[0].error;
 const topError = () => Math.max(0, ...networks.map((n) => n.error?.[largest(n.error)] ?? 0)) || 1;
 
-// The step of the largest error from ``first`` on, -1 where there is none: it is NaN where nothing is asked.
+// The step of the largest error from ``first`` on; -1 if there is none. Steps without a target have NaN.
 function largest(error, first = 0) {
   let top = -1;
   for (let t = first; t < error.length; t++) if (Number.isFinite(error[t]) && !(error[t] <= error[top])) top = t;
   return top;
 }
 
-// Characters and the curve below them, by E_t of the network in view.
+// Colours characters, and draws the curve below them, by E_t of the network shown.
 function drawErrors() {
   const error = errors();
   if (!error) return;

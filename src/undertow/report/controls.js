@@ -1,9 +1,9 @@
-// What the reader does: pointer, keys and buttons; and the beginning.
+// Reacts to pointer, keys and buttons, and starts the page.
 "use strict";
 
 const unitAt = (k, y) => rows[k][rows[k].length - 1 - Math.round(y)];
 
-// Called by the figures, with the pointer in their own units.
+// The figures call these, with the pointer in the coordinates of the data.
 window.undertow = {
   point(name, x) {
     if (x > -0.5 && x < T - 0.5 && Math.round(x) !== at.t) moveTo(x, false);
@@ -15,7 +15,7 @@ window.undertow = {
     if (!Number.isNaN(k) && unitAt(k, y) !== undefined) choose(unitAt(k, y), k);
     from(at.from.kind === "unit" ? "unit" : "error", at.t);
   },
-  again(name, x, y) {  // a second click soon after: at another place it is just a click
+  again(name, x, y) {  // a second click soon after; at another place it is an ordinary click
     if (clicked === [name, Math.round(x), Math.round(y)].join()) setTimeout(showAll);  // after Bokeh has undone its last zoom
     else this.click(name, x, y);
   },
@@ -23,7 +23,7 @@ window.undertow = {
 };
 
 function from(kind, t = at.t) {
-  if (kind === "loss" && onlyAtTheEnd) kind = "error";  // the same, but for the dotted line
+  if (kind === "loss" && onlyAtTheEnd) kind = "error";  // the same except for the dotted line
   at.from = { kind, t: kind === "error" && endsAlone ? T - 1 : t };
   follow();
   drawCursor();
@@ -35,7 +35,7 @@ function zoom(factor) {
   time().setv({ start: left, end: left + span });
 }
 
-// Another part of the sequence, so many windows further on.
+// Moves the view by some windows along the sequence.
 function shift(windows) {
   const { start, end } = time(), span = end - start, left = Math.max(-0.5, Math.min(T - 0.5 - span, start + windows * span));
   time().setv({ start: left, end: left + span });
@@ -65,7 +65,7 @@ function next(select) {
   select.dispatchEvent(new Event("change"));
 }
 
-// Out of a field, by Enter with what was found in it, by Escape without: browsers empty some fields then and say nothing.
+// Leaves a field: Enter keeps the search, Escape drops it. Some browsers empty the field without an event.
 function leave(field, empty) {
   field.blur();
   if (!empty || field !== $("search")) return;
@@ -116,7 +116,7 @@ function listen() {
   networks.forEach((_, k) => model(`${k}-units`).change.connect(drawMarks));
 }
 
-// Symbols are drawn only where each has room, and of the steps' names as many as fit beside each other.
+// Draws symbols only if each has room, and as many names of steps as fit.
 function legible() {
   const { start, end } = time(), width = $("stack").clientWidth - LEFT - RIGHT, room = width / (end - start);
   for (const row of [0, 1]) { const text = model(`symbols-${row}-text`); if (text) text.visible = room > 7; }
@@ -135,17 +135,17 @@ function apart(least) {
   return [1, 2, 5, 10].map((k) => k * ten).find((steps) => steps >= least) ?? 1;
 }
 
-// Each symbol stands for the step that is judged by it: of a text that is foretold, the step before.
+// Each symbol stands for the step whose error it determines: the step before, if the next symbol is predicted.
 function fillText() {
   if (!data.symbols) return;
-  const drawn = (s) => (s === "\n" ? "↵ " : escaped(s)), shown = data.foretold ? data.targets : data.symbols;
+  const drawn = (s) => (s === "\n" ? "↵ " : escaped(s)), shown = data.predictsNext ? data.targets : data.symbols;
   const spans = shown.map((s, t) => `<span data-t="${t}">${drawn(s)}</span>`);
-  $("text").innerHTML = (data.foretold ? `<span>${drawn(data.symbols[0])}</span>` : "") + spans.join("");
+  $("text").innerHTML = (data.predictsNext ? `<span>${drawn(data.symbols[0])}</span>` : "") + spans.join("");
   $("text").classList.toggle("words", data.symbols.some((s) => [...s].length > 1));
   if (errors()) { $("error-low").textContent = 0; $("error-high").textContent = `${number(topError(), 2)} ${data.errorUnit}`; }
 }
 
-// One stop for the Tab key, #stack, where Bokeh would have one for each picture.
+// One stop for the Tab key, #stack. Bokeh would have a stop for each figure.
 function passOver(root) {
   for (const element of root.querySelectorAll("*")) {
     if (element.hasAttribute("tabindex")) element.tabIndex = -1;

@@ -1,4 +1,4 @@
-// The cursor and its marks, and what is read at its step.
+// The cursor with its marks, and the values at its step.
 "use strict";
 
 function drawMarks() {
@@ -51,7 +51,7 @@ function drawStep() {
   const { t } = at, lines = [], plainly = data.steps[t] === String(t);
   const date = plainly ? "" : `<span class="date">· ${escaped(data.steps[t])}</span>`;
   if (data.symbols) lines.push(["reads", escaped(seen(data.symbols[t]))]);
-  if (data.targets) lines.push([data.foretold ? "next" : "wanted", escaped(seen(data.targets[t]))]);
+  if (data.targets) lines.push([data.predictsNext ? "next" : "wanted", escaped(seen(data.targets[t]))]);
   networks.forEach((network) => {
     if (network.error) lines.push([`error, ${escaped(network.name)}`, `${exact(network.error[t])} ${escaped(data.errorUnit)}`]);
   });
@@ -69,7 +69,7 @@ function drawStep() {
 
 const table = (lines) => lines.map(([name, value]) => `<tr><th scope="row">${name}</th><td class="number">${value}</td></tr>`).join("");
 
-// What was read of an input at step t: its number, or the word of a category.
+// The value of an input at step t: a number, or the word of a category.
 function inputValue({ columns, words }, t) {
   const values = columns.map((c) => inputs[t * data.inputNames.length + c]);
   return words ? escaped(words[values.indexOf(1)] ?? "–") : exact(values[0]);

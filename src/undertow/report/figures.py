@@ -1,8 +1,8 @@
-"""The pictures, in Bokeh: empty ones that the page's script fills, on one axis of time.
+"""The figures, in Bokeh, on one axis of time. They are empty until the page's scripts fill them.
 
-Bokeh draws, zooms and says where the pointer is. What is drawn depends on the layer, the order of units and
-the step chosen, so the arrays come from page.js. All figures have the same borders: their steps stand above
-each other.
+Bokeh draws, zooms and reports where the pointer is. The content depends on the layer, the order of units
+and the step that the reader chooses, so the scripts provide the arrays. All figures have the same borders,
+which aligns their steps.
 """
 
 from typing import Any
@@ -22,19 +22,19 @@ from bokeh.plotting import figure
 
 from undertow.report.networks import Network, Sequence
 
-LEFT, RIGHT = 112, 10  # borders in pixels: names of rows to the left
-BELOW = 24  # pixels for the steps below the last figure, and as many for the name of the axis
-MOST_INPUTS = 16  # rows of the sequence's own picture
+LEFT, RIGHT = 112, 10  # borders in pixels; the left one holds the names of rows
+BELOW = 24  # pixels for the steps below the last figure, and again for the name of the axis
+MOST_INPUTS = 16  # rows in the figure of the sequence itself
 PANELS = {"lstm": ["c", "h", "f", "i", "o", "g"], "rnn": ["h"]}
 FONT = "system-ui, sans-serif"
 
 
 def figures(networks: list[Network], sequence: Sequence) -> dict[str, Any]:
-    """The pictures of the page, empty but for the sequence itself, all on one axis of steps.
+    """Make the figures of the page, on one axis of steps. Only that of the sequence has content.
 
     Args:
-        networks: Those that are shown, from the top.
-        sequence: What they read.
+        networks: the networks in the order of the page.
+        sequence: the sequence that they read.
 
     Returns:
         Figures by name, from the top: ``sequence``, ``error``, ``norm``, and for each network k ``k-flow``,
@@ -64,7 +64,7 @@ def figures(networks: list[Network], sequence: Sequence) -> dict[str, Any]:
 
 
 def _plot(time: Range1d, name: str, height: int, zoom: Any = "width", **options: Any) -> Any:
-    """A bare figure on the common axis: drag zooms, and so do Ctrl and the wheel."""
+    """Make a bare figure on the common axis. Dragging zooms, and so does the wheel with Ctrl."""
     plot = figure(
         name=name, x_range=time, height=height, sizing_mode="stretch_width", toolbar_location=None,
         min_border_left=LEFT, min_border_right=RIGHT, min_border_top=2, min_border_bottom=2,
@@ -105,7 +105,7 @@ def _heat_map(time: Range1d, units: Range1d, name: str, height: int) -> Any:
 
 
 def _lines(time: Range1d, name: str, height: int, networks: list[Network], log: bool = False) -> Any:
-    """A line for each network, and a dot where a step stands alone; ``log`` on a logarithmic axis."""
+    """Make a figure with a line for each network, and a dot at each step without neighbours."""
     options = (
         {"y_axis_type": "log", "y_range": Range1d(start=1e-6, end=2)}
         if log
@@ -128,7 +128,7 @@ def _lines(time: Range1d, name: str, height: int, networks: list[Network], log: 
 
 
 def _symbols(time: Range1d, sequence: Sequence) -> Any:
-    """Symbols as they are read; below them, where there are any, those to be foretold, coloured by E_t."""
+    """Make the figure of symbols; a second row has the targets, if there are any, coloured by E_t."""
     rows = row_names(sequence)
     plot = _plot(time, "sequence", 26 * len(rows) + 4, y_range=Range1d(start=len(rows) - 0.5, end=-0.5))
     plot.yaxis.visible = False
@@ -148,13 +148,13 @@ def _symbols(time: Range1d, sequence: Sequence) -> Any:
 
 
 def _inputs(time: Range1d, sequence: Sequence) -> Any:
-    """The series themselves, a row each, from its own lowest to its own highest value."""
+    """Make the figure of the series, a row for each, from its lowest to its highest value."""
     assert sequence.inputs is not None
     names = row_names(sequence)
     height = max(20, 40 if len(names) < 4 else 0)
     plot = _plot(time, "sequence", height * len(names) + 4, y_range=Range1d(start=len(names) - 0.5, end=-0.5))
     plot.yaxis.visible = False
-    t = np.arange(-1, sequence.T + 1)  # a step more at both ends, out of view: each step's line is 1 wide
+    t = np.arange(-1, sequence.T + 1)  # one more step at both ends, out of view, so that each line is 1 wide
     for row, x in enumerate(np.asarray(sequence.inputs, np.float64).T[:MOST_INPUTS]):
         level = np.pad((x - x.min()) / (np.ptp(x) or 1.0), 1, mode="edge")
         plot.step(t, row + 0.4 - 0.8 * level, mode="center", line_width=1.3, name=f"input-{row}")
@@ -162,28 +162,28 @@ def _inputs(time: Range1d, sequence: Sequence) -> Any:
 
 
 def row_names(sequence: Sequence) -> list[str]:
-    """The rows of the sequence's own picture. The page writes their names, cut to the border.
+    """Name the rows of the figure of the sequence. The page writes the names, cut to the border.
 
     Args:
-        sequence: What was read.
+        sequence: the sequence that was read.
 
     Returns:
-        Names from the top, of inputs at most ``MOST_INPUTS``.
+        Names from the top; at most ``MOST_INPUTS`` names of inputs.
     """
     if sequence.symbols is None:
         return sequence.input_names[:MOST_INPUTS]
     if sequence.targets is None:
         return ["reads"]
-    return ["reads", "next" if sequence.foretold else "wanted"]
+    return ["reads", "next" if sequence.predicts_next else "wanted"]
 
 
 def visible(symbol: str) -> str:
-    """White space as a character that can be seen; any other symbol as it is."""
+    """Return a visible character for white space, and any other symbol as it is."""
     return {" ": "␣", "\n": "↵", "\t": "⇥", "\r": "␍"}.get(symbol, symbol)
 
 
 def _with_steps_below(plot: Any, sequence: Sequence) -> None:
-    """The steps' names, or their numbers; controls.js chooses as many ticks as have room."""
+    """Write the names or numbers of steps below the last figure; controls.js places as many as fit."""
     plot.xaxis.visible = True
     numbered = sequence.steps == [str(t) for t in range(sequence.T)]
     below = 2 * BELOW if numbered else BELOW

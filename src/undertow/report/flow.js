@@ -1,5 +1,5 @@
-// Where the gradient goes, step by step back from any step: what undertow.flow computes, in the reader's browser.
-// Exact, by products with vectors; no matrix is formed. 4H² multiplications a step and layer, in float64.
+// Computes the gradient back from any step, in the reader's browser, as undertow.flow does.
+// It is exact, and uses products with vectors only: 4H² multiplications per step and layer, in float64.
 "use strict";
 
 // out += Aᵀ v, A [rows, out.length]
@@ -12,17 +12,17 @@ function addTransposed(A, v, out) {
   }
 }
 
-// One layer on the way back. `dh` and `dc` hold what has come from the step after.
+// One layer. `dh` and `dc` hold the gradients that come from the step after.
 class LayerBack {
   constructor(layer) {
     this.layer = layer;
     this.dh = new Float64Array(layer.H);
     this.dc = new Float64Array(layer.H);
     this.dgates = new Float64Array((layer.state === "c" ? 4 : 1) * layer.H);
-    this.whole = new Float64Array(layer.H);  // ∂/∂c_s, through h_s too; of a plain RNN ∂/∂h_s
+    this.whole = new Float64Array(layer.H);  // ∂/∂c_s, including the path through h_s; of a plain RNN ∂/∂h_s
   }
 
-  // Through step s, with `dy` given to h_s from outside.
+  // Goes back through step s; `dy` enters at h_s from outside.
   through(s, dy) {
     const { layer, dh, dc, dgates, whole } = this, { H } = layer, v = layer.values, at = s * H;
     if (dy) for (let j = 0; j < H; j++) dh[j] += dy[j];
@@ -47,7 +47,7 @@ class LayerBack {
     addTransposed(layer.weightHH, dgates, dh);
   }
 
-  // What the layer below gets at the same step.
+  // The gradient for the layer below, at the same step.
   below() {
     const dx = new Float64Array(this.layer.weightIH.length / this.dgates.length);
     addTransposed(this.layer.weightIH, this.dgates, dx);
@@ -55,9 +55,9 @@ class LayerBack {
   }
 }
 
-// From step t back to the first, in pieces: yields s after each step.
-// `layers` from the one shown up to the top, where `dh` and `dc` [H] begin. `record` takes ∂/∂(state of the one
-// shown) at every s. Float64 ends at 1e-308: what is smaller is 0.
+// Goes back from step t to the first, and yields s after each step.
+// `layers` are those from the one shown to the top, where `dh` and `dc` [H] start. `record` takes ∂/∂(state of the one
+// shown) at every s. Numbers below 1e-308, where float64 ends, are 0.
 function* flowBack(layers, t, dh, dc, record) {
   const backs = layers.map((layer) => new LayerBack(layer)), top = backs.at(-1);
   if (dc) top.dc.set(dc);

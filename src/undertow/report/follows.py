@@ -1,7 +1,7 @@
-"""What each unit follows: the characters or inputs whose course over the sequence is most like its own.
+"""What each unit follows: the characters or inputs that correlate most with the unit over the sequence.
 
-Plain correlation over one sequence. It says what a unit goes with, not what it is for; short sequences, and
-slow units beside slow inputs, match well by chance.
+A correlation over one sequence is a hint and no proof. Short sequences, and slow units with slow inputs,
+match well by chance.
 """
 
 import re
@@ -12,10 +12,10 @@ import numpy.typing as npt
 
 from undertow.tape import Array
 
-MOST_SYMBOLS = 100  # the commonest
-FEWEST = 2  # times a symbol must occur to be matched
-SMOOTHED = (10, 100)  # steps over which an input is remembered
-BEST = 3
+MOST_SYMBOLS = 100  # that are matched, the most frequent ones
+FEWEST = 2  # times that a symbol must occur to be matched
+SMOOTHED = (10, 100)  # time constants of the means of inputs, in steps
+BEST = 3  # matches for each unit
 KINDS = {  # of characters
     "vowels": r"[aeiouAEIOU]",
     "capitals": r"[A-Z]",
@@ -27,22 +27,28 @@ KINDS = {  # of characters
 
 @dataclass(frozen=True)
 class Followed:
-    """The best matches of every unit, strongest first."""
+    """The best matches of every unit, strongest first.
 
-    names: list[str]  # F of them
-    match: npt.NDArray[np.int64]  # [H, best]
-    r: Array  # [H, best], correlation, -1 to 1
+    Attributes:
+        names: F names of features.
+        match: int64 [H,best], indices into ``names``.
+        r: [H,best], correlations from -1 to 1.
+    """
+
+    names: list[str]
+    match: npt.NDArray[np.int64]
+    r: Array
 
 
 def follow(state: Array, features: dict[str, Array]) -> Followed:
     """Correlate each unit with each feature over one sequence. O(T H F).
 
     Args:
-        state: c or h of every unit, [T,H].
+        state: [T,H], c or h of every unit.
         features: F features by name, [T] each, as ``features_of`` makes them.
 
     Returns:
-        The ``BEST`` features of every unit by the size of Pearson's correlation.
+        The ``BEST`` features of every unit by the absolute value of Pearson's correlation.
     """
     names = list(features)
     if not names:
@@ -55,16 +61,16 @@ def follow(state: Array, features: dict[str, Array]) -> Followed:
 def features_of(
     T: int, symbols: list[str] | None, inputs: Array | None, names: list[str]
 ) -> dict[str, Array]:
-    """Everything a unit may follow: symbols and their kinds, or inputs now, of late and summed.
+    """List everything that a unit may follow: symbols and their kinds; inputs, their means and their sums.
 
     Args:
-        T: Steps of the sequence.
-        symbols: [T], or None.
+        T: the number of steps.
+        symbols: [T] symbols, or None.
         inputs: [T,C] numbers, or None.
         names: C names of the inputs.
 
     Returns:
-        Features by name, float64 [T] each; those that never change are left out.
+        Features by name, float64 [T] each, without those that never change.
     """
     found = {} if symbols is None else _of_symbols(symbols)
     if inputs is not None:
@@ -91,7 +97,7 @@ def _of_symbols(symbols: list[str]) -> dict[str, Array]:
 
 
 def _since(symbols: list[str], mark: str) -> Array:
-    """Steps since ``mark`` was read, all zero where it never was."""
+    """Steps since ``mark`` was read; all zero if it never was."""
     count = np.zeros(len(symbols))
     for t, symbol in enumerate(symbols[1:], 1):
         count[t] = 0 if symbol == mark else count[t - 1] + 1
@@ -105,7 +111,7 @@ def _of_inputs(inputs: Array, names: list[str]) -> dict[str, Array]:
             for name, x in zip(names, inputs.T, strict=True):
                 found[f"{name}, mean of {steps} steps"] = _smooth(x, steps)
     for name, total in zip(names, np.cumsum(inputs, axis=0).T, strict=True):
-        if not _is_straight(total):  # else it is the step's number under another name
+        if not _is_straight(total):  # a straight line is the step's number under another name
             found[f"{name}, sum so far"] = total
     return found
 
@@ -116,7 +122,7 @@ def _is_straight(x: Array) -> bool:
 
 
 def _smooth(x: Array, steps: int) -> Array:
-    """An exponential mean that forgets with time constant ``steps``."""
+    """Exponential mean with the time constant ``steps``."""
     mean = np.empty(len(x))
     mean[0] = x[0]
     for t in range(1, len(x)):
@@ -125,13 +131,13 @@ def _smooth(x: Array, steps: int) -> Array:
 
 
 def _standard(a: Array) -> Array:
-    """Columns of mean 0 and length 1; a constant one stays 0."""
+    """Scale columns to mean 0 and length 1; a constant column becomes 0."""
     a = a - a.mean(axis=0)
     length = np.linalg.norm(a, axis=0)
     return np.asarray(np.divide(a, length, out=np.zeros_like(a), where=length > 1e-12))
 
 
 def shown(symbol: str) -> str:
-    """A symbol as it can be seen: white space by its name, others in quotation marks."""
+    """Return a symbol for display: the name of white space, any other symbol in quotation marks."""
     named = {" ": "space", "\n": "new line", "\t": "tab", "\r": "return"}
     return named.get(symbol, f"“{symbol}”")

@@ -1,7 +1,7 @@
-// The gradient that is shown: where it begins, how it comes in pieces (what it is called: captions.js).
+// The gradient shown: where it starts, and its computation in pieces. captions.js describes it.
 "use strict";
 
-// Where to begin for what was asked, or why it cannot be.
+// Where the chosen gradient starts, or why there is none.
 function beginning(k) {
   const network = networks[k], layer = layerOf(k), { H } = layer, { kind, t } = at.from;
   const above = network.layers.slice(network.layers.indexOf(layer));
@@ -26,7 +26,7 @@ function follow() {
   if (at.order === "gradient") arrange();
 }
 
-// As the trace has it: everything that enters at any step, at once.
+// The trace's own gradient, of everything that enters at any step.
 function wholeLoss(k) {
   const layer = layerOf(k), values = layer.values[`d${layer.state}`];
   flows[k] = values ? { values, norms: new Float64Array(T), top: 0, to: T - 1, from: 0 } : { why: "backward was not called" };
@@ -39,7 +39,7 @@ function note(flow, s, v) {
   for (const x of v) if (Math.abs(x) > flow.top) flow.top = Math.abs(x);
 }
 
-// In pieces of BUDGET ms, so that what is near is seen at once and the page stays quick.
+// Computes in pieces of BUDGET ms, so that the nearest steps appear at once and the page stays responsive.
 function followOne(k, run) {
   const start = beginning(k);
   if (start.why) {
@@ -50,7 +50,7 @@ function followOne(k, run) {
   const flow = (flows[k] = emptyFlow(layerOf(k), start.t));
   const way = flowBack(start.layers, start.t, start.dh, start.dc, recorder(flow, layerOf(k)));
   const more = () => {
-    if (run !== running) return;  // something else has been asked for
+    if (run !== running) return;  // the reader has chosen another gradient
     const until = performance.now() + BUDGET / networks.length;
     while (!flow.done && performance.now() < until) flow.done = way.next().done;
     const draws = flow.done || performance.now() - flow.drawn > 250;
@@ -59,13 +59,13 @@ function followOne(k, run) {
       flow.drawn = performance.now();
     }
     if (flow.done) drawCursor();
-    else if (draws) requestAnimationFrame(() => setTimeout(more));  // once that can be seen
+    else if (draws) requestAnimationFrame(() => setTimeout(more));  // after this piece is on the screen
     else setTimeout(more);
   };
   more();
 }
 
-// A gradient that flows back from step t: what is known of it is at the steps from..to.
+// A gradient that flows back from step t. It is known at the steps from..to.
 function emptyFlow({ H, state }, t) {
   const nothing = (n) => new Float64Array(n).fill(NaN);
   const carousel = state === "c" ? nothing(T) : null;  // sizes along the cell alone
@@ -84,12 +84,12 @@ function recorder(flow, { H, values }) {
   };
 }
 
-// What sizes are given in: of the whole loss the largest, else that where it begins.
+// The unit of sizes: the largest size for the whole loss, otherwise the size at the start.
 function one(flow) {
   return (at.from.kind === "loss" ? Math.max(...flow.norms) : flow.norms[flow.to]) || 1;
 }
 
-// The heat map and the curves of what is known so far.
+// Draws the heat map and the curves of the steps known so far.
 function shown(k) {
   drawFlowMap(k);
   const flow = flows[k], t = [], size = [], carousel = [], unit = flow.norms ? one(flow) : 1;
@@ -108,7 +108,7 @@ function shown(k) {
   model("norm").y_range.setv({ start: Math.min(Math.max(low, 1e-12), 0.1) / 4, end: high * 3 });
 }
 
-// A line through all points, broken at NaN; where one stands alone there is no line, so it is a dot.
+// A line through all points, broken at NaN. A point without neighbours becomes a dot.
 function curve(x, y) {
   const there = (s) => Number.isFinite(y[s]);
   return { x, y, dot: y.map((_, s) => (there(s) && !there(s - 1) && !there(s + 1) ? 5 : 0)) };

@@ -1,4 +1,4 @@
-"""Inputs as a person reads them: a number each, or a category with its word."""
+"""Inputs in the form in which the page shows them: numbers, or categories with a word for each value."""
 
 from typing import Any
 
@@ -8,19 +8,20 @@ from undertow.report.networks import Sequence
 
 
 def input_rows(sequence: Sequence) -> list[dict[str, Any]]:
-    """The inputs in their order, the columns of one category as one input.
+    """List the inputs in order, with the columns of a category as one input.
 
-    Columns are a category where their names are ``category=word`` with the same category, where each holds
-    zeros and ones only, and where no step has two ones: weather=fog and weather=sun become weather.
+    Columns form a category if they are named ``category=word`` with the same category, hold only zeros and
+    ones, and no step has two ones: weather=fog and weather=sun become weather.
 
     Args:
-        sequence: What was read; its ``inputs`` are [T,C].
+        sequence: the sequence that was read, with ``inputs`` [T,C].
 
     Returns:
-        For each input its ``name``, its ``columns`` among C, and of a category its ``words``, one a column.
+        For each input its ``name`` and its ``columns`` among C; for a category also its ``words``, one for
+        each column.
     """
     rows = {name: [column] for column, name in enumerate(sequence.input_names)}
-    if len(rows) < len(sequence.input_names):  # two inputs of one name
+    if len(rows) < len(sequence.input_names):  # two inputs with the same name
         return [{"name": name, "columns": [k]} for k, name in enumerate(sequence.input_names)]
     for category, columns in _named_alike(sequence.input_names).items():
         if _one_hot(sequence, columns) and category not in rows:

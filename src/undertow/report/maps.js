@@ -12,7 +12,7 @@ function drawMap(k, name) {
   $(`${k}-${name}-ends`).textContent = low ? (name === "c" ? `± ${number(high, 2)} (99 %)` : "± 1") : "0 to 1";
 }
 
-// What 99 % of values stay within, of a sample: a few far-off ones would leave the others without colour.
+// The range of 99 % of a sample of values: a few outliers would leave the others without colour.
 function most(values) {
   const step = Math.max(1, Math.floor(values.length / 50000)), sizes = [];
   for (let a = 0; a < values.length; a += step) sizes.push(Math.abs(values[a]));
@@ -27,7 +27,7 @@ function drawFlowMap(k) {
   $(`${k}-flow-ends`).textContent = top ? `± ${number(top, 2)}` : "";
 }
 
-// The steps from..to of ``values`` [T,H] as a picture, a row for each unit shown; nothing at the other steps.
+// The steps from..to of ``values`` [T,H] as an image, a row for each unit shown; other steps are empty.
 function image(name, k, values, low, high, colored, from = 0, to = T - 1) {
   const source = model(`${name}-source`), { H } = layerOf(k), n = rows[k].length;
   const array = plain(source).image[0].constructor, pixels = new array(n && values ? n * T : 1, n && values ? [n, T] : [1, 1]);

@@ -1,4 +1,4 @@
-"""A trace's layers as one sequence went through them, and what enters them from the loss at each step."""
+"""A trace's layers for one sequence, and the gradient that enters them from the loss at each step."""
 
 from collections.abc import Sequence as Several
 from dataclasses import dataclass, field, replace
@@ -12,70 +12,108 @@ from undertow.layout import GATES
 from undertow.records.layer import Layer, NotRecorded
 from undertow.tape import Array, RNNTape, Tape
 
-TOLERANCE = 1e-3  # by which a layer's gradients may differ from those found again through the layers above
+TOLERANCE = 1e-3  # relative difference of a layer's gradients from those through the layers above
 
 
 @dataclass(frozen=True)
 class Shown:
-    """One layer in one direction: arrays [T,H] in the order of time, states those after each step."""
+    """One layer in one direction, for one sequence.
+
+    Attributes:
+        name: the name on the page.
+        cell: "lstm" or "rnn".
+        values: arrays [T,H] in the order of time: i, f, g, o, c and h, of a plain RNN h alone; and the
+            gradients dc and dh if backward was called. States and gradients are those after each step.
+        c_0: [H], the initial cell state; zero for a plain RNN.
+        h_0: [H], the initial hidden state.
+        weight_ih: [G*H,C].
+        weight_hh: [G*H,H].
+        why_not: why the page cannot follow the error at one step back to this layer; "" if it can.
+        own_equations: nothing was added to the equations that the page uses.
+        reverse: this is the reverse direction.
+    """
 
     name: str
-    cell: str  # lstm or rnn
-    values: dict[str, Array]  # i, f, g, o, c, h; of a plain RNN h; and dc or dh where backward was called
-    c_0: Array  # [H]
-    h_0: Array  # [H]
-    weight_ih: Array  # [G*H, C]
-    weight_hh: Array  # [G*H, H]
-    why_not: str = ""  # why the error at one step cannot be followed back to this layer; "" where it can
-    own_equations: bool = True  # nothing was added to those that the page goes back by
-    reverse: bool = False  # it read from the end to the beginning
+    cell: str
+    values: dict[str, Array]
+    c_0: Array
+    h_0: Array
+    weight_ih: Array
+    weight_hh: Array
+    why_not: str = ""
+    own_equations: bool = True
+    reverse: bool = False
 
     @property
     def state(self) -> str:
-        """What carries its memory: c, of a plain RNN h."""
+        """The state that carries the memory: "c", for a plain RNN "h"."""
         return "c" if self.cell == "lstm" else "h"
 
 
 @dataclass(frozen=True)
 class Network:
-    """One network's layers, lowest first, and the gradient of the loss by each of its top outputs."""
+    """One network, for one sequence.
+
+    Attributes:
+        name: the name on the page.
+        layers: the layers, lowest first.
+        entering: [T,H], ∂E/∂y_t of the top layer's output without the paths through later steps; None if
+            backward was not called.
+        entering_c: [H], the part of ∂E/∂c_n that does not pass through h_n; None for a plain RNN or if
+            backward was not called.
+        error: [T], the loss E_t at each step; None if it is not known.
+        weight: backward was called on weight · ΣE_t.
+        answer: the network's answer at the end, in words.
+    """
 
     name: str
     layers: list[Shown]
-    entering: Array | None  # [T,H]: ∂E/∂y_t as it comes to the top layer from outside; None: no backward
-    entering_c: Array | None  # [H]: what comes to c_n beside
-    error: Array | None = None  # [T], E_t
-    weight: float = 1.0  # the loss that was differentiated is weight·ΣE_t
-    answer: str = ""  # what it answered at the end, in words
+    entering: Array | None
+    entering_c: Array | None
+    error: Array | None = None
+    weight: float = 1.0
+    answer: str = ""
 
     @property
     def T(self) -> int:
-        """How many steps the sequence has."""
+        """The number of steps of the sequence."""
         return len(self.layers[0].values["h"])
 
     @property
     def only_at_the_end(self) -> bool:
-        """Whether the loss sees nothing but the last step."""
+        """Whether the loss depends on the top layer's last step alone."""
         return self.entering is not None and not np.any(self.entering[:-1])
 
 
 @dataclass(frozen=True)
 class Sequence:
-    """What was read, and what to call it."""
+    """The sequence that the networks read, with its names.
+
+    Attributes:
+        T: the number of steps.
+        steps: T names of the steps.
+        symbols: [T] symbols that were read, or None.
+        targets: [T] symbols that were to be predicted, or None; E_t is the error of predicting them.
+        inputs: [T,C] numbers that were read, or None.
+        input_names: C names of the inputs.
+        error_unit: the unit of E_t, such as bits.
+        title: the heading of the page.
+        about: the line below the heading.
+    """
 
     T: int
-    steps: list[str]  # names of the T steps
-    symbols: list[str] | None = None  # [T]
-    targets: list[str] | None = None  # [T], what E_t is the error of
-    inputs: Array | None = None  # [T,C]
+    steps: list[str]
+    symbols: list[str] | None = None
+    targets: list[str] | None = None
+    inputs: Array | None = None
     input_names: list[str] = field(default_factory=list)
     error_unit: str = ""
     title: str = ""
     about: str = ""
 
     @property
-    def foretold(self) -> bool:
-        """Whether every target is the symbol that comes next: then the text is what is foretold."""
+    def predicts_next(self) -> bool:
+        """Whether every target is the next symbol, as for a language model."""
         return self.targets is not None and self.targets[:-1] == (self.symbols or [])[1:]
 
 
@@ -90,25 +128,25 @@ def sequence_of(
     title: str = "",
     about: str = "",
 ) -> Sequence:
-    """What was read and what it is called, checked.
+    """Check a sequence and its names.
 
     Args:
-        T: Steps of the sequence.
+        T: the number of steps.
         symbols: [T] symbols that were read, or None.
-        targets: [T] symbols that E_t is the error of, or None.
+        targets: [T] symbols that were to be predicted, or None; E_t is the error of predicting them.
         inputs: [T,C] finite numbers that were read, or None.
         input_names: C names of the inputs; None: x0, x1 ...
         steps: [T] names of the steps, such as dates; None: 0, 1 ...
-        loss_unit: Unit of E_t, such as bits.
-        title: Heading of the page.
-        about: The line below it.
+        loss_unit: the unit of E_t, such as bits.
+        title: the heading of the page.
+        about: the line below the heading.
 
     Returns:
         The sequence, for ``write``.
 
     Raises:
-        ValueError: An argument has not T entries, or C names; or it is no Unicode text, as lone surrogates
-            are not: no file could hold it. The message names the argument.
+        ValueError: an argument does not have T entries or C names, or is no Unicode text (a file cannot hold
+            lone surrogates). The message names the argument.
     """
     for name, given in {"symbols": symbols, "targets": targets, "inputs": inputs, "steps": steps}.items():
         if given is not None and len(given) != T:  # type: ignore[arg-type]
@@ -140,11 +178,11 @@ def must_be_text(name: str, words: Several[str]) -> None:
     """Check that words can be written into a file.
 
     Args:
-        name: The argument that they were given as.
-        words: The words.
+        name: the name of the argument.
+        words: the words.
 
     Raises:
-        ValueError: One is no Unicode text. The message names the argument, the word and its place.
+        ValueError: a word is no Unicode text. The message names the argument, the word and its place.
     """
     for k, word in enumerate(words):
         try:
@@ -163,23 +201,23 @@ def network(
     answer: str = "",
     module: str = "",
 ) -> Network:
-    """One sequence as it went through a traced module's layers.
+    """Select one sequence from the layers of a traced module.
 
     Args:
-        name: What the page calls the network.
-        layers: Of the module's last call, lowest first, as ``trace[module].layers``.
-        n: Number of the sequence in the batch.
-        loss_per_step: E_t, [T] or [T,N], in the unit that the page names; None: there is none.
-        weight: The loss that was differentiated is weight·ΣE_t. None: their mean over the finite ones.
-        answer: What the network answered at the end, in words.
-        module: The module's name in its model, such as ``encoder.lstm``; "" where it has none.
+        name: the network's name on the page.
+        layers: the layers of the module's last call, lowest first, as ``trace[module].layers``.
+        n: the index of the sequence in the batch.
+        loss_per_step: E_t, [T] or [T,N], in the unit that the page names; None: not known.
+        weight: backward was called on weight · ΣE_t. None: the loss is the mean of all finite E_t.
+        answer: the network's answer at the end, in words.
+        module: the module's name in its model, such as ``encoder.lstm``; "" if it has none.
 
     Returns:
-        The network with float arrays [T,H] in the order of time.
+        The network, with float arrays [T,H] in the order of time.
 
     Raises:
-        IndexError: There is no such sequence.
-        ValueError: The sequence is empty, E_t does not fit it, or a name is no Unicode text.
+        IndexError: the batch has no such sequence.
+        ValueError: the sequence is empty, E_t does not fit it, or a name is no Unicode text.
     """
     must_be_text("name", [name])
     must_be_text("answer", [answer])
@@ -192,37 +230,48 @@ def network(
         raise ValueError(f"sequence: expected one with at least 1 step, and {n} has none")
     error = None
     if loss_per_step is not None:
-        E = np.asarray(loss_per_step, dtype=np.float64)
-        weight = 1 / max(1, np.isfinite(E).sum()) if weight is None else weight
-        error = E if E.ndim == 1 else E[:T, n] if E.shape[1:] == (N,) else E.ravel()
-        if error.shape != (T,):
-            raise ValueError(f"loss_per_step: expected [{T}] or [{T}, {N}], got {list(E.shape)}")
+        error, weight = _error(np.asarray(loss_per_step, dtype=np.float64), weight, n, T, N)
     shown = [
         _shown(direction, n, T, _name(module, k, len(layers), direction, len(layer.directions)))
         for k, layer in enumerate(layers)
         for direction in layer.directions
     ]
     entering, entering_c = _entering(layers[-1], n, T)
-    added = sorted({name for layer in layers for name in layer.tape.added})
-    if added:
-        reason = f"with {', '.join(added)} added to the equations only the whole loss is followed back"
-        shown = [replace(_without(each, reason), own_equations=False) for each in shown]
-    elif any(len(layer.directions) > 1 for layer in layers):
-        reason = "of a network with two directions only the whole loss is followed back"
-        shown = [_without(each, reason) for each in shown]
-    elif any(layer.dtype == "bfloat16" for layer in layers):
-        reason = (
-            "in bfloat16 what enters at one step is lost in rounding; only the whole loss is followed back"
-        )
-        shown = [_without(each, reason) for each in shown]
-    elif entering is not None:
-        shown = _checked(shown, entering, entering_c)
+    shown = _followed(shown, layers, entering, entering_c)
     return Network(name, shown, entering, entering_c, error, 1.0 if weight is None else weight, answer)
 
 
+def _error(E: Array, weight: float | None, n: int, T: int, N: int) -> tuple[Array, float]:
+    """E_t [T] of sequence n, and the weight of ΣE_t in the loss."""
+    error = E if E.ndim == 1 else E[:T, n] if E.shape[1:] == (N,) else E.ravel()
+    if error.shape != (T,):
+        raise ValueError(f"loss_per_step: expected [{T}] or [{T}, {N}], got {list(E.shape)}")
+    return error, 1 / max(1, np.isfinite(E).sum()) if weight is None else weight
+
+
+def _followed(
+    shown: list[Shown], layers: Several[Layer], entering: Array | None, entering_c: Array | None
+) -> list[Shown]:
+    """Set ``why_not`` in each layer to which the page cannot follow the error at one step back."""
+    added = sorted({name for layer in layers for name in layer.tape.added})
+    if added:
+        reason = f"with {', '.join(added)} added to the equations only the whole loss is followed back"
+        return [replace(_without(each, reason), own_equations=False) for each in shown]
+    if any(len(layer.directions) > 1 for layer in layers):
+        reason = "of a network with two directions only the whole loss is followed back"
+        return [_without(each, reason) for each in shown]
+    if any(layer.dtype == "bfloat16" for layer in layers):
+        reason = "bfloat16 rounds away what enters at one step, so only the whole loss is followed back"
+        return [_without(each, reason) for each in shown]
+    return shown if entering is None else _checked(shown, entering, entering_c)
+
+
 def _name(module: str, k: int, layers: int, layer: Layer, ways: int) -> str:
-    """``encoder.lstm, layer 1 of 2, reverse``, without what goes without saying."""
-    number = f"layer {k + 1} of {layers}" if layers > 1 else ""
+    """Name a layer, such as ``encoder.lstm, layer 0, reverse``, without parts that are the only choice.
+
+    Layers are counted from 0, as in torch's parameter names.
+    """
+    number = f"layer {k}" if layers > 1 else ""
     way = "" if ways == 1 and not layer.tape.reverse else "reverse" if layer.tape.reverse else "forward"
     return ", ".join(filter(None, (module, number, way)))
 
@@ -244,9 +293,10 @@ def _shown(layer: Layer, n: int, T: int, name: str) -> Shown:
 
 
 def _entering(top: Layer, n: int, T: int) -> tuple[Array | None, Array | None]:
-    """What the loss gives y_t directly: dh_t less what came back from step t+1, Uᵀ dgates_{t+1}.
+    """∂E/∂y_t [T,H] without the paths through later steps: dh_t less Uᵀ dgates_{t+1}.
 
-    At the last step all of it, and the part of dc_T that does not pass through h_T (``flow.error_at``).
+    At the last step it is dh_T; the second result is the part of dc_T that does not pass through h_T
+    (``flow.error_at``).
     """
     lstm, U = top.cell == "lstm", np.asarray(top.weight_hh, np.float64)
     try:
@@ -263,9 +313,10 @@ def _entering(top: Layer, n: int, T: int) -> tuple[Array | None, Array | None]:
 
 
 def _without_rounding(difference: Array, of: Array) -> Array:
-    """A difference of two nearly equal vectors is float32's rounding and nothing else: zero then.
+    """Set differences to zero that are only float32's rounding.
 
-    So is one near the smallest numbers that float32 has, where a vanishing gradient ends.
+    These are differences of two nearly equal vectors, and those near the smallest numbers of float32, where a
+    vanishing gradient ends.
     """
     size = np.linalg.norm(difference, axis=-1, keepdims=True)
     rounding = 1e-5 * np.linalg.norm(of, axis=-1, keepdims=True) + 1e3 * np.finfo(np.float32).tiny
@@ -273,7 +324,7 @@ def _without_rounding(difference: Array, of: Array) -> Array:
 
 
 def _checked(shown: list[Shown], entering: Array, entering_c: Array | None) -> list[Shown]:
-    """Go back from everything that enters at the top, and see that each layer's gradients come out."""
+    """Propagate all that enters at the top back, and check that it reproduces each layer's gradients."""
     found: list[Shown] = []
     dy, dc_n = entering, entering_c
     for layer in reversed(shown):

@@ -1,4 +1,4 @@
-"""Figures, arrays, style and script put together into one file that needs nothing else."""
+"""Puts figures, arrays, style and scripts together into one file that needs nothing else."""
 
 import base64
 import json
@@ -12,6 +12,7 @@ from bokeh.embed import components
 from bokeh.resources import INLINE
 from jinja2 import Template
 
+from undertow import atomic
 from undertow.palette import css_variables
 from undertow.report.figures import LEFT, MOST_INPUTS, PANELS, RIGHT, figures, row_names
 from undertow.report.follows import features_of, follow
@@ -34,7 +35,7 @@ SCRIPTS = (
 LINE_COLOURS = (
     f":root {{ {css_variables('n')} }}\n:root[data-theme=dark] {{ {css_variables('n', dark=True)} }}\n"
 )
-LARGE = 16 * 2**20  # bytes of float32 from which on arrays are kept in float16
+LARGE = 16 * 2**20  # bytes in float32 above which the page keeps arrays in float16
 LABELS = {
     "c": "cell state c_t",
     "h": "hidden state h_t",
@@ -46,18 +47,18 @@ LABELS = {
 
 
 def write(path: str | PathLike[str], networks: list[Network], sequence: Sequence) -> None:
-    """Write the page on what ``networks`` did with ``sequence``, in one step.
+    """Write the page on what networks did with one sequence.
 
-    Arrays are kept in float32, as they are; from 16 MiB on in float16 (3 significant digits, each step's
-    gradients in units of their largest). Weights are kept in float32 always. The page says which.
+    The page holds arrays in float32; above 16 MiB in float16, with 3 significant digits and gradients
+    relative to the largest of each step. Weights are always float32. The page states the precision.
 
     Args:
-        path: The file. An older page stays until the new one is whole.
-        networks: Those that are shown, from the top; the first one leads. They read the same T steps.
-        sequence: What they read.
+        path: the file. An older page stays until the new one is complete.
+        networks: the networks in the order of the page. They read the same T steps.
+        sequence: the sequence that they read.
 
     Raises:
-        OSError: The file cannot be written; what was there stays.
+        OSError: the file cannot be written. An older page stays as it was.
     """
     plots = figures(networks, sequence)
     script, divs = components(plots)
@@ -68,7 +69,7 @@ def write(path: str | PathLike[str], networks: list[Network], sequence: Sequence
         "steps": sequence.steps,
         "symbols": sequence.symbols,
         "targets": sequence.targets,
-        "foretold": sequence.foretold,
+        "predictsNext": sequence.predicts_next,
         "inputNames": sequence.input_names,
         "inputRows": input_rows(sequence),
         "inputs": None if sequence.inputs is None else _packed(sequence.inputs, False),
@@ -83,18 +84,7 @@ def write(path: str | PathLike[str], networks: list[Network], sequence: Sequence
         scripts=[_read(f"{name}.js") for name in SCRIPTS], data=_json(data),
         errors=any(network.error is not None for network in networks),
     )  # fmt: skip
-    _put(Path(path), html.encode())
-
-
-def _put(path: Path, page: bytes) -> None:
-    """Write beside and rename, so that an older page stays until the new one is whole."""
-    beside = path.with_name(f".{path.name}.new")
-    try:
-        beside.write_bytes(page)
-        beside.replace(path)
-    except BaseException:
-        beside.unlink(missing_ok=True)
-        raise
+    atomic.write(Path(path), lambda beside: beside.write_bytes(html.encode()))
 
 
 def _read(name: str) -> str:
@@ -102,7 +92,7 @@ def _read(name: str) -> str:
 
 
 def _json(data: Any) -> str:
-    """JSON that may stand inside a script element."""
+    """Return JSON that may stand inside a script element."""
     return json.dumps(data, ensure_ascii=False, allow_nan=False).replace("<", "\\u003c")
 
 
@@ -148,7 +138,7 @@ def _layer(layer: Shown, features: dict[str, Array], half: bool) -> dict[str, An
 
 
 def _alike(state: Array) -> list[int]:
-    """Units in an order that has those with a like course beside each other: by angle in the first plane."""
+    """Order units so that similar time courses are neighbours: by the angle in the first principal plane."""
     course = state - state.mean(axis=0)
     length = np.linalg.norm(course, axis=0)
     course = np.divide(course, length, out=np.zeros_like(course), where=length > 0)
@@ -159,7 +149,7 @@ def _alike(state: Array) -> list[int]:
 
 
 def _packed(array: Array, half: bool, rows: bool = False) -> dict[str, Any]:
-    """Little-endian bytes in base64; in float16 with ``rows`` each row in units of its own largest entry."""
+    """Pack an array as little-endian bytes in base64; with ``half`` and ``rows`` each row has a scale."""
     values = np.ascontiguousarray(array, dtype=np.float32)
     packed: dict[str, Any] = {"shape": values.shape, "type": "float16" if half else "float32"}
     if half and rows:

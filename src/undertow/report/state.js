@@ -10,12 +10,12 @@ const at = {
   t: 0, // the cursor
   network: 0, layer: 0, // in view
   units: networks.map(() => 0), // chosen, one of each network
-  from: { kind: "loss", t: T - 1 }, // what flows back: of the loss, an error or a unit; from which step
+  from: { kind: "loss", t: T - 1 }, // what flows back: the loss, an error or a unit; and from which step
   order: "alike", query: "", // of units
 };
-const rows = [], flows = [];  // of each network: the units shown, from top to bottom; what flows back
+const rows = [], flows = [];  // for each network: the units shown, from top to bottom; the gradient
 const endsAlone = networks.every((network) => network.onlyAtTheEnd);  // no loss enters before the last step
-const onlyAtTheEnd = endsAlone && networks.every((network) => network.layers.every((layer) => !layer.whyNot));  // and all can be followed from there
+const onlyAtTheEnd = endsAlone && networks.every((network) => network.layers.every((layer) => !layer.whyNot));  // and every layer can be followed from there
 const pen = document.createElement("canvas").getContext("2d");  // measures words in the font of the axes
 pen.font = "11px system-ui, sans-serif";
 const $ = (id) => document.getElementById(id);

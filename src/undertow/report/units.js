@@ -1,8 +1,8 @@
-// Units: in what order, which of them, and what each does at the step under the cursor.
+// The list of units: order, search, and values at the step under the cursor.
 "use strict";
 
 const ORDERS = {
-  number: "number", alike: "like beside like", follows: "what they follow", memory: "longest memory first",
+  number: "number", alike: "by similarity", follows: "what they follow", memory: "longest memory first",
   activity: "most active first", gradient: "most gradient first", cursor: "value at the cursor",
 };
 
@@ -30,7 +30,7 @@ function sortKeys(k) {
   return Array.from({ length: H }, (_, j) => j);
 }
 
-// Which of the things it follows is the one searched for: 0 the best match, -1 none.
+// The place of the feature searched for among those that a unit follows: 0 is the best match, -1 none.
 function found(layer, j) {
   const query = at.query.trim().toLowerCase();
   return layer.followed.match[j].findIndex((f) => layer.followed.names[f].toLowerCase().includes(query));
@@ -72,7 +72,7 @@ function drawUnit() {
     <table>${table(match[j].map((f, rank) => [escaped(names[f]), `r = ${short(r[j][rank])}`]))}</table>`;
 }
 
-// Only the rows in view: there may be thousands.
+// Draws only the rows in view: there may be thousands.
 function drawUnits() {
   const k = at.network, columns = columnsOf(layerOf(k)), list = $("units");
   $("units-head").className = `row head${columns.length === 1 ? " plain" : ""}`;

@@ -1,4 +1,4 @@
-"""Sight: which modules are watched, and what was recorded of their calls."""
+"""Recording of modules' calls: ``trace`` in a ``with`` block, ``FlowMonitor`` over a whole training."""
 
 from undertow.tracing.traced import Trace as Trace
 from undertow.tracing.traced import load_trace as load_trace

@@ -10,9 +10,16 @@ PACKAGES = ("lightning.pytorch", "pytorch_lightning")
 
 
 def make(monitor: "FlowMonitor") -> Any:
-    """A Callback of every one of PACKAGES that has been imported, so that either Trainer knows it as its own.
+    """Make a Lightning callback for a monitor.
 
-    Raises RuntimeError where none has.
+    Args:
+        monitor: the monitor, made with the model that the Trainer trains.
+
+    Returns:
+        A Callback of each package in ``PACKAGES`` that has been imported, so that either Trainer accepts it.
+
+    Raises:
+        RuntimeError: none of the packages has been imported.
     """
     bases = tuple(sys.modules[name].Callback for name in PACKAGES if name in sys.modules)
     if not bases:
@@ -21,15 +28,15 @@ def make(monitor: "FlowMonitor") -> Any:
 
 
 class _Methods:
-    """What the Trainer calls. A step is one of the optimiser's, however many batches it takes."""
+    """The methods that the Trainer calls. A step is one of the optimizer, however many batches it takes."""
 
     def __init__(self, monitor: "FlowMonitor") -> None:
         super().__init__()
         self.monitor = monitor
-        self._seen = 0  # of the optimiser's steps
+        self._seen = 0  # steps of the optimizer so far
 
     def on_train_start(self, trainer: Any, module: Any) -> None:
-        self.monitor.steps = self._seen = trainer.global_step  # not 0 where training is resumed
+        self.monitor.steps = self._seen = trainer.global_step  # above 0 if training is resumed
 
     def on_train_batch_end(self, trainer: Any, module: Any, *_: Any) -> None:
         if trainer.global_step == self._seen:  # gradients are being accumulated

@@ -1,4 +1,4 @@
-"""``undertow.FlowMonitor``: does memory reach back far enough, and is it getting better? Over training.
+"""``undertow.FlowMonitor`` records during training how far back a network's memory reaches.
 
     >>> monitor = undertow.FlowMonitor(model, every=50)
     >>> for x, target in batches:
@@ -8,7 +8,7 @@
     ...     monitor.step()
     >>> undertow.plots.flow_over_training(monitor.records)
 
-docs/plots.md has it with Lightning and TensorBoard. ``undertow.flow.Summary`` lists what is recorded.
+docs/plots.md shows its use with Lightning and TensorBoard. ``undertow.flow.Summary`` lists the numbers.
 """
 
 import warnings
@@ -32,23 +32,32 @@ from undertow.tracing import trace, walk_back
 
 
 class FlowMonitor:
-    """Records how gradients flow in every undertow.LSTM and undertow.RNN of ``model``, every so many steps.
+    """Records the gradient flow in every undertow.LSTM and undertow.RNN of a model, at every so many steps.
 
-    Call ``step`` once after each training step, where a scheduler's would stand; nothing else of the loop
-    changes. Step 0, the network as it was initialised, is the first recorded. What is watched is the last
-    call of each module, in training mode, that backward reached: evaluation in between does not matter, and
-    of the batches over which gradients are accumulated it is the last. Results are the same bits as without.
+    Call ``step`` once after each training step, where ``scheduler.step()`` would stand. The rest of the loop
+    does not change, and results are the same bits as without a monitor. The first record is of step 0, the
+    network as it was initialised. Between the steps to record, the monitor keeps nothing and sets no hooks.
 
-    ``sequences``: how many of the batch are looked at, spread over it. ``writer``: what has TensorBoard's
-    ``add_scalar(tag, value, step)``, for every number of every record.
+    The monitor records each module's last call in training mode that a backward pass reached. It ignores
+    evaluation, and with accumulated gradients it records the last batch.
 
-    ``records`` is what was recorded; ``missing`` maps each module without a record, at the last step
-    that was due, to the reason: what ``undertow.trace`` cannot record, evaluation mode, no backward,
-    ``checkpoint=``.
-    The first time a warning says so too. Between the steps to be recorded nothing is kept or hooked.
+    Args:
+        model: a model that holds an ``LSTM`` or ``RNN`` of undertow.
+        every: record at every so many steps.
+        sequences: the number of sequences to record, spread over the batch.
+        writer: an object with TensorBoard's ``add_scalar(tag, value, step)``; it gets every number of every
+            record. None: no writer.
 
-    Raises TypeError where ``model`` is no module, ValueError where it holds neither LSTM nor RNN of ours, or
-    ``every`` or ``sequences`` is below 1.
+    Attributes:
+        records: a ``FlowRecord`` for each recorded step, layer and direction.
+        missing: each module without a record at the last step to record, with the reason: a call that
+            ``undertow.trace`` cannot record, evaluation mode, no backward pass, ``checkpoint=``. A warning
+            gives each reason once.
+        steps: the number of training steps so far. If training is resumed, set it.
+
+    Raises:
+        TypeError: ``model`` is not a torch.nn.Module.
+        ValueError: the model holds no LSTM or RNN of undertow, or ``every`` or ``sequences`` is below 1.
     """
 
     def __init__(
@@ -57,9 +66,9 @@ class FlowMonitor:
         for name, value in {"every": every, "sequences": sequences}.items():
             if value < 1:
                 raise ValueError(f"{name}: expected at least 1, got {value}")
-        trace(model)  # raises what it would
+        trace(model)  # the same exceptions
         self.every, self.sequences, self.writer = every, sequences, writer
-        self.steps = 0  # done so far; where training is resumed, set it
+        self.steps = 0
         self.records: list[FlowRecord] = []
         self.missing: dict[str, str] = {}
         self._modules = {n: m for n, m in model.named_modules() if isinstance(m, LSTM | RNN)}
@@ -68,7 +77,11 @@ class FlowMonitor:
         self._watch()
 
     def step(self) -> list[FlowRecord]:
-        """A training step was done. Returns what was recorded of it: nothing, unless it was due."""
+        """Tell the monitor that a training step is done.
+
+        Returns:
+            The records of this step; an empty list if it was not to be recorded.
+        """
         found = self._read() if self._watches else []
         self.steps += 1
         if self.steps % self.every == 0:
@@ -76,27 +89,36 @@ class FlowMonitor:
         return found
 
     def close(self) -> None:
-        """Stop watching. Records stay; a later ``step`` goes on."""
+        """Stop recording the current step. Records stay, and a later ``step`` continues."""
         for watch in self._watches.values():
             watch.remove()
         self._watches = {}
 
     def to_dicts(self) -> list[dict[str, Any]]:
-        """A flat dict for each record, for polars.DataFrame or pandas.DataFrame."""
+        """Return a flat dict for each record, for polars.DataFrame or pandas.DataFrame."""
         return [record.to_dict() for record in self.records]
 
     def save(self, path: str | PathLike[str]) -> None:
-        """The records as a table, .csv, or .json with null for what is no finite number.
+        """Write the records as a table.
 
-        Raises ValueError for another ending, OSError where the file cannot be written.
+        Args:
+            path: a file ending in .csv or .json. In JSON, null stands for numbers that are not finite.
+
+        Raises:
+            ValueError: the file has another ending.
+            OSError: the file cannot be written.
         """
         flow_record.save(self.records, path)
 
     def callback(self) -> Any:
-        """A Callback for Lightning's Trainer: calls ``step``, logs each number to the Trainer's loggers.
+        """Make a callback for Lightning's Trainer.
 
-        Of the package that has been imported, lightning.pytorch or pytorch_lightning; RuntimeError where
-        neither has.
+        Returns:
+            A Callback that calls ``step`` after each step of the optimizer and passes each number to the
+            Trainer's loggers. It fits lightning.pytorch and pytorch_lightning.
+
+        Raises:
+            RuntimeError: neither package has been imported.
         """
         from undertow.tracing import lightning
 
@@ -135,7 +157,7 @@ class FlowMonitor:
         ]
 
     def _summaries(self, layer: Layer) -> Iterator[tuple[Layer, flow.Summary]]:
-        """Of each direction; of a few sequences that have a step at all."""
+        """Summarise each direction, from a few sequences that are not empty."""
         assert isinstance(layer.source, recording.Direction)
         whole = layer.source.recording
         if whole.added:
@@ -174,17 +196,17 @@ class FlowMonitor:
 
 
 class _Watch:
-    """Has each call of a module recorded, by hooks around it, and keeps the last that backward reaches.
+    """Records each call of a module with hooks, and keeps the last one that a backward pass reaches.
 
-    All others are kept alive by their graphs alone.
+    Only their graphs keep other recordings alive.
     """
 
     def __init__(self, module: torch.nn.Module) -> None:
         self._module = module
-        self._calls: list[list[str | None]] = []  # of each layer, why it is of no use unless backward comes
-        self._made: list[Recording] = []  # by the call that is going on
-        self._weights: list[list[tuple[torch.Tensor, torch.Tensor]]] = []  # of each layer, the last copies
-        self._last = -1  # the last call reached, and its layers
+        self._calls: list[list[str | None]] = []  # for each call and layer: what its recording lacks so far
+        self._made: list[Recording] = []  # the recordings of the call that runs now
+        self._weights: list[list[tuple[torch.Tensor, torch.Tensor]]] = []  # each layer's last copies
+        self._last = -1  # the last call that a backward pass reached, and its layers
         self._found: dict[int, Recording] = {}
         self._open: list[Any] = []
         self._why = "it was not called, or torch.compile or jit called it"
@@ -194,7 +216,7 @@ class _Watch:
         ]
 
     def layers(self) -> list[Layer]:
-        """Of the last call that backward reached. Raises NotRecorded."""
+        """The layers of the last call that a backward pass reached. Raises NotRecorded if there is none."""
         if not self._calls:
             raise NotRecorded(self._why)
         layers = [self._found.get(k, why) for k, why in enumerate(self._calls[self._last])]
@@ -210,7 +232,7 @@ class _Watch:
         self._after(self._module)
 
     def _before(self, module: torch.nn.Module) -> None:
-        self._after(module)  # of a call that Ctrl-C ended: torch runs no hook then
+        self._after(module)  # for a call that Ctrl-C ended: torch ran no hook after it
         reason = self._why_not(module)
         if reason is None:
             self._open.append(recording.watch({module: self._listen}))
@@ -218,9 +240,7 @@ class _Watch:
             self._why = reason
 
     def _after(self, module: torch.nn.Module) -> None:
-        with suppress(
-            ValueError
-        ):  # Ctrl-C, and since then another context: what was set is gone with its own
+        with suppress(ValueError):  # after Ctrl-C in another context, whose variables are gone
             while self._open:
                 recording.unwatch(self._open.pop())
         if self._made:
@@ -254,7 +274,7 @@ class _Watch:
 
 
 class _Hook:
-    """A hook that copies and pickles of its module take along as one that does nothing."""
+    """A hook whose copies, in copies and pickles of its module, do nothing."""
 
     def __init__(self, run: Callable[[torch.nn.Module], None]) -> None:
         self._run = run

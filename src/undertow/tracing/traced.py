@@ -1,4 +1,4 @@
-"""``undertow.trace``: every gate, state and gradient of every step, of any model that holds an LSTM or RNN.
+"""``undertow.trace``: every gate, state and gradient at every step, in any model with an LSTM or RNN.
 
     >>> import torch, undertow
     >>> model = torch.nn.ModuleDict({"lstm": undertow.LSTM(3, 8)})
@@ -9,8 +9,9 @@
     >>> layer.f.shape, layer.dc.shape  # the forget gate; ∂E/∂c_t
     ((20, 4, 8), (21, 4, 8))
 
-What is kept is what training keeps anyway, so watching costs next to nothing; gradients at every step are
-computed when they are read. ``Layer`` says what there is; ``undertow.flow`` takes ``layer.tape``.
+A trace refers to what training keeps anyway, so it costs little time (docs/decisions.md). Gradients at every
+step are computed when they are read. ``records.layer.Layer`` lists the arrays; ``undertow.flow`` takes
+``layer.tape``.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -35,14 +36,24 @@ if TYPE_CHECKING:
 
 
 def trace(model: torch.nn.Module) -> "Trace":
-    """Watch every undertow.LSTM and undertow.RNN in ``model``, or ``model`` itself, inside a ``with``.
+    """Record the calls of every undertow.LSTM and undertow.RNN in a model, within a ``with`` block.
 
-    Calls made inside the block are recorded, those of other threads are not; backward may come after it. The
-    results are the same bits as without. A module in two traces at once is recorded by the inner one.
+    The trace records calls made inside the block, but not those of other threads. The backward pass may come
+    after the block. Results are the same bits as without a trace. If two traces watch a module, the inner one
+    records it.
 
-    Only calls that the native kernels compute are recorded. Reading another one raises NotRecorded, a
-    RuntimeError that says why: projections, relu, half precision, other devices, torch.compile.
-    Raises TypeError where ``model`` is no module and ValueError where it holds neither LSTM nor RNN of ours.
+    Only calls that the native kernels compute are recorded. Reading any other call raises NotRecorded, a
+    RuntimeError that gives the reason: projections, relu, half precision, another device, torch.compile.
+
+    Args:
+        model: a model that holds an ``LSTM`` or ``RNN`` of undertow, or such a module itself.
+
+    Returns:
+        A ``Trace``, which is the context manager and holds the recordings.
+
+    Raises:
+        TypeError: ``model`` is not a torch.nn.Module.
+        ValueError: the model holds no LSTM or RNN of undertow.
     """
     if not isinstance(model, torch.nn.Module):
         raise TypeError(f"model: expected a torch.nn.Module, got {type(model).__name__}")
@@ -56,7 +67,12 @@ def trace(model: torch.nn.Module) -> "Trace":
 
 
 class Call:
-    """One call of a module. ``layers`` holds a Layer each; NotRecorded where the kernels did not run."""
+    """One call of a module.
+
+    Args:
+        found: for each layer its recording, its ``Layer``, or the reason why there is none.
+        again: the call was made during a backward pass, as torch.utils.checkpoint does.
+    """
 
     def __init__(self, found: Sequence[Recording | Layer | str], again: bool = False) -> None:
         self._found = found  # may still grow
@@ -65,12 +81,16 @@ class Call:
 
     @property
     def _counts(self) -> bool:
-        """Whether the program made it: torch.utils.checkpoint makes a call again for its tensors alone."""
+        """Whether the program made the call: torch.utils.checkpoint repeats calls only for their tensors."""
         return not self._again or any(isinstance(r, Recording) and r.reached for r in self._found)
 
     @property
     def layers(self) -> list[Layer]:
-        """[L], the forward direction; the other one is ``layers[k].reverse``."""
+        """A ``Layer`` for each of the L layers, in the forward direction; ``layers[k].reverse`` is the other.
+
+        Raises:
+            NotRecorded: a layer was not recorded. The message gives the reason.
+        """
         layers: list[Layer] = []
         for k, layer in enumerate(self.layers_or_reasons()):
             if isinstance(layer, str):
@@ -79,7 +99,7 @@ class Call:
         return layers
 
     def layers_or_reasons(self) -> list[Layer | str]:
-        """The same with a string, that says why, for each that is missing."""
+        """Return ``layers``, with the reason as a string in place of each layer that was not recorded."""
         for found in self._found[len(self._layers) :]:
             if isinstance(found, Recording):
                 self._layers.append(found.missing or Layer.of(found.directions()))
@@ -89,16 +109,20 @@ class Call:
 
 
 class Traced:
-    """What a trace holds of one module: ``calls``, in order; ``layers`` and the like are the last call's.
+    """The recorded calls of one module.
 
-    A call that torch.utils.checkpoint makes again during backward counts where backward reaches it, as with
-    ``use_reentrant=True``; else the first call has the gradients.
+    A call that torch.utils.checkpoint repeats during the backward pass counts only if the backward pass
+    reaches it, as with ``use_reentrant=True``. Otherwise the first call has the gradients.
+
+    Args:
+        name: the module's name in the model.
+        calls: its calls, in order.
     """
 
     def __init__(self, name: str, calls: Iterable[Call] = ()) -> None:
         self.name = name
         self._calls = list(calls)
-        self._last: list[Recording] = []  # of the last call
+        self._last: list[Recording] = []  # the layers of the last call
 
     @property
     def calls(self) -> list[Call]:
@@ -107,7 +131,11 @@ class Traced:
 
     @property
     def layers(self) -> list[Layer]:
-        """Of the last call. Raises NotRecorded where there was none."""
+        """The layers of the last call, see ``Call.layers``.
+
+        Raises:
+            NotRecorded: no call was recorded, or a layer of the last one was not.
+        """
         calls = self.calls
         if not calls:
             raise NotRecorded(
@@ -117,12 +145,16 @@ class Traced:
         return calls[-1].layers
 
     def listen(self) -> Callable[[], Recording]:
-        """What gives the Recording of each layer of the next call."""
+        """Start the recording of the next call.
+
+        Returns:
+            A function that makes the ``Recording`` of the next layer.
+        """
         before, self._last = iter(self._last), []
         return partial(self._record, before, self._last)
 
     def _record(self, before: Iterator[Recording], recordings: list[Recording]) -> Recording:
-        if not recordings:  # only now: a call whose arguments are refused is none
+        if not recordings:  # only now: a call with wrong arguments does not count
             self._calls.append(Call(recordings, again=recording.in_backward()))
         last = next(before, None)
         recordings.append(Recording(() if last is None else last.weights))
@@ -130,9 +162,15 @@ class Traced:
 
 
 class Trace(Mapping[str, Traced]):
-    """Module name, as in ``model.named_modules()``, -> Traced. A model that is itself the LSTM is called "".
+    """The recorded calls of a model: a mapping of module names to ``Traced``.
 
-    ``trace.layers`` and ``trace.calls`` are those of the only module, where there is but one.
+    Names are those of ``model.named_modules()``. If the model itself is the LSTM, its name is "". If there is
+    one module, ``trace.layers`` and ``trace.calls`` are short for ``trace[name].layers`` and
+    ``trace[name].calls``.
+
+    Args:
+        names: names of the modules.
+        modules: the modules, in the same order; none if the trace was loaded from a file.
     """
 
     def __init__(self, names: Iterable[str], modules: Iterable[torch.nn.Module] = ()) -> None:
@@ -163,20 +201,28 @@ class Trace(Mapping[str, Traced]):
 
     @property
     def layers(self) -> list[Layer]:
-        """Of the last call of the only module. Raises ValueError where there are several."""
+        """The layers of the last call of the only module, see ``Call.layers``.
+
+        Raises:
+            ValueError: there are several modules.
+            NotRecorded: the call was not recorded.
+        """
         return self._only().layers
 
     @property
     def calls(self) -> list[Call]:
-        """Of the only module. Raises ValueError where there are several."""
+        """The calls of the only module, in order. Raises ValueError if there are several modules."""
         return self._only().calls
 
     @property
     def loss_per_step(self) -> Array | None:
-        """E_t, [T] or [T,N] in the order of time, None until somebody assigns it.
+        """The loss E_t at each step, [T] or [T,N] in the order of time; None until it is assigned.
 
-        A trace sees gradients and no loss, so the loss is for you to give: ``trace.loss_per_step = E``, a
-        tensor or array, of which the values are copied. Raises ValueError where it has another dimension.
+        A trace records gradients but not the loss. Assign a tensor or an array, ``trace.loss_per_step = E``;
+        its values are copied.
+
+        Raises:
+            ValueError: the assigned values do not have 1 or 2 dimensions.
         """
         return self._loss_per_step
 
@@ -195,9 +241,16 @@ class Trace(Mapping[str, Traced]):
     # ------------------------------------------------------------------ to a file and back
 
     def save(self, path: str | PathLike[str]) -> None:
-        """All of it into a safetensors file, arrays as ``tape`` and ``gradients`` have them; no pickle.
+        """Write the trace into a safetensors file, which ``load_trace`` reads.
 
-        What was not recorded is saved as the reason why. Raises OSError where the file cannot be written.
+        The file holds the arrays of ``layer.tape`` and ``layer.gradients`` for every call, and the reason for
+        every layer that was not recorded. It holds no pickle.
+
+        Args:
+            path: the file.
+
+        Raises:
+            OSError: the file cannot be written.
         """
         modules = {name: [call.layers_or_reasons() for call in found.calls] for name, found in self.items()}
         trace_file.write(path, modules, self._loss_per_step)
@@ -217,28 +270,29 @@ class Trace(Mapping[str, Traced]):
         answers: Sequence[str] = (),
         **captions: "Unpack[Captions]",
     ) -> None:
-        """Write a page that shows one sequence of the last call, which any browser opens from disk.
+        """Write a page on one sequence of the last call. Any browser opens it from disk.
 
-        The page has every gate, state and gradient at every step, the gradient that flows back from any
-        step, and what each unit follows; docs/report.md explains how to read it. It needs Bokeh and Jinja2,
-        of the extra undertow[app].
+        The page shows every gate, state and gradient at every step, the gradient that flows back from any
+        step, and what each unit follows. docs/report.md explains how to read it. Writing it needs Bokeh and
+        Jinja2, which the extra undertow[app] installs.
 
         Args:
             path: the HTML file.
             sequence: the index of the sequence in the batch.
             module: the name of the module to show; None: the only one.
-            loss_weight: backward was called on loss_weight · ΣE_t, where E_t is the ``loss_per_step``
-                that was assigned. It lets the page show ∂E_t/∂c_s. None: the loss is the mean of E_t.
-            name: what the page calls this network; None: its cell.
-            answer: what this network answered, in words.
+            loss_weight: backward was called on loss_weight · ΣE_t, where E_t is the assigned
+                ``loss_per_step``. With it the page shows ∂E_t/∂c_s. None: the loss is the mean of E_t.
+            name: the network's name on the page; None: its cell.
+            answer: the answer of this network, in words.
             compare: other networks by name, with their traces of the same sequence.
-            answers: what the others answered, in words.
-            **captions: what the sequence and the page are called, see ``Captions``.
+            answers: the answers of the other networks, in words.
+            **captions: names and words for the sequence and the page, see ``Captions``.
 
         Raises:
-            ValueError: an argument does not fit the sequence, or is no Unicode text; the message names it.
-            IndexError: there is no such sequence.
-            KeyError: there is no such module.
+            ValueError: an argument does not fit the sequence, or is no Unicode text. The message names it.
+            IndexError: the batch has no such sequence.
+            KeyError: the trace has no such module.
+            OSError: the file cannot be written.
             NotRecorded: the call was not recorded.
             ModuleNotFoundError: Bokeh or Jinja2 is not installed.
         """
@@ -267,20 +321,31 @@ class Trace(Mapping[str, Traced]):
 
 
 class Captions(TypedDict, total=False):
-    """Words and numbers for the page of ``Trace.report``. All of them may be left out."""
+    """Words and numbers for the page of ``Trace.report``. All are optional.
 
-    symbols: Sequence[str] | None  # [T], what was read
-    targets: Sequence[str] | None  # [T], what E_t is the error of
-    inputs: npt.ArrayLike | None  # [T,C], numbers that were read
-    input_names: Sequence[str] | None  # [C]
-    steps: Sequence[str] | None  # [T], names of the steps, such as dates
-    loss_unit: str  # of E_t: nats, bits
-    title: str | None  # the heading
-    about: str  # the line below it
+    Attributes:
+        symbols: [T] symbols that the network read.
+        targets: [T] symbols that the network had to predict; E_t is the error of predicting them.
+        inputs: [T,C] finite numbers that the network read.
+        input_names: C names of the inputs.
+        steps: [T] names of the steps, such as dates.
+        loss_unit: the unit of E_t, such as nats or bits.
+        title: the heading of the page.
+        about: the line below the heading.
+    """
+
+    symbols: Sequence[str] | None
+    targets: Sequence[str] | None
+    inputs: npt.ArrayLike | None
+    input_names: Sequence[str] | None
+    steps: Sequence[str] | None
+    loss_unit: str
+    title: str | None
+    about: str
 
 
 def _one_length(networks: Sequence[Any]) -> int:
-    """How many steps the sequence has in every one of them."""
+    """The number of steps, which must be the same in all networks."""
     T: int = networks[0].T
     for each in networks[1:]:
         if each.T != T:
@@ -304,9 +369,17 @@ def _report() -> Any:
 
 
 def load_trace(path: str | PathLike[str]) -> Trace:
-    """What ``Trace.save`` wrote, to be read as the trace itself was.
+    """Read a trace that ``Trace.save`` wrote.
 
-    Raises FileNotFoundError where there is none, ValueError where it is another or a newer kind of file.
+    Args:
+        path: the file.
+
+    Returns:
+        A trace with the same arrays; it cannot record further calls.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is no trace, or a newer version of undertow wrote it.
     """
     modules, loss = trace_file.read(path)
     loaded = Trace(modules)

@@ -388,6 +388,11 @@ def test_the_page_in_a_browser(undertow, fresh, browser, scheme):
         assert light == (scheme == "light")
         ink = page.evaluate("getComputedStyle(document.querySelector('svg .xtick text, svg text')).fill")
         assert (sum(map(int, re.findall(r"\d+", ink))) > 3 * 128) == (scheme == "dark")
+        verdict, problem, healthy = (
+            page.locator(of).first.evaluate("e => getComputedStyle(e).color")
+            for of in (".problem.verdict", ".problem .severity", ".healthy.severity")
+        )
+        assert verdict == problem != healthy
 
 
 def test_the_page_on_a_telephone(undertow, fresh, browser):

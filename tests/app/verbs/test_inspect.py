@@ -63,7 +63,7 @@ def test_both_cells_of_every_task_side_by_side(undertow, train, task):
     assert [network["onlyAtTheEnd"] for network in data["networks"]] == [task != "text"] * 2
     assert not any(layer["whyNot"] for network in data["networks"] for layer in network["layers"])
     if task == "text":
-        assert data["T"] == 359  # of 360 held back, the last is only foretold
+        assert data["T"] == 359  # of 360 held back, the last is only predicted
         assert data["targets"][:-1] == data["symbols"][1:]
         assert data["errorUnit"] == "bits"
     else:
@@ -241,7 +241,7 @@ def test_a_problem_with_a_target_at_every_step(undertow, problem):
     assert E.mean() == pytest.approx(seen.loss / np.log(2), rel=1e-5)
     assert network["weight"] * E.sum() == pytest.approx(seen.loss, rel=1e-5)
     assert len(data["symbols"]) == len(data["targets"]) == data["T"] and data["inputs"] is None
-    assert data["foretold"] == (name != "copy-memory")  # whose letters come only after the blanks
+    assert data["predictsNext"] == (name != "copy-memory")  # whose letters come only after the blanks
     read, wanted = "".join(data["symbols"]), "".join(data["targets"])
     if name == "copy-memory":
         assert (read[10:], wanted[:13]) == ("··!" + "·" * 10, "·" * 13) and read[:10] == wanted[13:]

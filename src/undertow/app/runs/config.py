@@ -118,6 +118,7 @@ class DataConfig:
         bool, Option("Read text as bytes, not characters.", DATA, False, TEXT, flag="bytes")
     ] = False
     further: tuple[str, ...] = ()  # files read with the source, absolute
+    numbers_as_classes: bool = False  # --task classify was given: also many or fractional ones are classes
 
 
 @dataclass(frozen=True)

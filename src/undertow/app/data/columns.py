@@ -4,7 +4,7 @@ from pathlib import Path
 
 import polars as pl
 
-from undertow.app.data import numerals
+from undertow.app.data import affixes, numerals
 from undertow.app.data.reading import ROW, ColumnReading, Reading
 from undertow.app.runs.config import DataConfig
 
@@ -27,11 +27,14 @@ def interpret(frame: pl.DataFrame, path: Path, config: DataConfig, reading: Read
         reading.columns[name] = ColumnReading()
         if name not in (*named, config.time):
             open_.append(name)
-    decimals = {name: found for name in open_ if (found := decimal_of(frame[name], config)) is not None}
+    around = {name: affixes.find(frame[name]) or ColumnReading("number") for name in open_}
+    bare = {name: affixes.stripped(frame[name], around[name])[0] for name in open_}
+    decimals = {name: found for name in open_ if (found := decimal_of(bare[name], config)) is not None}
     commas = any(decimal == "," for decimal, _ in decimals.values())
     table_decimal = config.decimal or ("," if commas else None)
     for name in open_:
-        how = decide(frame[name], decimals.get(name), table_decimal, reading)
+        how = decide(bare[name], decimals.get(name), table_decimal, reading)
+        how.sign, how.scaled, how.brackets = around[name].sign, around[name].scaled, around[name].brackets
         frame = read_alike(frame, name, how)
         reading.columns[name] = how
     say(reading, open_)
@@ -49,6 +52,7 @@ def without_missing(frame: pl.DataFrame, config: DataConfig) -> pl.DataFrame:
         values = frame[name]
         if dtype == pl.String:
             values = values.str.strip_chars().replace([*numerals.ALWAYS_MISSING, *markers(config)], None)
+            values = values.str.replace(r"^\u2212(\d)", "-${1}")  # the minus sign of typesetters
         elif dtype.is_float():
             values = values.fill_nan(None)
         frame = frame.with_columns(values.alias(name))
@@ -140,7 +144,7 @@ def keeps_zeros(values: pl.Series) -> bool:
 def read_alike(frame: pl.DataFrame, name: str, how: ColumnReading) -> pl.DataFrame:
     """One column of texts read as ``how`` says; where texts among the numbers remain it stays text."""
     values = frame[name]
-    if values.dtype != pl.String or how.kind in ("text", "time") or how.decimal == "?":
+    if values.dtype != pl.String or how.kind in ("text", "time") or "?" in (how.decimal, how.sign):
         return frame
     if how.kind == "truth":
         return frame.with_columns((values.str.to_lowercase() == "true").alias(name))
@@ -165,6 +169,7 @@ def say(reading: Reading, names: list[str]) -> None:
         word = {",": "comma", ".": "point", " ": "blank or apostrophe"}[signs]
         reading.said.append(f"{word} for thousands in {listed(used)}")
     for name, how in numbers.items():
+        reading.said.extend(affixes.words(name, how))
         if how.missing:
             reading.said.append(f"{', '.join(map(repr, how.missing))} as missing in {name}")
 

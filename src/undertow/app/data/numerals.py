@@ -6,6 +6,7 @@ What a comma stands for is decided over a whole column; where a column leaves it
 import numpy as np
 import polars as pl
 
+from undertow.app.data import affixes
 from undertow.app.data.reading import ColumnReading
 
 SPACES = "[ \u00a0\u202f'\u2019]"
@@ -56,6 +57,7 @@ def in_doubt(values: pl.Series, decimal: str) -> bool:
 
 def parse(values: pl.Series, how: ColumnReading) -> pl.Series:
     """Texts as float64, null where they are no numbers."""
+    values, factor = affixes.stripped(values, how)
     if how.thousands:
         signs = SPACES if how.thousands == " " else "\\" + how.thousands
         grouped = values.str.contains(GROUPED[how.thousands])
@@ -66,4 +68,4 @@ def parse(values: pl.Series, how: ColumnReading) -> pl.Series:
         swapped = values.str.replace(",", ".", literal=True)
         values = pl.select(pl.when(~point).then(swapped)).to_series().alias(values.name)
     parsed: pl.Series = values.cast(pl.Float64, strict=False)
-    return parsed
+    return parsed if factor is None else parsed * factor

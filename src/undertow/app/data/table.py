@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from undertow.app.data import numerals, order
+from undertow.app.data import affixes, numerals, order
 from undertow.app.data.columns import interpret
 from undertow.app.data.delimited import is_value
 from undertow.app.data.files import FILE, load
@@ -50,14 +50,15 @@ def without_units(frame: pl.DataFrame, reading: Reading) -> pl.DataFrame:
     """Without a first row of units or widths: words alone, above columns most of which hold values."""
     texts = [name for name, dtype in frame.schema.items() if dtype == pl.String]
     first, rest = frame.row(0, named=True), frame[1:200]
-    if len(frame) < 3 or not texts or any(first[name] is None or is_value(first[name]) for name in texts):
+    none = {None, *numerals.ALWAYS_MISSING, *numerals.MISSING_AMONG_NUMBERS}
+    filled = [name for name in texts if first[name] not in none]
+    if len(frame) < 3 or not filled or any(is_value(first[name]) for name in filled):
         return frame
-    valued = [name for name in texts if rest[name].count() and all(map(is_value, rest[name].drop_nulls()))]
-    if not valued or 2 * len(valued) < len(texts):
+    valued = [name for name in filled if rest[name].count() and all(map(is_value, rest[name].drop_nulls()))]
+    if not valued or 2 * len(valued) < len(filled):
         return frame
-    reading.said.append(
-        f"the row {', '.join(first[name] for name in texts[:3])}, ... below the heading skipped"
-    )
+    units = ", ".join(first[name] for name in filled[:3])
+    reading.said.append(f"the row {units}, ... below the heading skipped")
     return frame[1:]
 
 
@@ -104,8 +105,20 @@ def check_words(table: pl.DataFrame, path: Path, name: str, reading: Reading) ->
             f"{path}: column {name!r}: {example!r} may have a decimal comma or one for thousands; "
             f"--decimal , or --decimal . settles it"
         )
+    if how.sign == "?":
+        raise mixed_signs(table[name], path, name)
     if how.kind == "number":
         raise not_a_number(table, path, name, how)
+
+
+def mixed_signs(values: pl.Series, path: Path, name: str) -> UserError:
+    """The error for percent beside plain numbers, or two currencies."""
+    parts = affixes.groups(values.drop_nulls()).with_columns(text=values.drop_nulls())
+    first = parts.filter(pl.col("digits").is_not_null()).group_by("sign", maintain_order=True).first()["text"]
+    return UserError(
+        f"{path}: column {name!r} holds {first[0]!r} and {first[1]!r}, which do not mean the same; "
+        f"write all its numbers alike"
+    )
 
 
 def unused(table: pl.DataFrame, columns: Columns) -> list[str]:

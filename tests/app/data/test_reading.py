@@ -1,0 +1,150 @@
+"""Tables as people write them: each is read right and said, or refused in one line that says what to do."""
+
+from datetime import date, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from undertow.app.data.series import Series, read_series
+from undertow.app.data.table import numbers
+from undertow.app.errors import UserError
+from undertow.app.runs.config import DataConfig
+
+DAYS = [date(2020, 1, 1) + timedelta(days=k) for k in range(60)]
+HOURS = [datetime(2020, 3, 26) + timedelta(hours=k) for k in range(60)]
+
+
+def table(heading, row, n=60):
+    """A text with a heading and the rows that ``row`` makes of 0 ... n-1."""
+    return "\n".join([heading, *(row(k) for k in range(n)), ""])
+
+
+def read(text, target="y", name="a.csv", **options) -> Series:
+    path = Path(name)
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    values = {"source": name, "task": "forecast", "validation": 0.2, "steps": 10, "target": target}
+    return read_series(path, DataConfig(**values | options))
+
+
+def refused(text, **options):
+    with pytest.raises(UserError) as caught:
+        read(text, **options)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.fixture(autouse=True)
+def in_a_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+# ----------------------------------------------------------------------- what stands around numbers
+
+AROUND = {
+    "percent": (lambda k: f"{k}%", lambda k: k, "y in percent, as written"),
+    "dollar": (lambda k: f'"$1,{k:03}.50"', lambda k: 1000.5 + k, "y written with $"),
+    "pound and minus": (lambda k: f"-£{k + 0.5}", lambda k: -k - 0.5, "y written with £"),
+    "yen, in some rows": (lambda k: f"¥{k}" if k % 2 else f"{k}", lambda k: k, "y written with ¥"),
+    "code": (lambda k: f"{k}.5 EUR", lambda k: k + 0.5, "y written with EUR"),
+    "large": (
+        lambda k: ("900", "1.5K", "2.5M", "4bn")[k % 4],
+        lambda k: (900, 1.5e3, 2.5e6, 4e9)[k % 4],
+        "K, M or bn in y",
+    ),
+    "both": (lambda k: f"${k}.5M", lambda k: 1e6 * k + 5e5, "y written with $; K, M or bn in y"),
+    "brackets": (lambda k: f"({k})" if k % 3 else f"{k}", lambda k: -k if k % 3 else k, "brackets in y"),
+    "typeset minus": (lambda k: f"\u2212{k}", lambda k: -k, ""),
+}
+
+
+@pytest.mark.parametrize("name", AROUND)
+def test_what_stands_around_numbers(name):
+    written, value, said = AROUND[name]
+    found = read(table("date,y", lambda k: f"{DAYS[k]},{written(k)}"))
+    assert found.table["y"].to_list() == pytest.approx([value(k) for k in range(60)])
+    assert said in "".join(found.said)
+
+
+def test_a_currency_with_decimal_commas():
+    found = read(table("date;y", lambda k: f"{DAYS[k]};1.{k:03},5 €"))
+    assert found.table["y"].to_list() == [1000.5 + k for k in range(60)]
+    assert "decimal comma in y" in found.said[0]
+    assert "y written with €" in found.said[0]
+
+
+@pytest.mark.parametrize("signs", ["$€", ["%", ""]])
+def test_signs_that_change_the_meaning_are_refused(signs):
+    text = table("date,y", lambda k: f"{DAYS[k]},{k + 1}{signs[k % 2]}")
+    assert "column 'y' holds" in (said := refused(text))
+    assert "write all its numbers alike" in said
+    assert "$" not in signs or "'1$' and '2€'" in said
+
+
+def test_a_further_file_in_another_currency_is_refused():
+    facts = read(table("date,y", lambda k: f"{DAYS[k]},{k}$")).facts()
+    Path("b.csv").write_text(table("date,y", lambda k: f"{DAYS[k]},{k}€"))
+    values = {"source": "a.csv", "task": "forecast", "validation": 0.2, "steps": 10, "target": "y"}
+    further = read_series(Path("b.csv"), DataConfig(**values), facts)
+    with pytest.raises(UserError, match="column 'y', row 1: expected a number, got '0€'"):
+        numbers(further.table, Path("b.csv"), "y")
+
+
+# ---------------------------------------------------------------------- units, and time in two columns
+
+
+@pytest.mark.parametrize("units", ["yyyy-mm-dd,m3/s,°C", ",m3/s,°C", ",m3/s,", "date,-,[mm]"])
+def test_a_row_of_units_below_the_heading_is_skipped(units):
+    found = read(table(f"date,y,b\n{units}", lambda k: f"{DAYS[k]},{k}.5,{k}"))
+    assert found.table["y"].to_list() == [k + 0.5 for k in range(60)]
+    assert found.frequency.words == "daily"
+    assert "below the heading skipped" in found.said[0]
+
+
+def test_a_first_row_without_values_is_no_row_of_units():
+    found = read(table("place,y\nnorth,NA", lambda k: f"north,{k}"), group="place", gaps="split")
+    assert found.said == ["1 incomplete rows left out; 1 stretches without a gap"] or len(found.table) == 60
+    assert "skipped" not in "".join(found.said)
+
+
+APART = {
+    "clock of 12 hours": ("Date,Time", lambda t: f"{t:%m/%d/%Y},{t:%I:%M %p}"),
+    "clock of 24 hours": ("Datum,Uhrzeit", lambda t: f"{t:%d.%m.%Y},{t:%H.%M}"),
+    "seconds": ("date,time", lambda t: f"{t:%Y-%m-%d},{t:%H:%M:%S}"),
+    "hour": ("date,hour", lambda t: f"{t:%Y-%m-%d},{t.hour}"),
+}
+
+
+@pytest.mark.parametrize("name", APART)
+def test_a_date_beside_a_clock(name):
+    heading, written = APART[name]
+    found = read(table(f"{heading},y", lambda k: f"{written(HOURS[k])},{k}"))
+    assert found.frequency.words == "hourly"
+    assert found.table[found.time].to_list() == HOURS
+    assert f"{heading.split(',')[0]} from {heading.replace(',', ', ')}" in found.said[0]
+    assert found.columns.numeric == ["y"]
+
+
+MONTHS = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"]
+
+
+@pytest.mark.parametrize(
+    ("heading", "row", "often"),
+    [
+        ("Year,Month", lambda k: f"{1990 + k // 12},{MONTHS[k % 12]}", "monthly"),
+        ("year,month", lambda k: f"{1990 + k // 12},{k % 12 + 1}", "monthly"),
+        ("Year,Quarter", lambda k: f"{1990 + k // 4},Q{k % 4 + 1}", "quarterly"),
+        ("year,qtr", lambda k: f"{1990 + k // 4},{k % 4 + 1}", "quarterly"),
+        ("Jahr,KW", lambda k: "{},{}".format(*DAYS[0].fromordinal(730000 + 7 * k).isocalendar()), "weekly"),
+    ],
+)
+def test_a_year_beside_a_part_of_it(heading, row, often):
+    found = read(table(f"{heading},y", lambda k: f"{row(k)},{k}"))
+    assert found.frequency.words == often
+    assert found.columns.numeric == ["y"]
+
+
+def test_prices_are_no_clocks():
+    rows = table("date,item,y", lambda k: f"{DAYS[k // 2]},{'ab'[k % 2]},{10 + k % 9}.{10 + k % 40}")
+    found = read(rows, group="item")
+    assert found.columns.numeric == ["y"]
+    assert found.frequency.words == "daily"

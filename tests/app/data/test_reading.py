@@ -148,3 +148,37 @@ def test_prices_are_no_clocks():
     found = read(rows, group="item")
     assert found.columns.numeric == ["y"]
     assert found.frequency.words == "daily"
+
+
+# --------------------------------------------------------------------------------- further files
+
+SMALL = ("--target", "y", "--steps", 10, "--hidden-size", 4, "--epochs", 1, "--run", "r")
+
+
+def test_predict_says_what_the_training_did_not_know(undertow):
+    Path("a.csv").write_text(table("date;y", lambda k: f"{DAYS[k]:%d.%m.%Y};{k % 7},5"), encoding="utf-8")
+    said = undertow("train", "a.csv", *SMALL)
+    assert "separator ';'; decimal comma in y; date as %d.%m.%Y" in said.out
+    again = undertow("predict", "r", "a.csv")
+    assert again.code == 0, again.err
+    assert "data   " not in again.out
+    Path("b.csv").write_text("# täglich\n" + Path("a.csv").read_text(), encoding="latin-1")
+    other = undertow("predict", "r", "b.csv")
+    assert "data   read with encoding latin-1; comments after '#' skipped\n" in other.out
+
+
+@pytest.mark.parametrize(("trained", "asked"), [("fill", "flag"), ("flag", "fill")])
+def test_predict_refuses_gaps_that_the_network_does_not_know(undertow, trained, asked):
+    Path("a.csv").write_text(table("date,y", lambda k: f"{DAYS[k]},{k % 7 if k % 19 else ''}"))
+    assert undertow("train", "a.csv", *SMALL, "--gaps", trained).code == 0
+    said = undertow("predict", "r", "a.csv", "--gaps", asked)
+    assert (said.code, said.err.count("\n")) == (2, 1)
+    assert f"--gaps {asked}: the run was trained with --gaps {trained}" in said.err
+    assert undertow("predict", "r", "a.csv", "--gaps", "split").code == 0
+
+
+def test_predict_names_the_reading_option_that_it_takes(undertow):
+    said = undertow("predict", "--help").out
+    assert "Only --gaps may differ" in said
+    refused = undertow("predict", "r", "a.csv", "--decimal", ",")
+    assert (refused.code, "--decimal" in refused.err) == (2, True)

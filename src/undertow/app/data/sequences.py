@@ -183,7 +183,7 @@ class SequenceTask:
                 "columns": columns.to_dict(),
                 "classes": classes,
                 "time": data.time,
-                "reading": msgspec.to_builtins(msgspec.structs.replace(data.reading, said=[])),
+                "reading": msgspec.to_builtins(data.reading),
             },
             baselines=[
                 Baseline("commonest class", float((self.y[self.validation] == commonest).double().mean()))

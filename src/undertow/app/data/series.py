@@ -66,7 +66,7 @@ class Series:
             "group": self.group,
             "step": self.step,
             "frequency": msgspec.to_builtins(self.frequency),
-            "reading": msgspec.to_builtins(msgspec.structs.replace(self.reading, said=[])),
+            "reading": msgspec.to_builtins(self.reading),
         }
 
 

@@ -43,7 +43,9 @@ def read_table(path: Path, config: DataConfig, kept: Reading | None = None) -> t
     frame = without_units(frame.with_row_index(ROW, offset=1), reading)
     frame = joined(frame, reading, kept is not None)
     frame = frame.filter(~pl.all_horizontal(pl.exclude(ROW).is_null()))  # blank lines
-    return interpret(frame.select(ROW, pl.exclude(ROW)), path, config, reading), reading
+    frame = interpret(frame.select(ROW, pl.exclude(ROW)), path, config, reading)
+    reading.said = [each for each in reading.said if kept is None or each not in kept.said]
+    return frame, reading
 
 
 def without_units(frame: pl.DataFrame, reading: Reading) -> pl.DataFrame:

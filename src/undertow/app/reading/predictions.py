@@ -85,7 +85,13 @@ def forecasts(run: Run, path: Path) -> Answers:
     table = pl.DataFrame(names(run, series, rows, last)).with_columns(
         prediction=predicted.ravel().astype(np.float32), truth=pl.Series(truth.ravel()).fill_nan(None)
     )
-    return Answers(table, error_lines(run, predicted, truth, rivals), newest_last=True)
+    lines = [*read_as(series.said), *error_lines(run, predicted, truth, rivals)]
+    return Answers(table, lines, newest_last=True)
+
+
+def read_as(said: list[str]) -> list[Text]:
+    """What was found out about this table that the training does not know."""
+    return [Text(f"data   {each}", style="dim") for each in said]
 
 
 def run_model(model: SequenceModel, x: Tensor, starts: Tensor, steps: int) -> NDArray[np.float64]:
@@ -164,11 +170,12 @@ def labels(run: Run, path: Path) -> Answers:
     table = pl.DataFrame(
         {str(run.data.sequence): data.names, "prediction": found, "probability": best.values.numpy()}
     )
+    said = read_as(data.reading.describe())
     if data.labels is None:
         nothing = Text(f"No column {cell(run.data.label)!r}: nothing to compare with.")
-        return Answers(table, [nothing], newest_last=False)
+        return Answers(table, [*said, nothing], newest_last=False)
     table = table.with_columns(truth=pl.Series(data.labels))
-    return Answers(table, accuracy_lines(found, data.labels), newest_last=False)
+    return Answers(table, [*said, *accuracy_lines(found, data.labels)], newest_last=False)
 
 
 def class_chances(model: SequenceModel, x: list[Tensor]) -> Iterator[Tensor]:

@@ -25,11 +25,15 @@ def predict(
         Path | None, typer.Option("--output", "-o", help="Write all predictions to FILE.csv or FILE.parquet.")
     ] = None,
     gaps: Annotated[
-        str | None, typer.Option(help="error, fill, flag, split or ignore; otherwise as in the training.")
+        str | None,
+        typer.Option(help="error, fill, flag, split or ignore, as for train; otherwise as in the training."),
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file in --output.")] = False,
 ) -> None:
     """Forecast or label a table with a trained model.
+
+    The table is read as that of the training was: its encoding, separator, numbers
+    and times stand in config.json. Only --gaps may differ.
 
     A forecast is made after every window of rows, the last one for what follows
     the table. A label is given to every sequence. Where the truth is known, the
@@ -55,6 +59,7 @@ def predict(
     if gaps is not None:
         check_given({"gaps": gaps})
         check_gaps(opened.data.task, gaps)
+        check_flags(gaps, opened.data.gaps)
         given: dict[str, Any] = {"gaps": gaps}
         opened.data = replace(opened.data, **given)
     from undertow.app.reading.predictions import answer  # which imports torch and polars
@@ -67,6 +72,17 @@ def predict(
     if output is not None:
         written = f"{counted(len(answers.table), 'prediction')} written to {output}"
         console.print(written, soft_wrap=True)
+
+
+def check_flags(gaps: str, trained: str) -> None:
+    """Raises UserError where the network would miss a feature that says where values are missing."""
+    from undertow.app.errors import UserError
+
+    if gaps != trained and (gaps == "flag" or (gaps, trained) == ("fill", "flag")):
+        raise UserError(
+            f"--gaps {gaps}: the run was trained with --gaps {trained}, and flags are features of it; "
+            f"leave the option out, or train a run with --gaps {gaps}"
+        )
 
 
 def write(table: "pl.DataFrame", output: Path) -> None:

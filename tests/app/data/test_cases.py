@@ -314,9 +314,10 @@ def test_the_column_that_tells_series_apart_is_named(undertow):
 
 
 def test_a_number_for_each_sequence_is_no_class(undertow):
-    said = refused(undertow, "number-per-sequence.csv", "--sequence", "sequence", "--label", "score")
-    assert "60 different numbers with fractions" in said
-    assert "--task classify" in said
+    result = undertow("train", case("number-per-sequence.csv"), "--sequence", "sequence", "--label", "score")
+    assert result.code == 2
+    assert "different numbers with fractions, which are no classes" in result.err
+    assert "--task classify" in result.err
 
 
 def test_zones_are_kept_apart_from_utc():

@@ -3,6 +3,7 @@
 from datetime import date, datetime, timedelta
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from undertow.app.data.series import Series, read_series
@@ -148,6 +149,38 @@ def test_prices_are_no_clocks():
     found = read(rows, group="item")
     assert found.columns.numeric == ["y"]
     assert found.frequency.words == "daily"
+
+
+# --------------------------------------------------------------------------------- business days
+
+
+def weekday_after(start, weekday, weeks=0):
+    return start + timedelta(days=(weekday - start.weekday()) % 7 + 7 * weeks)
+
+
+def new_york(year, easter):
+    """Holidays on which the stock exchange is closed, some of them fixed and most of them moving."""
+    fixed = {date(year, 1, 1), date(year, 7, 4), date(year, 12, 25)}
+    moving = {weekday_after(date(year, 11, 1), 3, 3), easter - timedelta(days=2)}
+    moving |= {weekday_after(date(year, month, 1), 0, week) for month, week in ((1, 2), (2, 2), (9, 0))}
+    return fixed | moving
+
+
+EASTER = {2013: date(2013, 3, 31), 2014: date(2014, 4, 20), 2015: date(2015, 4, 5)}
+
+
+def test_moving_holidays_do_not_break_business_days():
+    closed = set().union(*(new_york(year, easter) for year, easter in EASTER.items()))
+    every = [date(2013, 1, 1) + timedelta(days=k) for k in range(3 * 365)]
+    opened = [day for day in every if day.weekday() < 5 and day not in closed]
+    found = read(table("date,y", lambda k: f"{opened[k]},{k % 7}", len(opened)))
+    assert found.frequency.words == "business days"
+    assert {"01-01", "12-25"} <= set(found.frequency.holidays) <= {"01-01", "07-04", "12-25"}
+    assert len(found.table) == len(opened)
+    last = np.repeat(found.ticks[-1:], 9)
+    ahead = found.frequency.after(last, np.arange(1, 10)).astype(np.int64).astype("datetime64[us]")
+    assert [str(day)[:10] for day in ahead[:2]] == ["2016-01-04", "2016-01-05"]  # 1 January was a Friday
+    assert all(np.is_busday(day) for day in ahead.astype("datetime64[D]"))
 
 
 # --------------------------------------------------------------------------------- further files

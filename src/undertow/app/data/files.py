@@ -65,6 +65,7 @@ def read_file(path: Path, config: DataConfig, reading: Reading, kept: bool) -> p
     if content.ending(path) in content.ENDINGS - {".csv", ".tsv", ".tab", ".psv"}:
         raise UserError(f"{path}: not a readable table: not in the format that its ending stands for")
     text, encoding = content.decoded(raw, path, config.encoding, reading.encoding or None)
+    raw = b""  # a table may be large
     if encoding not in ("utf-8", "ascii") and config.encoding is None:
         reading.said.append(f"encoding {encoding}")
     reading.encoding = encoding

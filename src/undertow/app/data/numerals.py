@@ -51,8 +51,10 @@ def settled(values: pl.Series) -> tuple[str, str] | None:
 
 def in_doubt(values: pl.Series, decimal: str) -> bool:
     """Whether points may stand for thousands, since commas are this table's decimals: 1.234 beside 2,5."""
-    grouped = share(values, r"^[+-]?\d{1,3}\.\d{3}$")
-    return decimal == "," and grouped > 0 and grouped + share(values, r"^[+-]?\d{1,3}$") == 1.0
+    small = r"^[+-]?\d{1,3}(\.\d{3})?$"
+    if decimal != "," or not values.head(100).str.contains(small).all():
+        return False
+    return share(values, r"^[+-]?\d{1,3}\.\d{3}$") > 0 and share(values, small) == 1.0
 
 
 def parse(values: pl.Series, how: ColumnReading) -> pl.Series:

@@ -71,7 +71,7 @@ def found(frame: pl.DataFrame) -> list[str]:
 
 def beside_a_date(frame: pl.DataFrame, date: str, texts: list[str], hour: str | None) -> list[str]:
     """The date and the column with its clock or hour, unless the date tells rows apart by itself."""
-    if any(":" in text for text in order.sample(frame[date])) or frame[date].n_unique() == len(frame):
+    if any(":" in text for text in order.sample(frame[date])) or frame[date].is_unique().all():
         return []
     clocks = [name for name in texts if name != date and is_clock(frame[name])]
     second = next(iter(clocks), hour)
@@ -81,4 +81,4 @@ def beside_a_date(frame: pl.DataFrame, date: str, texts: list[str], hour: str | 
 def is_clock(values: pl.Series) -> bool:
     there = values.drop_nulls()
     pattern = f"{CLOCK}|{POINTED}" if CLOCKS.search(values.name) else CLOCK
-    return len(there) > 0 and bool(there.str.contains(pattern).all())
+    return all(bool(part.str.contains(pattern).all()) for part in (there.head(100), there)) and len(there) > 0

@@ -89,7 +89,8 @@ def read_series(path: Path, config: DataConfig, facts: dict[str, Any] | None = N
     group = (facts.get("group") if facts else None) or config.group or one_panel(table, time, reading)
     check_groups(table, path, group)
     by = [name for name in (group, time) if name is not None]
-    table = table.sort(by, maintain_order=True) if by else table
+    if by and not (by == [time] and table[by[0]].is_sorted()):
+        table = table.sort(by, maintain_order=True)
     table = without_duplicates(table, path, time, group, config, reading)
     ticks = [order.ticks(table[time][a:b]) for a, b in spans_of(table, group)] if time is not None else []
     frequency = recognise(ticks, time is not None and table.schema[time] in order.DATES)
@@ -160,10 +161,8 @@ def without_duplicates(
     if time is None:
         return table
     by = [name for name in (group, time) if name is not None]
-    again = (
-        ~table.select(by).is_unique()
-        & ~pl.select(table.select(by).to_struct("by").is_first_distinct()).to_series()
-    )
+    same = pl.all_horizontal(pl.col(name).eq_missing(pl.col(name).shift()) for name in by)
+    again = table.select(same & (pl.int_range(pl.len()) > 0)).to_series()  # the table is sorted
     if not again.any():
         return table
     if config.duplicates == "error":

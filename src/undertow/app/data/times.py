@@ -48,6 +48,7 @@ UNIX = {  # least and largest count, and microseconds in one
     "unix seconds": (1e8, 4e9, 1e6), "unix milliseconds": (1e11, 4e12, 1e3),
     "unix microseconds": (1e14, 4e15, 1), "unix nanoseconds": (1e17, 4e18, 1e-3),
 }  # fmt: skip
+ISO = re.compile(r"%Y-%m-%d([ T]%H:%M(:%S)?)?")  # read by Polars, which is quicker
 SAMPLE = 200  # different texts from which the forms are found
 
 
@@ -111,6 +112,8 @@ def parsed(texts: list[str] | pl.Series, form: str) -> NDArray[np.datetime64]:
         return unix(
             np.asarray(values.cast(pl.Float64, strict=False).fill_null(np.nan), np.float64), UNIX[form][2]
         )
+    if ISO.fullmatch(form) and (found := iso(values, form)) is not None:
+        return found
     groups = values.str.extract_groups(pattern(form))
     names = [field.name for field in groups.dtype.fields] if isinstance(groups.dtype, pl.Struct) else []
     fields = {name: groups.struct.field(name) for name in names}
@@ -145,6 +148,14 @@ def parsed(texts: list[str] | pl.Series, form: str) -> NDArray[np.datetime64]:
     result = (days * 86_400_000_000 + clock).astype("datetime64[us]")
     result[~(valid & valid_clock & matched)] = np.datetime64("NaT")
     return result
+
+
+def iso(values: pl.Series, form: str) -> NDArray[np.datetime64] | None:
+    """The same by Polars, which is quicker; None where it cannot read all of them."""
+    moments = values.str.to_datetime(form, time_unit="us", strict=False)
+    if moments.null_count() > values.null_count():
+        return None
+    return moments.to_numpy().astype("datetime64[us]")
 
 
 def civil(

@@ -4,6 +4,7 @@ from datetime import date, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 
 from undertow.app.data.series import Series, read_series
@@ -149,6 +150,162 @@ def test_prices_are_no_clocks():
     found = read(rows, group="item")
     assert found.columns.numeric == ["y"]
     assert found.frequency.words == "daily"
+
+
+# ------------------------------------------------------------------------------- files of all kinds
+
+GERMAN = ["Januar", "Februar", "März"]
+
+
+def comma(k):
+    return f"{k}.5".replace(".", ",")
+
+
+WAYS = {
+    "semicolons, commas and a mark": (
+        "\ufeff" + table("Zeit;y", lambda k: f"{DAYS[k]:%d.%m.%Y};{comma(k)}"), "Zeit as %d.%m.%Y"
+    ),
+    "months in words": (
+        table("Tag;y", lambda k: f"{DAYS[k].day}. {GERMAN[DAYS[k].month - 1]} 2020;{comma(k)}"), "%d. %b %Y"
+    ),
+    "Excel serial dates": (table("Date,y", lambda k: f"{43831 + k},{k}.5"), "Date as excel days"),
+    "years of two digits": (table("date,y", lambda k: f"{DAYS[k]:%d/%m/%y},{k}.5"), "date as %d/%m/%y"),
+    "a row of totals": (table("date,y", lambda k: f"{DAYS[k]},{k}.5") + "Total,1800\n", "'Total', left out"),
+    "totals without a word": (
+        table("date,y", lambda k: f"{DAYS[k]},{k}.5") + ",1800\n", "the last row, which has no time, left out"
+    ),
+    "a source below": (table("date,y", lambda k: f"{DAYS[k]},{k}.5") + "Source: Eurostat\n", "'Source: Eu"),
+    "blank rows between": (table("date,y", lambda k: f"{DAYS[k]},{k}.5" + "\n\n," * (k % 7 == 0)), ""),
+    "lines before the heading": (
+        "Station: Aachen\nSource: office, all rights\n\n"
+        + table("date,y,rain", lambda k: f"{DAYS[k]},{k}.5,{k % 3}"),
+        "3 lines before the heading skipped",
+    ),
+    "headings that repeat": (
+        table("date,y,y", lambda k: f"{DAYS[k]},{k}.5,{k % 3}"), "2 columns called y: y, y_2"
+    ),
+    "UTF-16 with tabs": (
+        table("date\ty", lambda k: f"{DAYS[k]}\t{k}.5").encode("utf-16"), "encoding utf-16"
+    ),
+    "tabs and blanks": (table("date \t y ", lambda k: f"{DAYS[k]} \t {k}.5 "), ""),
+    "a line for Excel": ("sep=;\n" + table("date;y", lambda k: f"{DAYS[k]};{comma(k)}"), "separator ';'"),
+    "numbered rows": (table(",date,y", lambda k: f"{k},{DAYS[k]},{k}.5"), "row numbers in the first column"),
+    "rows with names": (table("date,y", lambda k: f'"r{k}",{DAYS[k]},{k}.5'), ""),
+    "newest first": (table("date,y", lambda k: f"{DAYS[59 - k]},{59 - k}.5"), ""),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", WAYS)
+def test_days(name):
+    text, said = WAYS[name]
+    found = read(text)
+    assert found.table[found.time].cast(pl.Date).to_list() == DAYS
+    assert found.table["y"].to_list() == [k + 0.5 for k in range(60)]
+    assert found.frequency.words == "daily"
+    assert said in "".join(found.said)
+    assert (not said) == (not found.said)
+    assert {"y"} <= set(found.columns.numeric) <= {"y", "y_2", "rain"}
+
+
+@pytest.mark.parametrize(
+    ("written", "often", "last"),
+    [
+        (lambda k: f"{1990 + k // 4}Q{k % 4 + 1}", "quarterly", "2004-10-01"),
+        (lambda k: "{}-W{:02}".format(*weekday_after(DAYS[0], 0, k).isocalendar()), "weekly", "2021-02-22"),
+        (lambda k: f"1/1/{30 + k}", "yearly", "1989-01-01"),
+        (lambda k: f"{HOURS[k]:%m/%d/%Y %I:%M:%S %p}", "hourly", "2020-03-28 11:00:00"),
+        (
+            lambda k: f"{HOURS[k] + timedelta(hours=1 + k // 30):%FT%T}+0{1 + k // 30}:00",
+            "hourly",
+            "2020-03-28 11",
+        ),
+    ],
+)  # fmt: skip
+def test_other_times(written, often, last):
+    found = read(table("when,y", lambda k: f"{written(k)},{k}"))
+    assert found.frequency.words == often
+    assert str(found.table["when"][-1]).startswith(last)
+
+
+def test_years_of_two_digits_are_read_alike_in_a_further_file():
+    facts = read(table("date,y", lambda k: f"1/1/{30 + k},{k}")).facts()
+    Path("b.csv").write_text("date,y\n" + "".join(f"1/1/{50 + k},{k}\n" for k in range(5)))
+    values = {"source": "a.csv", "task": "forecast", "validation": 0.2, "steps": 10, "target": "y"}
+    further = read_series(Path("b.csv"), DataConfig(**values), facts)
+    assert further.table["date"][0] == date(1950, 1, 1)
+
+
+def test_times_of_excel_where_asked_for():
+    found = read(table("t,y", lambda k: f"{43916 + k / 24:.9f},{k}"), time_format="excel")
+    assert found.table["t"].to_list() == HOURS
+    assert found.frequency.words == "hourly"
+
+
+def test_records_within_records():
+    rows = "".join(f'{{"at": "{DAYS[k]}", "m": {{"y": {k}, "b": {{"c": 1}}}}}}\n' for k in range(60))
+    found = read(rows, target="m.y", name="a.jsonl")
+    assert found.table["m.y"].to_list() == list(range(60))
+    assert found.columns.numeric == ["m.y", "m.b.c"]
+
+
+def test_categories_of_a_typed_format():
+    kinds = pl.Series(["a", "b", "c"] * 20)
+    frame = pl.DataFrame({"date": DAYS, "y": range(60), "kind": kinds.cast(pl.Categorical)})
+    frame.write_parquet("a.parquet")
+    values = {"source": "a.parquet", "task": "forecast", "validation": 0.2, "steps": 10, "target": "y"}
+    assert read_series(Path("a.parquet"), DataConfig(**values)).columns.categories == {
+        "kind": ["a", "b", "c"]
+    }
+
+
+SPRING = [datetime(2020, 3, 28) + timedelta(hours=k) for k in range(61) if k != 26]
+REFUSED = {
+    "clocks that skip an hour": (table("time,y", lambda k: f"{SPRING[k]},{k}"), "--time-zone ZONE"),
+    "zones in half of the rows": (
+        table("time,y", lambda k: f"{HOURS[k]:%FT%T}{'+01:00' * (k < 30)},{k}"), "write all its times alike"
+    ),
+    "a word among numbers": (
+        table("date,y", lambda k: f"{DAYS[k]},{'ice' if k == 9 else k}"),
+        "row 10: expected a number, got 'ice'; --missing 'ice'",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_is_refused(name):
+    text, said = REFUSED[name]
+    assert said in refused(text)
+
+
+def test_local_time_whose_clocks_skip_an_hour():
+    found = read(REFUSED["clocks that skip an hour"][0], time_zone="Europe/Berlin")
+    assert found.frequency.words == "hourly"
+
+
+@pytest.mark.parametrize("value", ["1e308", "-1e39"])
+def test_numbers_too_large_for_the_network_are_refused(value):
+    found = read(table("date,y", lambda k: f"{DAYS[k]},{value if k == 30 else k}"))
+    with pytest.raises(UserError, match=r"column 'y', row 31: expected a number of at most 1e\+38 in size"):
+        numbers(found.table, Path("a.csv"), "y")
+
+
+def test_columns_that_stay_unused_are_named():
+    found = read(table("date,y,seen,who", lambda k: f"{DAYS[k]},{k},{DAYS[k]:%d.%m.%Y},name{k % 25}"))
+    assert found.columns.ignored == ["seen", "who"]
+    assert "warning: seen holds dates and is not used; --time seen orders the rows by it" in found.said
+    assert any(line.startswith("warning: who holds 25 names and is not used") for line in found.said)
+
+
+def test_predictions_are_written_before_anything_is_printed(undertow, monkeypatch):
+    Path("a.csv").write_text(table("date,y", lambda k: f"{DAYS[k]},{k % 7}"))
+    assert undertow("train", "a.csv", *SMALL).code == 0
+
+    def broken(*_):
+        raise UserError("cannot be shown")
+
+    monkeypatch.setattr("undertow.app.verbs.predict.show", broken)
+    assert undertow("predict", "r", "a.csv", "-o", "out.csv").code == 2
+    assert len(pl.read_csv("out.csv")) == 51
 
 
 # --------------------------------------------------------------------------------- business days

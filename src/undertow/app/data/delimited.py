@@ -15,6 +15,7 @@ from undertow.app.errors import UserError
 SEPARATORS = "\t;|,"  # where two fit equally well the first one does: decimal commas look like a second one
 COMMENTS = ("#", "%", "//")
 SNIFFED = 500  # lines from which the separator is found
+EXCEL = re.compile(r"sep=.")  # a first line that tells Excel the separator
 NUMBER = re.compile(r"[+-]?(\d+[.,]?\d*|[.,]\d+)([eE][+-]?\d+)?")
 DATE = re.compile(r"\d{1,4}[-/.]\d{1,2}([-/.]\d{1,4})?([ T]\d.*)?")
 
@@ -22,6 +23,8 @@ DATE = re.compile(r"\d{1,4}[-/.]\d{1,2}([-/.]\d{1,4})?([ T]\d.*)?")
 def read_delimited(text: str, path: Path, reading: Reading, no_header: bool, kept: bool) -> pl.DataFrame:
     """All fields as texts, the names stripped. Fills in ``reading``, from which a kept one is taken."""
     lines = text[:2_000_000].splitlines()[:SNIFFED]
+    if lines and EXCEL.fullmatch(lines[0]):
+        lines[0] = ""
     reading.comment = next((sign for sign in COMMENTS if lines and lines[0].lstrip().startswith(sign)), "")
     body = [(k, line) for k, line in enumerate(lines) if line.strip() and not is_comment(line, reading)]
     if not body:
@@ -42,11 +45,37 @@ def read_delimited(text: str, path: Path, reading: Reading, no_header: bool, kep
         names, start = heading, first + used
     else:
         names, start = commented or [], first
+    if without_row_names(names, width, body[skipped + 1 :], reading):
+        names = ["", *names]
     say(reading, usual, skipped, first, commented, no_header)
+    say_repeated(names, reading)
     rest = text.split("\n", start)[start] if text.count("\n") >= start else ""
     if reading.separator == " ":
         rest = re.sub(r"[ \t]+", " ", re.sub(r"(?m)^[ \t]+|[ \t]+$", "", rest))
-    return parse(rest, path, reading, named(names, width), start)
+    table = parse(rest, path, reading, named(names, width), start)
+    return without_row_numbers(table, reading) if names and not names[0].strip() else table
+
+
+def without_row_names(names: list[str], width: int, rows: list[tuple[int, str]], reading: Reading) -> bool:
+    """Whether the heading has no name for a first column of row names, as R writes tables."""
+    if len(names) != width - 1 or not rows:
+        return False
+    return any(fields(line, reading.separator)[width - 1 :] not in ([], [""]) for _, line in rows[:20])
+
+
+def without_row_numbers(table: pl.DataFrame, reading: Reading) -> pl.DataFrame:
+    """Without a first column that has no name and counts the rows, as pandas writes tables."""
+    numbers = table.to_series(0).cast(pl.Int64, strict=False)
+    if numbers.null_count() or len(numbers) < 2 or not (numbers.diff().drop_nulls() == 1).all():
+        return table
+    reading.said.append("the row numbers in the first column left out")
+    return table[:, 1:]
+
+
+def say_repeated(names: list[str], reading: Reading) -> None:
+    for name, often in Counter(each.strip() for each in names).items():
+        if name and often > 1:
+            reading.said.append(f"{often} columns called {name}: {name}, {name}_2{', ...' * (often > 2)}")
 
 
 def say(
@@ -102,10 +131,14 @@ def separator(lines: list[str]) -> str:
 
 def shape(body: list[tuple[int, str]], reading: Reading) -> tuple[int, int]:
     """The number of columns, and how many lines come before the heading."""
-    widths = [len(fields(line, reading.separator)) for _, line in body]
+    split = [fields(line, reading.separator) for _, line in body]
+    widths = list(map(len, split))
     width = Counter(widths[len(widths) // 4 :]).most_common(1)[0][0]
     skipped = 0
-    while skipped < len(widths) - 1 and widths[skipped] < max(2, width - 1) <= width:
+    while skipped < len(widths) - 1 and widths[skipped] < width:
+        names_follow = widths[skipped + 1] == width and not any(map(is_value, split[skipped + 1]))
+        if widths[skipped] == max(2, width - 1) and not names_follow:
+            break
         skipped += 1
     return max(width, widths[skipped]), skipped
 

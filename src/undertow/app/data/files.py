@@ -24,7 +24,7 @@ def load(path: Path, config: DataConfig, reading: Reading, kept: bool) -> pl.Dat
     frames: list[pl.DataFrame] = []
     for number, file in enumerate(files):
         said = list(reading.said)
-        frame = read_file(file, config, reading, kept or number > 0)
+        frame = plain(read_file(file, config, reading, kept or number > 0))
         reading.said = said if number else reading.said
         parts = [part for part in file.relative_to(path).parts if "=" in part] if path.is_dir() else []
         pairs = [part.split("=", 1) for part in parts]
@@ -39,6 +39,18 @@ def load(path: Path, config: DataConfig, reading: Reading, kept: bool) -> pl.Dat
         return pl.concat([frame.select(frames[0].columns) for frame in frames], how="vertical_relaxed")
     except pl.exceptions.PolarsError as error:
         raise UserError(f"{path}: the files do not fit together: {str(error).splitlines()[0]}") from None
+
+
+def plain(frame: pl.DataFrame) -> pl.DataFrame:
+    """Records within a column as columns of their own; categories and clock times as texts."""
+    while nested := [name for name, dtype in frame.schema.items() if dtype == pl.Struct]:
+        for name in nested:
+            inner = frame[name].struct.unnest()
+            frame = frame.drop(name).hstack(
+                inner.rename({field: f"{name}.{field}" for field in inner.columns})
+            )
+    texts = [name for name, dtype in frame.schema.items() if dtype in (pl.Categorical, pl.Enum, pl.Time)]
+    return frame.with_columns(pl.col(texts).cast(pl.String))
 
 
 def stem(file: Path) -> str:

@@ -62,7 +62,9 @@ def sample(values: pl.Series) -> list[str]:
 def mostly_dates(values: pl.Series) -> bool:
     texts = sample(values)
     forms = times.forms_of(texts) if any(map(str.isdigit, "".join(texts[:20]))) else []
-    return bool(forms) and forms[0][1] > 0.5
+    if len(forms) < 2 or forms[0][1] > 0.5:
+        return bool(forms) and forms[0][1] > 0.5
+    return float(np.any([~np.isnat(times.parsed(texts, form)) for form, _ in forms], axis=0).mean()) > 0.5
 
 
 def parse_time(
@@ -75,17 +77,19 @@ def parse_time(
     kept: bool = False,
 ) -> pl.DataFrame:
     """The table with a time column that can be ordered; raises UserError at the first value that cannot."""
+    table = without_timeless_end(table, time, reading)
     if table[time].null_count():
         number = table.filter(pl.col(time).is_null())[row][0]
         raise UserError(f"{path}: column {time!r}, row {number}: the time is missing")
     values, known = table[time], reading.columns.get(time) if kept else None
     if values.dtype not in DATES:
         form = known.format if known else form_of(values, path, time, config)
-        reading.columns[time] = ColumnReading("number" if not form else "time", format=form)
+        texts = digits(values) if values.dtype.is_numeric() else values
+        since = known.since if known else times.first_year(texts, form)
+        reading.columns[time] = ColumnReading("time" if form else "number", format=form, since=since)
         if not form:
             return table
-        texts = digits(values) if values.dtype.is_numeric() else values
-        moments = times.parsed(texts, form)
+        moments = times.parsed(texts, form, since)
         if np.isnat(moments).any():
             k = int(np.argmax(np.isnat(moments)))
             written = f" written as {form}" if config.time_format or known else ""
@@ -99,8 +103,17 @@ def parse_time(
         if "%z" in form or (form.startswith("unix") and config.time_zone):
             values = values.dt.replace_time_zone("UTC")
         if not known and not ISO.fullmatch(form):
-            reading.said.append(f"{time} as {form}")
+            reading.said.append(f"{time} as {times.described(form, since)}")
     return table.with_columns(in_zone(values, table, path, row, config).alias(time))
+
+
+def without_timeless_end(table: pl.DataFrame, time: str, reading: Reading) -> pl.DataFrame:
+    """Without a last row that has no time, as a row of totals has none."""
+    missing = table[time].is_null()
+    if missing.sum() != 1 or not missing[-1] or len(table) < 3:
+        return table
+    reading.said.append("the last row, which has no time, left out")
+    return table[:-1]
 
 
 def digits(values: pl.Series) -> pl.Series:
@@ -123,6 +136,8 @@ def form_of(values: pl.Series, path: Path, time: str, config: DataConfig) -> str
     if values.dtype.is_numeric():
         return times.of_numbers(values, time) or ""
     forms = times.forms_of(sample(values))
+    if forms and forms[0][1] <= 0.5 and len(forms) > 1:
+        raise written_in_several_ways(values, path, time, forms[0][0])
     if not forms or forms[0][1] <= 0.5:
         first = next(iter(values.drop_nulls()), None)
         raise UserError(
@@ -135,8 +150,18 @@ def form_of(values: pl.Series, path: Path, time: str, config: DataConfig) -> str
     return best[0] if len(best) == 1 else clearest(texts, best, path, time)
 
 
+def written_in_several_ways(values: pl.Series, path: Path, time: str, form: str) -> UserError:
+    """The error for a column of which no form fits more than a half."""
+    texts = values.drop_nulls().cast(pl.String)
+    fits = ~np.isnat(times.parsed(texts, form))
+    one, other = texts[int(np.argmax(fits))], texts[int(np.argmin(fits))]
+    return UserError(f"{path}: column {time!r} holds {one!r} and {other!r}; write all its times alike")
+
+
 def asked(form: str, values: pl.Series) -> str:
     """The form that ``--time-format`` names; raises UserError where it is none."""
+    if form.lower() == "excel":
+        return "excel times"
     if form.lower() in ("unix", "s", "unix seconds"):
         return times.of_numbers(values.cast(pl.Float64, strict=False), "unix") or "unix seconds"
     try:

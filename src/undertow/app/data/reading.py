@@ -14,6 +14,7 @@ class ColumnReading(msgspec.Struct, omit_defaults=True):
     thousands: str = ""
     missing: list[str] = []  # texts that stand for no value, beside those that always do
     format: str = ""  # of times
+    since: int = 1969  # first of the hundred years that years of two digits stand for
     sign: str = ""  # of percent or a currency, as it is written
     scaled: bool = False  # with K, M or bn
     brackets: bool = False  # around negative numbers

@@ -20,6 +20,8 @@ from undertow.app.inputs import no_column
 from undertow.app.runs.config import DataConfig
 from undertow.app.runs.facts import Columns
 
+FOOTER = 5  # most lines of notes and totals below the rows
+LARGEST = 1e38  # features are float32, and differences of two of them too
 MOST_CATEGORIES = 20  # a text column with more different words is no feature
 
 
@@ -40,7 +42,7 @@ def read_table(path: Path, config: DataConfig, kept: Reading | None = None) -> t
     frame = load(path, config, reading, kept is not None)
     if frame.is_empty():
         raise UserError(f"{path}: the table has no rows")
-    frame = without_units(frame.with_row_index(ROW, offset=1), reading)
+    frame = without_footer(without_units(frame.with_row_index(ROW, offset=1), reading), reading)
     frame = joined(frame, reading, kept is not None)
     frame = frame.filter(~pl.all_horizontal(pl.exclude(ROW).is_null()))  # blank lines
     frame = interpret(frame.select(ROW, pl.exclude(ROW)), path, config, reading)
@@ -62,6 +64,26 @@ def without_units(frame: pl.DataFrame, reading: Reading) -> pl.DataFrame:
     units = ", ".join(first[name] for name in filled[:3])
     reading.said.append(f"the row {units}, ... below the heading skipped")
     return frame[1:]
+
+
+def without_footer(frame: pl.DataFrame, reading: Reading) -> pl.DataFrame:
+    """Without last rows that begin with a word, as in Total or Source: ..., below values."""
+    name = frame.columns[1] if len(frame.columns) > 1 else ROW
+    if frame.schema[name] != pl.String or len(frame) <= 2 * FOOTER:
+        return frame
+    if not all(map(is_value, frame[name][:50].drop_nulls())):
+        return frame
+    none = [*numerals.ALWAYS_MISSING, *numerals.MISSING_AMONG_NUMBERS]
+    words = frame[name].fill_null("").str.contains(r"^\W*\p{L}{2}") & ~frame[name].fill_null("").is_in(none)
+    if words[:-FOOTER].any():
+        return frame
+    last = frame.filter(words)
+    if last.is_empty() or not words[-len(last) :].all():
+        return frame
+    reading.said.append(
+        f"the last row, {last[name][0]!r}, left out" + (", and those after it" * (len(last) > 1))
+    )
+    return frame[: -len(last)]
 
 
 def column_names(table: pl.DataFrame) -> list[str]:
@@ -185,6 +207,12 @@ def numbers(table: pl.DataFrame, path: Path, name: str, with_gaps: bool = False)
     if np.isinf(values).any():
         row = table[ROW][int(np.argmax(np.isinf(values)))]
         raise UserError(f"{path}: column {name!r}, row {row}: the value is infinite")
+    if (large := np.abs(values) > LARGEST).any():
+        row, value = table[ROW][int(np.argmax(large))], values[np.argmax(large)]
+        raise UserError(
+            f"{path}: column {name!r}, row {row}: expected a number of at most {LARGEST:g} in size, "
+            f"got {value:g}; --missing {value:g} reads it as a missing value"
+        )
     return values
 
 

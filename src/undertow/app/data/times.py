@@ -48,6 +48,9 @@ UNIX = {  # least and largest count, and microseconds in one
     "unix seconds": (1e8, 4e9, 1e6), "unix milliseconds": (1e11, 4e12, 1e3),
     "unix microseconds": (1e14, 4e15, 1), "unix nanoseconds": (1e17, 4e18, 1e-3),
 }  # fmt: skip
+EXCEL = {"excel days": 86_400e6, "excel times": 1e6}  # what counts of days are rounded to, in microseconds
+EXCEL_EPOCH = 25569  # days from 30 December 1899 to 1970
+CENTURY = 1969  # first of the hundred years that %y stands for, as POSIX has it
 ISO = re.compile(r"%Y-%m-%d([ T]%H:%M(:%S)?)?")  # read by Polars, which is quicker
 SAMPLE = 200  # different texts from which the forms are found
 
@@ -105,13 +108,18 @@ def ending(form: str) -> re.Pattern[str]:
     return re.compile(pattern(form))
 
 
-def parsed(texts: list[str] | pl.Series, form: str) -> NDArray[np.datetime64]:
-    """Times in microseconds, without zone (offsets are subtracted); NaT where a text has another form."""
+def parsed(texts: list[str] | pl.Series, form: str, since: int = CENTURY) -> NDArray[np.datetime64]:
+    """Times in microseconds, without zone (offsets are subtracted); NaT where a text has another form.
+
+    ``since`` is the first of the hundred years that years of two digits stand for.
+    """
     values = pl.Series(texts, dtype=pl.String)
-    if form in UNIX:
-        return unix(
-            np.asarray(values.cast(pl.Float64, strict=False).fill_null(np.nan), np.float64), UNIX[form][2]
-        )
+    if form in UNIX or form in EXCEL:
+        counts = np.asarray(values.cast(pl.Float64, strict=False).fill_null(np.nan), np.float64)
+        if form in UNIX:
+            return unix(counts, UNIX[form][2])
+        unit = EXCEL[form]
+        return unix(np.round((counts - EXCEL_EPOCH) * 86_400e6 / unit), unit)
     if ISO.fullmatch(form) and (found := iso(values, form)) is not None:
         return found
     groups = values.str.extract_groups(pattern(form))
@@ -129,8 +137,7 @@ def parsed(texts: list[str] | pl.Series, form: str) -> NDArray[np.datetime64]:
         return unix(seconds, 1e6)
     year = number("Y", 1970)
     if "y" in fields:
-        year = number("y", 70)
-        year = year + np.where(year < 69, 2000, 1900)  # as POSIX has it
+        year = since + (number("y", 70) - since) % 100
     month, day = number("m", 1), number("d", 1)
     if "q" in fields:
         month = 3 * number("q", 1) - 2
@@ -220,7 +227,30 @@ def unix(values: NDArray[np.float64], to_microseconds: float) -> NDArray[np.date
 
 
 def has_clock(form: str) -> bool:
-    return any(f"%{code}" in form for code in "HIsTRz") or form.startswith("unix")
+    return any(f"%{code}" in form for code in "HIsTRz") or form.startswith("unix") or form == "excel times"
+
+
+def first_year(texts: pl.Series, form: str) -> int:
+    """The first of the hundred years that the two digits of a column stand for.
+
+    The years of a column lie together: 30 to 89 are 1930 to 1989, where POSIX would have 2030 and 1989.
+    """
+    if "%y" not in form:
+        return CENTURY
+    moments = parsed(texts, form)
+    digits = np.unique((moments[~np.isnat(moments)].astype("datetime64[Y]").astype(np.int64) + 1970) % 100)
+    if not len(digits):
+        return CENTURY
+    apart = np.diff(np.append(digits, digits[0] + 100))
+    widest = int(np.argmax(apart))
+    last, first = int(digits[widest]), int(digits[(widest + 1) % len(digits)])
+    end = CENTURY + (last - CENTURY) % 100
+    start = end - (last - first) % 100
+    return CENTURY if start >= CENTURY else start
+
+
+def described(form: str, since: int) -> str:
+    return form if since == CENTURY else f"{form} from {since} on"
 
 
 def of_numbers(values: pl.Series, name: str) -> str | None:
@@ -237,6 +267,8 @@ def of_numbers(values: pl.Series, name: str) -> str | None:
         return "%Y%m%d" if hinted or len(numbers) >= 10 else None
     if not hinted:
         return None
+    if low >= 20_000 and high < 80_000 and re.search(r"date|datum|fecha", name.lower()):
+        return "excel days" if whole else "excel times"
     if whole and low >= 160001 and high <= 220012 and fits(numbers, "%Y%m"):
         return "%Y%m"
     if whole and low >= 1000 and high <= 2999 and re.search(r"year|date|jahr|period", name.lower()):

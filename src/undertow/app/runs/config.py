@@ -91,7 +91,7 @@ class DataConfig:
     ] = None
     time_format: Annotated[
         Column,
-        Option("How times are written, as for strptime, or unix.", DATA, None, TABLES, "FORMAT"),
+        Option("How times are written, as for strptime, or unix or excel.", DATA, None, TABLES, "FORMAT"),
     ] = None
     time_zone: Annotated[
         Column,

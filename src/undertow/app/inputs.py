@@ -42,8 +42,3 @@ def no_column(path: Path, name: str, asked: str, names: list[str]) -> UserError:
     """The error for a column that a table lacks; ``asked`` is the option that names it, if any."""
     asked = f" ({asked})" if asked else ""
     return UserError(f"{path}: no column {name!r}{asked}; columns: {one_of(names)}")
-
-
-def separator(heading: str) -> str:
-    """Of comma, semicolon and tab, the one the heading holds most often."""
-    return max(",;\t", key=heading.count)

@@ -342,6 +342,7 @@ def test_moving_holidays_do_not_break_business_days():
 
 # --------------------------------------------------------------------------------- further files
 
+TITLE = "Station, Aachen\nSource, DWD\n"
 SMALL = ("--target", "y", "--steps", 10, "--hidden-size", 4, "--epochs", 1, "--run", "r")
 
 
@@ -372,3 +373,10 @@ def test_predict_names_the_reading_option_that_it_takes(undertow):
     assert "Only --gaps may differ" in said
     refused = undertow("predict", "r", "a.csv", "--decimal", ",")
     assert (refused.code, "--decimal" in refused.err) == (2, True)
+
+
+def test_a_title_is_no_heading_to_the_command_either(undertow):
+    Path("a.csv").write_text(TITLE + table("date,y,b", lambda k: f"{DAYS[k]},{k % 7},{k % 3}"))
+    said = undertow("train", "a.csv", *SMALL)
+    assert said.code == 0, said.err
+    assert "2 lines before the heading skipped" in said.out

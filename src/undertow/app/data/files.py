@@ -10,7 +10,8 @@ import polars as pl
 
 from undertow.app.data import content
 from undertow.app.data.content import files_of
-from undertow.app.data.delimited import named, read_delimited
+from undertow.app.data.delimited import read_delimited
+from undertow.app.data.lines import named
 from undertow.app.data.reading import Reading
 from undertow.app.errors import UserError, one_of
 from undertow.app.runs.config import DataConfig

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from undertow.app.data import affixes, numerals, order
 from undertow.app.data.columns import interpret
-from undertow.app.data.delimited import is_value
 from undertow.app.data.files import FILE, load
+from undertow.app.data.lines import is_value
 from undertow.app.data.parts import joined
 from undertow.app.data.reading import ROW, ColumnReading, Reading
 from undertow.app.errors import UserError

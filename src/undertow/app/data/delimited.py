@@ -95,13 +95,12 @@ def say(
 
 def parse(body: str, path: Path, reading: Reading, names: list[str], start: int) -> pl.DataFrame:
     """The rows; raises UserError naming the first line with too many fields."""
+    heading = reading.separator.join(f"c{k}" for k in range(len(names)))
     try:
         table = pl.read_csv(
-            body.encode(),
+            f"{heading}\n{body}".encode(),
             separator=reading.separator,
-            has_header=False,
-            raise_if_empty=False,
-            schema={f"c{k}": pl.String for k in range(len(names))},
+            infer_schema=False,
             comment_prefix=reading.comment or None,
         )
     except pl.exceptions.PolarsError as error:

@@ -52,12 +52,12 @@ def shape(body: list[tuple[int, str]], reading: Reading) -> tuple[int, int]:
     split = [fields(line, reading.separator) for _, line in body]
     widths = list(map(len, split))
     width = Counter(widths[len(widths) // 4 :]).most_common(1)[0][0]
-    skipped = 0
-    while skipped < len(widths) - 1 and widths[skipped] < width:
-        names_follow = widths[skipped + 1] == width and not any(map(is_value, split[skipped + 1]))
-        if widths[skipped] == max(2, width - 1) and not names_follow:
-            break
-        skipped += 1
+    full = widths.index(width)
+    narrow = all(each < width for each in widths[:full])
+    if narrow and full < len(widths) - 1 and not any(map(is_value, split[full])):
+        skipped = full  # names: what comes before them is a title
+    else:
+        skipped = next((k for k, each in enumerate(widths) if each >= max(2, width - 1)), 0)
     return max(width, widths[skipped]), skipped
 
 

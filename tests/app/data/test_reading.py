@@ -7,7 +7,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from undertow.app.data.series import Series, read_series
+from undertow.app.data.panel import Series
+from undertow.app.data.series import read_series
 from undertow.app.data.table import numbers
 from undertow.app.errors import UserError
 from undertow.app.runs.config import DataConfig

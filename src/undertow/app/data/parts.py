@@ -4,7 +4,7 @@ import re
 
 import polars as pl
 
-from undertow.app.data import order
+from undertow.app.data import forms, moments, order
 from undertow.app.data.reading import Reading
 
 CLOCK = r"^\d{1,2}:\d{2}(:\d{2}(\.\d+)?)?\s*([AaPp]\.?[Mm]\.?)?$"
@@ -32,7 +32,7 @@ def joined(frame: pl.DataFrame, reading: Reading, kept: bool) -> pl.DataFrame:
     if not parts or not set(parts) <= set(frame.columns):
         return frame
     reading.time_parts = parts
-    texts = [order.whole_text(frame[part]) for part in parts]
+    texts = [forms.whole_text(frame[part]) for part in parts]
     if kind_of(parts[0]) == "year":
         name, value = JOINED, texts[0]
         for part, text in zip(parts[1:], texts[1:], strict=True):
@@ -57,7 +57,7 @@ def found(frame: pl.DataFrame) -> list[str]:
     texts = [name for name, dtype in frame.schema.items() if dtype == pl.String]
     if dates := order.date_like(frame, texts):
         return beside_a_date(frame, dates[0], texts, by_kind.get("hour"))
-    if "year" not in by_kind or any(dtype in order.DATES for dtype in frame.schema.values()):
+    if "year" not in by_kind or any(dtype in moments.DATES for dtype in frame.schema.values()):
         return []
     kinds = next((k for k in ("month", "quarter", "week") if k in by_kind), None)
     if kinds is None or JOINED in frame.columns:
@@ -65,13 +65,13 @@ def found(frame: pl.DataFrame) -> list[str]:
     wanted = ["year", kinds, *(["day"] if kinds == "month" else [])]
     wanted = [kind for kind in wanted if kind in by_kind]
     wanted += ["hour"] if "day" in wanted and "hour" in by_kind else []
-    fit = all(order.whole_text(frame[by_kind[k]]).str.contains(VALUES[k]).all() for k in wanted)
+    fit = all(forms.whole_text(frame[by_kind[k]]).str.contains(VALUES[k]).all() for k in wanted)
     return [by_kind[kind] for kind in wanted] if fit else []
 
 
 def beside_a_date(frame: pl.DataFrame, date: str, texts: list[str], hour: str | None) -> list[str]:
     """The date and the column with its clock or hour, unless the date tells rows apart by itself."""
-    if any(":" in text for text in order.sample(frame[date])) or frame[date].is_unique().all():
+    if any(":" in text for text in forms.sample(frame[date])) or frame[date].is_unique().all():
         return []
     clocks = [name for name in texts if name != date and is_clock(frame[name])]
     second = next(iter(clocks), hour)

@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from undertow.app.data import affixes, numerals, order
+from undertow.app.data import affixes, calendars, numerals, order
 from undertow.app.data.columns import interpret
 from undertow.app.data.files import FILE, load
 from undertow.app.data.lines import is_value
@@ -191,7 +191,7 @@ def encode(
             check_present(table, path, name)
         parts.append(table[name].cast(pl.String).to_numpy()[:, None] == np.array(words, object))
     if columns.calendar and time is not None:
-        parts.append(order.calendar_features(table[time], columns.calendar))
+        parts.append(calendars.calendar_features(table[time], columns.calendar))
     for name in columns.flags:
         parts.append((absent or {}).get(name, np.zeros(len(table), bool))[:, None])
     return np.concatenate(parts, axis=1, dtype=np.float32)  # [rows, C]

@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 from rich.text import Text
 from torch import Tensor
 
-from undertow.app.data import order
+from undertow.app.data import calendars, moments
 from undertow.app.data.forecast import columns_of, features, seasonal_forecast, window_starts, windows
 from undertow.app.data.normalise import with_centre
+from undertow.app.data.panel import Series
 from undertow.app.data.sequences import pad, read_sequences
-from undertow.app.data.series import Series, read_series
+from undertow.app.data.series import read_series
 from undertow.app.data.table import numbers
 from undertow.app.errors import UserError
 from undertow.app.runs.folder import Run, fingerprint
@@ -106,7 +107,7 @@ def names(run: Run, series: Series, rows: NDArray[np.int64], last: NDArray[np.in
     columns = [series.table[series.group][at]] if series.group else []
     if series.time is not None:
         ticks = series.frequency.after(series.ticks[at], beyond)
-        columns.append(order.from_ticks(ticks, series.table[series.time]))
+        columns.append(moments.from_ticks(ticks, series.table[series.time]))
     else:
         begins = np.repeat([a for a, _ in series.spans], [b - a for a, b in series.spans])
         columns.append(pl.Series("row", last.ravel() - begins[last.ravel()] + beyond + 1))
@@ -118,10 +119,10 @@ def names(run: Run, series: Series, rows: NDArray[np.int64], last: NDArray[np.in
 def seasonal(run: Run, series: Series, last: NDArray[np.int64]) -> dict[str, NDArray[np.float64]]:
     """The seasonal mean of the training for every known row; {} where the training had no seasons."""
     seasons = run.facts["seasons"]
-    if not seasons or series.time is None or order.season(series.table[series.time], series.step) is None:
+    if not seasons or series.time is None or calendars.season(series.table[series.time], series.step) is None:
         return {}
     by_row = seasonal_forecast(series, seasons)  # [rows]
-    return {order.season_name(series.step): by_row[last]}
+    return {calendars.season_name(series.step): by_row[last]}
 
 
 def error_lines(

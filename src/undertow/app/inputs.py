@@ -68,15 +68,3 @@ def no_column(path: Path, name: str, asked: str, names: list[str]) -> UserError:
     """
     asked = f" ({asked})" if asked else ""
     return UserError(f"{path}: no column {name!r}{asked}; columns: {one_of(names)}")
-
-
-def separator(heading: str) -> str:
-    """Find the separator of a delimited file.
-
-    Args:
-        heading: The first line.
-
-    Returns:
-        The one of comma, semicolon and tab that the line holds most often; comma if it holds none.
-    """
-    return max(",;\t", key=heading.count)

@@ -88,6 +88,25 @@ def test_trains_and_labels(undertow, walks):
     assert open_run(Path("r")).read_metrics()[-1]["validation"] == 1.0
 
 
+@pytest.mark.parametrize(
+    ("labels", "asked", "refused"),
+    [
+        (range(3), False, False),
+        ([1.0, 2.0], False, False),
+        ([0.5, 1.5], False, True),
+        ([0.5, 1.5], True, False),
+        (range(30), False, True),
+        (range(30), True, False),
+    ],
+)
+def test_numbers_are_classes_when_few_and_whole_or_asked_for(undertow, labels, asked, refused):
+    rows = [(k, step, step * k % 7, labels[k % len(labels)]) for k in range(90) for step in range(3)]
+    pl.DataFrame(rows, schema=["id", "step", "x", "way"], orient="row").write_csv("a.csv")
+    task = ("--task", "classify") if asked else ()
+    result = undertow("train", "a.csv", *CLASSIFY, *task, "--epochs", 1, "--run", "r")
+    assert (result.code, "which are no classes" in result.err) == ((2, True) if refused else (0, False))
+
+
 def test_labels_a_table_that_has_none(undertow, walks):
     undertow("train", walks, *CLASSIFY, "--epochs", 1, "--run", "r")
     walk_table(3).drop("way").write_csv("new.csv")

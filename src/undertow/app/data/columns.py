@@ -4,11 +4,12 @@ from pathlib import Path
 
 import polars as pl
 
-from undertow.app.data import numerals
+from undertow.app.data import affixes, numerals
 from undertow.app.data.reading import ROW, ColumnReading, Reading
 from undertow.app.runs.config import DataConfig
 
 TRUTH = ("true", "false")
+NUMBER = ColumnReading("number")
 
 
 def interpret(frame: pl.DataFrame, path: Path, config: DataConfig, reading: Reading) -> pl.DataFrame:
@@ -17,8 +18,11 @@ def interpret(frame: pl.DataFrame, path: Path, config: DataConfig, reading: Read
     A column that ``reading`` knows already is read as it says. Texts among numbers stay: an error names them.
     """
     named = [config.group, config.sequence, config.label]
-    frame = without_missing(identifiers(frame, named), config)
+    frame = identifiers(frame, named)
     known = dict(reading.columns)
+    plain = plain_numbers(frame, [*named, config.time], known)
+    reading.columns.update({each.name: ColumnReading("number") for each in plain})
+    frame = without_missing(frame.with_columns(plain), config)
     open_, texts = [], [name for name, dtype in frame.schema.items() if dtype == pl.String]
     for name in texts:
         if name in known:
@@ -27,11 +31,14 @@ def interpret(frame: pl.DataFrame, path: Path, config: DataConfig, reading: Read
         reading.columns[name] = ColumnReading()
         if name not in (*named, config.time):
             open_.append(name)
-    decimals = {name: found for name in open_ if (found := decimal_of(frame[name], config)) is not None}
+    around = {name: affixes.find(frame[name]) or ColumnReading("number") for name in open_}
+    bare = {name: affixes.stripped(frame[name], around[name])[0] for name in open_}
+    decimals = {name: found for name in open_ if (found := decimal_of(bare[name], config)) is not None}
     commas = any(decimal == "," for decimal, _ in decimals.values())
     table_decimal = config.decimal or ("," if commas else None)
     for name in open_:
-        how = decide(frame[name], decimals.get(name), table_decimal, reading)
+        how = decide(bare[name], decimals.get(name), table_decimal, reading)
+        how.sign, how.scaled, how.brackets = around[name].sign, around[name].scaled, around[name].brackets
         frame = read_alike(frame, name, how)
         reading.columns[name] = how
     say(reading, open_)
@@ -43,12 +50,39 @@ def identifiers(frame: pl.DataFrame, names: list[str | None]) -> pl.DataFrame:
     return frame.with_columns(pl.col(name).cast(pl.String) for name in names if name in frame.columns)
 
 
+def plain_numbers(
+    frame: pl.DataFrame, leave_out: list[str | None], known: dict[str, ColumnReading]
+) -> list[pl.Series]:
+    """The columns whose texts are all numbers with one reading: most columns of most tables."""
+    found = []
+    for name, dtype in frame.schema.items():
+        if dtype != pl.String or name in leave_out or known.get(name, NUMBER) != NUMBER:
+            continue
+        values = frame[name]
+        parsed = values.cast(pl.Float64, strict=False)
+        if parsed.null_count() > values.null_count() or parsed.null_count() == len(values):
+            continue
+        if name not in known and (keeps_zeros(values) or numerals.in_doubt(values.drop_nulls(), ",")):
+            continue
+        found.append(whole(parsed.fill_nan(None)))
+    return found
+
+
+def whole(values: pl.Series) -> pl.Series:
+    """Numbers as integers, where all of them are."""
+    there = values.drop_nulls()
+    whole = len(there) and bool(((there == there.round()) & (there.abs() < 2**53)).all())
+    return values.cast(pl.Int64) if whole else values
+
+
 def without_missing(frame: pl.DataFrame, config: DataConfig) -> pl.DataFrame:
     """Texts stripped, and nulls for markers of missing values: the usual ones and those of ``--missing``."""
     for name, dtype in frame.schema.items():
         values = frame[name]
         if dtype == pl.String:
             values = values.str.strip_chars().replace([*numerals.ALWAYS_MISSING, *markers(config)], None)
+            if values.str.contains("\u2212", literal=True).any():  # the minus sign of typesetters
+                values = values.str.replace(r"^\u2212(\d)", "-${1}")
         elif dtype.is_float():
             values = values.fill_nan(None)
         frame = frame.with_columns(values.alias(name))
@@ -134,14 +168,14 @@ def settled_by_table(table_decimal: str | None, reading: Reading) -> tuple[str, 
 
 def keeps_zeros(values: pl.Series) -> bool:
     """Whether the digits are identifiers such as 01031500; hours and months from 00 to 59 are numbers."""
-    zeros = values.str.contains(numerals.ZEROS)
+    zeros = values.filter(values.str.starts_with("0")).str.contains(numerals.ZEROS)
     return bool(zeros.any()) and not bool((values.str.len_chars() <= 2).all())
 
 
 def read_alike(frame: pl.DataFrame, name: str, how: ColumnReading) -> pl.DataFrame:
     """One column of texts read as ``how`` says; where texts among the numbers remain it stays text."""
     values = frame[name]
-    if values.dtype != pl.String or how.kind in ("text", "time") or how.decimal == "?":
+    if values.dtype != pl.String or how.kind in ("text", "time") or "?" in (how.decimal, how.sign):
         return frame
     if how.kind == "truth":
         return frame.with_columns((values.str.to_lowercase() == "true").alias(name))
@@ -149,10 +183,7 @@ def read_alike(frame: pl.DataFrame, name: str, how: ColumnReading) -> pl.DataFra
     parsed = numerals.parse(values, how)
     if parsed.null_count() > values.null_count():
         return frame.with_columns(values.alias(name))
-    whole = parsed.drop_nulls()
-    if len(whole) and bool(((whole == whole.round()) & (whole.abs() < 2**53)).all()):
-        parsed = parsed.cast(pl.Int64)
-    return frame.with_columns(parsed.fill_nan(None).alias(name))
+    return frame.with_columns(whole(parsed.fill_nan(None)).alias(name))
 
 
 def say(reading: Reading, names: list[str]) -> None:
@@ -166,6 +197,7 @@ def say(reading: Reading, names: list[str]) -> None:
         word = {",": "comma", ".": "point", " ": "blank or apostrophe"}[signs]
         reading.said.append(f"{word} for thousands in {listed(used)}")
     for name, how in numbers.items():
+        reading.said.extend(affixes.words(name, how))
         if how.missing:
             reading.said.append(f"{', '.join(map(repr, how.missing))} as missing in {name}")
 

@@ -40,7 +40,7 @@ MARKS = {  # byte order marks; UTF-32 first, whose mark begins with that of UTF-
     b"\xff\xfe\x00\x00": "utf-32", b"\x00\x00\xfe\xff": "utf-32", b"\xef\xbb\xbf": "utf-8-sig",
     b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16",
 }  # fmt: skip
-CONTROL = re.compile("[\x00-\x08\x0e-\x1a\x1c-\x1f]")  # characters that hardly any text holds
+CONTROL = bytes(k for k in range(32) if k not in (*range(9, 14), 27))  # that hardly any text holds
 MOST_CONTROL = 0.05  # share of them in a text; of random bytes they are a tenth
 SAMPLE = 200_000  # bytes from which an encoding is guessed
 
@@ -118,9 +118,15 @@ def decoded(raw: bytes, path: Path, asked: str | None = None, before: str | None
         text = raw.decode(encoding or "utf-8")
     except UnicodeDecodeError:
         raise no_text(path) from None
-    if encoding is None or "\0" in text or len(CONTROL.findall(text)) > MOST_CONTROL * len(text):
+    if encoding is None or "\0" in text or controls(text) > MOST_CONTROL * len(text):
         raise no_text(path)
     return text, {"utf-8-sig": "utf-8"}.get(encoding, encoding)
+
+
+def controls(text: str) -> int:
+    """How many control characters a text holds, other than those for lines, tabs and escapes."""
+    raw = text.encode(errors="replace")
+    return len(raw) - len(raw.translate(None, CONTROL))
 
 
 def no_text(path: Path) -> UserError:

@@ -10,7 +10,8 @@ import polars as pl
 
 from undertow.app.data import content
 from undertow.app.data.content import files_of
-from undertow.app.data.delimited import named, read_delimited
+from undertow.app.data.delimited import read_delimited
+from undertow.app.data.lines import named
 from undertow.app.data.reading import Reading
 from undertow.app.errors import UserError, one_of
 from undertow.app.runs.config import DataConfig
@@ -24,7 +25,7 @@ def load(path: Path, config: DataConfig, reading: Reading, kept: bool) -> pl.Dat
     frames: list[pl.DataFrame] = []
     for number, file in enumerate(files):
         said = list(reading.said)
-        frame = read_file(file, config, reading, kept or number > 0)
+        frame = plain(read_file(file, config, reading, kept or number > 0))
         reading.said = said if number else reading.said
         parts = [part for part in file.relative_to(path).parts if "=" in part] if path.is_dir() else []
         pairs = [part.split("=", 1) for part in parts]
@@ -39,6 +40,18 @@ def load(path: Path, config: DataConfig, reading: Reading, kept: bool) -> pl.Dat
         return pl.concat([frame.select(frames[0].columns) for frame in frames], how="vertical_relaxed")
     except pl.exceptions.PolarsError as error:
         raise UserError(f"{path}: the files do not fit together: {str(error).splitlines()[0]}") from None
+
+
+def plain(frame: pl.DataFrame) -> pl.DataFrame:
+    """Records within a column as columns of their own; categories and clock times as texts."""
+    while nested := [name for name, dtype in frame.schema.items() if dtype == pl.Struct]:
+        for name in nested:
+            inner = frame[name].struct.unnest()
+            frame = frame.drop(name).hstack(
+                inner.rename({field: f"{name}.{field}" for field in inner.columns})
+            )
+    texts = [name for name, dtype in frame.schema.items() if dtype in (pl.Categorical, pl.Enum, pl.Time)]
+    return frame.with_columns(pl.col(texts).cast(pl.String))
 
 
 def stem(file: Path) -> str:
@@ -66,6 +79,7 @@ def read_file(path: Path, config: DataConfig, reading: Reading, kept: bool) -> p
     if content.ending(path) in content.ENDINGS - {".csv", ".tsv", ".tab", ".psv"}:
         raise UserError(f"{path}: not a readable table: not in the format that its ending stands for")
     text, encoding = content.decoded(raw, path, config.encoding, reading.encoding or None)
+    raw = b""  # a table may be large
     if encoding not in ("utf-8", "ascii") and config.encoding is None:
         reading.said.append(f"encoding {encoding}")
     reading.encoding = encoding

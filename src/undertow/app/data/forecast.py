@@ -15,9 +15,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from undertow.app.data import Baseline, Facts, Shape, order
+from undertow.app.data import Baseline, Facts, Shape, calendars
 from undertow.app.data.normalise import ONE_DEVIATION, fit_normaliser, with_centre
-from undertow.app.data.series import Series, read_series
+from undertow.app.data.panel import Series
+from undertow.app.data.series import read_series
 from undertow.app.data.table import encode
 from undertow.app.errors import UserError, one_of
 from undertow.app.runs.config import DataConfig
@@ -102,7 +103,7 @@ class ForecastTask:
             by_row = torch.from_numpy(seasonal_forecast(series, seasons))  # [rows]
             rows = self.validation[:, None] + self.config.steps + torch.arange(self.config.horizon)
             if (error := by_row[rows] - truth).isfinite().any():
-                found.append(Baseline(order.season_name(series.step), rms(error)))
+                found.append(Baseline(calendars.season_name(series.step), rms(error)))
         return found
 
     def _targets(self, starts: Tensor) -> Tensor:
@@ -135,7 +136,7 @@ def calendar(series: Series) -> list[str]:
     """The calendar cycles that a table's time column shows; none without dates."""
     if series.time is None or series.table.schema[series.time] not in (pl.Date, pl.Datetime):
         return []
-    return order.calendar_cycles(series.ticks, series.step)
+    return calendars.calendar_cycles(series.ticks, series.step)
 
 
 def check_target(columns: Columns, path: Path, config: DataConfig) -> None:
@@ -187,7 +188,7 @@ def seasonal_means(
     series: Series, config: DataConfig, late: NDArray[np.bool_]
 ) -> dict[str, dict[str, float]]:
     """Mean of the target by series and season, training part alone; season '' is the mean of all of them."""
-    if series.time is None or (season := order.season(series.table[series.time], series.step)) is None:
+    if series.time is None or (season := calendars.season(series.table[series.time], series.step)) is None:
         return {}
     rows = series.table.select(
         pl.col(str(config.target)).cast(pl.Float64).alias("y"),
@@ -205,7 +206,7 @@ def seasonal_means(
 def seasonal_forecast(series: Series, seasons: dict[str, dict[str, float]]) -> NDArray[np.float64]:
     """The seasonal mean for every row, [rows]; NaN for a series that the training part did not hold."""
     assert series.time is not None
-    season = order.season(series.table[series.time], series.step)
+    season = calendars.season(series.table[series.time], series.step)
     assert season is not None
     found = [
         means.get(key, means[""]) if (means := seasons.get(name)) else np.nan

@@ -6,6 +6,7 @@ What a comma stands for is decided over a whole column; where a column leaves it
 import numpy as np
 import polars as pl
 
+from undertow.app.data import affixes
 from undertow.app.data.reading import ColumnReading
 
 SPACES = "[ \u00a0\u202f'\u2019]"
@@ -51,12 +52,15 @@ def settled(values: pl.Series) -> tuple[str, str] | None:
 
 def in_doubt(values: pl.Series, decimal: str) -> bool:
     """Whether points may stand for thousands, since commas are this table's decimals: 1.234 beside 2,5."""
-    grouped = share(values, r"^[+-]?\d{1,3}\.\d{3}$")
-    return decimal == "," and grouped > 0 and grouped + share(values, r"^[+-]?\d{1,3}$") == 1.0
+    small = r"^[+-]?\d{1,3}(\.\d{3})?$"
+    if decimal != "," or not values.head(100).str.contains(small).all():
+        return False
+    return share(values, r"^[+-]?\d{1,3}\.\d{3}$") > 0 and share(values, small) == 1.0
 
 
 def parse(values: pl.Series, how: ColumnReading) -> pl.Series:
     """Texts as float64, null where they are no numbers."""
+    values, factor = affixes.stripped(values, how)
     if how.thousands:
         signs = SPACES if how.thousands == " " else "\\" + how.thousands
         grouped = values.str.contains(GROUPED[how.thousands])
@@ -67,4 +71,4 @@ def parse(values: pl.Series, how: ColumnReading) -> pl.Series:
         swapped = values.str.replace(",", ".", literal=True)
         values = pl.select(pl.when(~point).then(swapped)).to_series().alias(values.name)
     parsed: pl.Series = values.cast(pl.Float64, strict=False)
-    return parsed
+    return parsed if factor is None else parsed * factor

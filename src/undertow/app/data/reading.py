@@ -14,6 +14,10 @@ class ColumnReading(msgspec.Struct, omit_defaults=True):
     thousands: str = ""
     missing: list[str] = []  # texts that stand for no value, beside those that always do
     format: str = ""  # of times
+    since: int = 0  # first of the hundred years that years of two digits stand for; 0: as POSIX has it
+    sign: str = ""  # of percent or a currency, as it is written
+    scaled: bool = False  # with K, M or bn
+    brackets: bool = False  # around negative numbers
 
 
 class Reading(msgspec.Struct, omit_defaults=True):

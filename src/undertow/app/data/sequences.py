@@ -24,6 +24,7 @@ from undertow.app.runs.facts import Columns, converted
 from undertow.app.runs.objective import Batch, Objective
 
 VALIDATION_BATCH = 64
+MOST_NUMBERED = 20  # classes that are numbers, unless --task classify says that they are classes
 
 
 @dataclass(frozen=True)
@@ -116,6 +117,21 @@ def labels_of(table: pl.DataFrame, path: Path, sequence: str, label: str) -> lis
     return by_sequence["first"].to_list()
 
 
+def check_classes(classes: list[str], path: Path, label: str) -> None:
+    """Raises UserError where the labels are a quantity rather than names: fractions or many numbers."""
+    values = pl.Series(classes).cast(pl.Float64, strict=False)
+    if values.null_count():
+        return
+    whole = bool((values == values.round()).all())
+    if whole and len(classes) <= MOST_NUMBERED:
+        return
+    kind = "different whole numbers" if whole else "different numbers with fractions"
+    raise UserError(
+        f"{path}: column {label!r} holds {len(classes)} {kind}, which are no classes; label sequences with "
+        f"names, such as low and high, or take each number for a class with --task classify"
+    )
+
+
 def pad(sequences: list[Tensor]) -> tuple[Tensor, Tensor]:
     """[T_i, C] each -> [T, N, C], zero past the end, and the lengths [N]."""
     return pad_sequence(sequences), torch.tensor([len(sequence) for sequence in sequences])
@@ -134,6 +150,8 @@ class SequenceTask:
         classes = sorted(set(data.labels))
         if len(classes) < 2:
             raise UserError(f"{path}: column {config.label!r} holds one class only: {classes[0]!r}")
+        if not config.numbers_as_classes:
+            check_classes(classes, path, str(config.label))
         columns = choose(data.table, path, [config.sequence, config.label, data.time], data.reading)
         if config.missing is None:
             check_sentinels(data.table, path, columns.numeric)
@@ -166,7 +184,7 @@ class SequenceTask:
                 "columns": columns.to_dict(),
                 "classes": classes,
                 "time": data.time,
-                "reading": msgspec.to_builtins(msgspec.structs.replace(data.reading, said=[])),
+                "reading": msgspec.to_builtins(data.reading),
             },
             baselines=[
                 Baseline("commonest class", float((self.y[self.validation] == commonest).double().mean()))

@@ -9,10 +9,10 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from undertow.app.data import numerals, order
+from undertow.app.data import affixes, calendars, numerals, order
 from undertow.app.data.columns import interpret
-from undertow.app.data.delimited import is_value
 from undertow.app.data.files import FILE, load
+from undertow.app.data.lines import is_value
 from undertow.app.data.parts import joined
 from undertow.app.data.reading import ROW, ColumnReading, Reading
 from undertow.app.errors import UserError
@@ -20,6 +20,8 @@ from undertow.app.inputs import no_column
 from undertow.app.runs.config import DataConfig
 from undertow.app.runs.facts import Columns
 
+FOOTER = 5  # most lines of notes and totals below the rows
+LARGEST = 1e38  # features are float32, and differences of two of them too
 MOST_CATEGORIES = 20  # a text column with more different words is no feature
 
 
@@ -40,25 +42,48 @@ def read_table(path: Path, config: DataConfig, kept: Reading | None = None) -> t
     frame = load(path, config, reading, kept is not None)
     if frame.is_empty():
         raise UserError(f"{path}: the table has no rows")
-    frame = without_units(frame.with_row_index(ROW, offset=1), reading)
+    frame = without_footer(without_units(frame.with_row_index(ROW, offset=1), reading), reading)
     frame = joined(frame, reading, kept is not None)
     frame = frame.filter(~pl.all_horizontal(pl.exclude(ROW).is_null()))  # blank lines
-    return interpret(frame.select(ROW, pl.exclude(ROW)), path, config, reading), reading
+    frame = interpret(frame.select(ROW, pl.exclude(ROW)), path, config, reading)
+    reading.said = [each for each in reading.said if kept is None or each not in kept.said]
+    return frame, reading
 
 
 def without_units(frame: pl.DataFrame, reading: Reading) -> pl.DataFrame:
     """Without a first row of units or widths: words alone, above columns most of which hold values."""
     texts = [name for name, dtype in frame.schema.items() if dtype == pl.String]
     first, rest = frame.row(0, named=True), frame[1:200]
-    if len(frame) < 3 or not texts or any(first[name] is None or is_value(first[name]) for name in texts):
+    none = {None, *numerals.ALWAYS_MISSING, *numerals.MISSING_AMONG_NUMBERS}
+    filled = [name for name in texts if first[name] not in none]
+    if len(frame) < 3 or not filled or any(is_value(first[name]) for name in filled):
         return frame
-    valued = [name for name in texts if rest[name].count() and all(map(is_value, rest[name].drop_nulls()))]
-    if not valued or 2 * len(valued) < len(texts):
+    valued = [name for name in filled if rest[name].count() and all(map(is_value, rest[name].drop_nulls()))]
+    if not valued or 2 * len(valued) < len(filled):
+        return frame
+    units = ", ".join(first[name] for name in filled[:3])
+    reading.said.append(f"the row {units}, ... below the heading skipped")
+    return frame[1:]
+
+
+def without_footer(frame: pl.DataFrame, reading: Reading) -> pl.DataFrame:
+    """Without last rows that begin with a word, as in Total or Source: ..., below values."""
+    name = frame.columns[1] if len(frame.columns) > 1 else ROW
+    if frame.schema[name] != pl.String or len(frame) <= 2 * FOOTER:
+        return frame
+    if not all(map(is_value, frame[name][:50].drop_nulls())):
+        return frame
+    none = [*numerals.ALWAYS_MISSING, *numerals.MISSING_AMONG_NUMBERS]
+    words = frame[name].fill_null("").str.contains(r"^\W*\p{L}{2}") & ~frame[name].fill_null("").is_in(none)
+    if words[:-FOOTER].any():
+        return frame
+    last = frame.filter(words)
+    if last.is_empty() or not words[-len(last) :].all():
         return frame
     reading.said.append(
-        f"the row {', '.join(first[name] for name in texts[:3])}, ... below the heading skipped"
+        f"the last row, {last[name][0]!r}, left out" + (", and those after it" * (len(last) > 1))
     )
-    return frame[1:]
+    return frame[: -len(last)]
 
 
 def column_names(table: pl.DataFrame) -> list[str]:
@@ -105,8 +130,20 @@ def check_words(table: pl.DataFrame, path: Path, name: str, reading: Reading) ->
             f"{path}: column {name!r}: {example!r} may have a decimal comma or one for thousands; "
             f"--decimal , or --decimal . settles it"
         )
+    if how.sign == "?":
+        raise mixed_signs(table[name], path, name)
     if how.kind == "number":
         raise not_a_number(table, path, name, how)
+
+
+def mixed_signs(values: pl.Series, path: Path, name: str) -> UserError:
+    """The error for percent beside plain numbers, or two currencies."""
+    parts = affixes.groups(values.drop_nulls()).with_columns(text=values.drop_nulls())
+    first = parts.filter(pl.col("digits").is_not_null()).group_by("sign", maintain_order=True).first()["text"]
+    return UserError(
+        f"{path}: column {name!r} holds {first[0]!r} and {first[1]!r}, which do not mean the same; "
+        f"write all its numbers alike"
+    )
 
 
 def unused(table: pl.DataFrame, columns: Columns) -> list[str]:
@@ -155,7 +192,7 @@ def encode(
             check_present(table, path, name)
         parts.append(table[name].cast(pl.String).to_numpy()[:, None] == np.array(words, object))
     if columns.calendar and time is not None:
-        parts.append(order.calendar_features(table[time], columns.calendar))
+        parts.append(calendars.calendar_features(table[time], columns.calendar))
     for name in columns.flags:
         parts.append((absent or {}).get(name, np.zeros(len(table), bool))[:, None])
     return np.concatenate(parts, axis=1, dtype=np.float32)  # [rows, C]
@@ -171,6 +208,12 @@ def numbers(table: pl.DataFrame, path: Path, name: str, with_gaps: bool = False)
     if np.isinf(values).any():
         row = table[ROW][int(np.argmax(np.isinf(values)))]
         raise UserError(f"{path}: column {name!r}, row {row}: the value is infinite")
+    if (large := np.abs(values) > LARGEST).any():
+        row, value = table[ROW][int(np.argmax(large))], values[np.argmax(large)]
+        raise UserError(
+            f"{path}: column {name!r}, row {row}: expected a number of at most {LARGEST:g} in size, "
+            f"got {value:g}; --missing {value:g} reads it as a missing value"
+        )
     return values
 
 

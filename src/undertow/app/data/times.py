@@ -1,76 +1,27 @@
-"""Dates and times written in any usual form: the form is found over a whole column and kept.
-
-A form is written as for strptime, with %q for quarters and [...] around what may be absent. %b takes names of
-months in full too, in English, German, French or Spanish.
-"""
+"""Dates and times written in any usual form: the form is found over a whole column and kept."""
 
 import re
-from functools import lru_cache
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-CODES = {
-    "Y": r"(?P<Y>\d{4})", "y": r"(?P<y>\d{2})", "m": r"(?P<m>\d{1,2})", "d": r"(?P<d>\d{1,2})",
-    "b": r"(?P<b>[^\W\d_]{3,}\.?)", "H": r"(?P<H>\d{1,2})", "I": r"(?P<I>\d{1,2})", "M": r"(?P<M>\d{1,2})",
-    "S": r"(?P<S>\d{1,2})", "f": r"(?P<f>\d{1,9})", "p": r"(?P<p>[AaPp]\.?[Mm]\.?)", "j": r"(?P<j>\d{3})",
-    "z": r"(?P<z>[Zz]|UTC|GMT|[+-]\d{2}(?::?\d{2})?)", "G": r"(?P<G>\d{4})", "V": r"(?P<V>\d{1,2})",
-    "u": r"(?P<u>[1-7])", "q": r"(?P<q>[1-4])", "a": r"[^\W\d_]{2,}\.?", "s": r"(?P<s>-?\d+(?:\.\d+)?)",
-    "*": r".*",
-}  # fmt: skip
-LONGER = {"T": "%H:%M:%S", "F": "%Y-%m-%d", "B": "%b", "A": "%a", "e": "%d", "D": "%m/%d/%y", "R": "%H:%M"}
+from undertow.app.data.codes import CLOCKS, COMPACT, DATES, ZONES, ending, pattern, prefix
+
 MONTHS = {
     "jan": 1, "ene": 1, "feb": 2, "fév": 2, "fev": 2, "mar": 3, "mär": 3, "mrz": 3, "apr": 4, "avr": 4,
     "abr": 4, "may": 5, "mai": 5, "jun": 6, "juin": 6, "jul": 7, "juil": 7, "aug": 8, "aoû": 8, "ago": 8,
     "sep": 9, "set": 9, "oct": 10, "okt": 10, "nov": 11, "dec": 12, "dez": 12, "déc": 12, "dic": 12,
 }  # fmt: skip
-DATES = [
-    *(f"%Y{s}%m{s}%d" for s in "-/. "), "%Y%m%d",
-    *(f"{a}{s}{b}{s}{year}" for s in "/.-" for year in ("%Y", "%y") for a, b in (("%d", "%m"), ("%m", "%d"))),
-    *(f"%y{s}%m{s}%d" for s in "/.-"),
-    *(form.replace("~", s) for s in "- /." for form in ("%d~%b~%Y", "%Y~%b~%d", "%d~%b~%y")), "%d%b%Y",
-    "%d. %b %Y", "%b %d, %Y", "%b %d %Y", "%a, %d %b %Y", "%a %b %d %Y", "%a, %b %d, %Y", "%a %d %b %Y",
-    "%Y-%m", "%Y/%m", "%Y.%m", "%m/%Y", "%m-%Y", "%m.%Y", "%YM%m", "%Y-M%m", "%Ym%m",
-    *(form.replace("~", s) for s in " -/" for form in ("%Y~%b", "%b~%Y")), "%b, %Y", "%b-%y", "%b %y", "%b%Y",
-    "%Y Q%q", "%YQ%q", "%Y-Q%q", "%Y/Q%q", "Q%q %Y", "Q%q-%Y", "Q%q/%Y", "%Yq%q", "%Y q%q", "q%q %Y",
-    "%G-W%V-%u", "%G-W%V", "%GW%V", "%G W%V", "%G-w%V", "%Gw%V", "%Y-%j",
-]  # fmt: skip
-CLOCKS = [
-    *(f"{s}{clock}" for s in (" ", "T", "  ", ", ") for clock in (
-        "%H:%M", "%H:%M:%S", "%H:%M:%S.%f", "%H:%M:%S,%f", "%I:%M %p", "%I:%M%p", "%I:%M:%S %p", "%I %p",
-        "%H", "%H.%M", "%H.%M.%S", "%H:%M - %*", "%H%M", "%H%M%S", "%Hh", "%H:%M[:%S[.%f]]",
-    )), "[ %H:%M[:%S[.%f]]]",
-]  # fmt: skip
-COMPACT = ["%H", "%H%M", "%H%M%S", "-%H%M%S", "-%H:%M", "-%H:%M:%S", "_%H%M%S"]  # after %Y%m%d alone
-ZONES = ["", "%z", " %z"]
 UNIX = {  # least and largest count, and microseconds in one
     "unix seconds": (1e8, 4e9, 1e6), "unix milliseconds": (1e11, 4e12, 1e3),
     "unix microseconds": (1e14, 4e15, 1), "unix nanoseconds": (1e17, 4e18, 1e-3),
 }  # fmt: skip
+EXCEL = {"excel days": 86_400e6, "excel times": 1e6}  # what counts of days are rounded to, in microseconds
+EXCEL_EPOCH = 25569  # days from 30 December 1899 to 1970
+CENTURY = 1969  # first of the hundred years that %y stands for, as POSIX has it
+ISO = re.compile(r"%Y-%m-%d([ T]%H:%M(:%S)?)?")  # read by Polars, which is quicker
 SAMPLE = 200  # different texts from which the forms are found
-
-
-def pattern(form: str) -> str:
-    """The regular expression of a form, a named group for each code; raises ValueError for an unknown one."""
-    for code, longer in LONGER.items():
-        form = form.replace(f"%{code}", longer)
-    parts = re.findall(r"%.|.", form)
-    found = []
-    for k, part in enumerate(parts):
-        if part in "[]":
-            found.append("(?:" if part == "[" else ")?")
-        elif part[0] != "%":
-            found.append(re.escape(part))
-        elif part[1:] not in CODES:
-            raise ValueError(f"%{part[1:]}")
-        else:
-            beside = [parts[j] for j in (k - 1, k + 1) if 0 <= j < len(parts)]
-            fixed = part[1] in "mdHMSIV" and any(
-                each[0] == "%" and each[1:] in [*"YymdHMSIG"] for each in beside
-            )
-            found.append(CODES[part[1]].replace(r"\d{1,2}", r"\d{2}") if fixed else CODES[part[1]])
-    return f"^{''.join(found)}$"
 
 
 def forms_of(texts: list[str]) -> list[tuple[str, float]]:
@@ -94,25 +45,20 @@ def forms_of(texts: list[str]) -> list[tuple[str, float]]:
     return sorted(found.items(), key=lambda pair: (-pair[1], len(pair[0])))
 
 
-@lru_cache(maxsize=512)
-def prefix(date: str) -> re.Pattern[str]:
-    """Compile the pattern of a date at the beginning of a text."""
-    return re.compile(pattern(date)[:-1])
+def parsed(texts: list[str] | pl.Series, form: str, since: int = 0) -> NDArray[np.datetime64]:
+    """Times in microseconds, without zone (offsets are subtracted); NaT where a text has another form.
 
-
-@lru_cache(maxsize=512)
-def ending(form: str) -> re.Pattern[str]:
-    """Compile the pattern of a whole form."""
-    return re.compile(pattern(form))
-
-
-def parsed(texts: list[str] | pl.Series, form: str) -> NDArray[np.datetime64]:
-    """Times in microseconds, without zone (offsets are subtracted); NaT where a text has another form."""
+    ``since`` is the first of the hundred years that years of two digits stand for; 0 is that of POSIX.
+    """
     values = pl.Series(texts, dtype=pl.String)
-    if form in UNIX:
-        return unix(
-            np.asarray(values.cast(pl.Float64, strict=False).fill_null(np.nan), np.float64), UNIX[form][2]
-        )
+    if form in UNIX or form in EXCEL:
+        counts = np.asarray(values.cast(pl.Float64, strict=False).fill_null(np.nan), np.float64)
+        if form in UNIX:
+            return unix(counts, UNIX[form][2])
+        unit = EXCEL[form]
+        return unix(np.round((counts - EXCEL_EPOCH) * 86_400e6 / unit), unit)
+    if ISO.fullmatch(form) and (found := iso(values, form)) is not None:
+        return found
     groups = values.str.extract_groups(pattern(form))
     names = [field.name for field in groups.dtype.fields] if isinstance(groups.dtype, pl.Struct) else []
     fields = {name: groups.struct.field(name) for name in names}
@@ -128,8 +74,8 @@ def parsed(texts: list[str] | pl.Series, form: str) -> NDArray[np.datetime64]:
         return unix(seconds, 1e6)
     year = number("Y", 1970)
     if "y" in fields:
-        year = number("y", 70)
-        year = year + np.where(year < 69, 2000, 1900)  # as POSIX has it
+        first = since or CENTURY
+        year = first + (number("y", 70) - first) % 100
     month, day = number("m", 1), number("d", 1)
     if "q" in fields:
         month = 3 * number("q", 1) - 2
@@ -147,6 +93,14 @@ def parsed(texts: list[str] | pl.Series, form: str) -> NDArray[np.datetime64]:
     result = (days * 86_400_000_000 + clock).astype("datetime64[us]")
     result[~(valid & valid_clock & matched)] = np.datetime64("NaT")
     return result
+
+
+def iso(values: pl.Series, form: str) -> NDArray[np.datetime64] | None:
+    """The same by Polars, which is quicker; None where it cannot read all of them."""
+    moments = values.str.to_datetime(form, time_unit="us", strict=False)
+    if moments.null_count() > values.null_count():
+        return None
+    return moments.to_numpy().astype("datetime64[us]")
 
 
 def civil(
@@ -212,8 +166,30 @@ def unix(values: NDArray[np.float64], to_microseconds: float) -> NDArray[np.date
 
 
 def has_clock(form: str) -> bool:
-    """Tell whether a form has a time of day."""
-    return any(f"%{code}" in form for code in "HIsTRz") or form.startswith("unix")
+    return any(f"%{code}" in form for code in "HIsTRz") or form.startswith("unix") or form == "excel times"
+
+
+def first_year(texts: pl.Series, form: str) -> int:
+    """The first of the hundred years that the two digits of a column stand for; 0 is that of POSIX.
+
+    The years of a column lie together: 30 to 89 are 1930 to 1989, where POSIX would have 2030 and 1989.
+    """
+    if "%y" not in form:
+        return 0
+    moments = parsed(texts, form)
+    digits = np.unique((moments[~np.isnat(moments)].astype("datetime64[Y]").astype(np.int64) + 1970) % 100)
+    if not len(digits):
+        return 0
+    apart = np.diff(np.append(digits, digits[0] + 100))
+    widest = int(np.argmax(apart))
+    last, first = int(digits[widest]), int(digits[(widest + 1) % len(digits)])
+    end = CENTURY + (last - CENTURY) % 100
+    start = end - (last - first) % 100
+    return 0 if start >= CENTURY else start
+
+
+def described(form: str, since: int) -> str:
+    return f"{form} from {since} on" if since else form
 
 
 def of_numbers(values: pl.Series, name: str) -> str | None:
@@ -230,6 +206,8 @@ def of_numbers(values: pl.Series, name: str) -> str | None:
         return "%Y%m%d" if hinted or len(numbers) >= 10 else None
     if not hinted:
         return None
+    if low >= 20_000 and high < 80_000 and re.search(r"date|datum|fecha", name.lower()):
+        return "excel days" if whole else "excel times"
     if whole and low >= 160001 and high <= 220012 and fits(numbers, "%Y%m"):
         return "%Y%m"
     if whole and low >= 1000 and high <= 2999 and re.search(r"year|date|jahr|period", name.lower()):

@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 from rich.text import Text
 from torch import Tensor
 
-from undertow.app.data import order
+from undertow.app.data import calendars, moments
 from undertow.app.data.forecast import columns_of, features, seasonal_forecast, window_starts, windows
 from undertow.app.data.normalise import with_centre
+from undertow.app.data.panel import Series
 from undertow.app.data.sequences import pad, read_sequences
-from undertow.app.data.series import Series, read_series
+from undertow.app.data.series import read_series
 from undertow.app.data.table import numbers
 from undertow.app.errors import UserError
 from undertow.app.runs.folder import Run, fingerprint
@@ -85,7 +86,13 @@ def _forecasts(run: Run, path: Path) -> Answers:
     table = pl.DataFrame(_names(run, series, rows, last)).with_columns(
         prediction=predicted.ravel().astype(np.float32), truth=pl.Series(truth.ravel()).fill_nan(None)
     )
-    return Answers(table, _error_lines(run, predicted, truth, rivals), newest_last=True)
+    lines = [*read_as(series.said), *error_lines(run, predicted, truth, rivals)]
+    return Answers(table, lines, newest_last=True)
+
+
+def read_as(said: list[str]) -> list[Text]:
+    """What was found out about this table that the training does not know."""
+    return [Text(f"data   {each}", style="dim") for each in said]
 
 
 def _run_model(model: SequenceModel, x: Tensor, starts: Tensor, steps: int) -> NDArray[np.float64]:
@@ -100,7 +107,7 @@ def _names(run: Run, series: Series, rows: NDArray[np.int64], last: NDArray[np.i
     columns = [series.table[series.group][at]] if series.group else []
     if series.time is not None:
         ticks = series.frequency.after(series.ticks[at], beyond)
-        columns.append(order.from_ticks(ticks, series.table[series.time]))
+        columns.append(moments.from_ticks(ticks, series.table[series.time]))
     else:
         begins = np.repeat([a for a, _ in series.spans], [b - a for a, b in series.spans])
         columns.append(pl.Series("row", last.ravel() - begins[last.ravel()] + beyond + 1))
@@ -112,10 +119,10 @@ def _names(run: Run, series: Series, rows: NDArray[np.int64], last: NDArray[np.i
 def _seasonal(run: Run, series: Series, last: NDArray[np.int64]) -> dict[str, NDArray[np.float64]]:
     """The training part's seasonal mean at every known row; {} if the training had no seasons."""
     seasons = run.facts["seasons"]
-    if not seasons or series.time is None or order.season(series.table[series.time], series.step) is None:
+    if not seasons or series.time is None or calendars.season(series.table[series.time], series.step) is None:
         return {}
     by_row = seasonal_forecast(series, seasons)  # [rows]
-    return {order.season_name(series.step): by_row[last]}
+    return {calendars.season_name(series.step): by_row[last]}
 
 
 def _error_lines(
@@ -164,11 +171,12 @@ def _labels(run: Run, path: Path) -> Answers:
     table = pl.DataFrame(
         {str(run.data.sequence): data.names, "prediction": found, "probability": best.values.numpy()}
     )
+    said = read_as(data.reading.describe())
     if data.labels is None:
-        nothing = Text(f"No column {cell(run.data.label)!r}: the labels cannot be compared with the truth.")
-        return Answers(table, [nothing], newest_last=False)
+        nothing = Text(f"No column {cell(run.data.label)!r}: nothing to compare with.")
+        return Answers(table, [*said, nothing], newest_last=False)
     table = table.with_columns(truth=pl.Series(data.labels))
-    return Answers(table, _accuracy_lines(found, data.labels), newest_last=False)
+    return Answers(table, [*said, *accuracy_lines(found, data.labels)], newest_last=False)
 
 
 def _class_chances(model: SequenceModel, x: list[Tensor]) -> Iterator[Tensor]:

@@ -89,7 +89,7 @@ class DataConfig:
     ] = None
     time_format: Annotated[
         Column,
-        Option("How times are written: a format of strptime, or unix.", DATA, None, TABLES, "FORMAT"),
+        Option("How times are written, as for strptime, or unix or excel.", DATA, None, TABLES, "FORMAT"),
     ] = None
     time_zone: Annotated[
         Column,
@@ -116,6 +116,7 @@ class DataConfig:
         bool, Option("Read text as bytes, not characters.", DATA, False, TEXT, flag="bytes")
     ] = False
     further: tuple[str, ...] = ()  # files read with the source, absolute
+    numbers_as_classes: bool = False  # --task classify was given: also many or fractional ones are classes
 
 
 @dataclass(frozen=True)

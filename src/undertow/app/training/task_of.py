@@ -1,6 +1,5 @@
 """The task of a source, and the reason for it."""
 
-import csv
 import re
 from dataclasses import fields
 from pathlib import Path
@@ -8,12 +7,15 @@ from typing import Any
 
 from undertow import problems
 from undertow.app.data import content
+from undertow.app.data.lines import fields as fields_of
+from undertow.app.data.lines import is_value, separator
 from undertow.app.errors import UserError, one_of
-from undertow.app.inputs import check_source, no_column, separator
+from undertow.app.inputs import check_source, no_column
 from undertow.app.runs.config import DataConfig, check_gaps, check_meant
 
 UNSURE = {"no_header", "encoding", "decimal", "sheet"}  # options of tables that are not plain
-NAME = re.compile(r"[^\W\d]")  # the first character of a column's name: a letter
+FIRST = 20  # lines from which a plain heading is known
+NAME = re.compile(r"[^\W\d]")  # a name begins with a letter
 NEEDED = {"forecast": ("target",), "classify": ("sequence", "label")}
 
 
@@ -103,9 +105,12 @@ def _heading(path: Path, given: dict[str, Any]) -> list[str]:
     if not path.is_file() or path.suffix.lower() not in (".csv", ".tsv") or given.keys() & UNSURE:
         return []
     with path.open(encoding="utf-8-sig", errors="replace") as file:
-        lines = [file.readline(1_000_000).rstrip("\r\n") for _ in range(2)]
-    first, second = (next(csv.reader([line], delimiter=separator(lines[0])), []) for line in lines)
+        lines = [line for _ in range(FIRST) if (line := file.readline(1_000_000).rstrip("\r\n"))]
+    if len(lines) < 2:
+        return []
+    first, *rows = (fields_of(line, separator(lines)) for line in lines)
     plain = lines[0].replace("\t", " ").isprintable() and not {"\ufffd", '"'} & set(lines[0])
     names = [name.strip() for name in first]
-    whole = len(names) == len(second) > 1 and names == first and len(set(names)) == len(names)
-    return names if plain and whole and all(map(NAME.match, names)) else []
+    whole = {len(row) for row in rows} == {len(names)} != {1} and names == first
+    valued = any(map(is_value, rows[0])) and len(set(names)) == len(names)
+    return names if plain and whole and valued and all(map(NAME.match, names)) else []

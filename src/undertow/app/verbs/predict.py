@@ -27,15 +27,19 @@ def predict(
         typer.Option("--output", "-o", help="Write all predictions to this .csv or .parquet file."),
     ] = None,
     gaps: Annotated[
-        str | None, typer.Option(help="error, fill, flag, split or ignore. (default: as in the training)")
+        str | None,
+        typer.Option(help="error, fill, flag, split or ignore, as for train; otherwise as in the training."),
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file in --output.")] = False,
 ) -> None:
     """Forecast or label a table with a trained model.
 
-    A forecast is made after every window of rows; the last one is for the rows
-    after the table. A label is given to every sequence. If the truth is known,
-    the error is printed beside that of baselines that need no learning.
+    The table is read as that of the training was: its encoding, separator, numbers
+    and times stand in config.json. Only --gaps may differ.
+
+    A forecast is made after every window of rows, the last one for what follows
+    the table. A label is given to every sequence. Where the truth is known, the
+    error is printed beside that of forecasts that need no learning.
     """
     from undertow.app.errors import UserError
     from undertow.app.inputs import check_source
@@ -54,7 +58,11 @@ def predict(
         )
     check_source(table)
     if gaps is not None:
-        opened.data = _with_gaps(opened.data, gaps)
+        check_given({"gaps": gaps})
+        check_gaps(opened.data.task, gaps)
+        check_flags(gaps, opened.data.gaps)
+        given: dict[str, Any] = {"gaps": gaps}
+        opened.data = replace(opened.data, **given)
     from undertow.app.reading.predictions import answer  # which imports torch and polars
 
     answers = answer(opened, table)
@@ -67,19 +75,18 @@ def predict(
         console.print(written, soft_wrap=True)
 
 
-def _with_gaps(data: "DataConfig", gaps: str) -> "DataConfig":
-    """Replace the gaps of the training. Raises UserError if the value has no meaning for the task."""
-    from dataclasses import replace
+def check_flags(gaps: str, trained: str) -> None:
+    """Raises UserError where the network would miss a feature that says where values are missing."""
+    from undertow.app.errors import UserError
 
-    from undertow.app.runs.config import check_gaps, check_given
+    if gaps != trained and (gaps == "flag" or (gaps, trained) == ("fill", "flag")):
+        raise UserError(
+            f"--gaps {gaps}: the run was trained with --gaps {trained}, and flags are features of it; "
+            f"leave the option out, or train a run with --gaps {gaps}"
+        )
 
-    given: dict[str, Any] = {"gaps": gaps}
-    check_given(given)
-    check_gaps(data.task, gaps)
-    return replace(data, **given)
 
-
-def _write(table: "pl.DataFrame", output: Path) -> None:
+def write(table: "pl.DataFrame", output: Path) -> None:
     from undertow.app.outputs import atomically
 
     made = io.BytesIO()  # polars raises errors of its own if the disk is full

@@ -85,6 +85,7 @@ def _start(sources: list[str], given: dict[str, Any], run: Path | None, overwrit
     task, why = task_of(source, given)  # errors come before torch is imported
     options = config.with_defaults(task, given)
     options["further"] = tuple(str(Path(each).resolve()) for each in further)
+    options["numbers_as_classes"] = given.get("task") == "classify"
     config.check_together(options, "")
     from undertow.app.training import session
 

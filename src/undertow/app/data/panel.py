@@ -1,0 +1,80 @@
+"""Series in the order of time, and the stretches of rows in which nothing is missing."""
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import msgspec
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from undertow.app.data import moments
+from undertow.app.data.frequency import Frequency
+from undertow.app.data.reading import Reading
+from undertow.app.runs.facts import Columns
+
+
+@dataclass(frozen=True)
+class Series:
+    """A table sorted by series and time; within its ``spans`` of rows nothing is missing any more."""
+
+    table: pl.DataFrame
+    spans: list[tuple[int, int]]
+    time: str | None
+    group: str | None
+    frequency: Frequency
+    columns: Columns
+    reading: Reading
+    absent: dict[str, NDArray[np.bool_]] = field(
+        default_factory=dict
+    )  # rows whose value was filled, by column
+    said: list[str] = field(default_factory=list)
+
+    @property
+    def step(self) -> float:
+        """Usual distance in time, microseconds for dates; 0 without a time column."""
+        return self.frequency.step
+
+    @property
+    def ticks(self) -> NDArray[np.float64]:
+        """Time as numbers, [rows]; without a time column the place in the series."""
+        if self.time is not None:
+            return moments.ticks(self.table[self.time])
+        return np.concatenate([np.arange(stop - start, dtype=np.float64) for start, stop in self.spans])
+
+    def known(self, name: str) -> NDArray[np.bool_]:
+        """Where the file has a value of a column, [rows]; what was filled is not known."""
+        return ~self.absent.get(name, np.zeros(len(self.table), bool))
+
+    def names(self) -> pl.Series:
+        """The name of each row's series."""
+        return self.table[self.group] if self.group else pl.Series(["all"] * len(self.table))
+
+    def facts(self) -> dict[str, Any]:
+        """For config.json: how to read further data the same way."""
+        return {
+            "columns": self.columns.to_dict(),
+            "time": self.time,
+            "group": self.group,
+            "step": self.step,
+            "frequency": msgspec.to_builtins(self.frequency),
+            "reading": msgspec.to_builtins(self.reading),
+        }
+
+
+def spans_of(table: pl.DataFrame, group: str | None) -> list[tuple[int, int]]:
+    """The row range of each series, in a table sorted by group."""
+    if group is None:
+        return [(0, len(table))]
+    lengths = table[group].rle().struct.field("len").to_list()
+    stops = np.cumsum(lengths).tolist()
+    return [(stop - length, stop) for stop, length in zip(stops, lengths, strict=True)]
+
+
+def replaced(
+    series: Series,
+    table: pl.DataFrame,
+    spans: list[tuple[int, int]],
+    absent: dict[str, NDArray[np.bool_]] | None = None,
+) -> Series:
+    return replace(series, table=table, spans=spans, absent=absent or {})

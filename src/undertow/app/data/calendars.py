@@ -39,6 +39,7 @@ def season(values: pl.Series, step: float) -> pl.Series | None:
 
 
 def season_name(step: float) -> str:
+    """Name the seasonal mean of rows that lie ``step`` seconds apart."""
     if step < DAY:
         return "seasonal (month and hour) mean"
     kind = "day-of-year" if step < 7 * DAY else "week-of-year" if step < 28 * DAY else "month-of-year"

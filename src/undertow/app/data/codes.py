@@ -61,9 +61,11 @@ def pattern(form: str) -> str:
 
 @lru_cache(maxsize=512)
 def prefix(date: str) -> re.Pattern[str]:
+    """Return a pattern of texts that begin with a date of this form."""
     return re.compile(pattern(date)[:-1])
 
 
 @lru_cache(maxsize=512)
 def ending(form: str) -> re.Pattern[str]:
+    """Return a pattern of texts that have this form to their end."""
     return re.compile(pattern(form))

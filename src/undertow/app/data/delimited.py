@@ -72,6 +72,7 @@ def without_row_numbers(table: pl.DataFrame, reading: Reading) -> pl.DataFrame:
 
 
 def say_repeated(names: list[str], reading: Reading) -> None:
+    """Say which headings stand above several columns, and what those columns are called."""
     for name, often in Counter(each.strip() for each in names).items():
         if name and often > 1:
             reading.said.append(f"{often} columns called {name}: {name}, {name}_2{', ...' * (often > 2)}")

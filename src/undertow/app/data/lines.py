@@ -13,10 +13,12 @@ DATE = re.compile(r"\d{1,4}[-/.]\d{1,2}([-/.]\d{1,4})?([ T]\d.*)?")
 
 
 def is_comment(line: str, reading: Reading) -> bool:
+    """Tell whether a line is a comment."""
     return bool(reading.comment) and line.lstrip().startswith(reading.comment)
 
 
 def fields(line: str, separator: str) -> list[str]:
+    """Split a line into its fields."""
     if separator == " ":
         return line.split()
     return next(csv.reader([line], delimiter=separator), [])
@@ -79,6 +81,7 @@ def without_row_names(names: list[str], width: int, rows: list[tuple[int, str]],
 
 
 def is_value(text: str) -> bool:
+    """Tell whether a field is a number or a date."""
     return bool(NUMBER.fullmatch(text.strip()) or DATE.fullmatch(text.strip()))
 
 

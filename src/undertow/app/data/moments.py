@@ -43,6 +43,7 @@ def in_zone(values: pl.Series, table: pl.DataFrame, path: Path, row: str, config
 
 
 def zone_of(values: pl.Series) -> str | None:
+    """Return the time zone of times; None if they have none."""
     return getattr(values.dtype, "time_zone", None)
 
 

@@ -77,4 +77,5 @@ def replaced(
     spans: list[tuple[int, int]],
     absent: dict[str, NDArray[np.bool_]] | None = None,
 ) -> Series:
+    """Return the series with other rows, their spans and what is missing in them."""
     return replace(series, table=table, spans=spans, absent=absent or {})

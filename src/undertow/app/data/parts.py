@@ -79,6 +79,7 @@ def beside_a_date(frame: pl.DataFrame, date: str, texts: list[str], hour: str | 
 
 
 def is_clock(values: pl.Series) -> bool:
+    """Tell whether all texts of a column are times of the day."""
     there = values.drop_nulls()
     pattern = f"{CLOCK}|{POINTED}" if CLOCKS.search(values.name) else CLOCK
     return all(bool(part.str.contains(pattern).all()) for part in (there.head(100), there)) and len(there) > 0

@@ -166,6 +166,7 @@ def unix(values: NDArray[np.float64], to_microseconds: float) -> NDArray[np.date
 
 
 def has_clock(form: str) -> bool:
+    """Tell whether a form of times has an hour."""
     return any(f"%{code}" in form for code in "HIsTRz") or form.startswith("unix") or form == "excel times"
 
 
@@ -189,6 +190,7 @@ def first_year(texts: pl.Series, form: str) -> int:
 
 
 def described(form: str, since: int) -> str:
+    """Describe a form of times, with the first year of two-digit years."""
     return f"{form} from {since} on" if since else form
 
 

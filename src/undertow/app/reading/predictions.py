@@ -86,7 +86,7 @@ def _forecasts(run: Run, path: Path) -> Answers:
     table = pl.DataFrame(_names(run, series, rows, last)).with_columns(
         prediction=predicted.ravel().astype(np.float32), truth=pl.Series(truth.ravel()).fill_nan(None)
     )
-    lines = [*read_as(series.said), *error_lines(run, predicted, truth, rivals)]
+    lines = [*read_as(series.said), *_error_lines(run, predicted, truth, rivals)]
     return Answers(table, lines, newest_last=True)
 
 
@@ -176,7 +176,7 @@ def _labels(run: Run, path: Path) -> Answers:
         nothing = Text(f"No column {cell(run.data.label)!r}: nothing to compare with.")
         return Answers(table, [*said, nothing], newest_last=False)
     table = table.with_columns(truth=pl.Series(data.labels))
-    return Answers(table, [*said, *accuracy_lines(found, data.labels)], newest_last=False)
+    return Answers(table, [*said, *_accuracy_lines(found, data.labels)], newest_last=False)
 
 
 def _class_chances(model: SequenceModel, x: list[Tensor]) -> Iterator[Tensor]:

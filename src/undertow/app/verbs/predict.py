@@ -28,18 +28,18 @@ def predict(
     ] = None,
     gaps: Annotated[
         str | None,
-        typer.Option(help="error, fill, flag, split or ignore, as for train; otherwise as in the training."),
+        typer.Option(help="error, fill, flag, split or ignore. (default: as in the training)"),
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file in --output.")] = False,
 ) -> None:
     """Forecast or label a table with a trained model.
 
-    The table is read as that of the training was: its encoding, separator, numbers
-    and times stand in config.json. Only --gaps may differ.
+    The table is read as the table of the training was: encoding, separator, numbers
+    and times are in config.json. Only --gaps may differ.
 
-    A forecast is made after every window of rows, the last one for what follows
-    the table. A label is given to every sequence. Where the truth is known, the
-    error is printed beside that of forecasts that need no learning.
+    A forecast is made after every window of rows; the last one is for the rows
+    after the table. A label is given to every sequence. If the truth is known,
+    the error is printed beside that of baselines that need no learning.
     """
     from undertow.app.errors import UserError
     from undertow.app.inputs import check_source
@@ -58,11 +58,7 @@ def predict(
         )
     check_source(table)
     if gaps is not None:
-        check_given({"gaps": gaps})
-        check_gaps(opened.data.task, gaps)
-        check_flags(gaps, opened.data.gaps)
-        given: dict[str, Any] = {"gaps": gaps}
-        opened.data = replace(opened.data, **given)
+        opened.data = _with_gaps(opened.data, gaps)
     from undertow.app.reading.predictions import answer  # which imports torch and polars
 
     answers = answer(opened, table)
@@ -75,8 +71,21 @@ def predict(
         console.print(written, soft_wrap=True)
 
 
-def check_flags(gaps: str, trained: str) -> None:
-    """Raises UserError where the network would miss a feature that says where values are missing."""
+def _with_gaps(data: "DataConfig", gaps: str) -> "DataConfig":
+    """Replace the gaps of the training. Raises UserError if the value has no meaning for the run."""
+    from dataclasses import replace
+
+    from undertow.app.runs.config import check_gaps, check_given
+
+    given: dict[str, Any] = {"gaps": gaps}
+    check_given(given)
+    check_gaps(data.task, gaps)
+    _check_flags(gaps, data.gaps)
+    return replace(data, **given)
+
+
+def _check_flags(gaps: str, trained: str) -> None:
+    """Raise UserError if the network would miss a feature that says which values are missing."""
     from undertow.app.errors import UserError
 
     if gaps != trained and (gaps == "flag" or (gaps, trained) == ("fill", "flag")):
@@ -86,7 +95,7 @@ def check_flags(gaps: str, trained: str) -> None:
         )
 
 
-def write(table: "pl.DataFrame", output: Path) -> None:
+def _write(table: "pl.DataFrame", output: Path) -> None:
     from undertow.app.outputs import atomically
 
     made = io.BytesIO()  # polars raises errors of its own if the disk is full

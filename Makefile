@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-# TORCH=2.14.1 takes another torch than constraints.txt names, and the sympy that it asks for. Give it a VENV of its own.
+# TORCH=2.14.1 takes another torch than constraints.txt names, and the setuptools that it asks for. Give it a VENV of its own.
 TORCH ?=
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(VENV)/constraints.txt
 SOURCES := $(shell find src native -type f -not -name '*.so' -not -name '*.pyc') pyproject.toml CMakeLists.txt
@@ -69,7 +69,7 @@ clean:
 # is built in the environment itself, so that every tool has the version that constraints.txt names.
 $(VENV)/constraints.txt: constraints.txt
 	mkdir -p $(VENV)
-	sed '$(if $(TORCH),s/^torch==.*/torch==$(TORCH)/; /^sympy==/d)' constraints.txt > $@
+	sed '$(if $(TORCH),s/^torch==.*/torch==$(TORCH)/; /^setuptools==/d)' constraints.txt > $@
 
 $(VENV)/tools: $(VENV)/constraints.txt
 	$(PYTHON) -m venv $(VENV)

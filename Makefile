@@ -2,7 +2,9 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+# TORCH=2.14.1 takes another torch than constraints.txt names, and the setuptools that it asks for. Give it a VENV of its own.
+TORCH ?=
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(VENV)/constraints.txt
 SOURCES := $(shell find src native -type f -not -name '*.so' -not -name '*.pyc') pyproject.toml CMakeLists.txt
 
 .PHONY: demo test fuzz kills mutants lint types sanitize sanitize-threads test-clients bench pictures wheel clean
@@ -71,7 +73,11 @@ clean:
 
 # The virtual environment, in three steps: the tools that build, the package, and what tests it. The package
 # is built in the environment itself, so that every tool has the version that constraints.txt names.
-$(VENV)/tools: constraints.txt
+$(VENV)/constraints.txt: constraints.txt
+	mkdir -p $(VENV)
+	sed '$(if $(TORCH),s/^torch==.*/torch==$(TORCH)/; /^setuptools==/d)' constraints.txt > $@
+
+$(VENV)/tools: $(VENV)/constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) pip
 	$(PIP) scikit-build-core nanobind cmake ninja

@@ -10,6 +10,7 @@ from torch.autograd import forward_ad, gradcheck, gradgradcheck
 
 import undertow
 from calls import call_of
+from torchscript import torchscript
 from undertow import equations
 from undertow.kernels import cpu, dispatch, plain
 from undertow.kernels.call import EVEN, Ragged
@@ -227,7 +228,7 @@ ELSEWHERE = {
 }
 
 
-@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated")  # torch's forward mode uses it
+@torchscript
 @pytest.mark.parametrize("what", ELSEWHERE)
 def test_plain_serves_the_rest(spy, what):
     y, h_n, *_ = ELSEWHERE[what](arguments("lstm", torch.float32, grad=False))

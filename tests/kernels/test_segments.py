@@ -10,6 +10,7 @@ import torch
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 
 import undertow
+from torchscript import torchscript
 from undertow.app.bench import memory
 from undertow.kernels import cpu
 
@@ -314,7 +315,7 @@ def test_copies_keep_it_and_old_ones_have_none(cell):
     assert list(module.state_dict()) == list(old.state_dict())
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's own
+@torchscript
 def test_torchscript():
     module, x, _ = task("LSTM", checkpoint=5)
     torch.testing.assert_close(torch.jit.script(torch.nn.Sequential(module))(x)[0], module(x)[0])

@@ -22,6 +22,7 @@ from torch.utils.data import DataLoader, Dataset
 
 import modules
 import undertow
+from torchscript import torchscript
 
 T, N, C, H = 6, 3, 4, 5
 KINDS = modules.PAIRS["LSTM"]
@@ -372,7 +373,7 @@ TRANSFORMS = {
 }
 
 
-@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated")  # torch's own, of forward mode
+@torchscript
 @pytest.mark.filterwarnings("ignore:Attempted to insert a get_attr Node")  # torch's own, of linearize
 @pytest.mark.parametrize("transform", TRANSFORMS)
 def test_transforms(transform):

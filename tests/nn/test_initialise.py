@@ -3,12 +3,12 @@
 import copy
 import math
 import pickle
-import warnings
 
 import pytest
 import torch
 
 import undertow
+from torchscript import torchscript
 from undertow.layout import gate
 
 C, H = 3, 40
@@ -108,6 +108,7 @@ def test_reset_parameters_starts_the_same_way_again(start):
         assert torch.equal(p, q), name
 
 
+@torchscript
 @pytest.mark.parametrize("start", STARTS, ids=str)
 def test_copies_remember_how_to_start_and_state_dict_is_torchs(start):
     layer = make(**start)
@@ -122,9 +123,7 @@ def test_copies_remember_how_to_start_and_state_dict_is_torchs(start):
     theirs = make(cls=torch.nn.LSTM)
     theirs.load_state_dict(layer.state_dict())
     torch.testing.assert_close(layer(x)[0], theirs(x)[0])
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
-        assert torch.jit.script(torch.nn.Sequential(layer))(x)[0].shape == (5, 2, H)
+    assert torch.jit.script(torch.nn.Sequential(layer))(x)[0].shape == (5, 2, H)
 
 
 def test_repr_says_what_was_asked_for():

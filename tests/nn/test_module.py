@@ -15,6 +15,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 import undertow
 from modules import PAIRS, assert_same, flat, pair
+from torchscript import torchscript
 from undertow.kernels import cpu, dispatch
 
 both_cells = pytest.mark.parametrize("cell", PAIRS)
@@ -416,7 +417,8 @@ def test_tied_weights_sum_their_gradients():
 
 
 @both_cells
-@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::torch.jit.TracerWarning")  # torch's own
+@torchscript
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")  # torch's own
 def test_torchscript(cell):
     theirs, ours = pair(cell, C, H, num_layers=2)
     x = torch.randn(T, N, C)

@@ -15,6 +15,7 @@ import torch
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 import undertow
+from torchscript import torchscript
 from undertow import equations
 from undertow.equations import variants
 from undertow.kernels import dispatch
@@ -378,7 +379,8 @@ def test_copies_repr_and_moves(cell, options):
 
 
 @each_option
-@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning", "ignore::DeprecationWarning")  # torch's own
+@torchscript
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")  # torch's own
 def test_traced_by_torch_it_keeps_its_equations(cell, options):
     """torch's own operator, which serves there otherwise, would drop them."""
     module, x = make(cell, **options).eval(), torch.randn(T, N, C, dtype=torch.float64)
@@ -400,7 +402,7 @@ def test_compiled_by_torch_it_keeps_its_equations():
         torch.testing.assert_close(one, other, atol=1e-10, rtol=1e-10)
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch.jit's
+@torchscript
 def test_what_torchs_own_modules_cannot_compute_is_not_made_theirs():
     model = torch.nn.Sequential(undertow.LSTM(C, H), make(coupled=True))
     with pytest.raises(ValueError, match=r"^model: torch's modules have no such options: '1' is LSTM\("):

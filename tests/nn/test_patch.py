@@ -13,6 +13,7 @@ import pytest
 import torch
 
 import undertow
+from torchscript import torchscript
 
 T, N, C, H = 5, 3, 4, 6
 # in a dict: the names of this module are among those that are patched
@@ -168,7 +169,7 @@ def test_convert_and_back_inside():
         assert type(undertow.convert(model)[0]) is undertow.LSTM
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's own, of TorchScript
+@torchscript
 def test_scripted_inside():
     with undertow.patch():
         module = torch.nn.Sequential(torch.nn.LSTM(C, H))

@@ -5,6 +5,8 @@ BIN := $(VENV)/bin
 # TORCH=2.14.1 takes another torch than constraints.txt names, and the setuptools that it asks for. Give it a VENV of its own.
 TORCH ?=
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(VENV)/constraints.txt
+# The kernels are built for the instruction sets of this processor; LEVELS=all builds what a wheel holds.
+LEVELS ?= native
 SOURCES := $(shell find src native -type f -not -name '*.so' -not -name '*.pyc') pyproject.toml CMakeLists.txt
 
 .PHONY: demo test fuzz kills mutants lint types sanitize sanitize-threads test-clients bench pictures wheel clean
@@ -78,16 +80,19 @@ $(VENV)/constraints.txt: constraints.txt
 	sed '$(if $(TORCH),s/^torch==.*/torch==$(TORCH)/; /^setuptools==/d)' constraints.txt > $@
 
 $(VENV)/tools: $(VENV)/constraints.txt
+	@echo "1 of 3: a virtual environment in $(VENV) and the tools that build"
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) pip
 	$(PIP) scikit-build-core nanobind cmake ninja
 	touch $@
 
 $(VENV)/app: $(VENV)/tools $(SOURCES)
-	PATH="$(abspath $(BIN)):$$PATH" $(PIP) --no-build-isolation '.[app]'
+	@echo "2 of 3: PyTorch and other libraries are fetched, the kernels compiled: some minutes, once"
+	PATH="$(abspath $(BIN)):$$PATH" $(PIP) --no-build-isolation --config-settings=cmake.define.UNDERTOW_LEVELS=$(LEVELS) '.[app]'
 	touch $@
 
 $(VENV)/dev: $(VENV)/app
+	@echo "3 of 3: what tests the package"
 	$(PIP) --group dev
 	touch $@
 

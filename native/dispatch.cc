@@ -23,7 +23,8 @@ constexpr Kernels kernels_avx2{"avx2", avx2_float, avx2_double, avx2_bf16};
 #endif
 #ifdef UNDERTOW_AVX512
 constexpr Kernels kernels_avx512{"avx512", avx512_float, avx512_double, avx512_bf16};
-// Its instructions are of use for bfloat16 alone.
+#endif
+#ifdef UNDERTOW_AVX512BF16  // its instructions are of use for bfloat16 alone
 constexpr Kernels kernels_avx512bf16{"avx512bf16", avx512_float, avx512_double, avx512bf16_bf16};
 #endif
 
@@ -34,8 +35,10 @@ const Kernels* kernels(const char* name) {
   const bool wide = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
                     __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl");
   if (!std::strcmp(name, "avx512")) return wide ? &kernels_avx512 : nullptr;
+#ifdef UNDERTOW_AVX512BF16
   if (!std::strcmp(name, "avx512bf16"))
     return wide && __builtin_cpu_supports("avx512bf16") ? &kernels_avx512bf16 : nullptr;
+#endif
 #endif
 #ifdef UNDERTOW_AVX2
   if (!std::strcmp(name, "avx2"))

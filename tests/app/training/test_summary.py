@@ -67,7 +67,7 @@ def test_a_terminal_that_is_gone_ends_no_interrupted_training_with_an_error(done
         run=trained,
         progress=Progress(trained.training, Objective("accuracy", "right"), 10, 1),
         fit=lambda view: done,
-        loop=SimpleNamespace(interrupt=SimpleNamespace(code=129)),
+        loop=SimpleNamespace(interrupt=SimpleNamespace(code=129, name="SIGHUP")),
     )
     if done:
         with pytest.raises(OSError, match="terminal gone"):

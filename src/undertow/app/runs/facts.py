@@ -7,7 +7,6 @@ from typing import Annotated, Any, TypedDict
 import msgspec
 from msgspec import Meta
 
-from undertow import problems
 from undertow.app.errors import UserError
 from undertow.app.runs.config import DataConfig, ModelConfig
 from undertow.app.words import counted
@@ -175,6 +174,8 @@ def _table(columns: Columns, time: str | None, data: DataConfig, model: ModelCon
 
 
 def _problem(facts: _ProblemFacts, data: DataConfig, model: ModelConfig) -> dict[str, bool]:
+    from undertow import problems  # which imports NumPy, of no use for other tasks
+
     known = data.source in problems.names()
     problem = problems.get(data.source) if known else None
     return {

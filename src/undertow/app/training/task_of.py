@@ -5,7 +5,6 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from undertow import problems
 from undertow.app.data import content
 from undertow.app.data.lines import fields as fields_of
 from undertow.app.data.lines import is_value, separator
@@ -41,12 +40,11 @@ def task_of(source: str, given: dict[str, Any]) -> tuple[str, str]:
 
 
 def _guess(source: str, given: dict[str, Any]) -> tuple[str, str]:
-    wanted, path, known = given.get("task"), Path(source), source in problems.names()
-    if wanted == "problem" and not known:
-        raise UserError(f"{source}: no built-in problem (--task problem): {one_of(problems.names())}")
-    if wanted in (None, "problem") and known and not (wanted is None and path.is_file()):
+    wanted, path = given.get("task"), Path(source)
+    if wanted != "problem" and path.is_file():
+        check_source(path)
+    elif _is_problem(source, wanted):
         return "problem", f"{source} is a built-in problem"
-    _check_source(path, known)
     if wanted:
         return wanted, "--task says so"
     named = any(given.get(name) for name in ("target", "sequence", "label"))
@@ -62,15 +60,24 @@ def _guess(source: str, given: dict[str, Any]) -> tuple[str, str]:
     )
 
 
-def _check_source(path: Path, known: bool) -> None:
+def _is_problem(source: str, wanted: str | None) -> bool:
+    """Whether a built-in problem is meant; raises UserError if it is neither that nor anything to read."""
+    from undertow import problems  # which imports NumPy
+
+    known = source in problems.names()
+    if wanted == "problem" and not known:
+        raise UserError(f"{source}: no built-in problem (--task problem): {one_of(problems.names())}")
+    if known and wanted in (None, "problem"):
+        return True
     try:
-        check_source(path)
+        check_source(Path(source))
     except UserError as error:
         if not str(error).endswith("no such file"):
             raise
         hint = "; the built-in problem has --task problem" if known else ""
         hint = hint or f", and no built-in problem ({', '.join(problems.names())})"
         raise UserError(f"{error}{hint}") from None
+    return False
 
 
 def _check_columns(path: Path, task: str, given: dict[str, Any]) -> None:

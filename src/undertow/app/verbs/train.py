@@ -74,10 +74,11 @@ signature(train, config.options())
 
 def _start(sources: list[str], given: dict[str, Any], run: Path | None, overwrite: bool, quiet: bool) -> int:
     from undertow.app.inputs import check_source
-    from undertow.app.runs.claim import refuse_existing
     from undertow.app.training.task_of import task_of
 
     if run is not None:
+        from undertow.app.runs.claim import refuse_existing
+
         refuse_existing(run, overwrite)
     source, *further = sources
     for each in further:

@@ -85,7 +85,8 @@ def used_names(source, package="undertow.app"):
 
 
 def is_public(name):
-    return name in [*undertow.__all__, "app"] or name.startswith("app.")
+    """Public names, the app itself, and what writes files for the app and the report."""
+    return name in [*undertow.__all__, "app", "atomic"] or name.startswith("app.")
 
 
 def test_used_names_are_found():

@@ -33,11 +33,15 @@ def one_thread():
 
 
 @pytest.fixture(autouse=True)
-def ctrl_c_is_heard():
-    """Also where the tests run in the background, which ignores it; a command keeps what is ignored."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+def signals_are_heard():
+    """Also where the tests run in the background or under nohup; a command ignores what it finds ignored."""
+    before = {
+        number: signal.signal(number, handler)
+        for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL))
+    }
     yield
-    signal.signal(signal.SIGINT, before)
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture

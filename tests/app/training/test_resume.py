@@ -160,5 +160,8 @@ def test_a_training_whose_terminal_closes_is_saved(tmp_path, walks):
                 os.read(ours, 65536)
             time.sleep(0.02)
         os.close(ours)
-        assert process.wait(timeout=60) == 128 + signal.SIGHUP
+        try:
+            assert process.wait(timeout=60) == 128 + signal.SIGHUP
+        finally:
+            process.kill()
     assert (tmp_path / "r" / "curve.png").exists()

@@ -59,7 +59,7 @@ def read_delimited(text: str, path: Path, reading: Reading, no_header: bool, kep
     if reading.separator == " ":
         rest = re.sub(r"[ \t]+", " ", re.sub(r"(?m)^[ \t]+|[ \t]+$", "", rest))
     table = parse(rest, path, reading, named(names, width), start)
-    return without_row_numbers(table, reading) if names and not names[0].strip() else table
+    return without_row_numbers(table, reading) if table.width and names and not names[0].strip() else table
 
 
 def without_row_numbers(table: pl.DataFrame, reading: Reading) -> pl.DataFrame:

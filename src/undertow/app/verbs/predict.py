@@ -34,8 +34,8 @@ def predict(
 ) -> None:
     """Forecast or label a table with a trained model.
 
-    The table is read as the table of the training was: encoding, separator, numbers
-    and times are in config.json. Only --gaps may differ.
+    The table is read as the table of the training was: encoding, separator,
+    numbers and times are in config.json. Only --gaps may differ.
 
     A forecast is made after every window of rows; the last one is for the rows
     after the table. A label is given to every sequence. If the truth is known,

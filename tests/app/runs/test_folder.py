@@ -1,5 +1,6 @@
 """The run folder, the picture, what is said, and the built-in problems."""
 
+import hashlib
 import io
 import json
 from importlib.metadata import version
@@ -15,7 +16,7 @@ from undertow.app import outputs
 from undertow.app.errors import UserError
 from undertow.app.runs import shapes
 from undertow.app.runs.config import ModelConfig, TrainConfig, to_dict, with_defaults
-from undertow.app.runs.folder import FILES, open_run
+from undertow.app.runs.folder import FILES, fingerprint, open_run
 from undertow.app.runs.model import SequenceModel
 from undertow.app.runs.objective import Objective, Score
 from undertow.app.runs.options import read
@@ -226,6 +227,20 @@ def test_weather_beats_both_baselines(undertow):
     run = open_run(Path("r"))
     best = min(row["validation"] for row in run.read_metrics())
     assert best < 0.95 * run.baselines["persistence"] < run.baselines["seasonal (day-of-year) mean"]
+
+
+def test_data_are_known_by_the_content_of_every_file(tmp_path):
+    first, second, folder = tmp_path / "a", tmp_path / "b", tmp_path / "parts"
+    folder.mkdir()
+    seen = set()
+    for k, changed in enumerate([first, second, folder / "c", folder / "d"] * 2):
+        changed.write_text(f"{k}")
+        files = [str(each) for each in (second, folder) if each.exists()]
+        found = fingerprint(first, *files)
+        seen.add(found["sha256"])
+        assert found["bytes"] == sum(each.stat().st_size for each in tmp_path.rglob("*") if each.is_file())
+    assert len(seen) == 8
+    assert fingerprint(first)["sha256"] == hashlib.sha256(first.read_bytes()).hexdigest()
 
 
 def test_a_full_disk_ends_a_training_in_one_line(undertow, walks, small_files):

@@ -1,5 +1,7 @@
 """``dispatch.layer`` with a variant, on the CPU engine: against the equations, and in torch's graph."""
 
+from collections import namedtuple
+
 import numpy as np
 import pytest
 import torch
@@ -10,7 +12,7 @@ from calls import call_of
 from layer_of_variants import Layer, dtypes, forms
 from undertow import flow
 from undertow.kernels import cpu, dispatch, plain
-from undertow.kernels.call import Ragged
+from undertow.kernels.call import Ragged, Variant
 from undertow.kernels.recording import Recording
 from undertow.records.layer import Layer as TracedLayer
 from undertow.records.layer import NotRecorded
@@ -165,3 +167,11 @@ def test_what_knows_only_the_lstms_own_equations_says_so(tmp_path):
         lstm(x.bfloat16())
     with pytest.raises(NotRecorded, match=r"a variant of the lstm has no native kernel for torch\.bfloat16"):
         _ = trace.layers
+
+
+def test_the_kernels_do_not_serve_a_field_that_they_do_not_know():
+    """They read the fields by name, so that another would be ignored."""
+    larger = namedtuple("larger", (*Variant._fields[:-1], "clip", "coupled"))
+    known = larger(*Variant()[:-1], clip=None, coupled=False)
+    assert cpu._serves_variant(known, torch.float32)
+    assert not cpu._serves_variant(known._replace(clip=torch.ones(1)), torch.float32)

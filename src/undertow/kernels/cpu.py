@@ -31,6 +31,7 @@ DTYPES = (torch.float32, torch.float64, torch.bfloat16)
 NORMS = ("gain_x", "gain_h", "gain_c", "bias_c")
 TRAINED = ("reset_h", "reset_c", "peepholes", *NORMS)  # the fields of a variant that have gradients
 MARKS = ("mask", "reset")
+COMPUTED = (*MARKS, *TRAINED, "recurrent", "zoneout_h", "zoneout_c")  # the kernels would ignore other tensors
 FORWARD_READS = (1, 2, 3, 6, 7)  # x, states, weights, ragged, options
 BACKWARD_READS = (1, 2, 3, 4, 5, 6, 9, 10)  # x, states, weights, y, tape, douts, ragged, options
 
@@ -164,9 +165,11 @@ def served_kind(call: Call) -> bool:
 
 
 def _serves_variant(variant: Variant, dtype: torch.dtype) -> bool:
-    for name, t in zip(Variant._fields[:-1], variant[:-1], strict=True):
+    for name, t in zip(variant._fields[:-1], variant[:-1], strict=True):
         if t is None:
             continue
+        if name not in COMPUTED:
+            return False
         if t.dtype is not (torch.bool if name in MARKS else dtype) or not tensors.are_plain(t):
             return False
         if t.requires_grad and name not in TRAINED:

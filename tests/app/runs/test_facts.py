@@ -8,7 +8,11 @@ from undertow.app.errors import UserError
 from undertow.app.runs import facts
 from undertow.app.runs.config import DataConfig, ModelConfig
 
-DAYS = {"numeric": ["wind", "level"], "categories": {"sky": ["clear", "cloud"]}, "calendar": ["year"]}  # C=6
+DAYS = {
+    "numeric": ["wind", "level", "rain"],
+    "categories": {"sky": ["clear", "cloud"]},
+    "calendar": ["year"],
+}  # C=7
 TABLE = {"columns": DAYS, "time": "day", "reading": {}}
 SERIES = {"group": None, "step": 1.0, "frequency": {}, "seasons": {"all": {"": 0.5}}}
 
@@ -21,12 +25,12 @@ VALID = {  # facts, data, model
     "forecast": (
         TABLE | SERIES,
         DataConfig("days.csv", "forecast", 0.2, 4, horizon=2, target="level"),
-        ModelConfig("lstm", 8, 1, 0.0, 2, "last", inputs=6, residual=1),
+        ModelConfig("lstm", 8, 1, 0.0, 2, "last", inputs=7, residual=1),
     ),
     "classify": (
         TABLE | {"classes": ["down", "up"]},
         DataConfig("walks.csv", "classify", 0.2, 0, sequence="id", label="way"),
-        ModelConfig("lstm", 8, 1, 0.0, 2, "last", inputs=6),
+        ModelConfig("lstm", 8, 1, 0.0, 2, "last", inputs=7),
     ),
     "problem": (
         {},

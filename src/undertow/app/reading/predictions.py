@@ -173,7 +173,7 @@ def _labels(run: Run, path: Path) -> Answers:
     )
     said = read_as(data.reading.describe())
     if data.labels is None:
-        nothing = Text(f"No column {cell(run.data.label)!r}: nothing to compare with.")
+        nothing = Text(f"No column {cell(run.data.label)!r}: the labels cannot be compared with the truth.")
         return Answers(table, [*said, nothing], newest_last=False)
     table = table.with_columns(truth=pl.Series(data.labels))
     return Answers(table, [*said, *_accuracy_lines(found, data.labels)], newest_last=False)

@@ -381,3 +381,81 @@ def test_a_title_is_no_heading_to_the_command_either(undertow):
     said = undertow("train", "a.csv", *SMALL)
     assert said.code == 0, said.err
     assert "2 lines before the heading skipped" in said.out
+
+
+def test_predict_refuses_a_marker_that_the_training_did_not_have(undertow):
+    Path("a.csv").write_text(table("date,y", lambda k: f"{DAYS[k]},{k % 17}.5"))
+    Path("b.csv").write_text(table("date,y", lambda k: f"{DAYS[k]},{-9999 if k == 30 else k % 17}"))
+    assert undertow("train", "a.csv", *SMALL).code == 0
+    said = undertow("predict", "r", "b.csv")
+    assert (said.code, said.err.count("\n")) == (2, 1)
+    assert "column 'y' holds -9999 1 time, far from all other values (0 to 16)" in said.err
+    assert "leave the field empty" in said.err
+    assert undertow("train", "a.csv", *SMALL, "--missing", "none", "--overwrite").code == 0
+    assert undertow("predict", "r", "b.csv").code == 0
+
+
+def test_a_network_of_a_folder_predicts_one_of_its_files(undertow):
+    Path("d").mkdir()
+    for name in ("01", "1"):  # names are texts: these are two series
+        Path(f"d/{name}.csv").write_text(table("date,y", lambda k: f"{DAYS[k]},{k % 7}.5"))
+    said = undertow("train", "d", *SMALL)
+    assert "120 rows in 2 series" in said.out, said.err
+    for source, rows in (("d/01.csv", 51), ("d", 102)):
+        predicted = undertow("predict", "r", source, "-o", "out.csv", "--overwrite")
+        assert predicted.code == 0, predicted.err
+        out = pl.read_csv("out.csv", infer_schema=False)
+        assert (len(out), out["file"][0]) == (rows, "01")
+
+
+def test_the_keys_of_partitions_are_texts():
+    for key, days in (("01", DAYS[:30]), ("1", DAYS[30:])):
+        Path(f"d/gauge={key}").mkdir(parents=True)
+        pl.DataFrame({"date": days, "y": np.arange(30.0)}).write_parquet(f"d/gauge={key}/part.parquet")
+    config = DataConfig(source="d", task="forecast", validation=0.2, steps=10, target="y")
+    assert read_series(Path("d"), config).columns.categories == {"gauge": ["01", "1"]}
+
+
+# ------------------------------------------------------------------------- points, names and widths
+
+POINTS = {
+    "semicolons": ("date;y", lambda k: f"{DAYS[k]};1.{k:03}"),
+    "beside hundreds": ("date\ty", lambda k: f"{DAYS[k]}\t{950 + k if k < 50 else f'1.{k:03}'}"),
+}
+
+
+@pytest.mark.parametrize("name", POINTS)
+def test_points_for_thousands_or_decimals_are_asked_for(name):
+    text = table(*POINTS[name])
+    assert "may have a decimal point or one for thousands; --decimal , or --decimal ." in refused(text)
+    assert read(text, decimal=",").table["y"][-1] == 1059
+    assert read(text, decimal=".").table["y"][-1] == 1.059
+
+
+@pytest.mark.parametrize("name", ["commas beside", "points beside", "small", "comma-separated"])
+def test_points_that_the_table_settles(name):
+    heading, row, last = {
+        "commas beside": ("date;y;b", lambda k: f"{DAYS[k]};1.{k:03};{k},5", 1059),
+        "points beside": ("date;y;b", lambda k: f"{DAYS[k]};1.{k:03};{k}.5", 1.059),
+        "small": ("date;y", lambda k: f"{DAYS[k]};0.{k:03}", 0.059),
+        "comma-separated": ("date,y", lambda k: f"{DAYS[k]},1.{k:03}", 1.059),
+    }[name]
+    assert read(table(heading, row)).table["y"][-1] == last
+
+
+@pytest.mark.parametrize("name", ["t", "monthly_revenue", "yearly_rain"])
+def test_numbers_with_the_name_of_a_time_that_are_none(name):
+    values = {"t": 20.5, "monthly_revenue": 200_000_000, "yearly_rain": 1500}
+    text = table(f"{name},y", lambda k: f"{values[name] + 37 * k % 61},{k}")
+    found = read(text)
+    assert (found.time, found.columns.numeric) == (None, [name, "y"])
+    assert found.table["y"].to_list() == list(range(60))
+
+
+def test_the_row_of_widths_of_the_geological_survey_is_skipped():
+    names, widths = "agency\tsite\tdatetime\ty\tcd", "5s\t15s\t20d\t14n\t10s"
+    rows = table(f"# USGS\n{names}\n{widths}", lambda k: f"USGS\t01031500\t{DAYS[k]}\t{k if k else 'Ice'}\tA")
+    found = read(rows, missing="Ice", gaps="flag")
+    assert len(found.table) == 60
+    assert "the row of widths below the heading skipped" in found.said[0]
+    assert found.table["site"][0] == "01031500"

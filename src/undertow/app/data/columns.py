@@ -21,6 +21,7 @@ def interpret(frame: pl.DataFrame, path: Path, config: DataConfig, reading: Read
     frame = identifiers(frame, named)
     known = dict(reading.columns)
     plain = plain_numbers(frame, [*named, config.time], known)
+    points = any(frame[each.name].str.contains(r"\d\.\d").any() for each in plain)
     reading.columns.update({each.name: ColumnReading("number") for each in plain})
     frame = without_missing(frame.with_columns(plain), config)
     open_, texts = [], [name for name, dtype in frame.schema.items() if dtype == pl.String]
@@ -35,7 +36,7 @@ def interpret(frame: pl.DataFrame, path: Path, config: DataConfig, reading: Read
     bare = {name: affixes.stripped(frame[name], around[name])[0] for name in open_}
     decimals = {name: found for name in open_ if (found := decimal_of(bare[name], config)) is not None}
     commas = any(decimal == "," for decimal, _ in decimals.values())
-    table_decimal = config.decimal or ("," if commas else None)
+    table_decimal = config.decimal or ("," if commas else "." if points else None)
     for name in open_:
         how = decide(bare[name], decimals.get(name), table_decimal, reading)
         how.sign, how.scaled, how.brackets = around[name].sign, around[name].scaled, around[name].brackets
@@ -143,8 +144,9 @@ def decide(
     elif len(numbers := there.cast(pl.Float64, strict=False).drop_nulls()) > numerals.MOSTLY * len(there):
         if keeps_zeros(there):
             return ColumnReading("text")
-        points = table_decimal == "," and len(numbers) == len(there) and numerals.in_doubt(there, ",")
-        how = ColumnReading("number", ",", ".") if points else ColumnReading("number")
+        how = ColumnReading("number")
+        if len(numbers) == len(there) and numerals.in_doubt(there, ","):
+            how = ColumnReading("number", *points_by_table(there, table_decimal, reading))
     elif there.str.to_lowercase().is_in(TRUTH).all():
         return ColumnReading("truth")
     else:
@@ -164,6 +166,15 @@ def settled_by_table(table_decimal: str | None, reading: Reading) -> tuple[str, 
     if table_decimal == "." or reading.separator == "," or reading.format != "csv":
         return ".", ","
     return "?", ""
+
+
+def points_by_table(values: pl.Series, table_decimal: str | None, reading: Reading) -> tuple[str, str]:
+    """1.020 in every row: thousands where commas are decimals; in doubt where semicolons leave them free."""
+    if table_decimal == ",":
+        return ",", "."
+    beside = numerals.share(values, r"^[+-]?\d{1,3}$") > 0  # 950 beside 1.020
+    free = reading.format == "csv" and (reading.separator == ";" or (beside and reading.separator != ","))
+    return ("?", "") if free and table_decimal is None else (".", "")
 
 
 def keeps_zeros(values: pl.Series) -> bool:

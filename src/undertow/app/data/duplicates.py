@@ -9,6 +9,7 @@ from undertow.app.data.reading import ROW, Reading
 from undertow.app.data.table import column_names
 from undertow.app.errors import UserError
 from undertow.app.runs.config import DataConfig
+from undertow.app.words import counted
 
 
 def without_duplicates(
@@ -25,7 +26,8 @@ def without_duplicates(
     if config.duplicates == "error":
         raise twice(table, path, time, group, again)
     others = [name for name in table.columns if name not in by]
-    reading.said.append(f"{again.sum()} rows with a time that came before: {config.duplicates}")
+    often = counted(int(again.sum()), "row")
+    reading.said.append(f"{often} with a time that came before: {config.duplicates}")
     kept = [one_of_several(table, name, config.duplicates) for name in others]
     return table.group_by(by, maintain_order=True).agg(kept).select(table.columns)
 

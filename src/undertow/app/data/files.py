@@ -12,7 +12,7 @@ from undertow.app.data import content
 from undertow.app.data.content import files_of
 from undertow.app.data.delimited import read_delimited
 from undertow.app.data.lines import named
-from undertow.app.data.reading import Reading
+from undertow.app.data.reading import ColumnReading, Reading
 from undertow.app.errors import UserError, one_of
 from undertow.app.runs.config import DataConfig
 
@@ -30,8 +30,11 @@ def load(path: Path, config: DataConfig, reading: Reading, kept: bool) -> pl.Dat
         parts = [part for part in file.relative_to(path).parts if "=" in part] if path.is_dir() else []
         pairs = [part.split("=", 1) for part in parts]
         frame = frame.with_columns(pl.lit(value, pl.String).alias(name) for name, value in pairs)
-        if len(files) > 1 and not pairs and FILE not in frame.columns:
+        several = len(files) > 1 or FILE in reading.columns  # now, or in the training
+        if several and not pairs and FILE not in frame.columns:
+            pairs = [[FILE, stem(file)]]
             frame = frame.with_columns(pl.lit(stem(file), pl.String).alias(FILE))
+        reading.columns.update({name: ColumnReading() for name, _ in pairs})  # texts, whatever they look like
         check_columns(frame, file, frames, files[0])
         frames.append(frame)
     if len(files) > 1:

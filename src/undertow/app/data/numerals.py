@@ -55,6 +55,8 @@ def in_doubt(values: pl.Series, decimal: str) -> bool:
     small = r"^[+-]?\d{1,3}(\.\d{3})?$"
     if decimal != "," or not values.head(100).str.contains(small).all():
         return False
+    if share(values, r"^[+-]?0\.\d"):  # no thousands begin with 0
+        return False
     return share(values, r"^[+-]?\d{1,3}\.\d{3}$") > 0 and share(values, small) == 1.0
 
 

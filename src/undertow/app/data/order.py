@@ -14,6 +14,7 @@ from undertow.app.errors import UserError
 from undertow.app.runs.config import DataConfig
 
 NAMES = ("time", "date", "datetime", "timestamp", "ds", "step", "t", "index")  # taken for time if unsaid
+FALLS = 0.25  # of the rows may be earlier than the row before: a few where each series begins again
 ISO = re.compile(r"%Y-%m-%d([ T]%H:%M(:%S(\.%f)?)?)?")  # needs no saying
 
 
@@ -28,7 +29,12 @@ def find_time(table: pl.DataFrame, given: str | None) -> str | None:
     for name in numeric:
         if times.of_numbers(table[name], name) is not None:
             return name
-    return next((name for name in numeric if name.lower() in NAMES), None)
+    return next((name for name in numeric if name.lower() in NAMES and advances(table[name])), None)
+
+
+def advances(values: pl.Series) -> bool:
+    """Whether numbers may be times by how they follow each other; ``t`` may be a temperature too."""
+    return not values.dtype.is_float() or int(values.diff().lt(0).sum()) < FALLS * len(values)
 
 
 def date_like(table: pl.DataFrame, names: list[str]) -> list[str]:

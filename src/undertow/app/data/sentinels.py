@@ -6,6 +6,7 @@ import numpy as np
 import polars as pl
 
 from undertow.app.errors import UserError
+from undertow.app.words import counted
 
 OFTEN = 3  # a constant must come so many times; one of nines, or a power of two less one, once
 FAR = 2.0  # times the range of all other values must lie between it and them
@@ -13,17 +14,28 @@ DIFFERENT = 10  # other values must there be, for their range to mean something
 FILLS = (2**15 - 1, -(2**15), 2**31 - 1, -(2**31), 1e20, 1e30, 1e35, 1e36, 9.969209968386869e36)
 
 
-def check_sentinels(table: pl.DataFrame, path: Path, names: list[str]) -> None:
-    """Raise UserError for a column with a constant far outside of everything else."""
+def check_sentinels(table: pl.DataFrame, path: Path, names: list[str], kept: bool = False) -> None:
+    """Raise UserError for a column with a constant far outside of everything else.
+
+    A table read after the training, ``kept``, may have ordinary values far apart, and takes no option: only
+    the usual markers count there.
+    """
     for name in names:
         values = table[name].drop_nulls().cast(pl.Float64)
         for value in (values.min(), values.max()):
-            if isinstance(value, float) and (rest := apart(values, value)) is not None:
+            if not isinstance(value, float) or (kept and not typical(value)):
+                continue
+            if (rest := apart(values, value)) is not None:
                 often = int((values == value).sum())
                 low, high = rest
+                settled = (
+                    "leave the field empty where it means missing; a training with --missing"
+                    if kept
+                    else "--missing"
+                )
                 raise UserError(
-                    f"{path}: column {name!r} holds {value:g} {often} times, far from all other values "
-                    f"({low:g} to {high:g}); --missing {value:g} reads it as missing, "
+                    f"{path}: column {name!r} holds {value:g} {counted(often, 'time')}, far from all other "
+                    f"values ({low:g} to {high:g}); {settled} {value:g} reads it as missing, "
                     f"--missing none as a number"
                 )
 

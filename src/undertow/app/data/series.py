@@ -49,7 +49,7 @@ def read_series(path: Path, config: DataConfig, facts: dict[str, Any] | None = N
         require(table, path, [*columns.numeric, *columns.categories])
     else:
         columns = choose(table, path, [group, time], reading)
-        check_sentinels_of(table, path, columns, config)
+    check_sentinels_of(table, path, columns, config, kept is not None)
     series = Series(
         table, spans_of(table, group), time, group, frequency, columns, reading, said=reading.describe()
     )
@@ -66,10 +66,13 @@ def without(config: DataConfig) -> list[str]:
     return [name for name in (config.target, config.group) if name is not None and name != config.time]
 
 
-def check_sentinels_of(table: pl.DataFrame, path: Path, columns: Columns, config: DataConfig) -> None:
+def check_sentinels_of(
+    table: pl.DataFrame, path: Path, columns: Columns, config: DataConfig, kept: bool
+) -> None:
     """Check the numeric features for sentinels, unless ``--missing`` is given."""
     if config.missing is None:
-        check_sentinels(table, path, [name for name in columns.numeric if table.schema[name].is_numeric()])
+        numeric = [name for name in columns.numeric if table.schema[name].is_numeric()]
+        check_sentinels(table, path, numeric, kept)
 
 
 def one_panel(table: pl.DataFrame, time: str | None, reading: Reading) -> str | None:

@@ -1,5 +1,6 @@
 """Tables: reading them, choosing the columns that are features, and turning rows into numbers."""
 
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -58,6 +59,9 @@ def without_units(frame: pl.DataFrame, reading: Reading) -> pl.DataFrame:
     filled = [name for name in texts if first[name] not in none]
     if len(frame) < 3 or not filled or any(is_value(first[name]) for name in filled):
         return frame
+    if len(filled) > 1 and all(re.fullmatch(r"\d+[snd]", first[name]) for name in filled):
+        reading.said.append("the row of widths below the heading skipped")  # of the US Geological Survey
+        return frame[1:]
     valued = [name for name in filled if rest[name].count() and all(map(is_value, rest[name].drop_nulls()))]
     if not valued or 2 * len(valued) < len(filled):
         return frame
@@ -125,9 +129,10 @@ def check_words(table: pl.DataFrame, path: Path, name: str, reading: Reading) ->
     """Raises UserError for a text among the numbers of a column, and for numbers with two readings."""
     how = reading.columns.get(name, ColumnReading())
     if how.decimal == "?":
-        example = table[name].drop_nulls().filter(table[name].drop_nulls().str.contains(","))[0]
+        example = table[name].drop_nulls().filter(table[name].drop_nulls().str.contains("[.,]"))[0]
+        sign = "comma" if "," in example else "point"
         raise UserError(
-            f"{path}: column {name!r}: {example!r} may have a decimal comma or one for thousands; "
+            f"{path}: column {name!r}: {example!r} may have a decimal {sign} or one for thousands; "
             f"--decimal , or --decimal . settles it"
         )
     if how.sign == "?":

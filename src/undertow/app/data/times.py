@@ -212,12 +212,14 @@ def of_numbers(values: pl.Series, name: str) -> str | None:
         return "excel days" if whole else "excel times"
     if whole and low >= 160001 and high <= 220012 and fits(numbers, "%Y%m"):
         return "%Y%m"
-    if whole and low >= 1000 and high <= 2999 and re.search(r"year|date|jahr|period", name.lower()):
+    if whole and low >= 1000 and high <= 2999 and re.search(r"(year|date|jahr|period)$", name.lower()):
         return "%Y"
     if whole and low >= 1600e6 and high < 2200e6 and fits(numbers, "%Y%m%d%H"):
         return "%Y%m%d%H"
     if whole and low >= 1600e8 and high < 2200e8 and fits(numbers, "%Y%m%d%H%M"):
         return "%Y%m%d%H%M"
+    if not re.search(r"date|time|stamp|epoch|unix|datum|zeit|^ts$|^ds$", name.lower()):
+        return None  # a monthly revenue
     return next((form for form, (least, most, _) in UNIX.items() if least <= low and high <= most), None)
 
 

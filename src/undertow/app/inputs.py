@@ -1,8 +1,22 @@
 """Files to read: checked before anything heavy is imported."""
 
 from pathlib import Path
+from typing import Annotated
+
+import typer
 
 from undertow.app.errors import UserError, must_be_unicode, one_of
+
+Input = Annotated[  # the option of verbs that let a trained network read something
+    str | None,
+    typer.Option(
+        "--input",
+        "-i",
+        metavar="FILE|TEXT",
+        help="File to read, or for a language model a text. "
+        "(default: the part of its data held back to validate)",
+    ),
+]
 
 
 def _check_file(path: Path) -> None:

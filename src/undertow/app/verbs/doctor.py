@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from undertow.app.inputs import Input
+
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
@@ -27,16 +29,7 @@ def doctor(
             help="Steps between what must be remembered and the answer. (default: known only of a problem)",
         ),
     ] = None,
-    input: Annotated[
-        str | None,
-        typer.Option(
-            "--input",
-            "-i",
-            metavar="FILE|TEXT",
-            help="File to read, or for a language model a text. "
-            "(default: the part of its data held back to validate)",
-        ),
-    ] = None,
+    input: Input = None,
     sequences: Annotated[int, typer.Option(min=1, max=1_000_000, help="Sequences to read.")] = SEQUENCES,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="The page. (default: RUN/doctor.html)")

@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from undertow.app.inputs import Input
+
 if TYPE_CHECKING:
     from undertow.app.reading.watch import Watched
     from undertow.app.runs.folder import Run
@@ -14,16 +16,7 @@ TEXT_STEPS = 400  # of a text, without --steps
 
 def inspect(
     run: Annotated[Path, typer.Argument(help="Folder of a run.")],
-    input: Annotated[
-        str | None,
-        typer.Option(
-            "--input",
-            "-i",
-            metavar="FILE|TEXT",
-            help="File to read, or for a language model a text. "
-            "(default: the part of its data held back to validate)",
-        ),
-    ] = None,
+    input: Input = None,
     compare: Annotated[
         Path | None,
         typer.Option(metavar="RUN", help="Another run to show beside it, such as one with --cell rnn."),

@@ -459,3 +459,37 @@ def test_the_row_of_widths_of_the_geological_survey_is_skipped():
     assert len(found.table) == 60
     assert "the row of widths below the heading skipped" in found.said[0]
     assert found.table["site"][0] == "01031500"
+
+
+def test_a_year_with_decimals_is_read_alike_by_predict(undertow):
+    Path("a.csv").write_text(table("YEAR,y", lambda k: f"{1900 + k}.0,{k % 7}"))
+    assert undertow("train", "a.csv", *SMALL).code == 0
+    said = undertow("predict", "r", "a.csv")
+    assert said.code == 0, said.err
+
+
+@pytest.mark.parametrize(("roll", "last", "following"), [(-1, 31, "2025-01-31"), (0, 1, "2025-01-01")])
+def test_first_and_last_business_days_of_months_are_monthly(roll, last, following):
+    months = np.arange("2020-01", "2025-01", dtype="datetime64[M]")
+    days = np.busday_offset((months - roll).astype("datetime64[D]"), roll, "forward")
+    assert len({str(day)[8:] for day in days}) > 1
+    found = read(table("date,y", lambda k: f"{days[k]},{k}"))
+    assert (found.frequency.months, found.frequency.day) == (1, last)
+    moved = found.frequency.after(found.ticks[-1:], np.array([1]))
+    assert str(moved.astype(np.int64).astype("datetime64[us]")[0])[:10] == following
+    gaps = read(table("date,y", lambda k: f"{days[k + (k > 5)]},{k}", 59), gaps="fill")
+    kept = [str(day) for k, day in enumerate(days) if k != 6]
+    assert [str(day) for k, day in enumerate(gaps.table["date"]) if k != 6] == kept
+
+
+@pytest.mark.parametrize("day", [3, 28])
+def test_months_keep_their_day(day):
+    found = read(table("date,y", lambda k: f"{2020 + k // 12}-{k % 12 + 1:02}-{day:02},{k}"))
+    assert (found.frequency.months, found.frequency.day) == (1, day)
+
+
+def test_an_empty_column_of_a_workbook_says_nothing(caplog):
+    pl.DataFrame({"date": DAYS, "y": range(60), "note": [None] * 60}).write_excel("a.xlsx")
+    path = Path("a.xlsx")
+    read(path.read_bytes(), name="a.xlsx")
+    assert not caplog.records

@@ -3,6 +3,7 @@
 Polars reads most formats. Columns that a format has typed keep their type.
 """
 
+import logging
 from collections.abc import Callable
 from pathlib import Path
 
@@ -117,6 +118,7 @@ def sheet(raw: bytes, path: Path, config: DataConfig, reading: Reading) -> pl.Da
     """One sheet of a workbook: the only one that holds rows, or the one that ``--sheet`` names."""
     import fastexcel
 
+    logging.getLogger("fastexcel").setLevel(logging.ERROR)  # it warns of every empty column
     book = fastexcel.read_excel(raw)
     wanted = config.sheet or reading.sheet
     if wanted and wanted not in book.sheet_names:

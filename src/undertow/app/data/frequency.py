@@ -13,6 +13,7 @@ MONTH = 365.2425 / 12 * DAY  # on average
 NAMES = {60e6: "by the minute", 3600e6: "hourly", DAY: "daily", 7 * DAY: "weekly"}
 MONTHLY = {1: "monthly", 3: "quarterly", 12: "yearly"}
 GAP = 1.5  # times the usual step: farther apart rows are missing
+NEAR = 4  # first or last days of a month on which its first or last business day may fall
 HOLIDAYS = 8  # most business days in a row that may be holidays
 NEARLY_EVERYWHERE = ("01-01", "12-25")  # taken for a holiday when they were one once; others twice
 FEW = 0.1  # largest share of business days that holidays take
@@ -53,7 +54,8 @@ class Frequency(msgspec.Struct, frozen=True, omit_defaults=True):
     def after(self, ticks: NDArray[np.float64], steps: NDArray[np.int64]) -> NDArray[np.float64]:
         """The times that lie so many steps, 0 or more, after those given."""
         if self.months:
-            return in_month(months_of(ticks) + steps * self.months, self.day, ticks)
+            moved = in_month(months_of(ticks) + steps * self.months, self.day, ticks)
+            return np.where(steps > 0, moved, ticks)
         if self.weekdays:
             return self._business_days_after(ticks, steps)
         return np.asarray(ticks + steps * self.step, np.float64)
@@ -110,17 +112,20 @@ def recognise(times: list[NDArray[np.float64]], dates: bool) -> Frequency:
 def calendar_months(
     times: list[NDArray[np.float64]], every: NDArray[np.float64], step: float
 ) -> Frequency | None:
-    """Months, quarters or years, where all rows stand on the same day of the month, or on its end."""
+    """Months, quarters or years, where rows stand on one day of the month, or near its start or end."""
     if step < 28 * DAY or len(np.unique(every % DAY)) > 1:
         return None
     months = months_of(every)
     start = months.astype("datetime64[M]").astype("datetime64[D]").astype(np.int64)
     day = (every // DAY).astype(np.int64) - start + 1
-    ends = np.array_equal(in_month(months, 31, every), every)
-    anchor = 31 if ends else int(day.max())
-    if not np.array_equal(in_month(months, anchor, every), every):
-        return None
     apart = np.concatenate([np.diff(months_of(each)) for each in times])
+    to_end = float((in_month(months, 31, every) - every).max())
+    anchor = 31 if to_end == 0 else int(day.max())
+    if not np.array_equal(in_month(months, anchor, every), every):
+        starts = int(day.max()) <= NEAR
+        if apart.min() <= 0 or not (starts or to_end < NEAR * DAY):
+            return None
+        anchor = 1 if starts else 31
     usual = Counter(apart[apart > 0].tolist()).most_common(1)
     return Frequency(usual[0][0] * MONTH, usual[0][0], anchor) if usual else None
 

@@ -73,6 +73,8 @@ def parse_time(
     if values.dtype not in DATES:
         form = known.format if known else form_of(values, path, time, config)
         texts = digits(values) if values.dtype.is_numeric() else values
+        if known:  # in the training these may have been numbers: the year 1800.0
+            texts = texts.str.replace(r"^(\d+)\.0+$", "${1}")
         since = known.since if known else times.first_year(texts, form)
         reading.columns[time] = ColumnReading("time" if form else "number", format=form, since=since)
         if not form:

@@ -29,7 +29,7 @@ def sample(values: pl.Series) -> list[str]:
 def digits(values: pl.Series) -> pl.Series:
     """Numbers as texts, whole ones without a point."""
     numbers = values.cast(pl.Float64)
-    if bool((numbers == numbers.round()).all()):
+    if bool(((numbers == numbers.round()) & (numbers.abs() < 2.0**53)).all()):
         return numbers.cast(pl.Int64).cast(pl.String)
     return numbers.cast(pl.String)
 

@@ -493,3 +493,15 @@ def test_an_empty_column_of_a_workbook_says_nothing(caplog):
     path = Path("a.xlsx")
     read(path.read_bytes(), name="a.xlsx")
     assert not caplog.records
+
+
+def test_predict_refuses_a_marker_in_labelled_sequences_too(undertow):
+    rows = [f"{s},{'up' if s % 2 else 'down'},{(s * 7 + t * 3) % 17}.5" for s in range(20) for t in range(4)]
+    Path("a.csv").write_text("\n".join(["id,way,x", *rows]))
+    Path("b.csv").write_text("\n".join(["id,way,x", *rows[:-1], "19,up,-9999"]))
+    options = ("--sequence", "id", "--label", "way", "--epochs", 1, "--hidden-size", 3, "--run", "r", "-q")
+    assert undertow("train", "a.csv", *options).code == 0
+    said = undertow("predict", "r", "b.csv")
+    assert (said.code, said.err.count("\n")) == (2, 1)
+    assert "column 'x' holds -9999 1 time" in said.err
+    assert undertow("predict", "r", "a.csv").code == 0

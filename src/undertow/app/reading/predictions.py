@@ -15,6 +15,7 @@ from undertow.app.data import calendars, moments
 from undertow.app.data.forecast import columns_of, features, seasonal_forecast, window_starts, windows
 from undertow.app.data.normalise import with_centre
 from undertow.app.data.panel import Series
+from undertow.app.data.sentinels import check_sentinels
 from undertow.app.data.sequences import pad, read_sequences
 from undertow.app.data.series import read_series
 from undertow.app.data.table import numbers
@@ -163,7 +164,10 @@ def _error_lines(
 def _labels(run: Run, path: Path) -> Answers:
     """The likeliest class of every sequence and its probability."""
     data = read_sequences(path, run.data, run.facts, labelled=False)
-    model, x = run.load_model(), data.encode(path, columns_of(run.facts), run.data.gaps)
+    columns = columns_of(run.facts)
+    model, x = run.load_model(), data.encode(path, columns, run.data.gaps)
+    if run.data.missing is None:
+        check_sentinels(data.table, path, columns.numeric, kept=True)
     parts = data.split(with_centre(torch.from_numpy(x), model.get_buffer("centre")).numpy())
     chances = torch.cat(list(_class_chances(model, parts)))  # [sequences, classes]
     best = chances.max(-1)

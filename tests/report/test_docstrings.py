@@ -5,13 +5,14 @@ import inspect
 import pytest
 
 from undertow import report
-from undertow.app.reading import doctor_page, doctor_view, predictions, watch
+from undertow.app.reading import answers, doctor_page, doctor_view, predictions, watch
 from undertow.report import figures, follows, inputs
 
 FUNCTIONS = [
     report.network, report.sequence_of, report.write, figures.figures, figures.row_names, follows.follow,
     follows.features_of, inputs.input_rows, watch.watch, watch.read, watch.observe, watch.source,
-    predictions.answer, doctor_view.show, doctor_page.write,
+    answers.answer, predictions.forecasts, predictions.labels, predictions.is_training_table,
+    doctor_view.show, doctor_page.write,
 ]  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""The predictions for a table: a forecast after every window, or a label for every sequence."""
+"""What a trained network predicts for a table, beside the truth: arrays for ``predict`` and ``evaluate``."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -8,11 +8,10 @@ import numpy as np
 import polars as pl
 import torch
 from numpy.typing import NDArray
-from rich.text import Text
 from torch import Tensor
 
-from undertow.app.data import calendars, moments
-from undertow.app.data.forecast import columns_of, features, seasonal_forecast, window_starts, windows
+from undertow.app.data import moments
+from undertow.app.data.forecast import columns_of, features, window_starts, windows
 from undertow.app.data.normalise import with_centre
 from undertow.app.data.panel import Series
 from undertow.app.data.sentinels import check_sentinels
@@ -22,50 +21,66 @@ from undertow.app.data.table import numbers
 from undertow.app.errors import UserError
 from undertow.app.runs.folder import Run, fingerprint
 from undertow.app.runs.model import SequenceModel
-from undertow.app.runs.objective import Objective
-from undertow.app.terminal import marked
-from undertow.app.words import cell, counted
+from undertow.app.words import counted
 
 BATCH = 512  # windows or sequences computed at once
 
-
-@dataclass(frozen=True)
-class Answers:
-    """The predictions, and the lines that are printed about them."""
-
-    table: pl.DataFrame
-    lines: list[Text]
-    newest_last: bool  # whether to show the last rows, not the first
-
-
-def answer(run: Run, path: Path) -> Answers:
-    """Predict a table with the model of a run.
-
-    Args:
-        run: A run whose task is to forecast or to classify.
-        path: A table with the columns of the training.
-
-    Returns:
-        A prediction for every window or sequence, and the errors if the truth is known.
-
-    Raises:
-        UserError: The table is missing or does not fit the run.
-    """
-    run.data = replace(run.data, time=run.facts["time"])
-    found = _forecasts(run, path) if run.data.task == "forecast" else _labels(run, path)
-    if fingerprint(path)["sha256"] == run.source.get("sha256"):
-        found.lines.append(
-            Text("The model was trained on this table: most of these rows are no test.", style="dim")
-        )
-    return found
+Floats = NDArray[np.float64]
+Places = NDArray[np.int64]
 
 
 # -- forecasts ------------------------------------------------------------------------------------
 
 
-def _forecasts(run: Run, path: Path) -> Answers:
-    """Forecast the next ``horizon`` values of the target after each window of T rows."""
-    series = read_series(path, run.data, run.facts)
+@dataclass(frozen=True)
+class Forecasts:
+    """The forecasts of one target after every window of a table.
+
+    Args:
+        target: The column.
+        series: The table, in order.
+        steps: Rows of a window, T.
+        starts: [windows], the first row of each window.
+        rows: [windows, horizon], the row of each forecast; rows after a series' end are counted on.
+        last: [windows, horizon], the same row, or the last one of its series where it lies after its end.
+        values: [rows], the target as read; NaN where it is missing.
+        predicted: [windows, horizon].
+        truth: [windows, horizon]; NaN where the file does not hold it.
+    """
+
+    target: str
+    series: Series
+    steps: int
+    starts: Places
+    rows: Places
+    last: Places
+    values: Floats
+    predicted: Floats
+    truth: Floats
+
+    def times(self) -> pl.Series | None:
+        """The time of every forecast, [windows * horizon]; None if the table has no time."""
+        series = self.series
+        if series.time is None:
+            return None
+        ticks = series.frequency.after(series.ticks[self.last.ravel()], (self.rows - self.last).ravel())
+        return moments.from_ticks(ticks, series.table[series.time])
+
+
+def forecasts(run: Run, path: Path) -> list[Forecasts]:
+    """Forecast the next ``horizon`` values of the target after each window of T rows.
+
+    Args:
+        run: A run whose task is to forecast.
+        path: A table with the columns of the training.
+
+    Returns:
+        The forecasts of each target.
+
+    Raises:
+        UserError: The table does not fit the run, or is too short for a window.
+    """
+    series = read_series(path, _as_trained(run).data, run.facts)
     model = run.load_model()
     x = with_centre(
         torch.from_numpy(features(series, path, run.data)), model.get_buffer("centre")
@@ -80,107 +95,72 @@ def _forecasts(run: Run, path: Path) -> Answers:
     stops = np.array([stop for _, stop in series.spans])
     stop = stops[np.searchsorted(stops, starts, side="right")][:, None]  # of the series of each window
     known, last = rows < stop, np.minimum(rows, stop - 1)
-    target = numbers(series.table, path, str(run.data.target), with_gaps=True)  # [rows]
-    truth = np.where(known & series.known(str(run.data.target))[last], target[last], np.nan)
-    persistence = np.repeat(target[starts + steps - 1][:, None], horizon, axis=1)
-    rivals = {"persistence": persistence} | _seasonal(run, series, last)
-    table = pl.DataFrame(_names(run, series, rows, last)).with_columns(
-        prediction=predicted.ravel().astype(np.float32), truth=pl.Series(truth.ravel()).fill_nan(None)
-    )
-    lines = [*read_as(series.said), *_error_lines(run, predicted, truth, rivals)]
-    return Answers(table, lines, newest_last=True)
+    target = str(run.data.target)
+    values = numbers(series.table, path, target, with_gaps=True)  # [rows]
+    truth = np.where(known & series.known(target)[last], values[last], np.nan)
+    return [Forecasts(target, series, steps, starts, rows, last, values, predicted, truth)]
 
 
-def read_as(said: list[str]) -> list[Text]:
-    """What was found out about this table that the training does not know."""
-    return [Text(f"data   {each}", style="dim") for each in said]
+def _as_trained(run: Run) -> Run:
+    """The run, which reads further tables by the time column of its training."""
+    run.data = replace(run.data, time=run.facts["time"])
+    return run
 
 
-def _run_model(model: SequenceModel, x: Tensor, starts: Tensor, steps: int) -> NDArray[np.float64]:
+def _run_model(model: SequenceModel, x: Tensor, starts: Tensor, steps: int) -> Floats:
     with torch.no_grad():
         parts = [model(windows(x, chosen, steps))[0] for chosen in torch.split(starts, BATCH)]
     return np.asarray(torch.cat(parts).double().numpy())  # [windows, horizon]
 
 
-def _names(run: Run, series: Series, rows: NDArray[np.int64], last: NDArray[np.int64]) -> list[pl.Series]:
-    """The columns with the series, the time and the number of rows ahead of each prediction."""
-    beyond, at = (rows - last).ravel(), last.ravel()
-    columns = [series.table[series.group][at]] if series.group else []
-    if series.time is not None:
-        ticks = series.frequency.after(series.ticks[at], beyond)
-        columns.append(moments.from_ticks(ticks, series.table[series.time]))
-    else:
-        begins = np.repeat([a for a, _ in series.spans], [b - a for a, b in series.spans])
-        columns.append(pl.Series("row", last.ravel() - begins[last.ravel()] + beyond + 1))
-    if run.data.horizon > 1:
-        columns.append(pl.Series("ahead", np.tile(np.arange(1, run.data.horizon + 1), len(rows))))
-    return columns
-
-
-def _seasonal(run: Run, series: Series, last: NDArray[np.int64]) -> dict[str, NDArray[np.float64]]:
-    """The training part's seasonal mean at every known row; {} if the training had no seasons."""
-    seasons = run.facts["seasons"]
-    if not seasons or series.time is None or calendars.season(series.table[series.time], series.step) is None:
-        return {}
-    by_row = seasonal_forecast(series, seasons)  # [rows]
-    return {calendars.season_name(series.step): by_row[last]}
-
-
-def _error_lines(
-    run: Run,
-    predicted: NDArray[np.float64],
-    truth: NDArray[np.float64],
-    rivals: dict[str, NDArray[np.float64]],
-) -> list[Text]:
-    """RMSE and mean absolute error where the truth is known, and the rivals' on the same rows."""
-    known = np.isfinite(truth)
-    for rival in rivals.values():
-        known &= np.isfinite(rival)
-    if not known.any():
-        return [Text("No errors: every forecast is for a row after the table's end.")]
-
-    def errors(forecast: NDArray[np.float64]) -> tuple[float, float]:
-        error = (forecast - truth)[known]
-        return float(np.sqrt(np.mean(error**2))), float(np.mean(np.abs(error)))
-
-    objective, (mine, absolute) = Objective("rmse", "RMSE"), errors(predicted)
-    lines = [
-        marked(
-            f"[bold]{objective.show(mine)}[/] of {{target}} over {counted(int(known.sum()), 'forecast')} "
-            f"with known truth (mean absolute error {absolute:.4g})",
-            target=cell(run.data.target),
-        )
-    ]
-    for name, rival in rivals.items():
-        better, by = objective.compare(mine, errors(rival)[0])
-        verdict = f"[green]beaten {by}[/]" if better else f"[red]not beaten: it is better {by}[/]"
-        lines.append(marked(f"  {{name}}: {objective.show(errors(rival)[0])}, {verdict}", name=name))
-    return lines
-
-
 # -- labels ---------------------------------------------------------------------------------------
 
 
-def _labels(run: Run, path: Path) -> Answers:
-    """The likeliest class of every sequence and its probability."""
-    data = read_sequences(path, run.data, run.facts, labelled=False)
+@dataclass(frozen=True)
+class Labels:
+    """The classes of labelled sequences.
+
+    Args:
+        names: The sequences.
+        classes: The classes of the training.
+        chances: [sequences, classes], the probability of each class.
+        truth: The label of each sequence; None if the table has no labels.
+        said: What was found out about this table that the training does not know.
+    """
+
+    names: list[str]
+    classes: list[str]
+    chances: Floats
+    truth: list[str] | None
+    said: list[str]
+
+    @property
+    def likeliest(self) -> list[str]:
+        """The likeliest class of each sequence."""
+        return [self.classes[k] for k in self.chances.argmax(axis=1)]
+
+
+def labels(run: Run, path: Path) -> Labels:
+    """Compute the probability of each class for every sequence.
+
+    Args:
+        run: A run whose task is to classify.
+        path: A table with the columns of the training; that of the labels may be absent.
+
+    Returns:
+        The labels.
+
+    Raises:
+        UserError: The table does not fit the run.
+    """
+    data = read_sequences(path, _as_trained(run).data, run.facts, labelled=False)
     columns = columns_of(run.facts)
     model, x = run.load_model(), data.encode(path, columns, run.data.gaps)
     if run.data.missing is None:
         check_sentinels(data.table, path, columns.numeric, kept=True)
     parts = data.split(with_centre(torch.from_numpy(x), model.get_buffer("centre")).numpy())
-    chances = torch.cat(list(_class_chances(model, parts)))  # [sequences, classes]
-    best = chances.max(-1)
-    found = [run.facts["classes"][k] for k in best.indices.tolist()]
-    table = pl.DataFrame(
-        {str(run.data.sequence): data.names, "prediction": found, "probability": best.values.numpy()}
-    )
-    said = read_as(data.reading.describe())
-    if data.labels is None:
-        nothing = Text(f"No column {cell(run.data.label)!r}: the labels cannot be compared with the truth.")
-        return Answers(table, [*said, nothing], newest_last=False)
-    table = table.with_columns(truth=pl.Series(data.labels))
-    return Answers(table, [*said, *_accuracy_lines(found, data.labels)], newest_last=False)
+    chances = torch.cat(list(_class_chances(model, parts))).double().numpy()  # [sequences, classes]
+    return Labels(data.names, run.facts["classes"], chances, data.labels, data.reading.describe())
 
 
 def _class_chances(model: SequenceModel, x: list[Tensor]) -> Iterator[Tensor]:
@@ -190,11 +170,17 @@ def _class_chances(model: SequenceModel, x: list[Tensor]) -> Iterator[Tensor]:
             yield model(padded, lengths=lengths)[0].softmax(-1)
 
 
-def _accuracy_lines(found: list[str], truth: list[str]) -> list[Text]:
-    right = [one == other for one, other in zip(found, truth, strict=True)]
-    share = f"[bold]{100 * sum(right) / len(right):.1f}% right[/]"
-    lines = [marked(f"{share}: {sum(right)} of {counted(len(right), 'sequence')}")]
-    for name in sorted(set(truth)):
-        of_class = [good for good, label in zip(right, truth, strict=True) if label == name]
-        lines.append(Text(f"  {cell(name)}: {sum(of_class)} of {len(of_class)}"))
-    return lines
+# -- the table of the training --------------------------------------------------------------------
+
+
+def is_training_table(run: Run, path: Path) -> bool:
+    """Tell whether a table is the one that the run was trained on.
+
+    Args:
+        run: The run.
+        path: The table.
+
+    Returns:
+        Whether its content is the same.
+    """
+    return bool(fingerprint(path)["sha256"] == run.source.get("sha256"))

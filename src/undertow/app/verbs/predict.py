@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.text import Text
 
-    from undertow.app.reading.predictions import Answers
+    from undertow.app.reading.answers import Answers
     from undertow.app.runs.config import DataConfig
 
 SHOWN = 10  # rows printed
@@ -59,7 +59,7 @@ def predict(
     check_source(table)
     if gaps is not None:
         opened.data = _with_gaps(opened.data, gaps)
-    from undertow.app.reading.predictions import answer  # which imports torch and polars
+    from undertow.app.reading.answers import answer  # which imports torch and polars
 
     answers = answer(opened, table)
     if output is not None:

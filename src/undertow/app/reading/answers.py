@@ -1,0 +1,152 @@
+"""The predictions for a table as ``predict`` prints and writes them, with errors where the truth is known."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from rich.text import Text
+
+from undertow.app.data import calendars
+from undertow.app.data.forecast import seasonal_forecast
+from undertow.app.reading.predictions import Floats, Forecasts, Labels, forecasts, is_training_table, labels
+from undertow.app.runs.folder import Run
+from undertow.app.runs.objective import Objective
+from undertow.app.terminal import marked
+from undertow.app.words import cell, counted
+
+
+@dataclass(frozen=True)
+class Answers:
+    """The predictions, and the lines that are printed about them."""
+
+    table: pl.DataFrame
+    lines: list[Text]
+    newest_last: bool  # whether to show the last rows, not the first
+
+
+def answer(run: Run, path: Path) -> Answers:
+    """Predict a table with the model of a run.
+
+    Args:
+        run: A run whose task is to forecast or to classify.
+        path: A table with the columns of the training.
+
+    Returns:
+        A prediction for every window or sequence, and the errors if the truth is known.
+
+    Raises:
+        UserError: The table is missing or does not fit the run.
+    """
+    if run.data.task == "forecast":
+        found = _forecasts(run, forecasts(run, path)[0])
+    else:
+        found = _labels(run, labels(run, path))
+    if is_training_table(run, path):
+        found.lines.append(
+            Text("The model was trained on this table: most of these rows are no test.", style="dim")
+        )
+    return found
+
+
+def read_as(said: list[str]) -> list[Text]:
+    """What was found out about this table that the training does not know."""
+    return [Text(f"data   {each}", style="dim") for each in said]
+
+
+# -- forecasts ------------------------------------------------------------------------------------
+
+
+def _forecasts(run: Run, found: Forecasts) -> Answers:
+    persistence = np.repeat(
+        found.values[found.starts + found.steps - 1][:, None], found.rows.shape[1], axis=1
+    )
+    rivals = {"persistence": persistence} | _seasonal(run, found)
+    table = pl.DataFrame(_names(found)).with_columns(
+        prediction=found.predicted.ravel().astype(np.float32),
+        truth=pl.Series(found.truth.ravel()).fill_nan(None),
+    )
+    lines = [*read_as(found.series.said), *_error_lines(found, rivals)]
+    return Answers(table, lines, newest_last=True)
+
+
+def _names(found: Forecasts) -> list[pl.Series]:
+    """The columns with the series, the time and the number of rows ahead of each prediction."""
+    series, at = found.series, found.last.ravel()
+    columns = [series.table[series.group][at]] if series.group else []
+    times = found.times()
+    if times is not None:
+        columns.append(times)
+    else:
+        begins = np.repeat([a for a, _ in series.spans], [b - a for a, b in series.spans])
+        columns.append(pl.Series("row", found.rows.ravel() - begins[at] + 1))
+    windows, horizon = found.rows.shape
+    if horizon > 1:
+        columns.append(pl.Series("ahead", np.tile(np.arange(1, horizon + 1), windows)))
+    return columns
+
+
+def _seasonal(run: Run, found: Forecasts) -> dict[str, Floats]:
+    """The training part's seasonal mean at every known row; {} if the training had no seasons."""
+    seasons, series = run.facts["seasons"], found.series
+    if not seasons or series.time is None or calendars.season(series.table[series.time], series.step) is None:
+        return {}
+    by_row = seasonal_forecast(series, seasons)  # [rows]
+    return {calendars.season_name(series.step): by_row[found.last]}
+
+
+def _error_lines(found: Forecasts, rivals: dict[str, Floats]) -> list[Text]:
+    """RMSE and mean absolute error where the truth is known, and the rivals' on the same rows."""
+    known = np.isfinite(found.truth)
+    for rival in rivals.values():
+        known &= np.isfinite(rival)
+    if not known.any():
+        return [Text("No errors: every forecast is for a row after the table's end.")]
+
+    def errors(forecast: Floats) -> tuple[float, float]:
+        error = (forecast - found.truth)[known]
+        return float(np.sqrt(np.mean(error**2))), float(np.mean(np.abs(error)))
+
+    objective, (mine, absolute) = Objective("rmse", "RMSE"), errors(found.predicted)
+    lines = [
+        marked(
+            f"[bold]{objective.show(mine)}[/] of {{target}} over {counted(int(known.sum()), 'forecast')} "
+            f"with known truth (mean absolute error {absolute:.4g})",
+            target=cell(found.target),
+        )
+    ]
+    for name, rival in rivals.items():
+        better, by = objective.compare(mine, errors(rival)[0])
+        verdict = f"[green]beaten {by}[/]" if better else f"[red]not beaten: it is better {by}[/]"
+        lines.append(marked(f"  {{name}}: {objective.show(errors(rival)[0])}, {verdict}", name=name))
+    return lines
+
+
+# -- labels ---------------------------------------------------------------------------------------
+
+
+def _labels(run: Run, found: Labels) -> Answers:
+    """The likeliest class of every sequence and its probability."""
+    table = pl.DataFrame(
+        {
+            str(run.data.sequence): found.names,
+            "prediction": found.likeliest,
+            "probability": found.chances.max(axis=1).astype(np.float32),
+        }
+    )
+    said = read_as(found.said)
+    if found.truth is None:
+        nothing = Text(f"No column {cell(run.data.label)!r}: the labels cannot be compared with the truth.")
+        return Answers(table, [*said, nothing], newest_last=False)
+    table = table.with_columns(truth=pl.Series(found.truth))
+    return Answers(table, [*said, *_accuracy_lines(found.likeliest, found.truth)], newest_last=False)
+
+
+def _accuracy_lines(found: list[str], truth: list[str]) -> list[Text]:
+    right = [one == other for one, other in zip(found, truth, strict=True)]
+    share = f"[bold]{100 * sum(right) / len(right):.1f}% right[/]"
+    lines = [marked(f"{share}: {sum(right)} of {counted(len(right), 'sequence')}")]
+    for name in sorted(set(truth)):
+        of_class = [good for good, label in zip(right, truth, strict=True) if label == name]
+        lines.append(Text(f"  {cell(name)}: {sum(of_class)} of {len(of_class)}"))
+    return lines

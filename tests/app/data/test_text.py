@@ -13,7 +13,6 @@ from undertow.app.data.text import Alphabet, TextTask, lanes, read_text
 from undertow.app.errors import UserError
 from undertow.app.runs.config import DataConfig
 from undertow.app.runs.folder import open_run
-from undertow.app.verbs.generate import draw
 
 
 def data_config(path, **options):
@@ -105,13 +104,3 @@ def test_bytes_model_writes_readable_text(undertow, text):
         refused = undertow(verb, "r", flag, "n\udce9")  # é in Latin-1, as Python has it
         assert refused.code == 2
         assert refused.err == f"undertow: {flag}: expected Unicode text, got 'n\\udce9'\n"
-
-
-def test_draws_follow_the_softmax():
-    rng, scores = np.random.default_rng(0), np.log([0.2, 0.5, 0.3])
-    counts = np.bincount([draw(scores, 1.0, rng) for _ in range(20_000)]) / 20_000
-    assert counts == pytest.approx([0.2, 0.5, 0.3], abs=0.015)
-    sharp = np.exp(scores / 0.5) / np.exp(scores / 0.5).sum()
-    counts = np.bincount([draw(scores, 0.5, rng) for _ in range(20_000)]) / 20_000
-    assert counts == pytest.approx(sharp, abs=0.015)
-    assert draw(scores, 0.0, rng) == 1

@@ -13,10 +13,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from undertow.app.data.text import Alphabet
+    from undertow.app.reading.sampling import Sampling
     from undertow.app.runs.model import SequenceModel
-
-
-HOTTEST = 1_000_000  # at this temperature all symbols are equally likely
 
 
 def generate(
@@ -24,10 +22,25 @@ def generate(
     prompt: Annotated[
         str, typer.Option(help="Text to continue; it is printed too.", show_default="a new line")
     ] = "\n",
-    length: Annotated[int, typer.Option(help="Symbols to write.", min=0, max=1_000_000_000)] = 500,
+    length: Annotated[
+        int, typer.Option(help="Symbols to write after the prompt.", min=0, max=1_000_000_000)
+    ] = 500,
     temperature: Annotated[
         float, typer.Option(help="Below 1 surer, above 1 wilder, 0 always the likeliest symbol.")
     ] = 0.8,
+    top_k: Annotated[
+        int | None, typer.Option(help="Draw from the K likeliest symbols.", metavar="K", show_default="all")
+    ] = None,
+    top_p: Annotated[
+        float, typer.Option(help="Draw from the fewest symbols with probability P in all.", metavar="P")
+    ] = 1.0,
+    min_p: Annotated[
+        float, typer.Option(help="Leave out symbols below P times the likeliest one.", metavar="P")
+    ] = 0.0,
+    stop: Annotated[
+        list[str] | None,
+        typer.Option(help="End before this text; may be given several times.", metavar="TEXT"),
+    ] = None,
     seed: Annotated[
         int | None, typer.Option(help="Same seed, same text. (default: another each time)", min=0)
     ] = None,
@@ -35,13 +48,16 @@ def generate(
     """Write text with a trained language model.
 
     Only the text, prompt included, goes to standard output, symbol by symbol, so
-    it can be piped. The state is carried from symbol to symbol.
+    it can be piped. The state is carried from symbol to symbol. A symbol is
+    drawn after temperature, top-k, top-p and min-p, in this order.
     """
     from undertow.app.errors import UserError
+    from undertow.app.reading.sampling import Sampling, until
     from undertow.app.training.leftovers import open_run
 
-    if not 0 <= temperature <= HOTTEST:
-        raise UserError(f"--temperature {temperature}: expected a number from 0 to {HOTTEST:,}")
+    sampling, stops = Sampling(temperature, top_k, top_p, min_p), stop or []
+    if "" in stops:
+        raise UserError("--stop: expected a text, got an empty one")
     opened = open_run(run)
     if opened.data.task != "text":
         raise UserError(f"{run}: expected a run trained on text, and its task is {opened.data.task}")
@@ -52,12 +68,12 @@ def generate(
 
     alphabet = alphabet_of(opened.facts)
     first = alphabet.encode(prompt or "\n")
-    stream = _write(
-        alphabet, _symbols(opened.load_model(), first, length, temperature, np.random.default_rng(seed))
-    )
+    for each in stops:
+        alphabet.encode(each, "--stop")
+    symbols = _symbols(opened.load_model(), first, length, sampling, np.random.default_rng(seed))
     shown = visible if sys.stdout.isatty() else str  # a pipe gets the symbols themselves
     sys.stdout.write(shown(prompt))
-    for piece in stream:
+    for piece in until(_write(alphabet, symbols), stops):
         sys.stdout.write(shown(piece))
         sys.stdout.flush()
     sys.stdout.write("\n")
@@ -67,37 +83,19 @@ def _symbols(
     model: "SequenceModel",
     first: "NDArray[np.int64]",
     length: int,
-    temperature: float,
+    sampling: "Sampling",
     rng: "np.random.Generator",
 ) -> Iterator[int]:
-    """Draw ``length`` symbols, each from softmax(output / temperature) given all before it."""
+    """Draw ``length`` symbols, each from the network's output after all before it."""
     import torch
 
     x, state = torch.from_numpy(first)[:, None], None  # [T, 1]
     for _ in range(length):
         with torch.no_grad():
             output, state = model(x, state)
-        symbol = draw(output[-1, 0].double().numpy(), temperature, rng)
+        symbol = sampling.draw(output[-1, 0].double().numpy(), rng)
         yield symbol
         x = torch.tensor([[symbol]])  # [1, 1]
-
-
-def draw(scores: "NDArray[np.float64]", temperature: float, rng: "np.random.Generator") -> int:
-    """Draw a symbol from softmax(scores / temperature).
-
-    The largest of scores/temperature + Gumbel noise is such a draw.
-
-    Args:
-        scores: [symbols] float64.
-        temperature: 0 to HOTTEST; 0: the largest score.
-        rng: The random numbers.
-
-    Returns:
-        The number of the symbol.
-    """
-    if temperature == 0:
-        return int(scores.argmax())
-    return int((scores / temperature + rng.gumbel(size=scores.shape)).argmax())
 
 
 def _write(alphabet: "Alphabet", numbers: Iterator[int]) -> Iterator[str]:

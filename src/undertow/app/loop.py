@@ -37,7 +37,7 @@ class Learner:
     """A network with its optimiser, schedule and loss.
 
     Args:
-        network: Called with x, state and lengths; returns output and state, as SequenceModel does.
+        network: A SequenceModel, or what takes its arguments and returns output and state as it does.
         optimizer: The optimiser of its parameters. The learning rates of its groups are the schedule's peaks.
         schedule: Maps the peak rate of a parameter group to its rate for the next step.
         loss: Maps output and target to the scalar that is minimised.
@@ -65,7 +65,9 @@ class Learner:
         batch = batch.to(self.device)
         for group, peak in zip(self.optimizer.param_groups, self.peaks, strict=True):
             group["lr"] = self.schedule(peak)
-        output, state = self.network(batch.x, self.carry if batch.carried else None, batch.lengths)
+        output, state = self.network(
+            batch.x, self.carry if batch.carried else None, batch.lengths, batch.normalised
+        )
         self.carry = tuple(tensor.detach() for tensor in state)
         loss = self.loss(output, batch.y)
         self.optimizer.zero_grad()

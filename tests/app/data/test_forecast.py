@@ -62,7 +62,10 @@ def test_batches_hold_windows_and_what_follows_them(waves):
     values = wave_table(160)["level"].to_numpy().astype(np.float32)
     batch = next(iter(task.validation_batches()))
     start = int(task.validation[0])
-    assert batch.x[:, 0, task.column].tolist() == values[start : start + 10].tolist()
+    level, centre, scale = values[start : start + 10], task.centre[task.column], task.scale[task.column]
+    expected = np.arcsinh((level - centre.numpy()) / scale.numpy())
+    assert batch.normalised
+    assert batch.x[:, 0, task.column].tolist() == pytest.approx(expected.tolist(), abs=1e-6)
     assert batch.y[0].tolist() == values[start + 10 : start + 13].tolist()
     seen = torch.cat([batch.y[:, 0] for batch in task.train_batches(0)])
     assert len(seen) == len(task.starts)
@@ -114,8 +117,14 @@ def test_untrained_model_is_persistence(waves):
     shape = task.shape
     config = ModelConfig("lstm", 4, 1, 0.0, 2, "last", inputs=shape.inputs, residual=shape.residual)
     batch = next(iter(task.validation_batches()))
-    output, _ = SequenceModel(config)(batch.x)
-    assert torch.equal(output, batch.x[-1, :, task.column, None].expand(-1, 2))
+    network = SequenceModel(config)
+    for name, value in task.buffers().items():
+        network.get_buffer(name).copy_(value)
+    persistence = task.last[task.validation + 9, None].expand(-1, 2)  # [windows, horizon]
+    output, _ = network(batch.x, normalised=True)
+    torch.testing.assert_close(output, persistence, rtol=1e-6, atol=0.0)
+    raw = network.get_buffer("centre") + network.get_buffer("scale") * batch.x.sinh()
+    torch.testing.assert_close(network(raw)[0], persistence, rtol=1e-6, atol=0.0)
 
 
 def test_trains_beats_the_baselines_and_predicts(undertow, waves, tmp_path):

@@ -82,3 +82,17 @@ def test_gates_start_as_the_configuration_says():
     chrono = model(init="chrono", max_lag=100).rnn
     assert (chrono.init, chrono.max_lag) == ("chrono", 100)
     assert model().rnn.init is None
+
+
+def test_normalised_features_give_what_the_raw_ones_do():
+    """A training normalises its table once; a trained network reads raw values."""
+    from undertow.app.runs.model import normalise
+
+    torch.manual_seed(0)
+    network = SequenceModel(ModelConfig("lstm", 5, 1, 0.0, 3, "last", inputs=2, residual=1)).double()
+    torch.nn.init.normal_(network.head.weight)
+    network.get_buffer("centre").copy_(torch.tensor([3.0, -200.0]))
+    network.get_buffer("scale").copy_(torch.tensor([0.5, 70.0]))
+    x = 1000 * torch.randn(7, 4, 2, dtype=torch.float64)
+    features = normalise(x, network.get_buffer("centre"), network.get_buffer("scale"))
+    torch.testing.assert_close(network(features, normalised=True)[0], network(x)[0], rtol=1e-12, atol=1e-10)

@@ -23,6 +23,7 @@ from undertow.app.data.table import encode
 from undertow.app.errors import UserError, one_of
 from undertow.app.runs.config import DataConfig
 from undertow.app.runs.facts import Columns
+from undertow.app.runs.model import normalise
 from undertow.app.runs.objective import Batch, Objective
 
 MOST_WINDOWS = 50_000  # an epoch; of a longer table each epoch draws others
@@ -49,7 +50,9 @@ class ForecastTask:
         self.y = torch.where(known, x[:, self.column], torch.nan)  # [rows]
         self.starts, self.validation = self._split(series, late, path)
         self.centre, self.scale = fit_normaliser(x[torch.from_numpy(~late)], ONE_DEVIATION)
-        self.x = with_centre(x, self.centre)
+        x = with_centre(x, self.centre)
+        self.last = x[:, self.column]  # [rows]
+        self.x = normalise(x, self.centre, self.scale)  # once, not in every batch
         self.objective = Objective("rmse", "RMSE", float(self.scale[self.column]))
         self.shape = Shape(config.horizon, readout="last", inputs=columns.width, residual=self.column)
         seasons = seasonal_means(series, config, late)
@@ -97,7 +100,7 @@ class ForecastTask:
 
     def _baselines(self, series: Series, seasons: dict[str, dict[str, float]]) -> list[Baseline]:
         truth = self._targets(self.validation)  # [windows, horizon]
-        last = self.x[self.validation + self.config.steps - 1, self.column, None].expand_as(truth)
+        last = self.last[self.validation + self.config.steps - 1, None].expand_as(truth)
         found = [Baseline("persistence", rms(last - truth))]
         if seasons:
             by_row = torch.from_numpy(seasonal_forecast(series, seasons))  # [rows]
@@ -129,7 +132,8 @@ class ForecastTask:
 
     def _batches(self, starts: Tensor, size: int) -> Iterator[Batch]:
         for chosen in torch.split(starts, size):
-            yield Batch(windows(self.x, chosen, self.config.steps), self._targets(chosen))
+            x = windows(self.x, chosen, self.config.steps)
+            yield Batch(x, self._targets(chosen), normalised=True)
 
 
 def calendar(series: Series) -> list[str]:
@@ -155,7 +159,9 @@ def window_starts(spans: list[tuple[int, int]], length: int) -> NDArray[np.int64
 
 def windows(x: Tensor, starts: Tensor, steps: int) -> Tensor:
     """The windows of ``x`` [rows, C] that begin at ``starts`` [N]: [T, N, C]."""
-    return x[starts + torch.arange(steps)[:, None]]
+    rows, C = x.shape
+    every = x.as_strided((rows - steps + 1, steps, C), (C, C, 1))  # a view: windows overlap
+    return every.index_select(0, starts).transpose(0, 1)
 
 
 def validation_rows(series: Series, fraction: float) -> NDArray[np.bool_]:

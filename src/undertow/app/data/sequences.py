@@ -21,6 +21,7 @@ from undertow.app.data.table import choose, encode, read_table, require
 from undertow.app.errors import UserError, one_of
 from undertow.app.runs.config import DataConfig
 from undertow.app.runs.facts import Columns, converted
+from undertow.app.runs.model import normalise
 from undertow.app.runs.objective import Batch, Objective
 
 VALIDATION_BATCH = 64
@@ -164,7 +165,7 @@ class SequenceTask:
         self.train, self.validation = stratified(self.y, config.validation, seed)
         parts = data.split(x)
         self.centre, self.scale = fit_normaliser(torch.cat([parts[k] for k in self.train.tolist()]), QUARTER)
-        self.x = [with_centre(part, self.centre) for part in parts]
+        self.x = [normalise(with_centre(part, self.centre), self.centre, self.scale) for part in parts]
         if not len(self.validation):
             raise UserError(f"{path}: {len(self.x)} sequences leave none to validate; raise --validation")
         shortest, longest = min(data.lengths), max(data.lengths)
@@ -213,7 +214,7 @@ class SequenceTask:
     def _batches(self, chosen: Tensor, size: int) -> Iterator[Batch]:
         for numbers in torch.split(chosen, size):
             x, lengths = pad([self.x[k] for k in numbers.tolist()])  # [T, N, C], [N]
-            yield Batch(x, self.y[numbers], lengths)
+            yield Batch(x, self.y[numbers], lengths, normalised=True)
 
 
 def stratified(y: Tensor, fraction: float, seed: int) -> tuple[Tensor, Tensor]:

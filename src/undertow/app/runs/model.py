@@ -20,6 +20,22 @@ def _start_options(config: ModelConfig) -> dict[str, Any]:
     return options if config.forget_bias is None else options | {"forget_bias": config.forget_bias}
 
 
+def normalise(x: Tensor, centre: Tensor, scale: Tensor) -> Tensor:
+    """Normalise features.
+
+    The result is linear near the centre and logarithmic far from it: extremes do not drown the rest.
+
+    Args:
+        x: Features [...,C].
+        centre: The value that becomes 0, [C].
+        scale: The distance from the centre that becomes asinh(1), [C].
+
+    Returns:
+        asinh((x - centre) / scale), as x.
+    """
+    return torch.asinh((x - centre) / scale)
+
+
 class SequenceModel(nn.Module):
     """Maps sequences to predictions, both in the data's own units.
 
@@ -49,7 +65,11 @@ class SequenceModel(nn.Module):
             nn.init.zeros_(self.head.bias)
 
     def forward(
-        self, x: Tensor, state: State | None = None, lengths: Tensor | None = None
+        self,
+        x: Tensor,
+        state: State | None = None,
+        lengths: Tensor | None = None,
+        normalised: bool = False,
     ) -> tuple[Tensor, State]:
         """Predict.
 
@@ -57,12 +77,13 @@ class SequenceModel(nn.Module):
             x: [T,N] symbols, int64, or [T,N,C] features, float32.
             state: The state before the first step, as this method returns it. None: zeros.
             lengths: [N] int64, the steps of each sequence. None: all T.
+            normalised: Whether the features are ``normalised`` already, as those of a training are.
 
         Returns:
             The predictions, [T,N,outputs] if the head reads every step (T: the largest of ``lengths``), else
             [N,outputs]; and the state after each sequence's last step.
         """
-        inputs: Tensor | PackedSequence = self._inputs(x)
+        inputs: Tensor | PackedSequence = self._inputs(x, normalised)
         if lengths is not None:
             inputs = pack_padded_sequence(cast(Tensor, inputs), lengths, enforce_sorted=False)
         hidden, last = self.rnn(inputs, self._to_rnn(state))  # [T, N, H], (h_n, c_n) or h_n
@@ -71,19 +92,15 @@ class SequenceModel(nn.Module):
         if every and lengths is not None:
             hidden, _ = pad_packed_sequence(hidden)
         output = self.head(self.dropout(hidden if every else last[0][-1]))
-        return self._from_last_value(output, x), cast(State, last)
+        return self._from_last_value(output, x, normalised), cast(State, last)
 
-    def _inputs(self, x: Tensor) -> Tensor:
-        """What the layers read.
-
-        Normalised features are linear near the centre and logarithmic far from it: extremes do not drown the
-        rest.
-        """
+    def _inputs(self, x: Tensor, normalised: bool) -> Tensor:
+        """What the layers read."""
         if self.embedding is not None:
             return cast(Tensor, self.embedding(x))
         if not self.normalise:
             return x
-        features = torch.asinh((x - cast(Tensor, self.centre)) / cast(Tensor, self.scale))
+        features = x if normalised else normalise(x, cast(Tensor, self.centre), cast(Tensor, self.scale))
         if self.training and self.config.noise:
             features = features + self.config.noise * torch.randn_like(features)
         return features
@@ -91,9 +108,11 @@ class SequenceModel(nn.Module):
     def _to_rnn(self, state: State | None) -> Tensor | State | None:
         return state[0] if state is not None and self.config.cell == "rnn" else state
 
-    def _from_last_value(self, output: Tensor, x: Tensor) -> Tensor:
+    def _from_last_value(self, output: Tensor, x: Tensor, normalised: bool) -> Tensor:
         column = self.config.residual
         if column < 0:
             return output
-        scale = cast(Tensor, self.scale)[column]
-        return x[-1, :, column, None] + scale * output  # [N, horizon], in the target's unit
+        centre, scale = cast(Tensor, self.centre)[column], cast(Tensor, self.scale)[column]
+        last = x[-1, :, column, None]  # [N, 1]
+        last = centre + scale * torch.sinh(last) if normalised else last
+        return last + scale * output  # [N, horizon], in the target's unit

@@ -1,7 +1,7 @@
 """What is minimised, and the unit in which it is shown."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # to show a value needs no torch
@@ -18,16 +18,18 @@ class Batch:
         y: The targets: [T,N] or [N] classes, or [N,horizon] numbers. A class UNSCORED or a NaN is no target.
         lengths: [N] int64, if they differ.
         carried: Whether the sequences go on from the end of the batch before.
+        normalised: Whether ``x`` are features that the normaliser has read already.
     """
 
     x: "Tensor"
     y: "Tensor"
     lengths: "Tensor | None" = None
     carried: bool = False
+    normalised: bool = False
 
     def to(self, device: "torch.device") -> "Batch":
         """Return the batch on ``device``; lengths stay on the CPU."""
-        return Batch(self.x.to(device), self.y.to(device), self.lengths, self.carried)
+        return replace(self, x=self.x.to(device), y=self.y.to(device))
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,9 @@ class Objective:
         from undertow.problems import UNSCORED
 
         if self.kind == "rmse":
+            loss = functional.mse_loss(output / self.scale, y / self.scale)
+            if not loss.isnan():
+                return loss
             unknown = y.isnan()
             y = torch.where(unknown, output.detach(), y)  # an error of zero, and no gradient
             share = y.numel() / max(1, y.numel() - int(unknown.sum()))

@@ -15,8 +15,17 @@ class AdamW(ADAMW):  # type: ignore[misc]
     Nothing is compiled here, and a training starts more than a second earlier without the decorators.
     """
 
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, fused=True, **options)  # all parameters in one call
+
     step = torch.no_grad()(inspect.unwrap(ADAMW.step))
+    step.hooked = True  # torch's profiler is told of no step: half the time of a small network's
     add_param_group = inspect.unwrap(ADAMW.add_param_group)
     load_state_dict = inspect.unwrap(ADAMW.load_state_dict)
     state_dict = inspect.unwrap(ADAMW.state_dict)
-    zero_grad = inspect.unwrap(ADAMW.zero_grad)
+
+    def zero_grad(self) -> None:
+        """Set all gradients to None."""
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                parameter.grad = None

@@ -139,7 +139,9 @@ class Trainer(Hook):
             if self.loop.interrupt.asked:
                 break
             batch = batch.to(self.fabric.device)
-            output, state = self.model(batch.x, state if batch.carried else None, batch.lengths)
+            output, state = self.model(
+                batch.x, state if batch.carried else None, batch.lengths, batch.normalised
+            )
             score.add(objective.loss(output, batch.y).item(), output, batch.y, objective.kind)
         self.model.train()
         return score

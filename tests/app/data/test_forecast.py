@@ -17,7 +17,7 @@ from undertow.app.runs.folder import open_run
 
 def data_config(path, **options):
     values = {"source": str(path), "task": "forecast", "validation": 0.2, "steps": 10}
-    return DataConfig(**values | {"target": "level", "group": "place"} | options)
+    return DataConfig(**values | {"target": "level", "group": ("place",)} | options)
 
 
 def task_of(path, **options):
@@ -102,7 +102,7 @@ def test_seasonal_mean_is_taken_by_day_of_year(tmp_path):
     level = [float(day.timetuple().tm_yday + 10 * (day.year - 2018)) for day in days]
     path = tmp_path / "years.csv"
     pl.DataFrame({"day": days, "level": level}).write_csv(path)
-    task = task_of(path, group=None, validation=0.25)
+    task = task_of(path, group=(), validation=0.25)
     seasons = task.facts.values["seasons"]["all"]
     assert seasons["03-01"] in (pytest.approx(60 + 10), pytest.approx(60 + 10 + 1 / 3))
     assert task.facts.values["columns"]["calendar"] == ["year", "week"]

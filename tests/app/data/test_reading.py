@@ -104,7 +104,7 @@ def test_a_row_of_units_below_the_heading_is_skipped(units):
 
 
 def test_a_first_row_without_values_is_no_row_of_units():
-    found = read(table("place,y\nnorth,NA", lambda k: f"north,{k}"), group="place", gaps="split")
+    found = read(table("place,y\nnorth,NA", lambda k: f"north,{k}"), group=("place",), gaps="split")
     assert found.said == ["1 incomplete rows left out; 1 stretches without a gap"] or len(found.table) == 60
     assert "skipped" not in "".join(found.said)
 
@@ -148,7 +148,7 @@ def test_a_year_beside_a_part_of_it(heading, row, often):
 
 def test_prices_are_no_clocks():
     rows = table("date,item,y", lambda k: f"{DAYS[k // 2]},{'ab'[k % 2]},{10 + k % 9}.{10 + k % 40}")
-    found = read(rows, group="item")
+    found = read(rows, group=("item",))
     assert found.columns.numeric == ["y"]
     assert found.frequency.words == "daily"
 

@@ -14,7 +14,7 @@ DAYS = {
     "calendar": ["year"],
 }  # C=7
 TABLE = {"columns": DAYS, "time": "day", "reading": {}}
-SERIES = {"group": None, "step": 1.0, "frequency": {}, "seasons": {"all": {"": 0.5}}}
+SERIES = {"group": [], "step": 1.0, "frequency": {}, "seasons": {"all": {"": 0.5}}}
 
 VALID = {  # facts, data, model
     "text": (

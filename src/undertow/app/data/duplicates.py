@@ -13,12 +13,17 @@ from undertow.app.words import counted
 
 
 def without_duplicates(
-    table: pl.DataFrame, path: Path, time: str | None, group: str | None, config: DataConfig, reading: Reading
+    table: pl.DataFrame,
+    path: Path,
+    time: str | None,
+    group: tuple[str, ...],
+    config: DataConfig,
+    reading: Reading,
 ) -> pl.DataFrame:
     """One row for each time of a series, as ``--duplicates`` says; raises UserError where it says nothing."""
     if time is None:
         return table
-    by = [name for name in (group, time) if name is not None]
+    by = [*group, time]
     same = pl.all_horizontal(pl.col(name).eq_missing(pl.col(name).shift()) for name in by)
     again = table.select(same & (pl.int_range(pl.len()) > 0)).to_series()  # the table is sorted
     if not again.any():
@@ -39,19 +44,20 @@ def one_of_several(table: pl.DataFrame, name: str, how: str) -> pl.Expr:
     return pl.col(name).last() if how == "last" else pl.col(name).first()
 
 
-def twice(table: pl.DataFrame, path: Path, time: str, group: str | None, again: pl.Series) -> UserError:
+def twice(table: pl.DataFrame, path: Path, time: str, group: tuple[str, ...], again: pl.Series) -> UserError:
     """The error for the first time that comes twice, and what may settle it."""
     rows = table.filter(again).sort(ROW)
     hints = ["--duplicates mean, first or last keeps one row of each"]
-    if group is None:
-        found = [
-            name
-            for name in column_names(table)
-            if name != time
-            and not table.schema[name].is_float()
-            and not table.select(name, time).is_duplicated().any()
-        ]
-        hints.insert(0, f"--group {found[0] if found else 'COLUMN'} tells several series apart")
+    found = [
+        name
+        for name in column_names(table)
+        if name not in (*group, time)
+        and not table.schema[name].is_float()
+        and not table.select(*group, name, time).is_duplicated().any()
+    ]
+    if found or not group:
+        keys = " ".join(f"--group {name}" for name in (*group, found[0] if found else "COLUMN"))
+        hints.insert(0, f"{keys} tells several series apart")
     values = rows[time]
     if moments.is_local(values) and len(rows) < len(table) / 20:
         hints.insert(

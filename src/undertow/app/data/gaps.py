@@ -34,7 +34,7 @@ def without_leading_gaps(series: Series, path: Path, config: DataConfig) -> Seri
         leading = stop - start if missing[start:stop].all() else int(np.argmin(missing[start:stop]))
         keep[start : start + leading] = False
         if leading == stop - start and series.group:
-            gone.append(str(series.table[series.group][start]))
+            gone.append(series.name(start))
         else:
             dropped += leading
     if keep.sum() <= len(keep) / 2:
@@ -110,12 +110,12 @@ def fill(series: Series, path: Path) -> Series:
             f"{path}: --gaps fill would make {made.sum():,} rows of {len(table):,} by {series.time!r}; "
             f"--gaps split or ignore makes none"
         )
-    follows = [name for name in column_names(table) if name not in (series.group, series.time)]
+    follows = [name for name in column_names(table) if name not in (*series.group, series.time)]
     if made.any():
         table = with_rows_made(series, made, follows)
     absent = {name: table[name].is_null().to_numpy() for name in follows if table[name].null_count()}
     filled = pl.col(follows).forward_fill()
-    table = table.with_columns(filled.over(series.group) if series.group else filled)
+    table = table.with_columns(filled.over(*series.group) if series.group else filled)
     used = [name for name in (*series.columns.numeric, *series.columns.categories) if name in absent]
     if used:
         counts = ", ".join(f"{absent[name].sum():,} of {name}" for name in used)

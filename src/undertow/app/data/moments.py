@@ -6,6 +6,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from undertow.app.data.reading import ROW
 from undertow.app.errors import UserError
 from undertow.app.runs.config import DataConfig
 
@@ -21,10 +22,9 @@ def in_zone(values: pl.Series, table: pl.DataFrame, path: Path, row: str, config
         if zone_of(values) is not None:
             shown: pl.Series = values.dt.convert_time_zone(zone)
             return shown
-        within = table[config.group] if config.group in table.columns else pl.Series([0] * len(values))
-        again = (
-            pl.DataFrame({"g": within, "t": values}).select(pl.int_range(pl.len()).over("g", "t")).to_series()
-        )
+        keys = [table[name] for name in config.group if name in table.columns]
+        moments = pl.DataFrame([values.alias(ROW), *keys])
+        again = moments.select(pl.int_range(pl.len()).over(pl.all())).to_series()
         hours = pl.DataFrame(
             {"t": values, "which": pl.Series(["earliest", "latest"]).gather(again.clip(0, 1))}
         )

@@ -13,6 +13,8 @@ from undertow.app.data.frequency import Frequency
 from undertow.app.data.reading import Reading
 from undertow.app.runs.facts import Columns
 
+SEPARATOR = " / "  # between the keys of a series in its name
+
 
 @dataclass(frozen=True)
 class Series:
@@ -21,7 +23,7 @@ class Series:
     table: pl.DataFrame
     spans: list[tuple[int, int]]
     time: str | None
-    group: str | None
+    group: tuple[str, ...]  # the columns whose values together name a series
     frequency: Frequency
     columns: Columns
     reading: Reading
@@ -47,26 +49,32 @@ class Series:
         return ~self.absent.get(name, np.zeros(len(self.table), bool))
 
     def names(self) -> pl.Series:
-        """The name of each row's series."""
-        return self.table[self.group] if self.group else pl.Series(["all"] * len(self.table))
+        """The name of each row's series: the values of its keys, ``north`` or ``north / milk``."""
+        if not self.group:
+            return pl.Series(["all"] * len(self.table))
+        return self.table.select(pl.concat_str(*self.group, separator=SEPARATOR)).to_series()
+
+    def name(self, row: int) -> str:
+        """The name of the series of a row."""
+        return SEPARATOR.join(str(self.table[key][row]) for key in self.group) or "all"
 
     def facts(self) -> dict[str, Any]:
         """For config.json: how to read further data the same way."""
         return {
             "columns": self.columns.to_dict(),
             "time": self.time,
-            "group": self.group,
+            "group": list(self.group),
             "step": self.step,
             "frequency": msgspec.to_builtins(self.frequency),
             "reading": msgspec.to_builtins(self.reading),
         }
 
 
-def spans_of(table: pl.DataFrame, group: str | None) -> list[tuple[int, int]]:
+def spans_of(table: pl.DataFrame, group: tuple[str, ...]) -> list[tuple[int, int]]:
     """The row range of each series, in a table sorted by group."""
-    if group is None:
+    if not group:
         return [(0, len(table))]
-    lengths = table[group].rle().struct.field("len").to_list()
+    lengths = table.select(group).to_struct().rle().struct.field("len").to_list()
     stops = np.cumsum(lengths).tolist()
     return [(stop - length, stop) for stop, length in zip(stops, lengths, strict=True)]
 

@@ -10,7 +10,7 @@ from undertow.app.data.duplicates import without_duplicates
 from undertow.app.data.files import FILE
 from undertow.app.data.frequency import Frequency, recognise
 from undertow.app.data.gaps import complete, without_leading_gaps
-from undertow.app.data.panel import Series, spans_of
+from undertow.app.data.panel import SEPARATOR, Series, spans_of
 from undertow.app.data.reading import ROW, Reading
 from undertow.app.data.sentinels import check_sentinels
 from undertow.app.data.table import choose, column_names, read_table, require, unused
@@ -29,15 +29,17 @@ def read_series(path: Path, config: DataConfig, facts: dict[str, Any] | None = N
     """
     kept = converted(facts["reading"], Reading, "facts.reading") if facts else None
     table, reading = read_table(path, config, kept)
-    for option in ("target", "time", "group"):
-        require(table, path, [getattr(config, option)], f"--{option}")
+    require(table, path, [config.target], "--target")
+    require(table, path, [config.time], "--time")
+    require(table, path, config.group, "--group")
     time = facts["time"] if facts else order.find_time(table.drop(without(config)), config.time)
     if time is not None:
         require(table, path, [time], "--time")
         table = order.parse_time(table, path, time, ROW, config, reading, kept is not None)
-    group = (facts.get("group") if facts else None) or config.group or one_panel(table, time, reading)
+    group = tuple(facts["group"]) if facts else config.group
+    group = group or one_panel(table, time, reading)
     check_groups(table, path, group)
-    by = [name for name in (group, time) if name is not None]
+    by = [*group, *([time] if time is not None else [])]
     if by and not (by == [time] and table[by[0]].is_sorted()):
         table = table.sort(by, maintain_order=True)
     table = without_duplicates(table, path, time, group, config, reading)
@@ -48,7 +50,7 @@ def read_series(path: Path, config: DataConfig, facts: dict[str, Any] | None = N
         columns = Columns(**facts["columns"])
         require(table, path, [*columns.numeric, *columns.categories])
     else:
-        columns = choose(table, path, [group, time], reading)
+        columns = choose(table, path, by, reading)
     check_sentinels_of(table, path, columns, config, kept is not None)
     series = Series(
         table, spans_of(table, group), time, group, frequency, columns, reading, said=reading.describe()
@@ -63,7 +65,7 @@ def read_series(path: Path, config: DataConfig, facts: dict[str, Any] | None = N
 
 def without(config: DataConfig) -> list[str]:
     """Columns in which no time is looked for."""
-    return [name for name in (config.target, config.group) if name is not None and name != config.time]
+    return [name for name in (config.target, *config.group) if name is not None and name != config.time]
 
 
 def check_sentinels_of(
@@ -75,10 +77,10 @@ def check_sentinels_of(
         check_sentinels(table, path, numeric, kept)
 
 
-def one_panel(table: pl.DataFrame, time: str | None, reading: Reading) -> str | None:
-    """The column of the files' names, where their times overlap; None where they are one series."""
+def one_panel(table: pl.DataFrame, time: str | None, reading: Reading) -> tuple[str, ...]:
+    """The column of the files' names, where their times overlap; none where they are one series."""
     if FILE not in column_names(table) or table[FILE].n_unique() < 2 or time is None:
-        return None
+        return ()
     parts = (
         table.group_by(FILE)
         .agg(pl.col(time).min().alias("from"), pl.col(time).max().alias("to"))
@@ -86,11 +88,21 @@ def one_panel(table: pl.DataFrame, time: str | None, reading: Reading) -> str | 
     )
     overlap = bool((parts["from"][1:] <= parts["to"][:-1].cum_max()).any())
     reading.said.append("a series for each file" if overlap else "one series over all files")
-    return FILE if overlap else None
+    return (FILE,) if overlap else ()
 
 
-def check_groups(table: pl.DataFrame, path: Path, group: str | None) -> None:
-    """Raise UserError if a row does not name its series."""
-    if group is not None and table[group].null_count():
-        row = table.filter(pl.col(group).is_null())[ROW][0]
-        raise UserError(f"{path}: column {group!r}, row {row}: the name of the series is missing")
+def check_groups(table: pl.DataFrame, path: Path, group: tuple[str, ...]) -> None:
+    """Raise UserError if a row does not name its series, or if two series have the same name."""
+    for key in group:
+        if table[key].null_count():
+            row = table.filter(pl.col(key).is_null())[ROW][0]
+            raise UserError(f"{path}: column {key!r}, row {row}: the name of the series is missing")
+    if len(group) > 1:
+        keys = table.select(group).unique()
+        joined = keys.select(pl.concat_str(*group, separator=SEPARATOR)).to_series()
+        if joined.is_duplicated().any():
+            name = joined.filter(joined.is_duplicated())[0]
+            raise UserError(
+                f"{path}: --group {group[0]}: two series have the name {name!r}; "
+                f"expected values without {SEPARATOR!r}"
+            )

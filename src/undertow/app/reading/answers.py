@@ -73,7 +73,7 @@ def _forecasts(run: Run, found: Forecasts) -> Answers:
 def _names(found: Forecasts) -> list[pl.Series]:
     """The columns with the series, the time and the number of rows ahead of each prediction."""
     series, at = found.series, found.last.ravel()
-    columns = [series.table[series.group][at]] if series.group else []
+    columns = [series.table[key][at] for key in series.group]
     times = found.times()
     if times is not None:
         columns.append(times)

@@ -20,6 +20,7 @@ Rate = Annotated[float, Meta(ge=0, lt=1)]
 Positive = Annotated[float, Meta(gt=0, le=1e6)]
 NotNegative = Annotated[float, Meta(ge=0, le=1e6)]
 Column = str | None
+Several = tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,10 @@ class DataConfig:
     horizon: Annotated[Count, Option("Rows to forecast after each window.", DATA, 1, FORECAST)] = 1
     target: Annotated[Column, Option("Column to forecast.", DATA, None, FORECAST, "COLUMN")] = None
     time: Annotated[Column, Option("Column that orders the rows.", DATA, None, TABLES, "COLUMN")] = None
-    group: Annotated[Column, Option("Column that tells series apart.", DATA, None, FORECAST, "COLUMN")] = None
+    group: Annotated[
+        Several,
+        Option("Column that tells series apart; several may together.", DATA, (), FORECAST, "COLUMN"),
+    ] = ()
     sequence: Annotated[
         Column, Option("Column that tells sequences apart.", DATA, None, CLASSIFY, "COLUMN")
     ] = None

@@ -54,7 +54,7 @@ class _TextFacts(TypedDict):
 class _ForecastFacts(TypedDict):
     columns: Columns
     time: str | None
-    group: str | None
+    group: tuple[str, ...]
     step: Step
     frequency: dict[str, Any]  # this and ``reading`` are checked by the code that reads further data
     reading: dict[str, Any]

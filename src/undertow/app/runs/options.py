@@ -61,9 +61,16 @@ class Declared(NamedTuple):
 
     @property
     def plain(self) -> Any:
-        """The type without its range: str, int, float or bool."""
+        """The type without its range: str, int, float or bool; list[str] if it may be given several times."""
         kinds = [kind for kind in _kinds(self.type) if kind is not type(None)]
+        if self.repeats:
+            return list[str]
         return type(get_args(kinds[0])[0]) if get_origin(kinds[0]) is Literal else kinds[0]
+
+    @property
+    def repeats(self) -> bool:
+        """Whether it may be given several times, with another value each time."""
+        return get_origin(_kinds(self.type)[0]) is tuple
 
 
 def declared(*configs: type) -> Iterator[Declared]:
@@ -94,6 +101,12 @@ def checked(option: Declared, value: Any) -> None:
     except msgspec.ValidationError:
         wanted = _expected(option.type).removesuffix(" or null")
         raise UserError(f"{option.flag} {value}: expected {wanted}") from None
+    if option.repeats:
+        for each in value:
+            if value.count(each) > 1:
+                raise UserError(
+                    f"{option.flag} {each}: given {value.count(each)} times; expected another value each time"
+                )
 
 
 def read(kind: type[Config], values: Any, where: str) -> Config:
@@ -116,18 +129,19 @@ def read(kind: type[Config], values: Any, where: str) -> Config:
     known, hints = {field.name: field for field in fields(kind)}, get_type_hints(kind, include_extras=True)  # type: ignore[arg-type]
     if unknown := sorted(set(values) - set(known)):
         raise UserError(f"{where}: unknown option {unknown[0]!r}")
+    found = dict(values)
     for name, field in known.items():
         if name not in values:
             if field.default is MISSING:
                 raise UserError(f"{where}: option {name!r} is missing")
             continue
         try:
-            msgspec.convert(values[name], hints[name])
+            found[name] = msgspec.convert(values[name], hints[name])
         except msgspec.ValidationError:
             raise UserError(
                 f"{where}: {name}: expected {_expected(hints[name])}, got {values[name]!r}"
             ) from None
-    return kind(**values)
+    return kind(**found)
 
 
 def _expected(kind: Any) -> str:
@@ -205,7 +219,7 @@ def signature(function: Any, options: Iterator[Declared]) -> None:
 
 def _help(each: Declared) -> str:
     default = each.option.default
-    if default is None or isinstance(default, Mapping) or each.plain is bool:
+    if default in (None, ()) or isinstance(default, Mapping) or each.plain is bool:
         return each.option.help
     return f"{each.option.help} (default: {_shown(default)})"
 
@@ -226,6 +240,7 @@ def table(options: Iterator[Declared]) -> str:
     rows = ["| option | what it does | value | default |", "|---|---|---|---|"]
     for each in options:
         kind = "no value" if each.plain is bool else _expected(each.type).removesuffix(" or null")
+        kind = "text, several times" if each.repeats else kind
         rows.append(f"| `{each.flag}` | {each.option.help} | {kind} | {_defaults(each.option)} |")
     return "\n".join(rows) + "\n"
 
@@ -233,6 +248,6 @@ def table(options: Iterator[Declared]) -> str:
 def _defaults(option: Option) -> str:
     if not isinstance(option.default, Mapping):
         where = "" if option.tasks == TASKS else f" ({', '.join(option.tasks)})"
-        absent = option.default is None or option.default is False
+        absent = option.default in (None, ()) or option.default is False
         return (("" if absent else _shown(option.default)) + where).strip()
     return ", ".join(f"{task} {_shown(value)}" for task, value in option.default.items())

@@ -16,6 +16,7 @@ UNSURE = {"no_header", "encoding", "decimal", "sheet"}  # options of tables that
 FIRST = 20  # lines from which a plain heading is known
 NAME = re.compile(r"[^\W\d]")  # a name begins with a letter
 NEEDED = {"forecast": ("target",), "classify": ("sequence", "label")}
+COLUMNS = ("target", "time", "group", "sequence", "label")  # options whose values are columns
 
 
 def task_of(source: str, given: dict[str, Any]) -> tuple[str, str]:
@@ -86,13 +87,20 @@ def _check_columns(path: Path, task: str, given: dict[str, Any]) -> None:
         if not given.get(option):
             found = one_of(_column_names(path, given))
             raise UserError(f"{path}: task {task} needs --{option} COLUMN; columns: {found}")
-    asked = [name for name in ("target", "time", "group", "sequence", "label") if given.get(name)]
-    if set(map(given.get, asked)) <= set(_heading(path, given)):
+    asked = [(option, name) for option in COLUMNS for name in _names_in(given.get(option))]
+    if {name for _, name in asked} <= set(_heading(path, given)):
         return
     names = _column_names(path, given)
-    for option in asked:
-        if given[option] not in names:
-            raise no_column(path, given[option], f"--{option}", names)
+    for option, name in asked:
+        if name not in names:
+            raise no_column(path, name, f"--{option}", names)
+
+
+def _names_in(value: Any) -> tuple[str, ...]:
+    """The columns that an option names; none if it was left out."""
+    if not value:
+        return ()
+    return (value,) if isinstance(value, str) else tuple(value)
 
 
 def _column_names(path: Path, given: dict[str, Any]) -> list[str]:

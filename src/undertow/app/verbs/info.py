@@ -45,7 +45,7 @@ def _about_data(run: "Run") -> list[str]:
     options = {
         "target": data.target,
         "time": data.time or run.facts.get("time"),
-        "group": data.group,
+        "group": " and ".join(data.group) or None,
         "sequence": data.sequence,
         "label": data.label,
         "window": data.steps or None,

@@ -51,7 +51,11 @@ def train(
     undertow train --resume RUN continues, with the same result as without the
     interruption. A second Ctrl-C ends the training at once.
     """
-    given = {name: value for name, value in given.items() if value is not None and value is not False}
+    given = {
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in given.items()
+        if value not in (None, []) and value is not False
+    }
     config.check_given(given)
     if resume is not None:
         if source or run or overwrite:

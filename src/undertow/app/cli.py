@@ -21,6 +21,7 @@ VERBS = {
     "train": "Train an LSTM on a text, a table or a built-in problem.",
     "generate": "Write text with a trained language model.",
     "predict": "Forecast or label a table with a trained model.",
+    "evaluate": "Say how good a trained model is, beside baselines.",
     "info": "Say what is in a run folder.",
     "inspect": "Show what a trained network does, on a page.",
     "doctor": "Say what is wrong with a trained network, and what to try.",

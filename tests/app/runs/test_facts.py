@@ -14,7 +14,10 @@ DAYS = {
     "calendar": ["year"],
 }  # C=7
 TABLE = {"columns": DAYS, "time": "day", "reading": {}}
-SERIES = {"group": [], "step": 1.0, "frequency": {}, "seasons": {"all": {"": 0.5}}}
+SERIES = {
+    "group": [], "step": 1.0, "frequency": {}, "seasons": {"all": {"": 0.5}}, "season": 1,
+    "scales": {"y": {}},
+}  # fmt: skip
 
 VALID = {  # facts, data, model
     "text": (

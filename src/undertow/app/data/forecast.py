@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from undertow.app.data import Baseline, Facts, Shape, calendars
+from undertow.app.data.naive import naive_scales, season_rows
 from undertow.app.data.normalise import ONE_DEVIATION, fit_normaliser, with_centre
 from undertow.app.data.panel import Series
 from undertow.app.data.series import read_series
@@ -59,7 +60,8 @@ class ForecastTask:
         self.facts = Facts(
             lines=[*self._lines(series, late, columns), *series.said, *unseen(series, seasons)],
             values=series.facts()
-            | {"seasons": seasons if sum(map(len, seasons.values())) <= MOST_SEASONS else {}},
+            | {"seasons": seasons if sum(map(len, seasons.values())) <= MOST_SEASONS else {}}
+            | self._scales(series, late),
             baselines=self._baselines(series, seasons),
         )
 
@@ -97,6 +99,13 @@ class ForecastTask:
                 f"{often}, ordered by {series.time}; validates from {times.filter(pl.Series(late)).min()!s}"
             )
         return [f"{len(series.table):,} rows{several}{skipped}{since}", columns.describe()]
+
+    def _scales(self, series: Series, late: NDArray[np.bool_]) -> dict[str, Any]:
+        """What ``undertow evaluate`` needs for MASE, by target and series."""
+        season = season_rows(series)
+        scales = naive_scales(series, self.y.double().numpy(), ~late, season)
+        kept = scales if len(scales) <= MOST_SEASONS else {}
+        return {"season": season, "scales": {str(self.config.target): kept}}
 
     def _baselines(self, series: Series, seasons: dict[str, dict[str, float]]) -> list[Baseline]:
         truth = self._targets(self.validation)  # [windows, horizon]

@@ -8,8 +8,8 @@ import polars as pl
 from rich.text import Text
 
 from undertow.app.data import calendars
-from undertow.app.data.forecast import seasonal_forecast
 from undertow.app.reading.predictions import Floats, Forecasts, Labels, forecasts, is_training_table, labels
+from undertow.app.reading.rivals import persistence, seasonal_mean
 from undertow.app.runs.folder import Run
 from undertow.app.runs.objective import Objective
 from undertow.app.terminal import marked
@@ -58,10 +58,9 @@ def read_as(said: list[str]) -> list[Text]:
 
 
 def _forecasts(run: Run, found: Forecasts) -> Answers:
-    persistence = np.repeat(
-        found.values[found.starts + found.steps - 1][:, None], found.rows.shape[1], axis=1
-    )
-    rivals = {"persistence": persistence} | _seasonal(run, found)
+    rivals, means = {"persistence": persistence(found)}, seasonal_mean(run, found)
+    if means is not None:
+        rivals[calendars.season_name(found.series.step)] = means
     table = pl.DataFrame(_names(found)).with_columns(
         prediction=found.predicted.ravel().astype(np.float32),
         truth=pl.Series(found.truth.ravel()).fill_nan(None),
@@ -84,15 +83,6 @@ def _names(found: Forecasts) -> list[pl.Series]:
     if horizon > 1:
         columns.append(pl.Series("ahead", np.tile(np.arange(1, horizon + 1), windows)))
     return columns
-
-
-def _seasonal(run: Run, found: Forecasts) -> dict[str, Floats]:
-    """The training part's seasonal mean at every known row; {} if the training had no seasons."""
-    seasons, series = run.facts["seasons"], found.series
-    if not seasons or series.time is None or calendars.season(series.table[series.time], series.step) is None:
-        return {}
-    by_row = seasonal_forecast(series, seasons)  # [rows]
-    return {calendars.season_name(series.step): by_row[found.last]}
 
 
 def _error_lines(found: Forecasts, rivals: dict[str, Floats]) -> list[Text]:

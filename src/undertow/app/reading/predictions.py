@@ -183,4 +183,5 @@ def is_training_table(run: Run, path: Path) -> bool:
     Returns:
         Whether its content is the same.
     """
-    return bool(fingerprint(path)["sha256"] == run.source.get("sha256"))
+    further = run.data.further if str(path) == run.data.source else ()
+    return bool(fingerprint(path, *further)["sha256"] == run.source.get("sha256"))

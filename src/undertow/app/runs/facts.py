@@ -59,6 +59,8 @@ class _ForecastFacts(TypedDict):
     frequency: dict[str, Any]  # this and ``reading`` are checked by the code that reads further data
     reading: dict[str, Any]
     seasons: dict[str, dict[str, float]]
+    season: Annotated[int, Meta(ge=1, le=100_000)]  # of the seasonal naive forecast, in rows
+    scales: dict[str, dict[str, Step]]  # of MASE, by target and series
 
 
 class _ClassifyFacts(TypedDict):

@@ -1,0 +1,41 @@
+"""One evaluation, whatever the task: which data are scored, and by which of this room's files."""
+
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from undertow.app.evaluation.result import Result
+from undertow.app.reading.predictions import is_training_table
+from undertow.app.reading.watch import source
+from undertow.app.runs.folder import Run
+
+HELD_BACK = (
+    "the part held back in the training is scored, and it chose the weights; other data are a stricter test"
+)
+KINDS = {  # by task: the file with its ``evaluate``
+    "forecast": "undertow.app.evaluation.forecasts",
+    "classify": "undertow.app.evaluation.labels",
+}
+
+
+def evaluate(run: Run, given: Path | None) -> Result:
+    """Evaluate a run.
+
+    Args:
+        run: The run.
+        given: The data to score. None: those of the training.
+
+    Returns:
+        Its metrics, beside those of baselines. Of the training's own data only the part that was held back
+        there is scored.
+
+    Raises:
+        UserError: The data are missing or do not fit the run.
+    """
+    path = source(run, None if given is None else str(given))
+    held_back = given is None or is_training_table(run, path)
+    module: Any = import_module(KINDS[run.data.task])
+    result: Result = module.evaluate(run, path, held_back)
+    if held_back:
+        result.said.insert(0, f"{path.name}: {HELD_BACK}")
+    return result

@@ -1,0 +1,56 @@
+"""``undertow evaluate``: how good a trained model is, beside baselines."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+
+def evaluate(
+    run: Annotated[Path, typer.Argument(help="Folder of a run.")],
+    data: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="[FILE]",
+            help="Data with the truth. (default: the part of its data held back to validate)",
+        ),
+    ] = None,
+    metric: Annotated[
+        Literal["rmse", "mae", "mase", "nse", "kge", "bias"],
+        typer.Option(help="Metric that orders the series and is shown by rows ahead."),
+    ] = "rmse",
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="Write all metrics to this .json or .csv file."),
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file in --output.")] = False,
+) -> None:
+    """Say how good a trained model is, beside baselines.
+
+    A forecast is scored overall, by series and by rows ahead, against the last
+    value, the value one season ago, the seasonal mean, and a linear model of the
+    same window. Labels are scored by class, with a confusion matrix.
+    """
+    from undertow.app.errors import UserError
+    from undertow.app.inputs import check_source
+    from undertow.app.outputs import check_output
+    from undertow.app.terminal import Terminal
+    from undertow.app.training.leftovers import open_run
+
+    if output is not None:
+        check_output(output, (".json", ".csv"), overwrite)
+    opened = open_run(run)
+    if opened.data.task in ("text", "problem"):
+        raise UserError(f"{run}: expected a run trained on a table, and its task is {opened.data.task}")
+    if data is not None:
+        check_source(data)
+    from undertow.app.evaluation import result, view  # which import NumPy and rich
+    from undertow.app.evaluation.evaluate import evaluate as evaluated
+
+    found = evaluated(opened, data)
+    if output is not None:
+        result.write(found, output)
+    console = Terminal()
+    view.show(console, found, metric)
+    if output is not None:
+        console.print(f"\nAll metrics written to {output}", soft_wrap=True)

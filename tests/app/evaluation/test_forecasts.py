@@ -1,0 +1,124 @@
+"""Evaluated forecasts: the same errors computed from the file that predict writes, and a linear model."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from inputs import FORECAST, wave_table
+from undertow.app.evaluation import linear
+from undertow.app.evaluation.evaluate import evaluate
+from undertow.app.evaluation.forecasts import measure
+from undertow.app.reading.predictions import forecasts
+from undertow.app.runs.folder import open_run
+
+
+@pytest.fixture
+def run(undertow, waves):
+    undertow("train", waves, *FORECAST, "--horizon", 3, "--epochs", 2, "--run", "r")
+    return Path("r")
+
+
+def test_metrics_are_those_of_the_written_predictions(undertow, run):
+    wave_table(200).write_csv("new.csv")
+    undertow("predict", run, "new.csv", "-o", "p.csv")
+    found = evaluate(open_run(run), Path("new.csv"))
+    table = pl.read_csv("p.csv").drop_nulls("truth")
+    error = table["prediction"] - table["truth"]
+    (row,) = found.of("all", by="LSTM")
+    assert row["n"] == len(table) == 2 * (188 * 3 + 2 + 1)
+    assert row["rmse"] == pytest.approx(float((error**2).mean()) ** 0.5, rel=1e-5)
+    assert row["mae"] == pytest.approx(error.abs().mean(), rel=1e-5)
+    assert row["bias"] == pytest.approx(error.mean(), abs=1e-5)
+    for place in ("north", "south"):
+        (row,) = found.of("series", by="LSTM", name=place)
+        own = table.filter(pl.col("place") == place)
+        assert row["mae"] == pytest.approx((own["prediction"] - own["truth"]).abs().mean(), rel=1e-5)
+    for ahead in (1, 2, 3):
+        (row,) = found.of("ahead", by="LSTM", name=ahead)
+        own = table.filter(pl.col("ahead") == ahead)
+        assert row["n"] == len(own)
+        assert row["mae"] == pytest.approx((own["prediction"] - own["truth"]).abs().mean(), rel=1e-5)
+
+
+def test_baselines_and_their_skill(run):
+    wave_table(200).write_csv("new.csv")
+    found = evaluate(open_run(run), Path("new.csv"))
+    rows = {row["by"]: row for row in found.of("all")}
+    assert list(rows) == ["LSTM", "persistence", "7 rows ago", "seasonal (day-of-year) mean", "linear"]
+    level = wave_table(200)["level"].to_numpy().reshape(2, 200)
+    ends, errors = np.arange(9, 200), []
+    for values in level:
+        errors += [values[end] - values[end + k] for end in ends for k in (1, 2, 3) if end + k < 200]
+    assert rows["persistence"]["mae"] == pytest.approx(np.abs(errors).mean())
+    assert rows["persistence"]["skill"] == pytest.approx(
+        1 - rows["LSTM"]["rmse"] / rows["persistence"]["rmse"]
+    )
+    assert rows["LSTM"]["skill"] != rows["LSTM"]["skill"]
+    assert rows["linear"]["rmse"] < 0.2 < rows["persistence"]["rmse"]  # a wave with noise of 0.1 is linear
+
+
+def test_mase_is_scaled_by_the_training_part_of_each_series(run, waves):
+    table = pl.read_csv(waves)
+    level = table["level"].to_numpy().reshape(2, 160)[:, :128]  # the first 80 %
+    scales = np.abs(level[:, 7:] - level[:, :-7]).mean(axis=1)
+    kept = json.loads((run / "config.json").read_text())["facts"]
+    assert kept["season"] == 7
+    np.testing.assert_allclose(list(kept["scales"]["level"].values()), scales, rtol=1e-5)
+    found = evaluate(open_run(run), None)
+    for place, scale in zip(("north", "south"), scales, strict=True):
+        (row,) = found.of("series", by="LSTM", name=place)
+        assert row["mase"] == pytest.approx(row["mae"] / scale, rel=1e-5)
+
+
+def test_of_the_training_table_only_the_part_held_back_is_scored(run, waves):
+    found = evaluate(open_run(run), waves)
+    assert found.of("all", by="LSTM")[0]["n"] == 2 * (30 * 3 + 2 + 1)  # targets from row 128 of 160 on
+    assert "held back" in found.said[0]
+    one_more = pl.read_csv(waves).with_columns(extra=1)
+    one_more.write_csv("other.csv")
+    assert evaluate(open_run(run), Path("other.csv")).of("all", by="LSTM")[0]["n"] == 2 * (148 * 3 + 2 + 1)
+
+
+def test_rows_after_the_training_part_do_not_change_the_linear_model(undertow, run, waves):
+    opened = open_run(run)
+    (found,) = forecasts(opened, waves)
+    before = linear.forecast(opened, waves, found)
+    table = wave_table(160)
+    late = pl.col("day") >= pl.date(2020, 5, 8)  # the last 32 days
+    table.with_columns(level=pl.when(late).then(pl.col("level") + 50).otherwise("level")).write_csv(
+        "late.csv"
+    )
+    undertow("train", "late.csv", *FORECAST, "--horizon", 3, "--epochs", 1, "--run", "late")
+    other = open_run(Path("late"))
+    late_model = linear.forecast(other, waves, forecasts(other, waves)[0])
+    np.testing.assert_allclose(late_model, before)
+
+
+def test_without_the_training_table_there_is_no_linear_model(run, waves):
+    wave_table(100).write_csv("new.csv")
+    waves.unlink()
+    found = evaluate(open_run(run), Path("new.csv"))
+    assert "linear" not in {row["by"] for row in found.rows}
+    assert any("no linear model" in line and "waves.csv" in line for line in found.said)
+
+
+def test_a_linear_process_is_forecast_without_error(undertow):
+    t = np.arange(300)
+    values = np.sin(0.3 * t) + 0.5 * np.cos(0.3 * t)  # y_{t+1} = 2 cos(0.3) y_t - y_{t-1}
+    pl.DataFrame({"t": t, "y": values}).write_csv("sine.csv")
+    undertow(
+        "train", "sine.csv", "--target", "y", "--steps", 8, "--hidden-size", 4, "--epochs", 1, "--run", "s"
+    )
+    opened = open_run(Path("s"))
+    (found,) = forecasts(opened, Path("sine.csv"))
+    predicted = linear.forecast(opened, Path("sine.csv"), found)
+    assert np.nanmax(np.abs(predicted - found.truth)) < 0.01
+
+
+def test_measure_leaves_out_what_is_not_known():
+    nan = np.nan
+    row = measure(np.array([[1.0, nan]]), np.array([[2.0, 5.0]]), np.array([[0.5, 0.5]]))
+    assert (row["n"], row["mae"], row["mase"], row["bias"]) == (1, 1.0, 2.0, 1.0)

@@ -1,0 +1,53 @@
+"""``undertow evaluate`` at the command line: files, refusals."""
+
+import json
+
+import polars as pl
+import pytest
+
+from inputs import FORECAST
+
+
+@pytest.fixture
+def run(undertow, waves):
+    assert undertow("train", waves, *FORECAST, "--epochs", 1, "--run", "r").code == 0
+    return "r"
+
+
+def test_files_hold_all_rows(undertow, run, waves):
+    said = undertow("evaluate", run, "-o", "m.json")
+    assert said.code == 0
+    assert "held back" in said.out and "RMSE" in said.out and "m.json" in said.out
+    found = json.loads((waves.parent / "m.json").read_text())
+    assert found["task"] == "forecast"
+    assert undertow("evaluate", run, waves, "-o", "m.csv").code == 0
+    table = pl.read_csv("m.csv")
+    assert len(table) == len(found["rows"])
+    assert table["rmse"].to_list() == pytest.approx([row["rmse"] for row in found["rows"]])
+    assert undertow("evaluate", run, "-o", "m.csv").code == 2
+    assert undertow("evaluate", run, "-o", "m.csv", "--overwrite").code == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("nothing.csv",), "nothing.csv: no such file"),
+        (("-o", "m.txt"), "--output m.txt: expected a name that ends in .json or .csv"),
+    ],
+)
+def test_refusals(undertow, run, arguments, message):
+    said = undertow("evaluate", run, *arguments)
+    assert (said.code, said.err.strip()) == (2, f"undertow: {message}")
+
+
+def test_a_file_without_truth(undertow, run, waves):
+    pl.read_csv(waves).head(10).write_csv("short.csv")
+    said = undertow("evaluate", run, "short.csv")
+    assert said.code == 2
+    assert "short.csv: level: every forecast is for a row after the table's end" in said.err
+
+
+def test_metric_orders_the_series(undertow, run):
+    said = undertow("evaluate", run, "--metric", "nse")
+    assert "by NSE of the LSTM" in said.out
+    assert undertow("evaluate", run, "--metric", "wape").code == 2

@@ -1,7 +1,6 @@
 """The naive and the seasonal naive forecast: the last value, or the value one season ago."""
 
 import numpy as np
-import polars as pl
 from numpy.typing import NDArray
 
 from undertow.app import metrics
@@ -63,10 +62,9 @@ def naive_scales(series: Series, values: Floats, early: NDArray[np.bool_], seaso
         The scale by series; a series without any is left out.
     """
     values = np.where(early, values, np.nan)
-    names = series.names().cast(pl.String).to_list() if series.group else []
     stretches: dict[str, list[Floats]] = {}
     for start, stop in series.spans:
-        stretches.setdefault(names[start] if names else "all", []).append(values[start:stop])
+        stretches.setdefault(series.name(start), []).append(values[start:stop])
     found = {name: _scale(parts, season) for name, parts in stretches.items()}
     return {name: scale for name, scale in found.items() if np.isfinite(scale)}
 

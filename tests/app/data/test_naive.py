@@ -11,7 +11,7 @@ from undertow.app.data.series import read_series
 from undertow.app.runs.config import DataConfig
 
 
-def series_of(table: pl.DataFrame, tmp_path, group=None, time="t"):
+def series_of(table: pl.DataFrame, tmp_path, group=(), time="t"):
     path = tmp_path / "table.csv"
     table.write_csv(path)
     config = DataConfig(str(path), "forecast", 0.2, 4, target="y", time=time, group=group)
@@ -44,7 +44,7 @@ def test_seasonal_naive_repeats_the_last_season_within_its_series(tmp_path):
     table = pl.concat(
         [dated("1d", 10).with_columns(k=pl.lit("a")), dated("1d", 10).with_columns(k=pl.lit("b"))]
     )
-    series = series_of(table, tmp_path, "k")
+    series = series_of(table, tmp_path, ("k",))
     values = np.arange(20.0)
     found = seasonal_naive(series, values, np.array([7, 12]), horizon=4, season=3)
     np.testing.assert_array_equal(found[0], [5, 6, 7, 5])  # rows 8 to 11: one season ago, the last one twice
@@ -58,7 +58,7 @@ def test_scales_use_the_training_part_and_never_two_series(tmp_path):
     table = pl.concat(
         [dated("1d", 10).with_columns(k=pl.lit("a")), dated("1d", 10).with_columns(k=pl.lit("b"))]
     )
-    series = series_of(table, tmp_path, "k")
+    series = series_of(table, tmp_path, ("k",))
     values = np.concatenate([np.arange(10.0), 100 + 5 * np.arange(10.0)])
     values[9], values[19] = 1e6, -1e6  # after the training part
     early = np.tile(np.arange(10) < 9, 2)

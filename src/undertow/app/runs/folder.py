@@ -12,6 +12,7 @@ Each file is written beside its place and then renamed, so a crash cannot leave 
 import hashlib
 import math
 import platform
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from importlib.metadata import version
@@ -74,11 +75,11 @@ class Run:
         text = records.dump(content, indent=2) + "\n"
         atomically(self.path("config.json"), lambda path: path.write_text(text, encoding="utf-8"))
 
-    def write_model(self, model: "SequenceModel") -> None:
-        """Write the best weights so far."""
+    def write_model(self, best: Mapping[str, "Tensor"]) -> None:
+        """Write the best weights so far, a model's ``state_dict``."""
         from undertow.app.runs import weights
 
-        weights.write_model(self.path("model.safetensors"), model)
+        weights.write_model(self.path("model.safetensors"), best)
 
     def write_last(self, tensors: dict[str, "Tensor"], state: dict[str, Any]) -> None:
         """Write where training stands.

@@ -1,5 +1,6 @@
 """The tensors of a run folder: the best weights, and where training stands. This module needs torch."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,9 @@ from undertow.app.runs.config import ModelConfig
 from undertow.app.runs.model import SequenceModel
 
 
-def write_model(path: Path, model: SequenceModel) -> None:
-    """Write the weights and the normaliser of ``model``."""
-    tensors = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
+def write_model(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Write the weights and the normaliser of a model, its ``state_dict``."""
+    tensors = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
     atomically(path, lambda beside: beside.write_bytes(save(tensors)))
 
 

@@ -26,7 +26,7 @@ from undertow.app.training.device import make_fabric
 from undertow.app.training.optimizer import AdamW
 from undertow.app.training.progress import Position, Progress
 
-SAVE_EVERY = 30.0  # seconds between checkpoints, evaluations apart
+SAVE_EVERY = 10.0  # seconds between checkpoints: writing takes longer than an epoch of a small network
 
 
 class FabricLearner(Learner):
@@ -74,6 +74,8 @@ class Trainer(Hook):
         how = self.progress.learning_rate, task.objective.loss, config.clip
         self.learner = FabricLearner(self.fabric, self.model, self.optimizer, *how)
         self.loop = Loop([self.learner], lambda: self.progress.at.due, self._evaluate)
+        self.best: dict[str, Tensor] = {}  # the best weights, while they are not on disk
+        self.written = 0  # rows of the metrics on disk
         self.saved_at = time.monotonic()
 
     # -- the loop ---------------------------------------------------------------------------------
@@ -105,8 +107,12 @@ class Trainer(Hook):
         """Count the step, and save now and then. Raises UserError if the loss is not finite."""
         self._check_loss(steps[0].loss)
         self.progress.add_step(steps[0])
-        if not self.progress.at.due and time.monotonic() - self.saved_at > SAVE_EVERY:
+        if not self.progress.at.due and self._saved_long_ago():
             self.save()
+
+    def on_end(self, loop: Loop) -> None:
+        """Write what was measured, also where an error ends the training."""
+        self._write_measured()
 
     def _check_loss(self, loss: float) -> None:
         if not math.isfinite(loss):
@@ -126,9 +132,9 @@ class Trainer(Hook):
         if self.loop.interrupt.asked:
             return None
         if progress.add_evaluation(score):
-            self.run.write_model(self.plain)
-        self.run.write_metrics(progress.rows)
-        self.save()
+            self.best = {name: value.clone() for name, value in self.plain.state_dict().items()}
+        if len(progress.rows) == 1 or self._saved_long_ago():
+            self.save()
         return progress.rows[-1]
 
     @torch.no_grad()
@@ -148,8 +154,21 @@ class Trainer(Hook):
 
     # -- checkpoint -------------------------------------------------------------------------------
 
+    def _saved_long_ago(self) -> bool:
+        return time.monotonic() - self.saved_at > SAVE_EVERY
+
+    def _write_measured(self) -> None:
+        """Write the best weights and the metrics, if they are new."""
+        if self.best:
+            self.run.write_model(self.best)
+            self.best = {}
+        if len(self.progress.rows) > self.written:
+            self.run.write_metrics(self.progress.rows)
+            self.written = len(self.progress.rows)
+
     def save(self) -> None:
-        """Write all of where training stands to ``last.safetensors``."""
+        """Write all of where training stands: ``last.safetensors`` after the files that it refers to."""
+        self._write_measured()
         at = self.progress.at
         at.train = self.progress.score.to_dict()
         tensors = {f"model.{name}": value for name, value in self.plain.state_dict().items()}
@@ -172,6 +191,7 @@ class Trainer(Hook):
         at = progress.at = Position(**state)
         progress.score = Score(**at.train)
         progress.rows = [row for row in self.run.read_metrics() if row["step"] <= at.step]
+        self.written = len(progress.rows)
         load_weights(self.plain, _part(tensors, "model."), path)
         self._resume_optimizer(_part(tensors, "optimizer."))
         device = self.fabric.device

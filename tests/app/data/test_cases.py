@@ -27,7 +27,7 @@ def case(name):
 
 def config(name, target, **options):
     values = {"source": str(case(name)), "task": "forecast", "validation": 0.2, "steps": 12}
-    return DataConfig(**values | {"target": target} | options)
+    return DataConfig(**values | {"target": (target,)} | options)
 
 
 def series(name, target, **options):

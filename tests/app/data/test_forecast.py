@@ -17,7 +17,7 @@ from undertow.app.runs.folder import open_run
 
 def data_config(path, **options):
     values = {"source": str(path), "task": "forecast", "validation": 0.2, "steps": 10}
-    return DataConfig(**values | {"target": "level", "group": ("place",)} | options)
+    return DataConfig(**values | {"target": ("level",), "group": ("place",)} | options)
 
 
 def task_of(path, **options):
@@ -43,7 +43,7 @@ def test_windows_stay_within_their_series(waves):
 def test_normaliser_sees_the_training_part_alone(waves):
     task = task_of(waves)
     table = wave_table(160).filter(pl.col("day") < date(2020, 1, 1) + timedelta(days=128))
-    column = task.column
+    column = task.columns[0]
     centre, scale = (float(task.buffers()[name][column]) for name in ("centre", "scale"))
     assert centre == pytest.approx(table["level"].median(), rel=1e-6)
     assert scale == pytest.approx(np.quantile(np.abs(table["level"] - centre), 0.683), rel=1e-5)
@@ -62,10 +62,14 @@ def test_batches_hold_windows_and_what_follows_them(waves):
     values = wave_table(160)["level"].to_numpy().astype(np.float32)
     batch = next(iter(task.validation_batches()))
     start = int(task.validation[0])
-    level, centre, scale = values[start : start + 10], task.centre[task.column], task.scale[task.column]
+    level, centre, scale = (
+        values[start : start + 10],
+        task.centre[task.columns[0]],
+        task.scale[task.columns[0]],
+    )
     expected = np.arcsinh((level - centre.numpy()) / scale.numpy())
     assert batch.normalised
-    assert batch.x[:, 0, task.column].tolist() == pytest.approx(expected.tolist(), abs=1e-6)
+    assert batch.x[:, 0, task.columns[0]].tolist() == pytest.approx(expected.tolist(), abs=1e-6)
     assert batch.y[0].tolist() == values[start + 10 : start + 13].tolist()
     seen = torch.cat([batch.y[:, 0] for batch in task.train_batches(0)])
     assert len(seen) == len(task.starts)
@@ -103,7 +107,7 @@ def test_seasonal_mean_is_taken_by_day_of_year(tmp_path):
     path = tmp_path / "years.csv"
     pl.DataFrame({"day": days, "level": level}).write_csv(path)
     task = task_of(path, group=(), validation=0.25)
-    seasons = task.facts.values["seasons"]["all"]
+    seasons = task.facts.values["seasons"]["level"]["all"]
     assert seasons["03-01"] in (pytest.approx(60 + 10), pytest.approx(60 + 10 + 1 / 3))
     assert task.facts.values["columns"]["calendar"] == ["year", "week"]
 
@@ -120,7 +124,7 @@ def test_untrained_model_is_persistence(waves):
     network = SequenceModel(config)
     for name, value in task.buffers().items():
         network.get_buffer(name).copy_(value)
-    persistence = task.last[task.validation + 9, None].expand(-1, 2)  # [windows, horizon]
+    persistence = task.last[task.validation + 9].expand(-1, 2)  # [windows, horizon]
     output, _ = network(batch.x, normalised=True)
     torch.testing.assert_close(output, persistence, rtol=1e-6, atol=0.0)
     raw = network.get_buffer("centre") + network.get_buffer("scale") * batch.x.sinh()
@@ -201,3 +205,91 @@ def test_rows_are_put_in_the_order_of_time(tmp_path):
     wave_table(30).sample(fraction=1.0, shuffle=True, seed=1).write_csv(path)
     table = read_series(path, data_config(path)).table
     assert table.select("place", "day").equals(wave_table(30).select("place", "day"))
+
+
+# -- several targets ------------------------------------------------------------------------------
+
+TWO = (*FORECAST[2:], "--target", "level", "--target", "flow")
+
+
+def two_targets(days: int) -> pl.DataFrame:
+    """The waves, and a second target of another size that falls when the first rises."""
+    return wave_table(days).with_columns(flow=1000 - 50 * pl.col("level").shift(1, fill_value=10.0))
+
+
+@pytest.fixture
+def pairs(tmp_path):
+    path = tmp_path / "pairs.csv"
+    two_targets(160).write_csv(path)
+    return path
+
+
+def test_targets_of_several_come_row_by_row(pairs):
+    task = task_of(pairs, horizon=3, target=("flow", "level"))
+    values = two_targets(160).select("flow", "level").to_numpy().astype(np.float32)  # [rows, K]
+    batch, start = next(iter(task.validation_batches())), int(task.validation[0])
+    assert batch.y[0].tolist() == values[start + 10 : start + 13].ravel().tolist()
+    assert task.shape.outputs == 6
+    assert [task.facts.values["columns"]["numeric"][k] for k in task.shape.residual] == ["flow", "level"]
+
+
+def test_the_error_of_several_targets_is_in_units_of_each_ones_spread(pairs):
+    task = task_of(pairs, target=("level", "flow"))
+    alone = [task_of(pairs, target=(name,)) for name in ("level", "flow")]
+    spreads = [float(each.scale[each.columns[0]]) for each in alone]
+    each = [one.facts.baselines[0].value / spread for one, spread in zip(alone, spreads, strict=True)]
+    joint = task.facts.baselines[0]
+    assert joint.name == "persistence"
+    assert joint.value == pytest.approx(np.sqrt(np.mean(np.square(each))), rel=1e-5)
+    assert task.objective.show(0.5) == "0.5 NRMSE"
+    error = torch.tensor([[2 * spreads[0], 0.0]])
+    assert float(task.objective.loss(error, torch.zeros(1, 2))) == pytest.approx(2.0)
+
+
+def test_an_untrained_model_of_several_targets_is_persistence(pairs):
+    from undertow.app.runs.config import ModelConfig
+    from undertow.app.runs.model import SequenceModel
+
+    task = task_of(pairs, horizon=2, target=("level", "flow"))
+    config = ModelConfig("lstm", 4, 1, 0.0, 4, "last", inputs=task.shape.inputs, residual=task.shape.residual)
+    model = SequenceModel(config)
+    for name, value in task.buffers().items():
+        model.get_buffer(name).copy_(value)
+    batch = next(iter(task.validation_batches()))
+    output, _ = model(batch.x, normalised=True)
+    last = task.last[task.validation[: len(output)] + 9]  # [N, K]
+    torch.testing.assert_close(output, last.repeat(1, 2), rtol=1e-5, atol=1e-4)
+
+
+def test_several_targets_train_and_predict(undertow, pairs, tmp_path):
+    said = undertow("train", pairs, *TWO, "--horizon", 2, "--epochs", 20, "--lr", 0.01, "--run", "r")
+    assert said.code == 0, said.err
+    assert "forecast: a table with --target level --target flow" in said.out
+    assert "NRMSE on the validation part, forecasting level, flow" in said.out
+    run = open_run(tmp_path / "r")
+    assert (run.unit, run.data.target) == ("NRMSE", ("level", "flow"))
+    predicted = undertow("predict", "r", pairs, "-o", "out.csv")
+    assert predicted.code == 0, predicted.err
+    assert "RMSE of level over" in predicted.out
+    assert "RMSE of flow over" in predicted.out
+    table = pl.read_csv("out.csv", try_parse_dates=True)
+    assert table.columns == ["place", "day", "ahead", "target", "prediction", "truth"]
+    assert table["target"][:4].to_list() == ["level", "flow", "level", "flow"]
+    assert table["ahead"][:4].to_list() == [1, 1, 2, 2]
+    late = table.filter(pl.col("day").is_between(date(2020, 5, 8), date(2020, 6, 8))).drop_nulls()
+    late = late.filter((pl.col("day") - pl.duration(days=pl.col("ahead") - 1)) >= date(2020, 5, 8))
+    late = late.filter((pl.col("day") + pl.duration(days=2 - pl.col("ahead"))) <= date(2020, 6, 8))
+    for name in ("level", "flow"):
+        rows = late.filter(pl.col("target") == name)
+        error = float(((rows["prediction"] - rows["truth"]) ** 2).mean()) ** 0.5
+        assert f"{error:.4g} RMSE of {name}" in said.out
+    for verb in ("info", "doctor", "inspect"):
+        assert undertow(verb, "r").code == 0
+
+
+def test_a_target_given_twice_is_refused(undertow, pairs):
+    said = undertow("train", pairs, "--target", "level", "--target", "level")
+    assert (said.code, said.err) == (
+        2,
+        "undertow: --target level: given 2 times; expected another value each time\n",
+    )

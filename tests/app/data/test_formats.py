@@ -17,7 +17,9 @@ WAVES = wave_table(40)
 
 def read(path, **options):
     values = {"source": str(path), "task": "forecast", "validation": 0.2, "steps": 10}
-    return read_series(Path(path), DataConfig(**values | {"target": "level", "group": ("place",)} | options))
+    return read_series(
+        Path(path), DataConfig(**values | {"target": ("level",), "group": ("place",)} | options)
+    )
 
 
 def zstd(table, path):
@@ -182,7 +184,7 @@ def test_a_time_in_several_columns(tmp_path, name):
     heading, row = PARTS[name]
     lines = [row.format(d=k // 24 + 1, m=3, H=k % 24, y=k % 7) for k in range(480)]
     (tmp_path / "a.csv").write_text("\n".join([heading, *lines, ""]))
-    found = read(tmp_path / "a.csv", target="y", group=())
+    found = read(tmp_path / "a.csv", target=("y",), group=())
     assert found.frequency.words == "hourly"
     assert str(found.table[found.time][-1]) == "2020-03-20 23:00:00"
     assert found.columns.numeric == ["y"]
@@ -192,6 +194,6 @@ def test_a_time_in_several_columns(tmp_path, name):
 def test_unix_times(tmp_path, unit):
     rows = "".join(f"{unit * (1546300800 + 3600 * k)},{k % 7}\n" for k in range(100))
     (tmp_path / "a.csv").write_text("timestamp,y\n" + rows)
-    found = read(tmp_path / "a.csv", target="y", group=())
+    found = read(tmp_path / "a.csv", target=("y",), group=())
     assert found.frequency.words == "hourly"
     assert str(found.table["timestamp"][1]) == "2019-01-01 01:00:00"

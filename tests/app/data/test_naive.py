@@ -14,7 +14,7 @@ from undertow.app.runs.config import DataConfig
 def series_of(table: pl.DataFrame, tmp_path, group=(), time="t"):
     path = tmp_path / "table.csv"
     table.write_csv(path)
-    config = DataConfig(str(path), "forecast", 0.2, 4, target="y", time=time, group=group)
+    config = DataConfig(str(path), "forecast", 0.2, 4, target=("y",), time=time, group=group)
     return read_series(path, config)
 
 

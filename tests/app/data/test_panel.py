@@ -30,7 +30,7 @@ def panel_table(days: int = 40) -> pl.DataFrame:
 
 def read(table: pl.DataFrame, path, **options):
     table.write_csv(path)
-    values = {"source": str(path), "task": "forecast", "validation": 0.2, "steps": 5, "target": "sold"}
+    values = {"source": str(path), "task": "forecast", "validation": 0.2, "steps": 5, "target": ("sold",)}
     return read_series(path, DataConfig(**values | {"group": ("store", "item")} | options))
 
 
@@ -84,8 +84,8 @@ def test_a_run_names_series_by_all_keys(undertow, tmp_path):
     assert "160 rows in 4 series" in said.out
     run = open_run(tmp_path / "r")
     assert run.data.group == ("store", "item")
-    assert set(run.facts["seasons"]) == {" / ".join(keys) for keys in LEVELS}
-    assert run.facts["seasons"]["south / tea"]["01-01"] == 40.0
+    assert set(run.facts["seasons"]["sold"]) == {" / ".join(keys) for keys in LEVELS}
+    assert run.facts["seasons"]["sold"]["south / tea"]["01-01"] == 40.0
     assert undertow("predict", "r", "sales.csv", "-o", "out.csv").code == 0
     table = pl.read_csv("out.csv")
     assert table.columns == ["store", "item", "day", "prediction", "truth"]

@@ -25,7 +25,7 @@ def table(heading, row, n=60):
 def read(text, target="y", name="a.csv", **options) -> Series:
     path = Path(name)
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
-    values = {"source": name, "task": "forecast", "validation": 0.2, "steps": 10, "target": target}
+    values = {"source": name, "task": "forecast", "validation": 0.2, "steps": 10, "target": (target,)}
     return read_series(path, DataConfig(**values | options))
 
 
@@ -86,7 +86,7 @@ def test_signs_that_change_the_meaning_are_refused(signs):
 def test_a_further_file_in_another_currency_is_refused():
     facts = read(table("date,y", lambda k: f"{DAYS[k]},{k}$")).facts()
     Path("b.csv").write_text(table("date,y", lambda k: f"{DAYS[k]},{k}€"))
-    values = {"source": "a.csv", "task": "forecast", "validation": 0.2, "steps": 10, "target": "y"}
+    values = {"source": "a.csv", "task": "forecast", "validation": 0.2, "steps": 10, "target": ("y",)}
     further = read_series(Path("b.csv"), DataConfig(**values), facts)
     with pytest.raises(UserError, match="column 'y', row 1: expected a number, got '0€'"):
         numbers(further.table, Path("b.csv"), "y")
@@ -231,7 +231,7 @@ def test_other_times(written, often, last):
 def test_years_of_two_digits_are_read_alike_in_a_further_file():
     facts = read(table("date,y", lambda k: f"1/1/{30 + k},{k}")).facts()
     Path("b.csv").write_text("date,y\n" + "".join(f"1/1/{50 + k},{k}\n" for k in range(5)))
-    values = {"source": "a.csv", "task": "forecast", "validation": 0.2, "steps": 10, "target": "y"}
+    values = {"source": "a.csv", "task": "forecast", "validation": 0.2, "steps": 10, "target": ("y",)}
     further = read_series(Path("b.csv"), DataConfig(**values), facts)
     assert further.table["date"][0] == date(1950, 1, 1)
 
@@ -253,7 +253,7 @@ def test_categories_of_a_typed_format():
     kinds = pl.Series(["a", "b", "c"] * 20)
     frame = pl.DataFrame({"date": DAYS, "y": range(60), "kind": kinds.cast(pl.Categorical)})
     frame.write_parquet("a.parquet")
-    values = {"source": "a.parquet", "task": "forecast", "validation": 0.2, "steps": 10, "target": "y"}
+    values = {"source": "a.parquet", "task": "forecast", "validation": 0.2, "steps": 10, "target": ("y",)}
     assert read_series(Path("a.parquet"), DataConfig(**values)).columns.categories == {
         "kind": ["a", "b", "c"]
     }
@@ -412,7 +412,7 @@ def test_the_keys_of_partitions_are_texts():
     for key, days in (("01", DAYS[:30]), ("1", DAYS[30:])):
         Path(f"d/gauge={key}").mkdir(parents=True)
         pl.DataFrame({"date": days, "y": np.arange(30.0)}).write_parquet(f"d/gauge={key}/part.parquet")
-    config = DataConfig(source="d", task="forecast", validation=0.2, steps=10, target="y")
+    config = DataConfig(source="d", task="forecast", validation=0.2, steps=10, target=("y",))
     assert read_series(Path("d"), config).columns.categories == {"gauge": ["01", "1"]}
 
 

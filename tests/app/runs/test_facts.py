@@ -15,7 +15,7 @@ DAYS = {
 }  # C=7
 TABLE = {"columns": DAYS, "time": "day", "reading": {}}
 SERIES = {
-    "group": [], "step": 1.0, "frequency": {}, "seasons": {"all": {"": 0.5}}, "season": 1,
+    "group": [], "step": 1.0, "frequency": {}, "seasons": {"level": {"all": {"": 0.5}}}, "season": 1,
     "scales": {"y": {}},
 }  # fmt: skip
 
@@ -27,8 +27,8 @@ VALID = {  # facts, data, model
     ),
     "forecast": (
         TABLE | SERIES,
-        DataConfig("days.csv", "forecast", 0.2, 4, horizon=2, target="level"),
-        ModelConfig("lstm", 8, 1, 0.0, 2, "last", inputs=7, residual=1),
+        DataConfig("days.csv", "forecast", 0.2, 4, horizon=2, target=("level",)),
+        ModelConfig("lstm", 8, 1, 0.0, 2, "last", inputs=7, residual=(1,)),
     ),
     "classify": (
         TABLE | {"classes": ["down", "up"]},
@@ -51,15 +51,15 @@ WRONG = [  # task, where, name, value, the entry that the message names
     ("text", "model", "inputs", 2, "model.symbols"),
     ("text", "model", "outputs", 4, "model.outputs"),
     ("text", "model", "readout", "last", "model.readout"),
-    ("text", "model", "residual", 0, "model.residual"),
+    ("text", "model", "residual", (0,), "model.residual"),
     ("text", "data", "steps", 0, "data.steps"),
     ("text", "data", "validation", 0.0, "data.validation"),
-    ("forecast", "data", "target", "sky", "data.target"),
-    ("forecast", "model", "residual", 0, "model.residual"),
-    ("forecast", "model", "residual", 2, "model.residual"),
+    ("forecast", "data", "target", ("sky",), "data.target"),
+    ("forecast", "model", "residual", (0,), "model.residual"),
+    ("forecast", "model", "residual", (2,), "model.residual"),
     ("forecast", "model", "outputs", 3, "model.outputs"),
     ("forecast", "data", "steps", 0, "data.steps"),
-    ("forecast", "facts", "seasons", {"all": {"1": 0.5}}, "facts.seasons"),
+    ("forecast", "facts", "seasons", {"level": {"all": {"1": 0.5}}}, "facts.seasons"),
     ("forecast", "facts", "columns", DAYS | {"numeric": ["level", "level"]}, "facts.columns"),
     ("forecast", "facts", "columns", DAYS | {"categories": {"sky": []}}, "facts.columns"),
     ("forecast", "facts", "columns", DAYS | {"calendar": ["moon"]}, "facts.columns.calendar"),
@@ -74,13 +74,13 @@ WRONG = [  # task, where, name, value, the entry that the message names
     ("classify", "facts", "classes", ["up"], "facts.classes"),
     ("classify", "facts", "classes", ["up", "up"], "facts.classes"),
     ("classify", "model", "outputs", 3, "facts.classes"),
-    ("classify", "model", "residual", 0, "model.residual"),
+    ("classify", "model", "residual", (0,), "model.residual"),
     ("problem", "data", "source", "subtracting", "data.source"),
     ("problem", "model", "inputs", 3, "model.inputs"),
     ("problem", "model", "symbols", 3, "model.inputs"),
     ("problem", "model", "outputs", 2, "model.outputs"),
     ("problem", "model", "readout", "every", "model.readout"),
-    ("problem", "model", "residual", 0, "model.residual"),
+    ("problem", "model", "residual", (0,), "model.residual"),
     ("problem", "data", "steps", 0, "data.steps"),
 ]
 

@@ -14,7 +14,7 @@ def model(**options):
 
 
 def test_forecasts_start_from_the_last_value_of_the_target():
-    network, x = model(residual=1), torch.randn(6, 5, 3)
+    network, x = model(residual=(1,)), torch.randn(6, 5, 3)
     network.scale.copy_(torch.tensor([2.0, 3.0, 5.0]))
     torch.testing.assert_close(network(x)[0], x[-1, :, 1, None].expand(5, 2))
     network.head.bias.data = torch.tensor([1.0, -2.0])
@@ -89,7 +89,7 @@ def test_normalised_features_give_what_the_raw_ones_do():
     from undertow.app.runs.model import normalise
 
     torch.manual_seed(0)
-    network = SequenceModel(ModelConfig("lstm", 5, 1, 0.0, 3, "last", inputs=2, residual=1)).double()
+    network = SequenceModel(ModelConfig("lstm", 5, 1, 0.0, 3, "last", inputs=2, residual=(1,))).double()
     torch.nn.init.normal_(network.head.weight)
     network.get_buffer("centre").copy_(torch.tensor([3.0, -200.0]))
     network.get_buffer("scale").copy_(torch.tensor([0.5, 70.0]))

@@ -18,7 +18,7 @@ class Shape:
     readout: Literal["every", "last"]
     inputs: int = 0
     symbols: int = 0
-    residual: int = -1
+    residual: tuple[int, ...] = ()
     longest: int = 0  # steps of the longest sequence, where --steps does not set them
 
 

@@ -1,4 +1,4 @@
-"""Forecasting: from a window of T rows to the next ``horizon`` values of the target.
+"""Forecasting: from a window of T rows to the next ``horizon`` values of K targets.
 
 The split is by time: training targets all lie before the first validation target. Validation windows
 may begin in the training part, since at that time its rows are known. The normaliser and the baselines
@@ -20,7 +20,7 @@ from undertow.app.data.naive import naive_scales, season_rows
 from undertow.app.data.normalise import ONE_DEVIATION, fit_normaliser, with_centre
 from undertow.app.data.panel import Series
 from undertow.app.data.series import read_series
-from undertow.app.data.table import encode
+from undertow.app.data.table import encode, numbers
 from undertow.app.errors import UserError, one_of
 from undertow.app.runs.config import DataConfig
 from undertow.app.runs.facts import Columns
@@ -30,6 +30,8 @@ from undertow.app.runs.objective import Batch, Objective
 MOST_WINDOWS = 50_000  # an epoch; of a longer table each epoch draws others
 VALIDATION_BATCH = 512
 MOST_SEASONS = 20_000  # kept in config.json for predict
+
+Seasons = dict[str, dict[str, dict[str, float]]]  # means by target, series and season
 
 
 class ForecastTask:
@@ -45,23 +47,23 @@ class ForecastTask:
         columns.calendar.extend(calendar(series))
         check_target(columns, path, config)
         x = torch.from_numpy(features(series, path, config))  # [rows, C]
-        self.column = columns.numeric.index(str(config.target))
-        known = torch.from_numpy(series.known(str(config.target)))  # [rows]
+        self.columns = [columns.numeric.index(name) for name in config.target]
+        known = torch.from_numpy(np.stack([series.known(name) for name in config.target], axis=1))
         late = validation_rows(series, config.validation)
-        self.y = torch.where(known, x[:, self.column], torch.nan)  # [rows]
+        self.y = torch.where(known, x[:, self.columns], torch.nan)  # [rows, K]
         self.starts, self.validation = self._split(series, late, path)
         self.centre, self.scale = fit_normaliser(x[torch.from_numpy(~late)], ONE_DEVIATION)
         x = with_centre(x, self.centre)
-        self.last = x[:, self.column]  # [rows]
+        self.last = x[:, self.columns]  # [rows, K]
         self.x = normalise(x, self.centre, self.scale)  # once, not in every batch
-        self.objective = Objective("rmse", "RMSE", float(self.scale[self.column]))
-        self.shape = Shape(config.horizon, readout="last", inputs=columns.width, residual=self.column)
-        seasons = seasonal_means(series, config, late)
+        self.objective = objective_of(self.scale[self.columns].tolist(), config.horizon)
+        outputs = config.horizon * len(config.target)
+        self.shape = Shape(outputs, readout="last", inputs=columns.width, residual=tuple(self.columns))
+        seasons = {name: seasonal_means(series, name, late) for name in config.target}
+        kept = sum(len(means) for each in seasons.values() for means in each.values()) <= MOST_SEASONS
         self.facts = Facts(
             lines=[*self._lines(series, late, columns), *series.said, *unseen(series, seasons)],
-            values=series.facts()
-            | {"seasons": seasons if sum(map(len, seasons.values())) <= MOST_SEASONS else {}}
-            | self._scales(series, late),
+            values=series.facts() | {"seasons": seasons if kept else {}} | self._scales(series, late),
             baselines=self._baselines(series, seasons),
         )
 
@@ -102,24 +104,30 @@ class ForecastTask:
 
     def _scales(self, series: Series, late: NDArray[np.bool_]) -> dict[str, Any]:
         """What ``undertow evaluate`` needs for MASE, by target and series."""
-        season = season_rows(series)
-        scales = naive_scales(series, self.y.double().numpy(), ~late, season)
-        kept = scales if len(scales) <= MOST_SEASONS else {}
-        return {"season": season, "scales": {str(self.config.target): kept}}
+        season, scales = season_rows(series), {}
+        for name, values in zip(self.config.target, self.y.double().numpy().T, strict=True):
+            found = naive_scales(series, values, ~late, season)
+            scales[name] = found if len(found) <= MOST_SEASONS else {}
+        return {"season": season, "scales": scales}
 
-    def _baselines(self, series: Series, seasons: dict[str, dict[str, float]]) -> list[Baseline]:
-        truth = self._targets(self.validation)  # [windows, horizon]
-        last = self.last[self.validation + self.config.steps - 1, None].expand_as(truth)
-        found = [Baseline("persistence", rms(last - truth))]
-        if seasons:
-            by_row = torch.from_numpy(seasonal_forecast(series, seasons))  # [rows]
-            rows = self.validation[:, None] + self.config.steps + torch.arange(self.config.horizon)
-            if (error := by_row[rows] - truth).isfinite().any():
-                found.append(Baseline(calendars.season_name(series.step), rms(error)))
+    def _baselines(self, series: Series, seasons: Seasons) -> list[Baseline]:
+        truth = self.y[self._ahead(self.validation)]  # [windows, horizon, K]
+        spread = self.scale[self.columns] if len(self.columns) > 1 else torch.ones(1)  # [K]
+        last = self.last[self.validation + self.config.steps - 1, None]  # [windows, 1, K]
+        found = [Baseline("persistence", rms((last - truth) / spread))]
+        if any(seasons.values()):
+            each = [seasonal_forecast(series, seasons[name]) for name in self.config.target]
+            by_row = torch.from_numpy(np.stack(each, axis=1))  # [rows, K]
+            if (error := by_row[self._ahead(self.validation)] - truth).isfinite().any():
+                found.append(Baseline(calendars.season_name(series.step), rms(error / spread)))
         return found
 
+    def _ahead(self, starts: Tensor) -> Tensor:
+        """The rows of the horizon after each window, [N, horizon]."""
+        return starts[:, None] + self.config.steps + torch.arange(self.config.horizon)
+
     def _targets(self, starts: Tensor) -> Tensor:
-        return self.y[starts[:, None] + self.config.steps + torch.arange(self.config.horizon)]  # [N, horizon]
+        return self.y[self._ahead(starts)].flatten(1)  # [N, horizon * K]
 
     def buffers(self) -> dict[str, Tensor]:
         """Return the normaliser of the features, [C] each."""
@@ -152,12 +160,19 @@ def calendar(series: Series) -> list[str]:
     return calendars.calendar_cycles(series.ticks, series.step)
 
 
+def objective_of(spreads: list[float], horizon: int) -> Objective:
+    """The RMSE of one target; of several targets the error in units of each one's spread."""
+    if len(spreads) == 1:
+        return Objective("rmse", "RMSE", spreads[0])
+    return Objective("rmse", "NRMSE", tuple(spreads) * horizon)
+
+
 def check_target(columns: Columns, path: Path, config: DataConfig) -> None:
-    """Raise UserError unless the target is a column of numbers."""
-    if config.target in columns.ignored and config.target:
-        raise UserError(f"{path}: --target {config.target}: expected a column of numbers, and it holds none")
-    if config.target not in columns.numeric:
-        raise UserError(f"{path}: --target {config.target}: expected a column of numbers, and it holds words")
+    """Raise UserError unless the targets are columns of numbers."""
+    for name in config.target:
+        if name not in columns.numeric:
+            held = "none" if name in columns.ignored else "words"
+            raise UserError(f"{path}: --target {name}: expected a column of numbers, and it holds {held}")
 
 
 def window_starts(spans: list[tuple[int, int]], length: int) -> NDArray[np.int64]:
@@ -180,6 +195,11 @@ def validation_rows(series: Series, fraction: float) -> NDArray[np.bool_]:
     return np.asarray(ticks >= np.sort(ticks)[first])
 
 
+def truth_of(series: Series, path: Path, target: str) -> NDArray[np.float64]:
+    """A target as the file holds it, [rows]; NaN where it is missing."""
+    return np.where(series.known(target), numbers(series.table, path, target, with_gaps=True), np.nan)
+
+
 def rms(error: Tensor) -> float:
     """Over what is known; NaN stands for a target or forecast that is not."""
     return float(error.double().square().nanmean().sqrt())
@@ -191,25 +211,26 @@ def features(series: Series, path: Path, config: DataConfig) -> NDArray[np.float
     return encode(series.table, path, series.columns, series.time, absent)
 
 
-def unseen(series: Series, seasons: dict[str, dict[str, float]]) -> list[str]:
-    """A line that names the series without a training part, of which a seasonal mean knows nothing."""
-    names = [name for name in series.names().unique(maintain_order=True) if name not in seasons]
-    return (
-        [f"no training part, so left out of the seasonal mean: {one_of(names)}"] if seasons and names else []
-    )
+def unseen(series: Series, seasons: Seasons) -> list[str]:
+    """A line for each target: the series without a training part, of which a seasonal mean knows nothing."""
+    lines = []
+    for target, means in seasons.items():
+        names = [name for name in series.names().unique(maintain_order=True) if name not in means]
+        of = f" of {target}" if len(seasons) > 1 else ""
+        if means and names:
+            lines.append(f"no training part, so left out of the seasonal mean{of}: {one_of(names)}")
+    return lines
 
 
-def seasonal_means(
-    series: Series, config: DataConfig, late: NDArray[np.bool_]
-) -> dict[str, dict[str, float]]:
+def seasonal_means(series: Series, target: str, late: NDArray[np.bool_]) -> dict[str, dict[str, float]]:
     """Mean of the target by series and season, training part alone; season '' is the mean of all of them."""
     if series.time is None or (season := calendars.season(series.table[series.time], series.step)) is None:
         return {}
     rows = series.table.select(
-        pl.col(str(config.target)).cast(pl.Float64).alias("y"),
+        pl.col(target).cast(pl.Float64).alias("y"),
         season.alias("season"),
         series.names().alias("series"),
-    ).filter(pl.Series(~late & series.known(str(config.target))))
+    ).filter(pl.Series(~late & series.known(target)))
     means: dict[str, dict[str, float]] = {}
     for name, season_, value in rows.group_by("series", "season").agg(pl.col("y").mean()).iter_rows():
         means.setdefault(name, {})[season_] = value

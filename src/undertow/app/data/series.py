@@ -29,7 +29,7 @@ def read_series(path: Path, config: DataConfig, facts: dict[str, Any] | None = N
     """
     kept = converted(facts["reading"], Reading, "facts.reading") if facts else None
     table, reading = read_table(path, config, kept)
-    require(table, path, [config.target], "--target")
+    require(table, path, config.target, "--target")
     require(table, path, [config.time], "--time")
     require(table, path, config.group, "--group")
     time = facts["time"] if facts else order.find_time(table.drop(without(config)), config.time)
@@ -65,7 +65,7 @@ def read_series(path: Path, config: DataConfig, facts: dict[str, Any] | None = N
 
 def without(config: DataConfig) -> list[str]:
     """Columns in which no time is looked for."""
-    return [name for name in (config.target, *config.group) if name is not None and name != config.time]
+    return [name for name in (*config.target, *config.group) if name != config.time]
 
 
 def check_sentinels_of(

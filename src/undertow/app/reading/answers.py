@@ -39,7 +39,7 @@ def answer(run: Run, path: Path) -> Answers:
         UserError: The table is missing or does not fit the run.
     """
     if run.data.task == "forecast":
-        found = _forecasts(run, forecasts(run, path)[0])
+        found = _forecasts(run, forecasts(run, path))
     else:
         found = _labels(run, labels(run, path))
     if is_training_table(run, path):
@@ -57,16 +57,27 @@ def read_as(said: list[str]) -> list[Text]:
 # -- forecasts ------------------------------------------------------------------------------------
 
 
-def _forecasts(run: Run, found: Forecasts) -> Answers:
+def _forecasts(run: Run, found: list[Forecasts]) -> Answers:
+    """A row for each forecast; of several targets those of the same row of the horizon follow each other."""
+    tables, lines = [], read_as(found[0].series.said)
+    for each in found:
+        table, errors = _of_target(run, each, len(found) > 1)
+        tables.append(table.with_row_index("order"))
+        lines += errors
+    table = pl.concat(tables).sort("order", maintain_order=True).drop("order")
+    return Answers(table, lines, newest_last=True)
+
+
+def _of_target(run: Run, found: Forecasts, named: bool) -> tuple[pl.DataFrame, list[Text]]:
     rivals, means = {"persistence": persistence(found)}, seasonal_mean(run, found)
     if means is not None:
         rivals[calendars.season_name(found.series.step)] = means
     table = pl.DataFrame(_names(found)).with_columns(
+        *[pl.lit(found.target).alias("target")][: int(named)],
         prediction=found.predicted.ravel().astype(np.float32),
         truth=pl.Series(found.truth.ravel()).fill_nan(None),
     )
-    lines = [*read_as(found.series.said), *_error_lines(found, rivals)]
-    return Answers(table, lines, newest_last=True)
+    return table, _error_lines(found, rivals)
 
 
 def _names(found: Forecasts) -> list[pl.Series]:

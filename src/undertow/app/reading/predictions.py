@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from undertow.app.data import moments
-from undertow.app.data.forecast import columns_of, features, window_starts, windows
+from undertow.app.data.forecast import columns_of, features, truth_of, window_starts, windows
 from undertow.app.data.normalise import with_centre
 from undertow.app.data.panel import Series
 from undertow.app.data.sentinels import check_sentinels
@@ -68,7 +68,7 @@ class Forecasts:
 
 
 def forecasts(run: Run, path: Path) -> list[Forecasts]:
-    """Forecast the next ``horizon`` values of the target after each window of T rows.
+    """Forecast the next ``horizon`` values of the targets after each window of T rows.
 
     Args:
         run: A run whose task is to forecast.
@@ -90,15 +90,18 @@ def forecasts(run: Run, path: Path) -> list[Forecasts]:
     if not len(starts):
         longest = max(stop - start for start, stop in series.spans)
         raise UserError(f"{path}: the longest series has {counted(longest, 'row')}; expected {steps} or more")
-    predicted = _run_model(model, x, torch.from_numpy(starts), steps)
+    predicted = _run_model(model, x, torch.from_numpy(starts), steps, len(run.data.target))
     rows = starts[:, None] + steps + np.arange(horizon)  # [windows, horizon]
     stops = np.array([stop for _, stop in series.spans])
     stop = stops[np.searchsorted(stops, starts, side="right")][:, None]  # of the series of each window
     known, last = rows < stop, np.minimum(rows, stop - 1)
-    target = str(run.data.target)
-    values = numbers(series.table, path, target, with_gaps=True)  # [rows]
-    truth = np.where(known & series.known(target)[last], values[last], np.nan)
-    return [Forecasts(target, series, steps, starts, rows, last, values, predicted, truth)]
+    found = []
+    for k, target in enumerate(run.data.target):
+        values = truth_of(series, path, target)  # [rows]
+        truth = np.where(known, values[last], np.nan)
+        read = numbers(series.table, path, target, with_gaps=True)
+        found.append(Forecasts(target, series, steps, starts, rows, last, read, predicted[:, :, k], truth))
+    return found
 
 
 def _as_trained(run: Run) -> Run:
@@ -107,10 +110,11 @@ def _as_trained(run: Run) -> Run:
     return run
 
 
-def _run_model(model: SequenceModel, x: Tensor, starts: Tensor, steps: int) -> Floats:
+def _run_model(model: SequenceModel, x: Tensor, starts: Tensor, steps: int, targets: int) -> Floats:
     with torch.no_grad():
         parts = [model(windows(x, chosen, steps))[0] for chosen in torch.split(starts, BATCH)]
-    return np.asarray(torch.cat(parts).double().numpy())  # [windows, horizon]
+    output = torch.cat(parts).double().reshape(len(starts), -1, targets)
+    return np.asarray(output.numpy())  # [windows, horizon, K]
 
 
 # -- labels ---------------------------------------------------------------------------------------

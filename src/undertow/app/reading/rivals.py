@@ -31,7 +31,7 @@ def seasonal_mean(run: Run, found: Forecasts) -> Floats | None:
     Returns:
         [windows, horizon]; NaN for a series without a training part. None if the training had no seasons.
     """
-    seasons, series = run.facts["seasons"], found.series
+    seasons, series = run.facts["seasons"].get(found.target, {}), found.series
     if not seasons or series.time is None or calendars.season(series.table[series.time], series.step) is None:
         return None
     return seasonal_forecast(series, seasons)[found.last]

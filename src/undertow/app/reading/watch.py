@@ -18,6 +18,8 @@ import undertow
 from undertow.app.data.forecast import (
     columns_of,
     features,
+    objective_of,
+    truth_of,
     validation_rows,
     window_starts,
     windows,
@@ -27,7 +29,6 @@ from undertow.app.data.problem import ProblemTask
 from undertow.app.data.sequences import pad, read_sequences, stratified
 from undertow.app.data.series import read_series
 from undertow.app.data.symbols import CLASSES, SIGNALS, SYMBOLS
-from undertow.app.data.table import numbers
 from undertow.app.data.text import alphabet_of, lanes, read_text
 from undertow.app.errors import UserError, one_of
 from undertow.app.runs.facts import Columns
@@ -126,9 +127,9 @@ def observe(run: Run, reading: Reading) -> Watched:
     """
     model, batch = run.load_model(), reading.batch
     objective = Objective.of_unit(run.unit)
-    if run.model.residual >= 0:
-        scale = float(model.get_buffer("scale")[run.model.residual])
-        objective = replace(objective, scale=scale)
+    if run.model.residual:
+        spreads = model.get_buffer("scale")[list(run.model.residual)].tolist()
+        objective = objective_of(spreads, run.data.horizon)
     with undertow.trace(model) as trace:
         output, _ = model(batch.x, lengths=batch.lengths)
         loss = objective.loss(output, batch.y)
@@ -221,10 +222,9 @@ def _read_windows(run: Run, path: Path, sequences: int, held_back: bool) -> Read
     )  # [rows, C]
     steps, horizon = run.data.steps, run.data.horizon
     starts = window_starts(series.spans, steps + horizon)
-    target = numbers(series.table, path, str(run.data.target), with_gaps=True)
-    target = np.where(series.known(str(run.data.target)), target, np.nan)  # [rows]
+    target = np.stack([truth_of(series, path, name) for name in run.data.target], axis=1)  # [rows, K]
     ahead = steps + np.arange(horizon)
-    starts = starts[np.isfinite(target[starts[:, None] + ahead]).any(axis=1)]
+    starts = starts[np.isfinite(target[starts[:, None] + ahead]).any(axis=(1, 2))]
     if held_back:
         starts = starts[validation_rows(series, run.data.validation)[starts + steps]]
     if not len(starts):
@@ -233,7 +233,7 @@ def _read_windows(run: Run, path: Path, sequences: int, held_back: bool) -> Read
             f"{path}: the longest series has {counted(longest, 'row')}; expected {steps + horizon} or more"
         )
     chosen = starts[np.linspace(len(starts) - 1, 0, min(sequences, len(starts))).round().astype(int)]
-    y = torch.from_numpy(target[chosen[:, None] + ahead]).float()  # [N, horizon]
+    y = torch.from_numpy(target[chosen[:, None] + ahead]).float().flatten(1)  # [N, horizon * K]
     batch = Batch(windows(x, torch.from_numpy(chosen), steps), y)
     times = pl.Series(range(len(x))) if series.time is None else series.table[series.time]
     labels = [str(value) for value in times.to_list()]

@@ -21,6 +21,7 @@ Positive = Annotated[float, Meta(gt=0, le=1e6)]
 NotNegative = Annotated[float, Meta(ge=0, le=1e6)]
 Column = str | None
 Several = tuple[str, ...]
+Place = Annotated[int, Meta(ge=0, le=1_000_000)]  # of a feature
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,9 @@ class DataConfig:
         ),
     ]
     horizon: Annotated[Count, Option("Rows to forecast after each window.", DATA, 1, FORECAST)] = 1
-    target: Annotated[Column, Option("Column to forecast.", DATA, None, FORECAST, "COLUMN")] = None
+    target: Annotated[
+        Several, Option("Column to forecast; several may be forecast together.", DATA, (), FORECAST, "COLUMN")
+    ] = ()
     time: Annotated[Column, Option("Column that orders the rows.", DATA, None, TABLES, "COLUMN")] = None
     group: Annotated[
         Several,
@@ -143,7 +146,7 @@ class ModelConfig:
             {"text": 0.1, "forecast": 0.2, "classify": 0.2, "problem": 0.0},
         ),
     ]
-    outputs: Count  # classes, symbols, or horizon
+    outputs: Count  # classes, symbols, or the targets of each row of the horizon
     readout: Literal["every", "last"]  # what the head reads: every step, or the last one
     inputs: Annotated[int, Meta(ge=0, le=1_000_000)] = 0  # C, features a step; 0 with an embedding
     symbols: Annotated[int, Meta(ge=0, le=1_000_000)] = 0  # size of the embedding table; 0 without
@@ -157,7 +160,7 @@ class ModelConfig:
             ("forecast", "classify", "problem"),
         ),
     ] = 0.0
-    residual: Annotated[int, Meta(ge=-1, le=1_000_000)] = -1  # forecasts start from its last value; -1: 0
+    residual: tuple[Place, ...] = ()  # the targets: forecasts start from their last values; none: from 0
     init: Annotated[  # at T=100 two-sequence and temporal-order learn nothing from torch's start
         Literal["torch", "chrono", "orthogonal"],
         Option(

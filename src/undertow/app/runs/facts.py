@@ -58,7 +58,7 @@ class _ForecastFacts(TypedDict):
     step: Step
     frequency: dict[str, Any]  # this and ``reading`` are checked by the code that reads further data
     reading: dict[str, Any]
-    seasons: dict[str, dict[str, float]]
+    seasons: dict[str, dict[str, dict[str, float]]]  # means by target, series and season
     season: Annotated[int, Meta(ge=1, le=100_000)]  # of the seasonal naive forecast, in rows
     scales: dict[str, dict[str, Step]]  # of MASE, by target and series
 
@@ -138,20 +138,23 @@ def _text(facts: _TextFacts, data: DataConfig, model: ModelConfig) -> dict[str, 
         "model.symbols": model.symbols == size and model.width > 0 and not model.inputs,
         "model.outputs": model.outputs == size,
         "model.readout": model.readout == "every",
-        "model.residual": model.residual == -1,
+        "model.residual": not model.residual,
         "data.steps": data.steps > 0,
         "data.validation": data.validation > 0,
     }
 
 
 def _forecast(facts: _ForecastFacts, data: DataConfig, model: ModelConfig) -> dict[str, bool]:
-    columns, target = facts["columns"], data.target
+    columns, targets = facts["columns"], data.target
     return _table(columns, facts["time"], data, model) | {
-        "data.target": target in columns.numeric,
-        "model.residual": columns.numeric[model.residual : model.residual + 1] == [target],
-        "model.outputs": model.outputs == data.horizon,
+        "data.target": bool(targets) and set(targets) <= set(columns.numeric),
+        "model.residual": [columns.numeric[k : k + 1] for k in model.residual]
+        == [[name] for name in targets],
+        "model.outputs": model.outputs == data.horizon * len(targets),
         "data.steps": data.steps > 0,
-        "facts.seasons": all("" in means for means in facts["seasons"].values()),
+        "facts.seasons": all(
+            "" in means for series in facts["seasons"].values() for means in series.values()
+        ),
     }
 
 
@@ -160,7 +163,7 @@ def _classify(facts: _ClassifyFacts, data: DataConfig, model: ModelConfig) -> di
     return _table(facts["columns"], facts["time"], data, model) | {
         "data.sequence": bool(data.sequence) and bool(data.label),
         "facts.classes": len(classes) == model.outputs > 1 and classes == sorted(set(classes)),
-        "model.residual": model.residual == -1,
+        "model.residual": not model.residual,
     }
 
 
@@ -185,6 +188,6 @@ def _problem(facts: _ProblemFacts, data: DataConfig, model: ModelConfig) -> dict
         "model.inputs": problem is not None and model.inputs == problem.input_size and not model.symbols,
         "model.outputs": problem is not None and model.outputs == problem.output_size,
         "model.readout": problem is not None and model.readout == problem.readout,
-        "model.residual": model.residual == -1,
+        "model.residual": not model.residual,
         "data.steps": data.steps > 0,
     }

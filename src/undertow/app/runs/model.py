@@ -60,7 +60,7 @@ class SequenceModel(nn.Module):
         )
         self.dropout = nn.Dropout(config.dropout)
         self.head = nn.Linear(config.hidden_size, config.outputs)
-        if config.residual >= 0:  # an untrained network then forecasts the last value: persistence
+        if config.residual:  # an untrained network then forecasts the last value: persistence
             nn.init.zeros_(self.head.weight)
             nn.init.zeros_(self.head.bias)
 
@@ -109,10 +109,12 @@ class SequenceModel(nn.Module):
         return state[0] if state is not None and self.config.cell == "rnn" else state
 
     def _from_last_value(self, output: Tensor, x: Tensor, normalised: bool) -> Tensor:
-        column = self.config.residual
-        if column < 0:
+        columns = list(self.config.residual)
+        if not columns:
             return output
-        centre, scale = cast(Tensor, self.centre)[column], cast(Tensor, self.scale)[column]
-        last = x[-1, :, column, None]  # [N, 1]
+        centre, scale = cast(Tensor, self.centre)[columns], cast(Tensor, self.scale)[columns]  # [K]
+        last = x[-1][:, None, columns]  # [N, 1, K]
         last = centre + scale * torch.sinh(last) if normalised else last
-        return last + scale * output  # [N, horizon], in the target's unit
+        ahead = output.reshape(len(output), -1, len(columns))  # [N, horizon, K]
+        forecast: Tensor = last + scale * ahead
+        return forecast.flatten(1)  # in the targets' units

@@ -15,7 +15,8 @@ class Batch:
 
     Args:
         x: [T,N] symbols or [T,N,C] features.
-        y: The targets: [T,N] or [N] classes, or [N,horizon] numbers. A class UNSCORED or a NaN is no target.
+        y: The targets: [T,N] or [N] classes, or [N,outputs] numbers, those of the first row of the horizon
+            first. A class UNSCORED or a NaN is no target.
         lengths: [N] int64, if they differ.
         carried: Whether the sequences go on from the end of the batch before.
         normalised: Whether ``x`` are features that the normaliser has read already.
@@ -41,24 +42,30 @@ class Objective:
             class, shown as the share that is right) or ``rmse`` (squared error in units of ``scale``, shown
             as its root in the target's own unit).
         unit: The unit's name.
-        scale: The size of the target's values, for ``rmse``.
+        scale: The spread of the target's values, for ``rmse``. Of several targets: [outputs], the spread of
+            each output's target; the root is then shown as it is, in units of these spreads.
     """
 
     kind: str
     unit: str
-    scale: float = 1.0
+    scale: float | tuple[float, ...] = 1.0
+
+    @property
+    def size(self) -> float:
+        """The size of an error of 1 in units of ``scale``, in the unit that is shown."""
+        return 1.0 if isinstance(self.scale, tuple) else self.scale
 
     @classmethod
     def of_unit(cls, unit: str) -> "Objective":
         """Make the objective of a run from its unit.
 
         Args:
-            unit: ``RMSE``, ``right``, or bits of a symbol.
+            unit: ``RMSE``, ``NRMSE``, ``right``, or bits of a symbol.
 
         Returns:
             The objective, with scale 1.
         """
-        return cls({"RMSE": "rmse", "right": "accuracy"}.get(unit, "bits"), unit)
+        return cls({"RMSE": "rmse", "NRMSE": "rmse", "right": "accuracy"}.get(unit, "bits"), unit)
 
     def loss(self, output: "Tensor", y: "Tensor") -> "Tensor":
         """Compute the mean loss over the targets.
@@ -76,13 +83,15 @@ class Objective:
         from undertow.problems import UNSCORED
 
         if self.kind == "rmse":
-            loss = functional.mse_loss(output / self.scale, y / self.scale)
+            several = isinstance(self.scale, tuple)
+            unit: Any = output.new_tensor(self.scale) if several else self.scale
+            loss = functional.mse_loss(output / unit, y / unit)
             if not loss.isnan():
                 return loss
             unknown = y.isnan()
             y = torch.where(unknown, output.detach(), y)  # an error of zero, and no gradient
             share = y.numel() / max(1, y.numel() - int(unknown.sum()))
-            return share * functional.mse_loss(output / self.scale, y / self.scale)
+            return share * functional.mse_loss(output / unit, y / unit)
         return functional.cross_entropy(output.flatten(0, -2), y.flatten(), ignore_index=UNSCORED)
 
     def show(self, value: float) -> str:
@@ -141,7 +150,7 @@ class Score:
         if not self.count:
             return math.nan
         if objective.kind == "rmse":
-            return math.sqrt(self.loss) * objective.scale
+            return math.sqrt(self.loss) * objective.size
         return self.hits / self.count if objective.kind == "accuracy" else self.loss / math.log(2)
 
     def to_dict(self) -> dict[str, Any]:

@@ -175,7 +175,7 @@ def _words(kind: Any, meta: Any) -> str:
     if get_origin(kind) is Literal:
         return f"one of {', '.join(map(str, get_args(kind)))}"
     if get_origin(kind) is tuple:
-        return "a list of texts"
+        return "a list of texts" if get_args(kind)[0] is str else "a list of whole numbers"
     name = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}[kind]
     parts = [
         f"{word} {number:,}" if isinstance(number, int) else f"{word} {number:g}"

@@ -15,7 +15,7 @@ from undertow.app.runs.facts import converted
 
 UNITS = {  # of a run's errors
     "text": re.compile("bits/(char|byte)"),
-    "forecast": re.compile("RMSE"),
+    "forecast": re.compile("N?RMSE"),
     "classify": re.compile("right"),
     "problem": re.compile("RMSE|right"),
 }

@@ -54,7 +54,7 @@ def _learning_curve(run: Run, rows: list[dict[str, Any]]) -> Figure:
     axes.margins(y=0.15)  # room for the word at the best evaluation
     axes.set(
         xlabel="epoch",
-        ylabel=f"{run.unit} of {literal(run.data.target)}" if run.data.target else run.unit,
+        ylabel=f"{run.unit} of {literal(', '.join(run.data.target))}" if run.data.target else run.unit,
     )
     axes.set_title(_title(run), loc="left", fontsize=11)
     axes.spines[["top", "right"]].set_visible(False)

@@ -16,7 +16,7 @@ from undertow.app.runs.claim import claimed, remove_leftovers, remove_pages
 from undertow.app.runs.config import DataConfig, ModelConfig, TrainConfig, text_epochs
 from undertow.app.runs.folder import Run, fingerprint, stamp
 from undertow.app.terminal import Terminal, marked
-from undertow.app.training import checkpoint, memory, summary
+from undertow.app.training import checkpoint, memory, summary, targets
 from undertow.app.training.progress import Progress
 from undertow.app.training.trainer import Trainer
 from undertow.app.training.view import LiveView, PlainView, View
@@ -147,9 +147,10 @@ def finish(console: Console, trainer: Trainer, quiet: bool) -> int:
         from undertow.app.training import curve
 
         curve.draw(run, progress.rows)
+    each = targets.errors(run, trainer.task) if progress.at.best else {}
     interrupt = trainer.loop.interrupt
     with nullcontext() if done else suppress(OSError):  # after SIGHUP nobody may be there to read
-        summary.conclude(console, run, progress, done, interrupt.name)
+        summary.conclude(console, run, progress, done, interrupt.name, each)
     return 0 if done else interrupt.code
 
 

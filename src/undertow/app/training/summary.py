@@ -46,7 +46,14 @@ def introduce(console: Console, run: Run, task: Task, model: nn.Module) -> None:
     console.print(f"  run    {run.folder}", soft_wrap=True)
 
 
-def conclude(console: Console, run: Run, progress: Progress, done: bool, signal: str = "Ctrl-C") -> None:
+def conclude(
+    console: Console,
+    run: Run,
+    progress: Progress,
+    done: bool,
+    signal: str = "Ctrl-C",
+    each: dict[str, float] | None = None,
+) -> None:
     """Print the best error beside the baselines, and the commands to type next.
 
     Args:
@@ -55,6 +62,7 @@ def conclude(console: Console, run: Run, progress: Progress, done: bool, signal:
         progress: Where its training stands.
         done: Whether the training ran to its end.
         signal: The name of the signal that stopped it, if it did not.
+        each: The RMSE of each target, if there are several.
     """
     at, show = progress.at, progress.objective.show
     name = run.folder
@@ -69,6 +77,9 @@ def conclude(console: Console, run: Run, progress: Progress, done: bool, signal:
             )
         )
         _against_baselines(console, run, progress.objective, at.best["validation"])
+        if each:
+            errors = ", ".join(f"{value:.4g} RMSE of {cell(name)}" for name, value in each.items())
+            console.print(marked("{errors}", errors=errors))
     if not done:
         console.print(
             f"Stopped by {signal} at step {at.step}; everything is saved in {name}. Go on with:\n"
@@ -81,7 +92,7 @@ def conclude(console: Console, run: Run, progress: Progress, done: bool, signal:
 
 
 def _of(run: Run) -> str:
-    return f", forecasting {cell(run.data.target)}" if run.data.target else ""
+    return f", forecasting {', '.join(map(cell, run.data.target))}" if run.data.target else ""
 
 
 def _against_baselines(console: Console, run: Run, objective: Objective, mine: float) -> None:

@@ -52,7 +52,7 @@ def _guess(source: str, given: dict[str, Any]) -> tuple[str, str]:
     if not named and not content.is_table(content.in_folder(path)[0]):
         return "text", f"{path.name} is no table, so it is read as text"
     if given.get("target"):
-        return "forecast", f"a table with --target {given['target']}"
+        return "forecast", "a table with " + " ".join(f"--target {name}" for name in given["target"])
     if given.get("sequence") or given.get("label"):
         return "classify", "a table with --sequence and --label"
     raise UserError(

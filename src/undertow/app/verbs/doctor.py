@@ -133,7 +133,7 @@ def _guess(watched: "Watched") -> tuple[float | None, str]:
         return -p * math.log(p) - (1 - p) * math.log((1 - p) / others), "knowing how frequent each class is"
     name = min(known, key=lambda name: known[name])
     called = name if name == "persistence" else f"the {name}"
-    return (known[name] / watched.objective.scale) ** 2, called
+    return (known[name] / watched.objective.size) ** 2, called
 
 
 def _surprise(counts: "NDArray[np.int64]") -> float:

@@ -43,7 +43,7 @@ def _about_data(run: "Run") -> list[str]:
     if run.source:
         lines.append(f"{run.source['bytes']:,} bytes, SHA-256 {run.source['sha256'][:16]}...")
     options = {
-        "target": data.target,
+        "target": " and ".join(data.target) or None,
         "time": data.time or run.facts.get("time"),
         "group": " and ".join(data.group) or None,
         "sequence": data.sequence,

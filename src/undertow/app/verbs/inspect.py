@@ -70,7 +70,7 @@ def _comparable(run: "Run", folder: Path) -> "Run":
     for what, mine, theirs in (
         ("task", run.data.task, other.data.task),
         ("problem", _problem_of(run), _problem_of(other)),
-        ("target", run.data.target, other.data.target),
+        ("target", ", ".join(run.data.target), ", ".join(other.data.target)),
         ("label", run.data.label, other.data.label),
         ("inputs", run.model.inputs, other.model.inputs),
         ("outputs", run.model.outputs, other.model.outputs),
@@ -158,7 +158,7 @@ def _title(seen: "list[Watched]", names: list[str]) -> str:
         who = f"{' beside '.join(names)}, {units[0]} each,"
     doing = {
         "text": f"reading {Path(data.source).name}",
-        "forecast": f"forecasting {data.target}",
+        "forecast": f"forecasting {', '.join(data.target)}",
         "classify": f"classifying by {data.label}",
         "problem": f"on the {data.source} problem",
     }
@@ -184,4 +184,10 @@ def _answer(seen: "Watched") -> str:
     if classes:
         said, truth = classes[int(seen.output[0].argmax())], classes[int(batch.y[0])]
         return f"says {said}" + (", rightly" if said == truth else f"; it was {truth}")
-    return f"says {seen.output[0, 0]:.3g}; the truth is {float(batch.y.flatten()[0]):.3g}"
+    targets = seen.run.data.target or ("",)
+    answers = []
+    for k, name in enumerate(targets):
+        value, wanted = seen.output[0, k], float(batch.y.flatten()[k])  # of the first row of the horizon
+        of = f" of {name}" if len(targets) > 1 else ""
+        answers.append(f"says {value:.3g}{of}; the truth is {wanted:.3g}")
+    return "; ".join(answers)

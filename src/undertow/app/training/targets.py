@@ -1,0 +1,29 @@
+"""The errors of a network that forecasts several targets, each in the target's own unit."""
+
+import torch
+
+from undertow.app.data import Task
+from undertow.app.runs.folder import Run
+
+
+def errors(run: Run, task: Task) -> dict[str, float]:
+    """Compute the RMSE of each target on the validation part.
+
+    Args:
+        run: The run, whose best network is saved.
+        task: Its data.
+
+    Returns:
+        The RMSE by target; empty unless the run forecasts several.
+    """
+    names = run.data.target
+    if len(names) < 2:
+        return {}
+    model, squares, counts = run.load_model(), torch.zeros(len(names)).double(), torch.zeros(len(names))
+    with torch.no_grad():
+        for batch in task.validation_batches():
+            output, _ = model(batch.x, lengths=batch.lengths, normalised=batch.normalised)
+            error = (output - batch.y).double().reshape(-1, len(names))
+            squares += error.square().nansum(0)
+            counts += error.isfinite().sum(0)
+    return dict(zip(names, (squares / counts).sqrt().tolist(), strict=True))

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 from rich.text import Text
 
 from undertow.app.data import calendars
@@ -75,9 +76,10 @@ def _of_target(run: Run, found: Forecasts, named: bool) -> tuple[pl.DataFrame, l
     table = pl.DataFrame(_names(found)).with_columns(
         *[pl.lit(found.target).alias("target")][: int(named)],
         prediction=found.predicted.ravel().astype(np.float32),
+        **_bounds(found),
         truth=pl.Series(found.truth.ravel()).fill_nan(None),
     )
-    return table, _error_lines(found, rivals)
+    return table, [*_error_lines(found, rivals), *_interval_lines(run, found)]
 
 
 def _names(found: Forecasts) -> list[pl.Series]:
@@ -121,6 +123,28 @@ def _error_lines(found: Forecasts, rivals: dict[str, Floats]) -> list[Text]:
         verdict = f"[green]beaten {by}[/]" if better else f"[red]not beaten: it is better {by}[/]"
         lines.append(marked(f"  {{name}}: {objective.show(errors(rival)[0])}, {verdict}", name=name))
     return lines
+
+
+def _bounds(found: Forecasts) -> dict[str, NDArray[np.float32]]:
+    """The columns of the intervals; none if the run has no intervals."""
+    if found.lower is None or found.upper is None:
+        return {}
+    return {
+        name: each.ravel().astype(np.float32)
+        for name, each in (("lower", found.lower), ("upper", found.upper))
+    }
+
+
+def _interval_lines(run: Run, found: Forecasts) -> list[Text]:
+    """How many of the known truths lie inside the intervals, and how wide these are."""
+    if found.lower is None or found.upper is None:
+        return []
+    known, width = int(np.isfinite(found.truth).sum()), float(np.mean(found.upper - found.lower))
+    inside = int(((found.lower <= found.truth) & (found.truth <= found.upper)).sum())
+    held = (
+        f"{100 * inside / known:.1f}% of the known truths inside ({inside:,} of {known:,}), " if known else ""
+    )
+    return [Text(f"{100 * run.training.interval:g}% intervals: {held}{width:.4g} wide on average")]
 
 
 # -- labels ---------------------------------------------------------------------------------------

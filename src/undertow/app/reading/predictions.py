@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from undertow.app.data import moments
-from undertow.app.data.forecast import columns_of, features, truth_of, window_starts, windows
+from undertow.app.data.forecast import columns_of, features, truth_of, window_starts
 from undertow.app.data.normalise import with_centre
 from undertow.app.data.panel import Series
 from undertow.app.data.sentinels import check_sentinels
@@ -19,11 +19,12 @@ from undertow.app.data.sequences import pad, read_sequences
 from undertow.app.data.series import read_series
 from undertow.app.data.table import numbers
 from undertow.app.errors import UserError
+from undertow.app.reading.forecaster import forecast
 from undertow.app.runs.folder import Run, fingerprint
 from undertow.app.runs.model import SequenceModel
 from undertow.app.words import counted
 
-BATCH = 512  # windows or sequences computed at once
+BATCH = 512  # sequences computed at once
 
 Floats = NDArray[np.float64]
 Places = NDArray[np.int64]
@@ -46,6 +47,8 @@ class Forecasts:
         values: [rows], the target as read; NaN where it is missing.
         predicted: [windows, horizon].
         truth: [windows, horizon]; NaN where the file does not hold it.
+        lower: [windows, horizon], at most ``predicted``; None if the run has no intervals.
+        upper: [windows, horizon], at least ``predicted``; None if the run has no intervals.
     """
 
     target: str
@@ -57,6 +60,8 @@ class Forecasts:
     values: Floats
     predicted: Floats
     truth: Floats
+    lower: Floats | None = None
+    upper: Floats | None = None
 
     def times(self) -> pl.Series | None:
         """The time of every forecast, [windows * horizon]; None if the table has no time."""
@@ -90,31 +95,39 @@ def forecasts(run: Run, path: Path) -> list[Forecasts]:
     if not len(starts):
         longest = max(stop - start for start, stop in series.spans)
         raise UserError(f"{path}: the longest series has {counted(longest, 'row')}; expected {steps} or more")
-    predicted = _run_model(model, x, torch.from_numpy(starts), steps, len(run.data.target))
+    found = forecast(run, model, x, torch.from_numpy(starts)).by_target(len(run.data.target))
     rows = starts[:, None] + steps + np.arange(horizon)  # [windows, horizon]
     stops = np.array([stop for _, stop in series.spans])
     stop = stops[np.searchsorted(stops, starts, side="right")][:, None]  # of the series of each window
     known, last = rows < stop, np.minimum(rows, stop - 1)
-    found = []
+    forecasts = []
     for k, target in enumerate(run.data.target):
         values = truth_of(series, path, target)  # [rows]
         truth = np.where(known, values[last], np.nan)
         read = numbers(series.table, path, target, with_gaps=True)
-        found.append(Forecasts(target, series, steps, starts, rows, last, read, predicted[:, :, k], truth))
-    return found
+        each = found[k]
+        forecasts.append(
+            Forecasts(
+                target,
+                series,
+                steps,
+                starts,
+                rows,
+                last,
+                read,
+                each.prediction,
+                truth,
+                each.lower,
+                each.upper,
+            )
+        )
+    return forecasts
 
 
 def _as_trained(run: Run) -> Run:
     """The run, which reads further tables by the time column of its training."""
     run.data = replace(run.data, time=run.facts["time"])
     return run
-
-
-def _run_model(model: SequenceModel, x: Tensor, starts: Tensor, steps: int, targets: int) -> Floats:
-    with torch.no_grad():
-        parts = [model(windows(x, chosen, steps))[0] for chosen in torch.split(starts, BATCH)]
-    output = torch.cat(parts).double().reshape(len(starts), -1, targets)
-    return np.asarray(output.numpy())  # [windows, horizon, K]
 
 
 # -- labels ---------------------------------------------------------------------------------------

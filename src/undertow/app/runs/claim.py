@@ -8,7 +8,7 @@ from pathlib import Path
 from undertow.app.errors import UserError
 from undertow.app.outputs import is_leftover, make_folder
 from undertow.app.runs import lock
-from undertow.app.runs.folder import DOCTOR, FILES, REPORT
+from undertow.app.runs.folder import DOCTOR, FILES, MAYBE, REPORT
 
 RUNS = Path("runs")  # holds the runs without --run
 
@@ -71,7 +71,7 @@ def _next_folder(stem: str) -> Path:
 
 def _remove_files(folder: Path) -> None:
     """Remove the files of a run, and those that a killed process left."""
-    for name in FILES:
+    for name in (*FILES, *MAYBE):
         (folder / name).unlink(missing_ok=True)
     remove_pages(folder)
     remove_leftovers(folder)
@@ -130,5 +130,5 @@ def refuse_existing(folder: Path, overwrite: bool) -> None:
     if "config.json" in names:
         if not overwrite:
             raise UserError(f"{folder}: holds a run already; --overwrite replaces it, --resume continues it")
-    elif [name for name in names if name not in (*FILES, lock.LOCK) and not is_leftover(name)]:
+    elif [name for name in names if name not in (*FILES, *MAYBE, lock.LOCK) and not is_leftover(name)]:
         raise UserError(f"{folder}: holds other files and no run; choose another --run")

@@ -213,6 +213,15 @@ class TrainConfig:
         Literal["32-true", "64-true", "bf16-mixed", "16-mixed"],
         Option("32-true, 64-true, bf16-mixed or 16-mixed.", TRAINING, "32-true"),
     ] = "32-true"
+    interval: Annotated[  # the network is the same with and without
+        Rate,
+        Option(
+            "Share of the truths that a forecast's interval is to hold; 0: no intervals.",
+            TRAINING,
+            {"text": 0.0, "forecast": 0.9, "classify": 0.0, "problem": 0.0},
+            FORECAST,
+        ),
+    ] = 0.0
     minutes: Annotated[NotNegative, Option("Time budget in all, in minutes; 0: none.", TRAINING, 0.0)] = 0.0
     weight_decay: NotNegative = 0.01
 

@@ -5,6 +5,7 @@
     last.safetensors    where training stands: weights, optimiser, carried state, random numbers
     metrics.jsonl       one line for each evaluation
     curve.png           the learning curve
+    interval.safetensors  of a forecast, the intervals of the best weights
 
 Each file is written beside its place and then renamed, so a crash cannot leave half of it. No pickle.
 """
@@ -24,7 +25,7 @@ from safetensors import SafetensorError, safe_open
 import undertow
 from undertow.app.errors import UserError
 from undertow.app.outputs import atomically
-from undertow.app.runs import facts, records, shapes
+from undertow.app.runs import facts, interval, records, shapes
 from undertow.app.runs.config import DataConfig, ModelConfig, TrainConfig, check_together, to_dict
 from undertow.app.runs.options import read
 from undertow.app.words import counted
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
 FORMAT = 1  # of the run folder; a newer one is refused
 FILES = ("config.json", "model.safetensors", "last.safetensors", "metrics.jsonl", "curve.png")
+MAYBE = (interval.FILE,)  # of some runs only
 REPORT, DOCTOR = "report.html", "doctor.html"  # written by inspect and doctor
 
 

@@ -12,11 +12,12 @@ from rich.console import Console
 from undertow.app.data import Task
 from undertow.app.errors import UserError
 from undertow.app.inputs import check_source as check_readable
+from undertow.app.runs import interval
 from undertow.app.runs.claim import claimed, remove_leftovers, remove_pages
 from undertow.app.runs.config import DataConfig, ModelConfig, TrainConfig, text_epochs
 from undertow.app.runs.folder import Run, fingerprint, stamp
 from undertow.app.terminal import Terminal, marked
-from undertow.app.training import checkpoint, memory, summary, targets
+from undertow.app.training import checkpoint, intervals, memory, summary, targets
 from undertow.app.training.progress import Progress
 from undertow.app.training.trainer import Trainer
 from undertow.app.training.view import LiveView, PlainView, View
@@ -95,12 +96,13 @@ def resume(run: Run, given: dict[str, Any], quiet: bool) -> int:
     trainer = Trainer(run, task)
     checkpoint.check(run, task, trainer.plain)
     trainer.resume()
-    if trainer.progress.at.finished:
+    if trainer.progress.at.finished and not intervals.missing(run):
         raise UserError(
             f"{folder}: finished already ({trainer.progress.at.finished}); "
             "a larger --epochs, --patience or --minutes continues it"
         )
     run.write_config()
+    run.path(interval.FILE).unlink(missing_ok=True)  # of the model that is about to change
     remove_leftovers(folder)
     gone = remove_pages(folder)
     if not quiet:
@@ -147,6 +149,8 @@ def finish(console: Console, trainer: Trainer, quiet: bool) -> int:
         from undertow.app.training import curve
 
         curve.draw(run, progress.rows)
+    if progress.at.best and run.training.interval:
+        intervals.add(run, trainer.task)
     each = targets.errors(run, trainer.task) if progress.at.best else {}
     interrupt = trainer.loop.interrupt
     with nullcontext() if done else suppress(OSError):  # after SIGHUP nobody may be there to read

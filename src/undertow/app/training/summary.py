@@ -5,6 +5,7 @@ from rich.table import Table
 from torch import nn
 
 from undertow.app.data import Task
+from undertow.app.runs import interval
 from undertow.app.runs.folder import Run
 from undertow.app.runs.objective import Objective
 from undertow.app.terminal import clock, marked
@@ -80,6 +81,8 @@ def conclude(
         if each:
             errors = ", ".join(f"{value:.4g} RMSE of {cell(name)}" for name, value in each.items())
             console.print(marked("{errors}", errors=errors))
+    if (found := interval.about(run.folder)) is not None:
+        console.print(found.describe(run.data.target), soft_wrap=True)
     if not done:
         console.print(
             f"Stopped by {signal} at step {at.step}; everything is saved in {name}. Go on with:\n"

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from undertow.app.runs import interval
 from undertow.app.runs.objective import Objective
 from undertow.app.words import counted
 
@@ -93,4 +94,6 @@ def _about_result(run: "Run") -> list[str]:
         better, by = objective.compare(best["validation"], value)
         verdict = f"beaten {by}" if better else f"not beaten: it is better {by}"
         lines.append(f"{name}: {objective.show(value)}, {verdict}")
+    if (found := interval.about(run.folder)) is not None:
+        lines.append(found.describe(run.data.target))
     return lines

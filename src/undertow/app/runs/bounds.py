@@ -1,0 +1,104 @@
+"""Prediction intervals: the bounds between which a forecast's truth is to lie with a given probability.
+
+A linear layer reads what the network's head reads. For each forecast it gives two distances, to the lower and
+to the upper bound. The network itself does not change, so its forecasts are those of a run without intervals.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from undertow.app.runs import interval
+from undertow.app.runs.model import SequenceModel
+from undertow.app.runs.weights import load_weights, read_state, write_state
+
+
+class Bounds(nn.Module):
+    """The distances from a forecast to the bounds of its interval.
+
+    Args:
+        features: F, what the head reads.
+        outputs: O, the numbers that the network forecasts at once.
+    """
+
+    def __init__(self, features: int, outputs: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(features, 2 * outputs)
+        self.register_buffer("unit", torch.ones(outputs))  # [O], the size of the errors in training
+        self.register_buffer("correction", torch.zeros(outputs))  # [O], of the calibration
+
+    def distances(self, features: Tensor) -> Tensor:
+        """Compute the distances before the calibration.
+
+        Args:
+            features: [N,F].
+
+        Returns:
+            [N,O,2] to the lower and to the upper bound, at least 0.
+        """
+        relative = functional.softplus(self.linear(features)).reshape(len(features), -1, 2)
+        return self.get_buffer("unit")[:, None] * relative
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Compute the calibrated distances, as of ``distances``."""
+        return corrected(self.distances(features), self.get_buffer("correction"))
+
+
+def corrected(distances: Tensor, correction: Tensor) -> Tensor:
+    """Add the correction [O] of a calibration to distances [N,O,2]; no bound passes the forecast."""
+    return (distances + correction[:, None]).clamp(min=0)
+
+
+@contextmanager
+def features_of(model: SequenceModel) -> Iterator[list[Tensor]]:
+    """Collect what the head of a network reads during the block.
+
+    Args:
+        model: The network.
+
+    Yields:
+        A list that gets a tensor [N,F] in each call of the network.
+    """
+    found: list[Tensor] = []
+    handle = model.head.register_forward_pre_hook(lambda _, inputs: found.append(inputs[0].detach()))
+    try:
+        yield found
+    finally:
+        handle.remove()
+
+
+def write(folder: Path, bounds: Bounds, about: interval.About) -> None:
+    """Write the intervals of a run.
+
+    Args:
+        folder: The run folder.
+        bounds: The layer.
+        about: What it is.
+    """
+    write_state(folder / interval.FILE, bounds.state_dict(), asdict(about))
+
+
+def read(folder: Path, model: SequenceModel) -> Bounds | None:
+    """Read the intervals of a run.
+
+    Args:
+        folder: The run folder.
+        model: Its network.
+
+    Returns:
+        The layer; None if the run has no intervals.
+
+    Raises:
+        UserError: The file is damaged or does not fit the network.
+    """
+    path = folder / interval.FILE
+    if interval.about(folder) is None:
+        return None
+    bounds = Bounds(model.head.in_features, model.head.out_features)
+    load_weights(bounds, read_state(path)[0], path)
+    return bounds.requires_grad_(False)

@@ -1,0 +1,233 @@
+"""`undertow train` and the loop that a user of torch writes: the same data and network, by turns.
+
+python benchmarks/train.py --forecast weather.csv --classes motions.csv --text shakespeare.txt [--repeats 5]
+
+The loop of torch has nn.LSTM, a DataLoader, AdamW and a validation after each epoch; its data are normalised
+beforehand. Both end with about the same error, or nothing is reported. Ours writes its run folder meanwhile.
+Reading the file and starting the process do not count. A text is trained for a part of an epoch.
+"""
+
+import argparse
+import tempfile
+from collections.abc import Iterable
+from contextlib import nullcontext
+from itertools import islice
+from pathlib import Path
+from statistics import median
+from time import perf_counter
+from typing import Any
+
+import torch
+from rich.console import Console
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.nn.utils.rnn import pack_padded_sequence, pad_sequence
+from torch.utils.data import DataLoader
+
+import record
+from undertow.app.bench.speed import spread
+from undertow.app.bench.view import duration
+from undertow.app.loop import warm_up_then_cosine
+from undertow.app.runs import config
+from undertow.app.runs.objective import Batch
+from undertow.app.training import session
+from undertow.app.training.progress import LOWEST_RATE, WARM_UP
+from undertow.app.training.task_of import task_of
+from undertow.app.training.trainer import Trainer
+from undertow.app.training.view import View
+from undertow.app.verbs.bench import machine
+
+OPTIONS = {  # what is trained -> its options, epochs, and the batches of an epoch if not all
+    "forecast": ({"target": "temp_max"}, 10, None),
+    "classes": ({"sequence": "sequence", "label": "label"}, 10, None),
+    "text": ({}, 1, 120),
+}
+VALIDATION_BATCH = 512
+ALIKE = 0.15  # largest difference of the two validation losses, as a share of the smaller one
+
+
+class Network(nn.Module):
+    """The network of `undertow train`, of torch's modules."""
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        width = model.width or model.inputs
+        self.embedding = nn.Embedding(model.symbols, width) if model.symbols else None
+        between = model.dropout if model.num_layers > 1 else 0.0
+        self.rnn = nn.LSTM(width, model.hidden_size, model.num_layers, dropout=between)
+        self.dropout = nn.Dropout(model.dropout)
+        self.head = nn.Linear(model.hidden_size, model.outputs)
+        self.every, self.noise = model.readout == "every", model.noise
+
+    def forward(self, x: Any, state: Any = None) -> Any:
+        if self.embedding is not None:
+            x = self.embedding(x)
+        y, state = self.rnn(x, state)
+        return self.head(self.dropout(y if self.every else state[0][-1])), state
+
+
+def examples(batches: Iterable[Batch]) -> list[tuple[Tensor, Tensor]]:
+    """Each sequence [T,C] with its target."""
+    found = []
+    for batch in batches:
+        T, N = batch.x.shape[:2]
+        lengths = [T] * N if batch.lengths is None else batch.lengths.tolist()
+        found += [(batch.x[:length, n].clone(), batch.y[n]) for n, length in enumerate(lengths)]
+    return found
+
+
+def collate(items: list[tuple[Tensor, Tensor]]) -> Batch:
+    x, y = zip(*items, strict=True)
+    lengths = torch.tensor([len(each) for each in x])
+    even = bool((lengths == lengths[0]).all())
+    return Batch(pad_sequence(list(x)), torch.stack(y), None if even else lengths)
+
+
+class Theirs:
+    """The loop of a user of torch, on the examples that ours trains on."""
+
+    def __init__(self, trainer: Trainer, epochs: int) -> None:
+        run, task, self.epochs = trainer.run, trainer.task, epochs
+        torch.manual_seed(0)
+        self.net, self.is_text = Network(run.model), run.data.task == "text"
+        self.net.load_state_dict(trainer.plain.state_dict(), strict=False)  # but the normaliser
+        self.optimizer = torch.optim.AdamW(self.net.parameters(), lr=run.training.lr)
+        self.half, self.normaliser = run.training.precision == "bf16-mixed", task.buffers()
+        self.peak, self.step, self.steps = run.training.lr, 0, trainer.progress.total_steps
+        self.train: Any = list(task.train_batches(0))
+        self.validation: Any = list(task.validation_batches())
+        if not self.is_text:
+            parts = self._prepared(examples(self.train), run), self._prepared(examples(self.validation), run)
+            sizes = run.training.batch_size, VALIDATION_BATCH
+            self.train, self.validation = (
+                DataLoader(part, n, shuffle=True, collate_fn=collate)  # type: ignore[arg-type]
+                for part, n in zip(parts, sizes, strict=True)
+            )
+
+    def _prepared(self, found: list[tuple[Tensor, Tensor]], run: Any) -> list[tuple[Tensor, Tensor]]:
+        """A forecast's target as distance from the last value, in units of its scale."""
+        if run.data.task != "forecast":
+            return found
+        column = run.model.residual
+        centre, scale = (self.normaliser[name][column] for name in ("centre", "scale"))
+        return [(x, (y - centre - scale * x[-1, column].sinh()) / scale) for x, y in found]
+
+    def loss(self, batch: Batch, state: Any) -> tuple[Tensor, Any]:
+        x: Any = batch.x
+        if self.net.training and self.net.noise:
+            x = x + self.net.noise * torch.randn_like(x)
+        if batch.lengths is not None:
+            x = pack_padded_sequence(x, batch.lengths, enforce_sorted=False)
+        output, state = self.net(x, state if batch.carried else None)
+        if batch.y.is_floating_point():
+            return functional.mse_loss(output, batch.y), state
+        return functional.cross_entropy(output.flatten(0, -2), batch.y.flatten()), state
+
+    def fit(self) -> float:
+        """Train. Returns the least validation loss."""
+        return min(self._epoch() for _ in range(self.epochs))
+
+    def _epoch(self) -> float:
+        state = None
+        for batch in self.train:
+            with torch.autocast("cpu", torch.bfloat16) if self.half else nullcontext():
+                loss, state = self.loss(batch, state)
+            done, rising = self.step / self.steps, min(WARM_UP, 1 + self.steps // 10)
+            rate = warm_up_then_cosine(self.peak, self.step, rising, done, LOWEST_RATE)
+            self.optimizer.param_groups[0]["lr"] = rate
+            self.step += 1
+            self.optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            nn.utils.clip_grad_norm_(self.net.parameters(), 1.0)
+            self.optimizer.step()
+            state = tuple(tensor.detach() for tensor in state)
+            loss.item()  # people log it
+        return self._validate()
+
+    @torch.no_grad()
+    def _validate(self) -> float:
+        self.net.eval()
+        total, count, state = 0.0, 0, None
+        for batch in self.validation:
+            loss, state = self.loss(batch, state)
+            total, count = total + loss.item() * batch.y.numel(), count + batch.y.numel()
+        self.net.train()
+        return total / count
+
+
+class Ours:
+    """`undertow train`, from the first step to the end."""
+
+    def __init__(self, trainer: Trainer, epochs: int) -> None:
+        self.trainer, self.view = trainer, View(Console(quiet=True), trainer.progress)
+
+    def fit(self) -> float:
+        """Train. Returns the least validation loss."""
+        self.trainer.fit(self.view)
+        return float(self.trainer.progress.at.best["validation_loss"])
+
+
+def trainer_of(source: Path, name: str, precision: str, folder: str) -> Trainer:
+    """A training of a file with the default options."""
+    own, epochs, batches = OPTIONS[name]
+    given = own | {"epochs": epochs, "patience": epochs + 1, "precision": precision}
+    kind, _ = task_of(str(source), given)
+    options = config.with_defaults(kind, given)
+    data = session._pick(config.DataConfig, options | {"source": str(source.resolve())})
+    training = session._pick(config.TrainConfig, options)
+    task: Any = session._prepared(data, training)
+    if batches is not None:
+        every = task.train_batches
+        task.train_batches = lambda epoch: islice(every(epoch), batches)
+        task.steps_per_epoch, task.evaluations = lambda: batches, 1
+    run = session._new_run(data, session._model_config(task, options), training, task, Path(folder))
+    return Trainer(run, task)
+
+
+def measure(source: Path, name: str, precision: str, repeats: int) -> dict[str, Any]:
+    """Seconds an epoch with its validation, of both. Raises AssertionError if they learn differently."""
+    epochs = OPTIONS[name][1]
+    times: dict[str, list[float]] = {"ours": [], "torch": []}
+    losses: dict[str, list[float]] = {"ours": [], "torch": []}
+    for _ in range(repeats):
+        for who, kind in (("ours", Ours), ("torch", Theirs)):
+            with tempfile.TemporaryDirectory() as folder:
+                contestant = kind(trainer_of(source, name, precision, folder), epochs)
+                began = perf_counter()
+                losses[who].append(contestant.fit())
+                times[who].append((perf_counter() - began) / epochs)
+    mine, theirs = (median(losses[who]) for who in ("ours", "torch"))
+    if abs(mine - theirs) > ALIKE * min(mine, theirs):
+        raise AssertionError(f"{name}: validation losses differ: {mine:.4g} and {theirs:.4g}")
+    ratios = [theirs / mine for mine, theirs in zip(times["ours"], times["torch"], strict=True)]
+    return {
+        "seconds": {who: spread(found) for who, found in times.items()},
+        "ratio": spread(ratios),
+        "losses": {"ours": mine, "torch": theirs},
+    }
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__)
+    for name in OPTIONS:
+        options.add_argument(f"--{name}", type=Path, help="the file")
+    options.add_argument("--repeats", type=int, default=5)
+    options.add_argument("--threads", type=int, default=torch.get_num_threads())
+    options.add_argument("--precision", default="32-true")
+    chosen = options.parse_args()
+    torch.set_num_threads(chosen.threads)
+    print(f"{machine()}, threads: {chosen.threads}, precision: {chosen.precision}; an epoch, medians\n")
+    found = {}
+    for name in OPTIONS:
+        if (source := getattr(chosen, name)) is None:
+            continue
+        row = found[name] = measure(source, name, chosen.precision, chosen.repeats)
+        ours, torchs = (duration(row["seconds"][who][1]) for who in ("ours", "torch"))
+        low, middle, high = row["ratio"]
+        print(f"{name:10} undertow {ours:>8}  torch {torchs:>8}  ratio {middle:.2f} ({low:.2f}-{high:.2f})")
+    figures = {"machine": machine(), "threads": chosen.threads, "precision": chosen.precision}
+    record.write("train", figures | {"rows": found})
+
+
+if __name__ == "__main__":
+    main()

@@ -23,7 +23,7 @@ from torch.utils.checkpoint import checkpoint
 import undertow
 from undertow import flow
 from undertow.flow.steps import steps_of
-from undertow.kernels import recording
+from undertow.kernels import listening
 
 T, N, C, H = 30, 6, 3, 5
 CELLS = {"lstm": undertow.LSTM, "rnn": undertow.RNN}
@@ -455,9 +455,9 @@ def test_a_call_that_ctrl_c_ended():
     with pytest.raises(KeyboardInterrupt):
         network(batch())
     hook.remove()
-    assert recording.traced.get()  # torch ran no hook
+    assert listening.traced.get()  # torch ran no hook
     network(batch()).sum().backward()
-    assert not recording.traced.get()
+    assert not listening.traced.get()
     assert len(monitor.step()) == 1
 
 

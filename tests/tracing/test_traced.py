@@ -15,7 +15,7 @@ from torch.utils.checkpoint import checkpoint
 import undertow
 from undertow import equations, flow
 from undertow.kernels import cpu
-from undertow.kernels.recording import traced
+from undertow.kernels.listening import traced
 from undertow.records.layer import NotRecorded
 from undertow.tape import Gradients, RNNGradients, RNNTape, Tape
 

@@ -5,7 +5,6 @@ with copies of tensors that will change. The engine computes everything else whe
 """
 
 from collections.abc import Callable, Sequence
-from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -15,6 +14,7 @@ from torch import Tensor
 
 from undertow import equations
 from undertow.kernels.call import EVEN, PLAIN, Call, Ragged, Variant
+from undertow.kernels.kept import Kept, copy_of, view
 from undertow.kernels.tensors import made_plain
 from undertow.records.layer import NotRecorded, StepGradients
 from undertow.records.rows import Places
@@ -22,66 +22,6 @@ from undertow.tape import Array, Gradients, RNNGradients, RNNTape, Tape
 
 if TYPE_CHECKING:
     from undertow.kernels.node import KernelEngine
-
-# Each traced module with a function that starts the recording of a call. That function returns another one,
-# which makes the Recording of the next layer. The variable belongs to a context, so calls of other threads
-# are not recorded. None: nothing is traced.
-traced: ContextVar[dict[torch.nn.Module, Callable[[], Callable[[], "Recording"]]] | None] = ContextVar(
-    "undertow.traced", default=None
-)
-
-
-# A token for each open trace of any thread. While the list is empty, calls skip every other check.
-_open: list[Any] = []
-
-
-def watch(modules: dict[torch.nn.Module, Callable[[], Callable[[], "Recording"]]]) -> Any:
-    """Record the calls of some modules in this context from now on.
-
-    Args:
-        modules: for each module a function that starts the recording of a call, see ``traced``.
-
-    Returns:
-        A token for ``unwatch``.
-    """
-    token = traced.set((traced.get() or {}) | modules)
-    _open.append(token)
-    return token
-
-
-def unwatch(token: Any) -> None:
-    """End what ``watch`` started.
-
-    Args:
-        token: what ``watch`` returned.
-
-    Raises:
-        ValueError: this is not the context of ``watch``.
-    """
-    _open.remove(token)
-    traced.reset(token)
-
-
-def in_backward() -> bool:
-    """Return whether this thread runs a backward pass, in which torch.utils.checkpoint repeats calls."""
-    return torch._C._current_graph_task_id() != -1
-
-
-def listener(module: torch.nn.Module) -> "Callable[[], Recording] | None":
-    """Start the recording of a module's call.
-
-    Args:
-        module: the module that is called.
-
-    Returns:
-        A function that makes the Recording of the next layer; None if no trace watches the module.
-    """
-    if not _open:
-        return None
-    if torch.compiler.is_compiling():  # the compiler records a program and computes nothing
-        return None
-    modules = traced.get()
-    return None if modules is None or module not in modules else modules[module]()
 
 
 class Recording:
@@ -376,48 +316,3 @@ class Direction:
         if steps.dc is None:
             return RNNGradients(*sums, steps.dgates, steps.dh)
         return Gradients(*sums, steps.dgates, steps.dh, steps.dc)
-
-
-class Kept:
-    """A reference to a tensor of the program, which may write to it later.
-
-    Args:
-        name: what the message of ``NotRecorded`` calls the tensor.
-        tensor: the tensor; it is not copied.
-    """
-
-    def __init__(self, name: str, tensor: Tensor) -> None:
-        self._name, self._tensor, self._version = name, tensor.detach(), version(tensor)
-
-    def get(self) -> Tensor:
-        """Return the tensor. Raises NotRecorded if it was changed in place since."""
-        if version(self._tensor) != self._version:
-            raise NotRecorded(
-                f"{self._name} was changed in place after the call, and the trace had not copied it"
-            )
-        return self._tensor
-
-
-def version(tensor: Tensor) -> int:
-    """Return torch's count of changes in place; 0 for tensors of inference mode, which have none."""
-    return 0 if tensor.is_inference() else int(tensor._version)
-
-
-def copy_of(tensor: Tensor) -> Tensor:
-    """Return a contiguous copy without a graph."""
-    return tensor.detach().clone(memory_format=torch.contiguous_format)
-
-
-def view(tensor: Tensor) -> Array:
-    """Return a tensor as a read-only array. A later backward pass may still read the memory.
-
-    Args:
-        tensor: a tensor on the CPU.
-
-    Returns:
-        An array over the same memory; a float32 copy of bfloat16, which NumPy does not have.
-    """
-    tensor = tensor.detach()
-    array: Array = (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
-    array.flags.writeable = False
-    return array

@@ -16,7 +16,7 @@ from torch.fx import Proxy
 from torch.nn.functional import dropout
 from torch.nn.utils.rnn import PackedSequence
 
-from undertow.kernels import cpu, dispatch, plain, recording
+from undertow.kernels import cpu, dispatch, listening, plain
 from undertow.kernels.call import EVEN, PLAIN, Call, Ragged
 from undertow.nn import arguments, dynamo, initialise, parameters
 from undertow.nn.additions import Additions
@@ -261,7 +261,7 @@ class _Recurrent(torch.nn.RNNBase):
         """Compute all layers: y [T,N,·] or packed rows [R,·], and the final states [L*D,N,·]."""
         D, L = 2 if self.bidirectional else 1, self.num_layers
         cell, phi = ("lstm", "tanh") if self.mode == "LSTM" else ("rnn", self.mode[4:].lower())
-        record = recording.listener(self) if layer is dispatch.layer else None
+        record = listening.listener(self) if layer is dispatch.layer else None
         x, found = given.x, []
         for k in range(L):
             own: Sequence[Any] = given.states

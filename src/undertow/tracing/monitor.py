@@ -22,8 +22,8 @@ import numpy as np
 import torch
 
 from undertow import flow
-from undertow.kernels import recording
-from undertow.kernels.recording import Recording
+from undertow.kernels import listening
+from undertow.kernels.recording import Direction, Recording
 from undertow.nn import LSTM, RNN
 from undertow.records import flow_record
 from undertow.records.flow_record import FlowRecord
@@ -158,7 +158,7 @@ class FlowMonitor:
 
     def _summaries(self, layer: Layer) -> Iterator[tuple[Layer, flow.Summary]]:
         """Summarise each direction, from a few sequences that are not empty."""
-        assert isinstance(layer.source, recording.Direction)
+        assert isinstance(layer.source, Direction)
         whole = layer.source.recording
         if whole.added:
             raise NotRecorded(f"flow knows the LSTM's own equations, not those with {', '.join(whole.added)}")
@@ -235,14 +235,14 @@ class _Watch:
         self._after(module)  # for a call that Ctrl-C ended: torch ran no hook after it
         reason = self._why_not(module)
         if reason is None:
-            self._open.append(recording.watch({module: self._listen}))
+            self._open.append(listening.watch({module: self._listen}))
         else:
             self._why = reason
 
     def _after(self, module: torch.nn.Module) -> None:
         with suppress(ValueError):  # after Ctrl-C in another context, whose variables are gone
             while self._open:
-                recording.unwatch(self._open.pop())
+                listening.unwatch(self._open.pop())
         if self._made:
             self._calls.append([made.why_not() for made in self._made])
             self._weights = [made.weights for made in self._made]
@@ -266,7 +266,7 @@ class _Watch:
     def _why_not(self, module: torch.nn.Module) -> str | None:
         if not torch.is_grad_enabled() or not module.training:
             return "it was only called in evaluation mode or without gradients"
-        if module in (recording.traced.get() or {}):
+        if module in (listening.traced.get() or {}):
             return "an undertow.trace was watching it"
         if getattr(module, "checkpoint", None) is not None:
             return "it trains in segments (checkpoint=), which keep no tape"

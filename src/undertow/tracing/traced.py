@@ -24,7 +24,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from undertow.kernels import recording
+from undertow.kernels import listening
 from undertow.kernels.recording import Recording
 from undertow.nn import LSTM, RNN
 from undertow.records import trace_file
@@ -155,7 +155,7 @@ class Traced:
 
     def _record(self, before: Iterator[Recording], recordings: list[Recording]) -> Recording:
         if not recordings:  # only now: a call with wrong arguments does not count
-            self._calls.append(Call(recordings, again=recording.in_backward()))
+            self._calls.append(Call(recordings, again=listening.in_backward()))
         last = next(before, None)
         recordings.append(Recording(() if last is None else last.weights))
         return recordings[-1]
@@ -180,13 +180,13 @@ class Trace(Mapping[str, Traced]):
         self._loss_per_step: Array | None = None
 
     def __enter__(self) -> "Trace":
-        self._tokens.append(recording.watch(self._listeners))
+        self._tokens.append(listening.watch(self._listeners))
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
     ) -> None:
-        recording.unwatch(self._tokens.pop())
+        listening.unwatch(self._tokens.pop())
 
     def __getitem__(self, name: str) -> Traced:
         if name not in self._traced:

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from inputs import CLASSIFY, walk_table
-from undertow.app.data.sequences import SequenceTask, pad, read_sequences, stratified
+from undertow.app.data.sequences import SequenceTask, pad, read_sequences
 from undertow.app.runs.config import DataConfig, ModelConfig
 from undertow.app.runs.folder import open_run
 from undertow.app.runs.model import SequenceModel
@@ -58,13 +58,6 @@ def test_order_column_label_and_name_are_no_features(walks):
     assert task.facts.values["classes"] == ["down", "up"]
 
 
-def test_every_class_keeps_its_share():
-    y = torch.tensor([0] * 20 + [1] * 10 + [2] * 2 + [3])
-    train, validation = stratified(y, 0.2, seed=3)
-    assert sorted(torch.cat([train, validation]).tolist()) == list(range(33))
-    assert y[validation].bincount(minlength=4).tolist() == [4, 2, 1, 0]
-
-
 def test_normaliser_sees_training_sequences_alone(walks):
     task = SequenceTask(data_config(walks), 8, 0)
     rows = torch.cat([task.x[k] for k in task.train.tolist()])
@@ -87,25 +80,6 @@ def test_trains_and_labels(undertow, walks):
     assert (table["prediction"] == table["truth"]).all()
     assert table["probability"].min() > 0.5
     assert open_run(Path("r")).read_metrics()[-1]["validation"] == 1.0
-
-
-@pytest.mark.parametrize(
-    ("labels", "asked", "refused"),
-    [
-        (range(3), False, False),
-        ([1.0, 2.0], False, False),
-        ([0.5, 1.5], False, True),
-        ([0.5, 1.5], True, False),
-        (range(30), False, True),
-        (range(30), True, False),
-    ],
-)
-def test_numbers_are_classes_when_few_and_whole_or_asked_for(undertow, labels, asked, refused):
-    rows = [(k, step, step * k % 7, labels[k % len(labels)]) for k in range(90) for step in range(3)]
-    pl.DataFrame(rows, schema=["id", "step", "x", "way"], orient="row").write_csv("a.csv")
-    task = ("--task", "classify") if asked else ()
-    result = undertow("train", "a.csv", *CLASSIFY, *task, "--epochs", 1, "--run", "r")
-    assert (result.code, "which are no classes" in result.err) == ((2, True) if refused else (0, False))
 
 
 def test_labels_a_table_that_has_none(undertow, walks):

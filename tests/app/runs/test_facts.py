@@ -35,6 +35,11 @@ VALID = {  # facts, data, model
         DataConfig("walks.csv", "classify", 0.2, 0, sequence="id", label="way"),
         ModelConfig("lstm", 8, 1, 0.0, 2, "last", inputs=7),
     ),
+    "regress": (
+        TABLE,
+        DataConfig("walks.csv", "regress", 0.2, 0, sequence="id", label="drift"),
+        ModelConfig("lstm", 8, 1, 0.0, 1, "last", inputs=7, quantity=True),
+    ),
     "problem": (
         {},
         DataConfig("adding", "problem", 0.0, 8),
@@ -75,6 +80,9 @@ WRONG = [  # task, where, name, value, the entry that the message names
     ("classify", "facts", "classes", ["up", "up"], "facts.classes"),
     ("classify", "model", "outputs", 3, "facts.classes"),
     ("classify", "model", "residual", (0,), "model.residual"),
+    ("regress", "data", "label", None, "data.sequence"),
+    ("regress", "model", "outputs", 2, "model.outputs"),
+    ("regress", "model", "quantity", False, "model.quantity"),
     ("problem", "data", "source", "subtracting", "data.source"),
     ("problem", "model", "inputs", 3, "model.inputs"),
     ("problem", "model", "symbols", 3, "model.inputs"),

@@ -19,6 +19,7 @@ class Shape:
     inputs: int = 0
     symbols: int = 0
     residual: tuple[int, ...] = ()
+    quantity: bool = False  # of labels: the head gives numbers around their mean, in units of their spread
     longest: int = 0  # steps of the longest sequence, where --steps does not set them
 
 
@@ -37,6 +38,7 @@ class Facts:
     lines: list[str] = field(default_factory=list)  # said to the user
     values: dict[str, Any] = field(default_factory=dict)  # vocabulary, columns, classes ...
     baselines: list[Baseline] = field(default_factory=list)
+    settled: dict[str, Any] = field(default_factory=dict)  # options that the data decided, of DataConfig
 
 
 class Task(Protocol):

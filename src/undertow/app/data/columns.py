@@ -17,7 +17,7 @@ def interpret(frame: pl.DataFrame, path: Path, config: DataConfig, reading: Read
 
     A column that ``reading`` knows already is read as it says. Texts among numbers stay: an error names them.
     """
-    named = [*config.group, config.sequence, config.label]
+    named = [*config.group, config.sequence, None if config.task == "regress" else config.label]
     frame = identifiers(frame, named)
     known = dict(reading.columns)
     plain = plain_numbers(frame, [*named, config.time], known)

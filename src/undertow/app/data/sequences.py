@@ -1,4 +1,4 @@
-"""Classification: a long table of labelled sequences, one row a step, lengths may differ."""
+"""Labelled sequences: a long table, one row a step, lengths may differ; a class or a number is learnt."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -13,19 +13,20 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from undertow.app.data import Baseline, Facts, Shape, order
+from undertow.app.data import Facts, Shape, labels, order
 from undertow.app.data.normalise import QUARTER, fit_normaliser, with_centre
 from undertow.app.data.reading import ROW, Reading
 from undertow.app.data.sentinels import check_sentinels
 from undertow.app.data.table import choose, encode, read_table, require
+from undertow.app.data.targets import targets_of
 from undertow.app.errors import UserError, one_of
 from undertow.app.runs.config import DataConfig
 from undertow.app.runs.facts import Columns, converted
 from undertow.app.runs.model import normalise
-from undertow.app.runs.objective import Batch, Objective
+from undertow.app.runs.objective import Batch
+from undertow.app.runs.shapes import UNITS
 
 VALIDATION_BATCH = 64
-MOST_NUMBERED = 20  # classes that are numbers, unless --task classify says that they are classes
 
 
 @dataclass(frozen=True)
@@ -35,9 +36,11 @@ class Sequences:
     table: pl.DataFrame  # rows of one sequence together, in its own order
     names: list[str]
     lengths: list[int]
-    labels: list[str] | None
+    labels: pl.Series | None  # [sequences] names or numbers
     time: str | None
     reading: Reading
+    config: DataConfig  # with the task that the labels ask for
+    said: list[str] = field(default_factory=list)  # about the labels
     absent: dict[str, NDArray[np.bool_]] = field(
         default_factory=dict
     )  # rows whose value was filled, by column
@@ -64,13 +67,16 @@ def read_sequences(
     if sequence is None or label is None:
         missing = "--sequence" if sequence is None else "--label"
         raise UserError(
-            f"{path}: classification also needs {missing} COLUMN; columns: {one_of(table.columns[1:])}"
+            f"{path}: labelled sequences also need {missing} COLUMN; columns: {one_of(table.columns[1:])}"
         )
     require(table, path, [sequence], "--sequence")
     require(table, path, [config.time], "--time")
     if labelled or label in table.columns:
         require(table, path, [label], "--label")
     check_filled(table, path, [sequence, label])
+    said: list[str] = []
+    if label in table.columns:
+        table, config, said = labels.settle(table, path, config, reading)
     searched = table.drop(sequence, label, strict=False)
     time = facts["time"] if facts else order.find_time(searched, config.time)
     if time is not None:
@@ -80,8 +86,9 @@ def read_sequences(
     table = table.sort(place, *([time] if time is not None else []), maintain_order=True)
     table, absent = without_gaps(table, [name for name in (ROW, sequence, label, time) if name], config)
     runs = table[sequence].rle().struct.unnest()
-    labels = labels_of(table, path, sequence, label) if label in table.columns else None
-    return Sequences(table, runs["value"].to_list(), runs["len"].to_list(), labels, time, reading, absent)
+    found = labels.of_sequences(table, path, sequence, label) if label in table.columns else None
+    names, lengths = runs["value"].to_list(), runs["len"].to_list()
+    return Sequences(table, names, lengths, found, time, reading, config, said, absent)
 
 
 def without_gaps(
@@ -106,40 +113,13 @@ def check_filled(table: pl.DataFrame, path: Path, columns: list[str]) -> None:
             raise UserError(f"{path}: column {name!r}, row {row}: the value is missing")
 
 
-def labels_of(table: pl.DataFrame, path: Path, sequence: str, label: str) -> list[str]:
-    """One label for each sequence; raises UserError where a sequence has two."""
-    by_sequence = table.group_by(sequence, maintain_order=True).agg(
-        pl.col(label).cast(pl.String).first().alias("first"), pl.col(label).n_unique().alias("different")
-    )
-    for name, _, different in by_sequence.filter(pl.col("different") > 1).iter_rows():
-        raise UserError(
-            f"{path}: sequence {name!r} has {different} different labels in {label!r}; expected one"
-        )
-    return by_sequence["first"].to_list()
-
-
-def check_classes(classes: list[str], path: Path, label: str) -> None:
-    """Raises UserError where the labels are a quantity rather than names: fractions or many numbers."""
-    values = pl.Series(classes).cast(pl.Float64, strict=False)
-    if values.null_count():
-        return
-    whole = bool((values == values.round()).all())
-    if whole and len(classes) <= MOST_NUMBERED:
-        return
-    kind = "different whole numbers" if whole else "different numbers with fractions"
-    raise UserError(
-        f"{path}: column {label!r} holds {len(classes)} {kind}, which are no classes; label sequences with "
-        f"names, such as low and high, or take each number for a class with --task classify"
-    )
-
-
 def pad(sequences: list[Tensor]) -> tuple[Tensor, Tensor]:
     """[T_i, C] each -> [T, N, C], zero past the end, and the lengths [N]."""
     return pad_sequence(sequences), torch.tensor([len(sequence) for sequence in sequences])
 
 
 class SequenceTask:
-    """Labelled sequences; every class keeps its share in the validation part."""
+    """Labelled sequences; of classes every one keeps its share in the validation part."""
 
     evaluations = 1
 
@@ -147,12 +127,9 @@ class SequenceTask:
         path = Path(config.source)
         self.batch_size, self.seed = batch_size, seed
         data = read_sequences(path, config)
+        config = data.config
         assert data.labels is not None
-        classes = sorted(set(data.labels))
-        if len(classes) < 2:
-            raise UserError(f"{path}: column {config.label!r} holds one class only: {classes[0]!r}")
-        if not config.numbers_as_classes:
-            check_classes(classes, path, str(config.label))
+        targets = targets_of(data.labels, path, config)
         columns = choose(data.table, path, [config.sequence, config.label, data.time], data.reading)
         if config.missing is None:
             check_sentinels(data.table, path, columns.numeric)
@@ -161,40 +138,46 @@ class SequenceTask:
         if config.gaps == "flag":
             columns.flags.extend(name for name in columns.numeric if name in data.absent)
         x = data.encode(path, columns, config.gaps)
-        self.y = torch.tensor([classes.index(label) for label in data.labels])  # [sequences]
-        self.train, self.validation = stratified(self.y, config.validation, seed)
+        self.y = targets.y
+        self.train, self.validation = targets.split(config.validation, seed)
         parts = data.split(x)
         self.centre, self.scale = fit_normaliser(torch.cat([parts[k] for k in self.train.tolist()]), QUARTER)
         self.x = [normalise(with_centre(part, self.centre), self.centre, self.scale) for part in parts]
         if not len(self.validation):
             raise UserError(f"{path}: {len(self.x)} sequences leave none to validate; raise --validation")
         shortest, longest = min(data.lengths), max(data.lengths)
-        self.shape = Shape(len(classes), readout="last", inputs=columns.width, longest=longest)
-        self.objective = Objective("accuracy", "right")
+        quantity = config.task == "regress"
+        self.units = targets.units(self.train) if quantity else None
+        self.shape = Shape(
+            targets.outputs, readout="last", inputs=columns.width, longest=longest, quantity=quantity
+        )
+        self.objective = targets.objective(self.train)
         steps = f"{shortest}" if shortest == longest else f"{shortest} to {longest}"
         ordered = f", ordered by {data.time}" if data.time else ", in the file's order"
-        commonest = int(self.y[self.train].bincount().argmax())
         self.facts = Facts(
             lines=[
                 f"{len(self.x)} sequences of {steps} steps{ordered}; {len(self.validation)} of them validate",
-                f"{len(classes)} classes: {one_of(classes)}",
+                targets.describe(config.label),
+                *data.said,
                 columns.describe(),
                 *data.reading.describe(),
             ],
             values={
                 "columns": columns.to_dict(),
-                "classes": classes,
                 "time": data.time,
                 "reading": msgspec.to_builtins(data.reading),
-            },
-            baselines=[
-                Baseline("commonest class", float((self.y[self.validation] == commonest).double().mean()))
-            ],
+            }
+            | ({"classes": targets.classes} if targets.classes else {}),
+            baselines=targets.baselines(self.train, self.validation),
+            settled={"task": config.task, "infer": False},
         )
 
     def buffers(self) -> dict[str, Tensor]:
-        """Return the normaliser of the features, [C] each."""
-        return {"centre": self.centre, "scale": self.scale}
+        """Return the normaliser of the features, [C] each, and the units of a number, [1] each."""
+        found = {"centre": self.centre, "scale": self.scale}
+        if self.units is not None:
+            found |= dict(zip(UNITS, self.units, strict=True))
+        return found
 
     def steps_per_epoch(self) -> int:
         """Return the number of optimiser steps in one epoch."""
@@ -215,15 +198,3 @@ class SequenceTask:
         for numbers in torch.split(chosen, size):
             x, lengths = pad([self.x[k] for k in numbers.tolist()])  # [T, N, C], [N]
             yield Batch(x, self.y[numbers], lengths, normalised=True)
-
-
-def stratified(y: Tensor, fraction: float, seed: int) -> tuple[Tensor, Tensor]:
-    """Numbers of the sequences to train and to validate on; a class with one sequence only trains."""
-    rng = np.random.default_rng(seed)
-    train, validation = [], []
-    for label in range(int(y.max()) + 1):
-        numbers = rng.permutation(np.flatnonzero(y.numpy() == label))
-        held_back = min(len(numbers) - 1, max(1, round(fraction * len(numbers))))
-        validation.append(numbers[:held_back])
-        train.append(numbers[held_back:])
-    return torch.from_numpy(np.concatenate(train)), torch.from_numpy(np.concatenate(validation))

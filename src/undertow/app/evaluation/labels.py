@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from undertow.app import metrics
-from undertow.app.data.sequences import stratified
+from undertow.app.data.targets import stratified
 from undertow.app.errors import UserError
 from undertow.app.evaluation.result import Result
 from undertow.app.reading.predictions import Labels, Places, labels

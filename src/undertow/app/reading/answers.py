@@ -9,7 +9,16 @@ from numpy.typing import NDArray
 from rich.text import Text
 
 from undertow.app.data import calendars
-from undertow.app.reading.predictions import Floats, Forecasts, Labels, forecasts, is_training_table, labels
+from undertow.app.reading.predictions import (
+    Floats,
+    Forecasts,
+    Labels,
+    Numbers,
+    forecasts,
+    is_training_table,
+    labels,
+    quantities,
+)
 from undertow.app.reading.rivals import persistence, seasonal_mean
 from undertow.app.runs.folder import Run
 from undertow.app.runs.objective import Objective
@@ -30,7 +39,7 @@ def answer(run: Run, path: Path) -> Answers:
     """Predict a table with the model of a run.
 
     Args:
-        run: A run whose task is to forecast or to classify.
+        run: A run that was trained on a table.
         path: A table with the columns of the training.
 
     Returns:
@@ -41,6 +50,8 @@ def answer(run: Run, path: Path) -> Answers:
     """
     if run.data.task == "forecast":
         found = _forecasts(run, forecasts(run, path))
+    elif run.data.task == "regress":
+        found = _numbers(run, quantities(run, path))
     else:
         found = _labels(run, labels(run, path))
     if is_training_table(run, path):
@@ -161,8 +172,7 @@ def _labels(run: Run, found: Labels) -> Answers:
     )
     said = read_as(found.said)
     if found.truth is None:
-        nothing = Text(f"No column {cell(run.data.label)!r}: the labels cannot be compared with the truth.")
-        return Answers(table, [*said, nothing], newest_last=False)
+        return Answers(table, [*said, _no_truth(run)], newest_last=False)
     table = table.with_columns(truth=pl.Series(found.truth))
     return Answers(table, [*said, *_accuracy_lines(found.likeliest, found.truth)], newest_last=False)
 
@@ -175,3 +185,42 @@ def _accuracy_lines(found: list[str], truth: list[str]) -> list[Text]:
         of_class = [good for good, label in zip(right, truth, strict=True) if label == name]
         lines.append(Text(f"  {cell(name)}: {sum(of_class)} of {len(of_class)}"))
     return lines
+
+
+def _no_truth(run: Run) -> Text:
+    return Text(f"No column {cell(run.data.label)!r}: the labels cannot be compared with the truth.")
+
+
+# -- numbers --------------------------------------------------------------------------------------
+
+
+def _numbers(run: Run, found: Numbers) -> Answers:
+    """The number of every sequence; its errors beside those of the training part's mean."""
+    table = pl.DataFrame(
+        {str(run.data.sequence): found.names, "prediction": found.predicted.astype(np.float32)}
+    )
+    said = read_as(found.said)
+    if found.truth is None:
+        return Answers(table, [*said, _no_truth(run)], newest_last=False)
+    table = table.with_columns(truth=pl.Series(found.truth).fill_nan(None))
+    lines = _number_lines(found.predicted, found.truth, found.mean, cell(run.data.label))
+    return Answers(table, [*said, *lines], newest_last=False)
+
+
+def _number_lines(predicted: Floats, truth: Floats, mean: float, label: str) -> list[Text]:
+    known = np.isfinite(truth)
+    if not known.any():
+        return [Text(f"No errors: {label} is empty.")]
+    objective = Objective("rmse", "RMSE")
+    error, rival = (predicted - truth)[known], (mean - truth)[known]
+    mine, theirs = (float(np.sqrt(np.mean(each**2))) for each in (error, rival))
+    better, by = objective.compare(mine, theirs)
+    verdict = f"[green]beaten {by}[/]" if better else f"[red]not beaten: it is better {by}[/]"
+    return [
+        marked(
+            f"[bold]{objective.show(mine)}[/] of {{label}} over {counted(int(known.sum()), 'sequence')} "
+            f"with known truth (mean absolute error {np.abs(error).mean():.4g})",
+            label=label,
+        ),
+        marked(f"  training mean: {objective.show(theirs)}, {verdict}"),
+    ]

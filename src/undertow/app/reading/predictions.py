@@ -15,7 +15,7 @@ from undertow.app.data.forecast import columns_of, features, truth_of, window_st
 from undertow.app.data.normalise import with_centre
 from undertow.app.data.panel import Series
 from undertow.app.data.sentinels import check_sentinels
-from undertow.app.data.sequences import pad, read_sequences
+from undertow.app.data.sequences import Sequences, pad, read_sequences
 from undertow.app.data.series import read_series
 from undertow.app.data.table import numbers
 from undertow.app.errors import UserError
@@ -170,21 +170,69 @@ def labels(run: Run, path: Path) -> Labels:
     Raises:
         UserError: The table does not fit the run.
     """
+    data, output = _read_and_run(run, path)
+    chances = output.softmax(-1).double().numpy()  # [sequences, classes]
+    truth = None if data.labels is None else data.labels.to_list()
+    return Labels(data.names, run.facts["classes"], chances, truth, data.reading.describe())
+
+
+def _read_and_run(run: Run, path: Path) -> tuple[Sequences, Tensor]:
+    """Labelled sequences, and what the network gives for each, [sequences, outputs]."""
     data = read_sequences(path, _as_trained(run).data, run.facts, labelled=False)
     columns = columns_of(run.facts)
     model, x = run.load_model(), data.encode(path, columns, run.data.gaps)
     if run.data.missing is None:
         check_sentinels(data.table, path, columns.numeric, kept=True)
     parts = data.split(with_centre(torch.from_numpy(x), model.get_buffer("centre")).numpy())
-    chances = torch.cat(list(_class_chances(model, parts))).double().numpy()  # [sequences, classes]
-    return Labels(data.names, run.facts["classes"], chances, data.labels, data.reading.describe())
+    return data, torch.cat(list(_outputs(model, parts)))
 
 
-def _class_chances(model: SequenceModel, x: list[Tensor]) -> Iterator[Tensor]:
+def _outputs(model: SequenceModel, x: list[Tensor]) -> Iterator[Tensor]:
     with torch.no_grad():
         for start in range(0, len(x), BATCH):
             padded, lengths = pad(x[start : start + BATCH])  # [T, N, C], [N]
-            yield model(padded, lengths=lengths)[0].softmax(-1)
+            yield model(padded, lengths=lengths)[0]
+
+
+# -- numbers --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """The numbers of labelled sequences.
+
+    Args:
+        names: The sequences.
+        predicted: [sequences].
+        truth: [sequences], NaN where it is unknown; None if the table has no labels.
+        mean: The mean of the training part.
+        said: What was found out about this table that the training does not know.
+    """
+
+    names: list[str]
+    predicted: Floats
+    truth: Floats | None
+    mean: float
+    said: list[str]
+
+
+def quantities(run: Run, path: Path) -> Numbers:
+    """Compute the number of every sequence.
+
+    Args:
+        run: A run whose task is to regress.
+        path: A table with the columns of the training; that of the labels may be absent.
+
+    Returns:
+        The numbers, in the unit of the labels.
+
+    Raises:
+        UserError: The table does not fit the run.
+    """
+    data, output = _read_and_run(run, path)
+    mean = float(run.load_model().get_buffer("units.centre"))
+    truth = None if data.labels is None else data.labels.to_numpy().astype(float)
+    return Numbers(data.names, output[:, 0].double().numpy(), truth, mean, data.reading.describe())
 
 
 # -- the table of the training --------------------------------------------------------------------

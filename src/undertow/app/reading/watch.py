@@ -26,11 +26,12 @@ from undertow.app.data.forecast import (
 )
 from undertow.app.data.normalise import with_centre
 from undertow.app.data.problem import ProblemTask
-from undertow.app.data.sequences import pad, read_sequences, stratified
+from undertow.app.data.sequences import pad, read_sequences
 from undertow.app.data.series import read_series
 from undertow.app.data.symbols import CLASSES, SIGNALS, SYMBOLS
+from undertow.app.data.targets import targets_of
 from undertow.app.data.text import alphabet_of, lanes, read_text
-from undertow.app.errors import UserError, one_of
+from undertow.app.errors import UserError
 from undertow.app.runs.facts import Columns
 from undertow.app.runs.folder import Run, fingerprint
 from undertow.app.runs.model import SequenceModel
@@ -130,6 +131,8 @@ def observe(run: Run, reading: Reading) -> Watched:
     if run.model.residual:
         spreads = model.get_buffer("scale")[list(run.model.residual)].tolist()
         objective = objective_of(spreads, run.data.horizon)
+    if run.model.quantity:
+        objective = replace(objective, scale=float(model.get_buffer("units.scale")))
     with undertow.trace(model) as trace:
         output, _ = model(batch.x, lengths=batch.lengths)
         loss = objective.loss(output, batch.y)
@@ -244,31 +247,23 @@ def _read_windows(run: Run, path: Path, sequences: int, held_back: bool) -> Read
 
 def _read_labelled(run: Run, path: Path, sequences: int, held_back: bool) -> Reading:
     """Labelled sequences: held-back ones with classes in turn, others in the table's order."""
-    data, classes, columns = (
-        read_sequences(path, run.data, run.facts),
-        run.facts["classes"],
-        columns_of(run.facts),
-    )
+    data, columns = read_sequences(path, run.data, run.facts), columns_of(run.facts)
     assert data.labels is not None
-    for label in data.labels:
-        if label not in classes:
-            raise UserError(
-                f"{path}: column {run.data.label!r}: expected a class that the model learnt "
-                f"({one_of(classes)}), got {label!r}"
-            )
-    y = torch.tensor([classes.index(label) for label in data.labels])  # [sequences]
+    targets = targets_of(data.labels, path, run.data, run.facts.get("classes", []))
+    y = targets.y  # [sequences] or [sequences, 1]
     every = torch.from_numpy(data.encode(path, columns, run.data.gaps))
     x = data.split(with_centre(every, run.load_model().get_buffer("centre")).numpy())
     chosen = torch.arange(len(y))
     if held_back:
-        chosen = stratified(y, run.data.validation, run.training.seed)[1]
-        chosen = chosen[_in_turn(y[chosen].tolist())]
+        chosen = targets.split(run.data.validation, run.training.seed)[1]
+        if targets.classes:
+            chosen = chosen[_in_turn(y[chosen].tolist())]
     chosen = chosen[:sequences]
     features, lengths = pad([x[k] for k in chosen.tolist()])  # [T, N, C], [N]
     part = ", the part held back for validation" if held_back else ""
     names = [_numbered(int(length)) for length in lengths]
     return Reading(
-        Batch(features, y[chosen], lengths), names, _feature_names(columns), path.name + part, classes
+        Batch(features, y[chosen], lengths), names, _feature_names(columns), path.name + part, targets.classes
     )
 
 

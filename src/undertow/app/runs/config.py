@@ -12,8 +12,9 @@ from msgspec import Meta
 from undertow.app.errors import UserError
 from undertow.app.runs.options import DATA, MODEL, TRAINING, Declared, Option, checked, declared
 
-FORECAST, CLASSIFY, TEXT = ("forecast",), ("classify",), ("text",)
-TABLES = ("forecast", "classify")
+FORECAST, TEXT = ("forecast",), ("text",)
+LABELLED = ("classify", "regress")  # whose labels decide which; so their defaults are the same
+TABLES = ("forecast", *LABELLED)
 
 Count = Annotated[int, Meta(ge=1, le=1_000_000)]  # of units, layers, sequences, passes
 Rate = Annotated[float, Meta(ge=0, lt=1)]
@@ -30,8 +31,8 @@ class DataConfig:
 
     source: str  # a path, absolute, or the name of a built-in problem
     task: Annotated[
-        Literal["text", "forecast", "classify", "problem"],
-        Option("text, forecast, classify or problem. (default: guessed)", DATA),
+        Literal["text", "forecast", "classify", "regress", "problem"],
+        Option("text, forecast, classify, regress or problem. (default: guessed)", DATA),
     ]
     validation: Annotated[  # 0: freshly drawn
         float,
@@ -39,7 +40,7 @@ class DataConfig:
         Option(
             "Fraction held back to validate: the end, or whole sequences.",
             DATA,
-            {"text": 0.1, "forecast": 0.2, "classify": 0.2, "problem": 0.0},
+            {"text": 0.1, "forecast": 0.2, "classify": 0.2, "regress": 0.2, "problem": 0.0},
             ("text", *TABLES),
             given=Annotated[float, Meta(gt=0, lt=1)],
         ),
@@ -50,7 +51,7 @@ class DataConfig:
         Option(
             "Window of a text or forecast, lag of a problem.",
             DATA,
-            {"text": 64, "forecast": 32, "classify": 0, "problem": 100},
+            {"text": 64, "forecast": 32, "classify": 0, "regress": 0, "problem": 100},
             ("text", "forecast", "problem"),
             given=Annotated[int, Meta(ge=1, le=1_000_000_000)],
         ),
@@ -65,11 +66,11 @@ class DataConfig:
         Option("Column that tells series apart; several may together.", DATA, (), FORECAST, "COLUMN"),
     ] = ()
     sequence: Annotated[
-        Column, Option("Column that tells sequences apart.", DATA, None, CLASSIFY, "COLUMN")
+        Column, Option("Column that tells sequences apart.", DATA, None, LABELLED, "COLUMN")
     ] = None
-    label: Annotated[Column, Option("Column with each sequence's class.", DATA, None, CLASSIFY, "COLUMN")] = (
-        None
-    )
+    label: Annotated[
+        Column, Option("Column with each sequence's class or number.", DATA, None, LABELLED, "COLUMN")
+    ] = None
     gaps: Annotated[
         Literal["error", "fill", "flag", "split", "ignore"],
         Option(
@@ -123,7 +124,7 @@ class DataConfig:
         bool, Option("Read text as bytes, not characters.", DATA, False, TEXT, flag="bytes")
     ] = False
     further: tuple[str, ...] = ()  # files read with the source, absolute
-    numbers_as_classes: bool = False  # --task classify was given: also many or fractional ones are classes
+    infer: bool = False  # whether the labels decide between classify and regress
 
 
 @dataclass(frozen=True)
@@ -133,17 +134,21 @@ class ModelConfig:
     cell: Annotated[Literal["lstm", "rnn"], Option("lstm, or rnn (plain, tanh).", MODEL, "lstm")]
     hidden_size: Annotated[
         Count,
-        Option("Units a layer, H.", MODEL, {"text": 256, "forecast": 32, "classify": 64, "problem": 64}),
+        Option(
+            "Units a layer, H.",
+            MODEL,
+            {"text": 256, "forecast": 32, "classify": 64, "regress": 64, "problem": 64},
+        ),
     ]
     num_layers: Annotated[
-        Count, Option("Layers.", MODEL, {"text": 2, "forecast": 1, "classify": 1, "problem": 1})
+        Count, Option("Layers.", MODEL, {"text": 2, "forecast": 1, "classify": 1, "regress": 1, "problem": 1})
     ]
     dropout: Annotated[
         Rate,
         Option(
             "Dropout between layers and before the head.",
             MODEL,
-            {"text": 0.1, "forecast": 0.2, "classify": 0.2, "problem": 0.0},
+            {"text": 0.1, "forecast": 0.2, "classify": 0.2, "regress": 0.2, "problem": 0.0},
         ),
     ]
     outputs: Count  # classes, symbols, or the targets of each row of the horizon
@@ -156,17 +161,24 @@ class ModelConfig:
         Option(
             "Standard deviation of noise on the normalised features in training.",
             MODEL,
-            {"text": 0.0, "forecast": 0.0, "classify": 0.5, "problem": 0.0},
-            ("forecast", "classify", "problem"),
+            {"text": 0.0, "forecast": 0.0, "classify": 0.5, "regress": 0.5, "problem": 0.0},
+            (*TABLES, "problem"),
         ),
     ] = 0.0
     residual: tuple[Place, ...] = ()  # the targets: forecasts start from their last values; none: from 0
+    quantity: bool = False  # of labels: the head gives numbers around their mean, in units of their spread
     init: Annotated[  # at T=100 two-sequence and temporal-order learn nothing from torch's start
         Literal["torch", "chrono", "orthogonal"],
         Option(
             "torch, orthogonal, or chrono: forget gates that hold for 1 to --steps steps at the start.",
             MODEL,
-            {"text": "torch", "forecast": "torch", "classify": "torch", "problem": "chrono"},
+            {
+                "text": "torch",
+                "forecast": "torch",
+                "classify": "torch",
+                "regress": "torch",
+                "problem": "chrono",
+            },
         ),
     ] = "torch"
     max_lag: Annotated[int, Meta(ge=0, le=1_000_000_000)] = 0  # of chrono, in steps; 0 otherwise
@@ -185,16 +197,24 @@ class TrainConfig:
         Option(
             "Peak learning rate.",
             TRAINING,
-            {"text": 3e-3, "forecast": 3e-3, "classify": 5e-3, "problem": 5e-3},
+            {"text": 3e-3, "forecast": 3e-3, "classify": 5e-3, "regress": 5e-3, "problem": 5e-3},
         ),
     ]
     batch_size: Annotated[
         Count,
-        Option("Sequences a step, N.", TRAINING, {"text": 32, "forecast": 64, "classify": 8, "problem": 64}),
+        Option(
+            "Sequences a step, N.",
+            TRAINING,
+            {"text": 32, "forecast": 64, "classify": 8, "regress": 8, "problem": 64},
+        ),
     ]
     epochs: Annotated[  # of a text what TEXT_BUDGET allows; of a problem 100 batches each
         Count,
-        Option("Passes over the training part.", TRAINING, {"forecast": 60, "classify": 100, "problem": 50}),
+        Option(
+            "Passes over the training part.",
+            TRAINING,
+            {"forecast": 60, "classify": 100, "regress": 100, "problem": 50},
+        ),
     ]
     patience: (
         Annotated[  # a text is evaluated twice an epoch; few sequences to classify are too noisy to stop by
@@ -202,7 +222,7 @@ class TrainConfig:
             Option(
                 "Evaluations without improvement before it stops.",
                 TRAINING,
-                {"text": 6, "forecast": 12, "classify": 100, "problem": 50},
+                {"text": 6, "forecast": 12, "classify": 100, "regress": 100, "problem": 50},
             ),
         ]
     )
@@ -254,7 +274,7 @@ def check_meant(task: str, why: str, given: dict[str, Any]) -> None:
     """Check that all options given mean something for the task.
 
     Args:
-        task: text, forecast, classify or problem.
+        task: text, forecast, classify, regress or problem.
         why: The reason for this task, for the error message.
         given: Values by option.
 
@@ -272,23 +292,21 @@ def check_gaps(task: str, gaps: str | None) -> None:
     """Check ``--gaps``, which cannot be ignore for labelled sequences.
 
     Args:
-        task: text, forecast, classify or problem.
+        task: text, forecast, classify, regress or problem.
         gaps: The value, if given.
 
     Raises:
-        UserError: It is ignore, and the task is classify.
+        UserError: It is ignore, and the task has labelled sequences.
     """
-    if task == "classify" and gaps == "ignore":
-        raise UserError(
-            "--gaps ignore: has no meaning for task classify; expected error, fill, flag or split"
-        )
+    if task in LABELLED and gaps == "ignore":
+        raise UserError(f"--gaps ignore: has no meaning for task {task}; expected error, fill, flag or split")
 
 
 def with_defaults(task: str, given: dict[str, Any]) -> dict[str, Any]:
     """Add the defaults of a task to the options given.
 
     Args:
-        task: text, forecast, classify or problem.
+        task: text, forecast, classify, regress or problem.
         given: Values by option.
 
     Returns:

@@ -70,11 +70,20 @@ class _ClassifyFacts(TypedDict):
     reading: dict[str, Any]
 
 
+class _RegressFacts(TypedDict):
+    columns: Columns
+    time: str | None
+    reading: dict[str, Any]
+
+
 class _ProblemFacts(TypedDict):
     pass
 
 
-KINDS = {"text": _TextFacts, "forecast": _ForecastFacts, "classify": _ClassifyFacts, "problem": _ProblemFacts}
+KINDS = {
+    "text": _TextFacts, "forecast": _ForecastFacts, "classify": _ClassifyFacts, "regress": _RegressFacts,
+    "problem": _ProblemFacts,
+}  # fmt: skip
 
 
 def check(facts: Any, data: DataConfig, model: ModelConfig, where: str) -> None:
@@ -91,7 +100,8 @@ def check(facts: Any, data: DataConfig, model: ModelConfig, where: str) -> None:
     """
     found = converted(facts, KINDS[data.task], f"{where}: facts")
     checks: dict[str, Any] = {
-        "text": _text, "forecast": _forecast, "classify": _classify, "problem": _problem
+        "text": _text, "forecast": _forecast, "classify": _classify, "regress": _regress,
+        "problem": _problem,
     }  # fmt: skip
     for name, holds in checks[data.task](found, data, model).items():
         if not holds:
@@ -163,6 +173,15 @@ def _classify(facts: _ClassifyFacts, data: DataConfig, model: ModelConfig) -> di
     return _table(facts["columns"], facts["time"], data, model) | {
         "data.sequence": bool(data.sequence) and bool(data.label),
         "facts.classes": len(classes) == model.outputs > 1 and classes == sorted(set(classes)),
+        "model.residual": not model.residual,
+    }
+
+
+def _regress(facts: _RegressFacts, data: DataConfig, model: ModelConfig) -> dict[str, bool]:
+    return _table(facts["columns"], facts["time"], data, model) | {
+        "data.sequence": bool(data.sequence) and bool(data.label),
+        "model.outputs": model.outputs == 1,
+        "model.quantity": model.quantity,
         "model.residual": not model.residual,
     }
 

@@ -8,6 +8,7 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_
 
 import undertow
 from undertow.app.runs.config import ModelConfig
+from undertow.app.runs.readouts import Units
 
 State = tuple[Tensor, ...]  # (h, c) of the LSTM, (h,) of the RNN; each [layers, N, H]
 CELLS = {"lstm": undertow.LSTM, "rnn": undertow.RNN}
@@ -60,6 +61,7 @@ class SequenceModel(nn.Module):
         )
         self.dropout = nn.Dropout(config.dropout)
         self.head = nn.Linear(config.hidden_size, config.outputs)
+        self.units = Units(config.outputs) if config.quantity else None
         if config.residual:  # an untrained network then forecasts the last value: persistence
             nn.init.zeros_(self.head.weight)
             nn.init.zeros_(self.head.bias)
@@ -92,6 +94,8 @@ class SequenceModel(nn.Module):
         if every and lengths is not None:
             hidden, _ = pad_packed_sequence(hidden)
         output = self.head(self.dropout(hidden if every else last[0][-1]))
+        if self.units is not None:
+            output = self.units(output)
         return self._from_last_value(output, x, normalised), cast(State, last)
 
     def _inputs(self, x: Tensor, normalised: bool) -> Tensor:

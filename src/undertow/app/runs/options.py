@@ -16,7 +16,7 @@ from undertow.app.errors import UserError
 
 Config = TypeVar("Config")
 
-TASKS = ("text", "forecast", "classify", "problem")
+TASKS = ("text", "forecast", "classify", "regress", "problem")
 DATA, MODEL, TRAINING = "Data", "Model", "Training"
 
 

@@ -17,6 +17,7 @@ UNITS = {  # of a run's errors
     "text": re.compile("bits/(char|byte)"),
     "forecast": re.compile("N?RMSE"),
     "classify": re.compile("right"),
+    "regress": re.compile("RMSE"),
     "problem": re.compile("RMSE|right"),
 }
 Whole = Annotated[int, Meta(ge=0, le=2**53)]

@@ -7,7 +7,9 @@ from undertow.app.errors import UserError
 from undertow.app.runs.config import ModelConfig
 
 GATES = {"lstm": 4, "rnn": 1}
-BUFFERS = ("centre", "scale")  # of the normaliser: no parameters
+FEATURES = ("centre", "scale")  # of the normaliser, [C] each
+UNITS = ("units.centre", "units.scale")  # of numbers that labels are, [outputs] each
+BUFFERS = (*FEATURES, *UNITS)  # no parameters
 
 
 def expected(config: ModelConfig) -> dict[str, list[int]]:
@@ -21,7 +23,10 @@ def expected(config: ModelConfig) -> dict[str, list[int]]:
     """
     H, width = config.hidden_size, config.width if config.symbols else config.inputs
     rows = GATES[config.cell] * H
-    found = {"embedding.weight": [config.symbols, width]} if config.symbols else {n: [width] for n in BUFFERS}
+    found = (
+        {"embedding.weight": [config.symbols, width]} if config.symbols else {n: [width] for n in FEATURES}
+    )
+    found |= {name: [config.outputs] for name in UNITS} if config.quantity else {}
     for k in range(config.num_layers):
         found |= {f"rnn.weight_ih_l{k}": [rows, width if k == 0 else H], f"rnn.weight_hh_l{k}": [rows, H]}
         found |= {f"rnn.bias_ih_l{k}": [rows], f"rnn.bias_hh_l{k}": [rows]}

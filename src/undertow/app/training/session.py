@@ -27,6 +27,7 @@ TASKS = {  # by name, since some import what others do not need
     "text": ("undertow.app.data.text", "TextTask"),
     "forecast": ("undertow.app.data.forecast", "ForecastTask"),
     "classify": ("undertow.app.data.sequences", "SequenceTask"),
+    "regress": ("undertow.app.data.sequences", "SequenceTask"),
     "problem": ("undertow.app.data.problem", "ProblemTask"),
 }
 EMBEDDING = 64  # widest embedding of a symbol
@@ -51,13 +52,15 @@ def start(
     Raises:
         UserError: The data, the options or the folder do not fit; nothing has been written then.
     """
-    console, kind = Terminal(), options["task"]
-    where = source if kind == "problem" else str(Path(source).resolve())
+    console = Terminal()
+    where = source if options["task"] == "problem" else str(Path(source).resolve())
     data = _pick(DataConfig, options | {"source": where})
-    if not quiet:
-        console.print(marked("[bold]{kind}[/]: {why} [dim](--task overrides)[/]", kind=kind, why=line(why)))
     training = _pick(TrainConfig, {"epochs": 1} | options)
     task = _prepared(data, training)
+    data = replace(data, **task.facts.settled)
+    if not quiet:
+        said = "[bold]{kind}[/]: {why} [dim](--task overrides)[/]"
+        console.print(marked(said, kind=data.task, why=line(why)))
     if "epochs" not in options:
         training = replace(
             training, epochs=text_epochs(task.steps_per_epoch() * data.steps * training.batch_size)
@@ -196,6 +199,7 @@ def _model_config(task: Task, options: dict[str, Any]) -> ModelConfig:
         symbols=shape.symbols,
         width=min(EMBEDDING, shape.symbols),
         residual=shape.residual,
+        quantity=shape.quantity,
         init=options["init"],
         max_lag=max_lag,
         forget_bias=options["forget_bias"],

@@ -16,6 +16,7 @@ NEXT = {  # besides looking at it
     "text": ['undertow generate {run} --prompt "..."'],
     "forecast": ["undertow predict {run} TABLE"],
     "classify": ["undertow predict {run} TABLE"],
+    "regress": ["undertow predict {run} TABLE"],
     "problem": [],
 }
 LOOK = ["undertow inspect {run}", "undertow doctor {run}"]
@@ -95,6 +96,8 @@ def conclude(
 
 
 def _of(run: Run) -> str:
+    if run.data.task == "regress":
+        return f", {cell(run.data.label)} of each sequence"
     return f", forecasting {', '.join(map(cell, run.data.target))}" if run.data.target else ""
 
 

@@ -15,7 +15,7 @@ from undertow.app.runs.config import DataConfig, check_gaps, check_meant
 UNSURE = {"no_header", "encoding", "decimal", "sheet"}  # options of tables that are not plain
 FIRST = 20  # lines from which a plain heading is known
 NAME = re.compile(r"[^\W\d]")  # a name begins with a letter
-NEEDED = {"forecast": ("target",), "classify": ("sequence", "label")}
+NEEDED = {"forecast": ("target",), "classify": ("sequence", "label"), "regress": ("sequence", "label")}
 COLUMNS = ("target", "time", "group", "sequence", "label")  # options whose values are columns
 
 
@@ -27,7 +27,8 @@ def task_of(source: str, given: dict[str, Any]) -> tuple[str, str]:
         given: Options of the command line, by name.
 
     Returns:
-        The task, text, forecast, classify or problem, and the reason in words.
+        The task, text, forecast, classify, regress or problem, and the reason in words. It is classify where
+        labels decide between that and regress, which needs the whole table.
 
     Raises:
         UserError: No task fits, a column is missing, or an option has no meaning for the task.
@@ -57,7 +58,7 @@ def _guess(source: str, given: dict[str, Any]) -> tuple[str, str]:
         return "classify", "a table with --sequence and --label"
     raise UserError(
         f"{path}: a table needs --target COLUMN to forecast, or --sequence COLUMN --label COLUMN to "
-        f"classify; columns: {one_of(_column_names(path, given))}"
+        f"learn a class or a number; columns: {one_of(_column_names(path, given))}"
     )
 
 

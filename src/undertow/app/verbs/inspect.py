@@ -51,7 +51,7 @@ def inspect(
     check_output(page, (".html", ".htm"), overwrite or output is None)
     check_input(opened.data.task, opened.data.source, input)
     runs = [opened] if compare is None else [opened, _comparable(opened, compare)]
-    if steps is not None and opened.data.task == "classify":
+    if steps is not None and opened.data.task in ("classify", "regress"):
         raise UserError(f"--steps {steps}: a labelled sequence is shown whole; leave it out")
     from undertow.app.reading.watch import observe, read
 
@@ -160,6 +160,7 @@ def _title(seen: "list[Watched]", names: list[str]) -> str:
         "text": f"reading {Path(data.source).name}",
         "forecast": f"forecasting {', '.join(data.target)}",
         "classify": f"classifying by {data.label}",
+        "regress": f"estimating {data.label}",
         "problem": f"on the {data.source} problem",
     }
     return f"{who} {doing[data.task]}"

@@ -38,8 +38,8 @@ def predict(
     numbers and times are in config.json. Only --gaps may differ.
 
     A forecast is made after every window of rows; the last one is for the rows
-    after the table. A label is given to every sequence. If the truth is known,
-    the error is printed beside that of baselines that need no learning.
+    after the table. A class or a number is given to every sequence. If the truth
+    is known, the error is printed beside that of baselines that need no learning.
     """
     from undertow.app.errors import UserError
     from undertow.app.inputs import check_source
@@ -51,7 +51,7 @@ def predict(
     if output is not None:
         check_output(output, (".csv", ".parquet"), overwrite)
     opened = open_run(run)
-    if opened.data.task not in ("forecast", "classify"):
+    if opened.data.task not in ("forecast", "classify", "regress"):
         other = f"undertow generate {run}" if opened.data.task == "text" else f"undertow info {run}"
         raise UserError(
             f"{run}: expected a run trained on a table, and its task is {opened.data.task}; try {other}"

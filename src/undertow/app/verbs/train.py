@@ -41,7 +41,7 @@ def train(
 
     undertow train book.txt [dim]· next character[/dim]
     undertow train weather.csv --target temp_max [dim]· forecast[/dim]
-    undertow train motions.csv --sequence id --label activity [dim]· classification[/dim]
+    undertow train motions.csv --sequence id --label activity [dim]· a class or a number of each[/dim]
     undertow train adding --steps 200 [dim]· a long-lag problem[/dim]
 
     Options that are left out get values that suit the task.
@@ -90,7 +90,7 @@ def _start(sources: list[str], given: dict[str, Any], run: Path | None, overwrit
     task, why = task_of(source, given)  # errors come before torch is imported
     options = config.with_defaults(task, given)
     options["further"] = tuple(str(Path(each).resolve()) for each in further)
-    options["numbers_as_classes"] = given.get("task") == "classify"
+    options["infer"] = task == "classify" and "task" not in given
     config.check_together(options, "")
     from undertow.app.training import session
 

@@ -1,0 +1,64 @@
+"""Whether labels are classes or quantities."""
+
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from inputs import CLASSIFY
+from undertow.app.runs.folder import open_run
+
+TRAIN = (*CLASSIFY, "--epochs", 1, "--run", "r")
+
+
+def table(labels, path="a.csv", separator=","):
+    rows = [(k, step, step * k % 7, labels[k % len(labels)]) for k in range(90) for step in range(3)]
+    pl.DataFrame(rows, schema=["id", "step", "x", "way"], orient="row").write_csv(path, separator=separator)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("labels", "asked", "task", "said"),
+    [
+        (range(3), None, "classify", "way holds 3 different whole numbers: classes are learnt"),
+        ([1.0, 2.0], None, "classify", "2 different whole numbers: classes are learnt; --task regress"),
+        ([0.5, 1.5], None, "regress", "2 different numbers with fractions: a number is learnt"),
+        ([0.5, 1.5], "classify", "classify", "2 classes: 0.5, 1.5"),
+        (range(30), None, "regress", "30 different whole numbers: a number is learnt; --task classify"),
+        (range(30), "classify", "classify", "30 classes"),
+        (range(3), "regress", "regress", "way of each sequence: 0 to 2, mean 1"),
+        (["0,5", "1,5"], None, "regress", "decimal comma in way"),
+        (["$1,020.5", "$2,000.5"], None, "regress", "way of each sequence: 1020 to 2000"),
+        (["01", "02", "003"], None, "classify", "3 classes: 003, 01, 02"),
+        (["1.5", "2.5", "low"], None, "classify", "3 classes: 1.5, 2.5, low"),
+    ],
+)
+def test_the_labels_decide_about_the_task(undertow, labels, asked, task, said):
+    path = table(labels)
+    result = undertow("train", path, *TRAIN, *(("--task", asked) if asked else ()))
+    assert result.code == 0, result.err
+    assert result.out.startswith(f"{task}: ")
+    assert said in result.out
+    data = open_run(Path("r")).data
+    assert (data.task, data.infer) == (task, False)
+
+
+def test_a_word_among_quantities_is_refused(undertow):
+    path = table(["1.5", "2.5", "low"])
+    result = undertow("train", path, *TRAIN, "--task", "regress")
+    assert result.code == 2
+    assert "column 'way', row 7: expected a number, got 'low'" in result.err
+
+
+def test_numbers_with_two_readings_are_refused(undertow):
+    path = table(["1,020", "2,345", "3,020"], separator=";")
+    result = undertow("train", path, *TRAIN)
+    assert result.code == 2
+    assert "'1,020' may have a decimal comma or one for thousands; --decimal" in result.err
+
+
+def test_a_sequence_with_two_labels_is_refused(undertow):
+    pl.DataFrame({"id": ["a", "a", "b"], "x": [1, 2, 3], "way": ["u", "v", "u"]}).write_csv("a.csv")
+    result = undertow("train", "a.csv", *TRAIN)
+    assert result.code == 2
+    assert "sequence 'a' has 2 different labels in 'way'" in result.err

@@ -1,0 +1,81 @@
+"""What predict prints and writes about labelled sequences."""
+
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from undertow.app.runs.folder import open_run
+
+REGRESS = ("--sequence", "id", "--label", "drift", "--hidden-size", 8)
+
+
+def drifts(n, seed=0):
+    """Walks of 4 to 9 steps; the label is ten times the drift, plus 100."""
+    rng = np.random.default_rng(seed)
+    rows = []
+    for number in range(n):
+        drift = rng.uniform(-1, 1)
+        x = drift * np.arange(rng.integers(4, 10)) + 0.02 * rng.normal()
+        rows += [(f"w{number}", k, float(value), round(100 + 10 * drift, 3)) for k, value in enumerate(x)]
+    return pl.DataFrame(rows, schema=["id", "step", "x", "drift"], orient="row")
+
+
+@pytest.fixture
+def numbers(undertow):
+    drifts(60).write_csv("drifts.csv")
+    result = undertow(
+        "train", "drifts.csv", *REGRESS, "--epochs", 15, "--lr", 0.02, "--noise", 0, "--run", "r"
+    )
+    assert result.code == 0, result.err
+    return result
+
+
+def test_numbers_are_learnt_in_their_own_unit(undertow, numbers):
+    run = open_run(Path("r"))
+    best = min(row["validation"] for row in run.read_metrics())
+    assert best < run.baselines["training mean"] / 2
+    assert 4 < run.baselines["training mean"] < 8  # the spread of ten times a uniform drift is 5.8
+    assert "drift of each sequence" in numbers.out
+    drifts(30, seed=5).write_csv("new.csv")
+    said = undertow("predict", "r", "new.csv", "-o", "out.csv").out
+    table = pl.read_csv("out.csv")
+    assert table.columns == ["id", "prediction", "truth"]
+    error = (table["prediction"] - table["truth"]).to_numpy()
+    assert f"{np.sqrt(np.mean(error**2)):.4g} RMSE of drift over 30 sequences" in said
+    assert f"mean absolute error {np.abs(error).mean():.4g}" in said
+    assert "training mean: " in said
+    assert "beaten by" in said
+
+
+def test_numbers_without_truth(undertow, numbers):
+    table = drifts(3)
+    table.drop("drift").write_csv("new.csv")
+    said = undertow("predict", "r", "new.csv", "-o", "out.csv").out
+    assert "the labels cannot be compared with the truth" in said
+    assert pl.read_csv("out.csv").columns == ["id", "prediction"]
+
+
+@pytest.mark.parametrize("verb", ["info", "inspect", "doctor"])
+def test_every_verb_reads_the_run(undertow, numbers, verb):
+    result = undertow(verb, "r")
+    assert result.code == 0, result.err
+
+
+def test_inspect_compares_the_answer_with_the_truth(undertow, numbers):
+    undertow("inspect", "r")
+    assert "the truth is 1" in Path("r/report.html").read_text("utf-8")  # about 100
+
+
+def test_doctor_measures_the_loss_in_units_of_the_spread(numbers):
+    from undertow.app.reading.watch import watch
+
+    watched = watch(open_run(Path("r")), sequences=100)
+    rows = open_run(Path("r")).read_metrics()
+    assert watched.loss == pytest.approx(min(row["validation_loss"] for row in rows), rel=1e-4)
+
+
+def test_resumed_numbers_stay_numbers(undertow, numbers):
+    assert undertow("train", "--resume", "r", "--epochs", 16).code == 0
+    assert open_run(Path("r")).data.task == "regress"

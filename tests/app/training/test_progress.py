@@ -7,7 +7,8 @@ import torch
 
 from undertow.app.loop import Step
 from undertow.app.runs.config import TrainConfig
-from undertow.app.runs.objective import Batch, Objective, Score
+from undertow.app.runs.objective import Batch, Objective
+from undertow.app.runs.selection import ValidationScore
 from undertow.app.training.progress import LOWEST_RATE, WARM_UP, Progress
 
 
@@ -23,7 +24,7 @@ def step(norm=0.5, loss=4.0, seconds=1.0):
 
 
 def score(loss, count=1):
-    return Score(loss * count, count)
+    return ValidationScore(loss * count, count)
 
 
 # ------------------------------------------------------------------------------- learning rate
@@ -81,14 +82,14 @@ def test_evaluations_are_spread_evenly_over_an_epoch(steps, evaluations, after):
 
 def test_a_row_says_what_happened_since_the_last_one():
     progress = plan(steps_per_epoch=4, clip=1.0)
-    assert math.isnan(progress._row(Score())["grad_norm"])
+    assert math.isnan(progress._row(ValidationScore())["grad_norm"])
     for norm in (0.5, 1.0, 3.0, 1.5):
         progress.add_step(step(norm, loss=9.0, seconds=0.25))
     assert progress.add_evaluation(score(16.0))
     (row,) = progress.rows
     assert row == {
         "step": 4, "epoch": 1.0, "train": 3.0, "validation": 4.0, "train_loss": 9.0, "validation_loss": 16.0,
-        "seconds": 1.0, "lr": progress.learning_rate(2.0), "grad_norm": 1.5, "clipped": 0.5,
+        "cost": 16.0, "seconds": 1.0, "lr": progress.learning_rate(2.0), "grad_norm": 1.5, "clipped": 0.5,
     }  # fmt: skip
     progress.add_step(step(norm=7.0, loss=1.0))
     progress.add_evaluation(score(16.0))

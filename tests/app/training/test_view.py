@@ -9,7 +9,8 @@ from rich.console import Console
 
 from undertow.app.loop import Step
 from undertow.app.runs.config import TrainConfig
-from undertow.app.runs.objective import Batch, Objective, Score
+from undertow.app.runs.objective import Batch, Objective
+from undertow.app.runs.selection import ValidationScore
 from undertow.app.training import view
 from undertow.app.training.progress import Progress
 
@@ -37,7 +38,7 @@ def train(shown, plan, steps, loop):
 
 
 def evaluate(shown, plan, loop, loss=4.0):
-    plan.add_evaluation(Score(loss, 1))
+    plan.add_evaluation(ValidationScore(loss, 1))
     shown.on_evaluate(loop, plan.rows[-1])
 
 

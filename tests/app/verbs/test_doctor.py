@@ -65,7 +65,14 @@ def rows(run, train, **options):
     row = {"lr": 0.01, "grad_norm": 0.5, "clipped": 0.0} | options
     every = [
         row
-        | {"step": 100 * (k + 1), "epoch": k + 1, "seconds": k, "train_loss": loss, "validation_loss": loss}
+        | {
+            "step": 100 * (k + 1),
+            "epoch": k + 1,
+            "seconds": k,
+            "train_loss": loss,
+            "validation_loss": loss,
+            "cost": loss,
+        }
         for k, loss in enumerate(train)
     ]
     every = [

@@ -228,6 +228,15 @@ class TrainConfig:
     )
     clip: Annotated[NotNegative, Option("Largest gradient norm; 0 never clips.", TRAINING, 1.0)]
     seed: Annotated[int, Meta(ge=0, le=2**63 - 1), Option("Seed of all random numbers.", TRAINING, 0)]
+    select: Annotated[
+        Literal["loss", "rmse", "mae", "accuracy", "f1", "last"],
+        Option(
+            "Measure on the validation part that chooses the weights to keep: loss; rmse or mae of numbers; "
+            "accuracy or f1 (macro) of classes; or last, the last evaluation.",
+            TRAINING,
+            "loss",
+        ),
+    ] = "loss"
     device: Annotated[Literal["auto", "cpu", "cuda"], Option("auto, cpu or cuda.", TRAINING, "auto")] = "auto"
     precision: Annotated[  # as Lightning Fabric names them
         Literal["32-true", "64-true", "bf16-mixed", "16-mixed"],

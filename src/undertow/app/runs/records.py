@@ -53,6 +53,7 @@ class _Row(TypedDict):
     validation: Amount | None
     train_loss: Amount | None
     validation_loss: Amount | None
+    cost: Amount | None  # what --select minimises
     seconds: Seconds
     lr: Amount
     grad_norm: Amount | None

@@ -7,6 +7,7 @@ from matplotlib.figure import Figure
 
 from undertow.app.outputs import atomically
 from undertow.app.runs.folder import Run
+from undertow.app.runs.selection import best_of
 from undertow.app.words import literal
 from undertow.palette import BLUE, GREY, INK
 
@@ -38,7 +39,7 @@ def _learning_curve(run: Run, rows: list[dict[str, Any]]) -> Figure:
     axes.plot(
         epochs, [row["validation"] for row in rows], color=VALIDATION, label="validation", lw=2, marker=marker
     )
-    best = min(rows, key=lambda row: float(row["validation_loss"]))
+    best = best_of(run.training.select, rows)
     axes.plot(best["epoch"], best["validation"], "o", color=VALIDATION, ms=8, mfc="white", mew=2)
     axes.annotate(
         f"best {best['validation']:.3g}",

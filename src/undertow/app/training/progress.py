@@ -7,6 +7,7 @@ from typing import Any
 from undertow.app.loop import Step, warm_up_then_cosine
 from undertow.app.runs.config import TrainConfig
 from undertow.app.runs.objective import Objective, Score
+from undertow.app.runs.selection import ValidationScore, better
 from undertow.app.words import counted
 
 WARM_UP = 100  # steps over which the learning rate rises, at most a tenth of all steps
@@ -84,7 +85,7 @@ class Progress:
         steps, n = self.steps_per_epoch, self.evaluations
         return batch in {-(-steps * k // n) for k in range(1, n + 1)}
 
-    def add_evaluation(self, score: Score) -> bool:
+    def add_evaluation(self, score: ValidationScore) -> bool:
         """Count an evaluation, and add its row to the metrics.
 
         Args:
@@ -94,7 +95,7 @@ class Progress:
             Whether it is the best so far.
         """
         at, row = self.at, self._row(score)
-        improved = not at.best or score.loss < at.best["validation_loss"]
+        improved = better(self.config.select, row, at.best)
         at.due, at.stale = False, 0 if improved else at.stale + 1
         if improved:
             at.best = row
@@ -103,7 +104,7 @@ class Progress:
         at.finished = self.reason_to_stop()
         return improved
 
-    def _row(self, score: Score) -> dict[str, Any]:
+    def _row(self, score: ValidationScore) -> dict[str, Any]:
         steps, total, clipped = self.at.norms
         return {
             "step": self.at.step,
@@ -112,6 +113,7 @@ class Progress:
             "validation": score.value(self.objective),
             "train_loss": self.score.loss,
             "validation_loss": score.loss,
+            "cost": score.cost(self.config.select, self.objective),
             "seconds": round(self.at.seconds, 3),
             "lr": self.learning_rate(self.config.lr),
             "grad_norm": total / steps if steps else math.nan,

@@ -12,7 +12,7 @@ from rich.console import Console
 from undertow.app.data import Task
 from undertow.app.errors import UserError
 from undertow.app.inputs import check_source as check_readable
-from undertow.app.runs import interval
+from undertow.app.runs import interval, selection
 from undertow.app.runs.claim import claimed, remove_leftovers, remove_pages
 from undertow.app.runs.config import DataConfig, ModelConfig, TrainConfig, text_epochs
 from undertow.app.runs.folder import Run, fingerprint, stamp
@@ -122,6 +122,7 @@ def _prepared(data: DataConfig, training: TrainConfig) -> Task:
         memory.check_problem(data, training.batch_size)
     module, name = TASKS[data.task]
     task: Task = getattr(import_module(module), name)(data, training.batch_size, training.seed)
+    selection.check(training.select, task.objective)
     return task
 
 

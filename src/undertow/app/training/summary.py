@@ -8,6 +8,7 @@ from undertow.app.data import Task
 from undertow.app.runs import interval
 from undertow.app.runs.folder import Run
 from undertow.app.runs.objective import Objective
+from undertow.app.runs.selection import words
 from undertow.app.terminal import clock, marked
 from undertow.app.training.progress import Progress
 from undertow.app.words import cell, counted, line
@@ -44,6 +45,7 @@ def introduce(console: Console, run: Run, task: Task, model: nn.Module) -> None:
         f"{counted(training.epochs, 'epoch')} of {counted(task.steps_per_epoch(), 'step')}{budget}, "
         f"batch size {training.batch_size}, lr {training.lr:g}, seed {training.seed}",
     )
+    grid.add_row("  keeps", words(training.select))
     console.print(grid)
     console.print(f"  run    {run.folder}", soft_wrap=True)
 

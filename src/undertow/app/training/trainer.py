@@ -20,6 +20,7 @@ from undertow.app.loop import Hook, Learner, Loop, Step
 from undertow.app.runs.folder import Run
 from undertow.app.runs.model import SequenceModel
 from undertow.app.runs.objective import Batch, Score
+from undertow.app.runs.selection import ValidationScore
 from undertow.app.runs.weights import load_weights
 from undertow.app.signals import Interrupt
 from undertow.app.training.device import make_fabric
@@ -138,8 +139,8 @@ class Trainer(Hook):
         return progress.rows[-1]
 
     @torch.no_grad()
-    def _validate(self) -> Score:
-        score, state, objective = Score(), None, self.task.objective
+    def _validate(self) -> ValidationScore:
+        score, state, objective = ValidationScore(), None, self.task.objective
         self.model.eval()
         for batch in self.task.validation_batches():
             if self.loop.interrupt.asked:

@@ -7,6 +7,7 @@ import typer
 
 from undertow.app.runs import interval
 from undertow.app.runs.objective import Objective
+from undertow.app.runs.selection import best_of
 from undertow.app.words import counted
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ def _about_result(run: "Run") -> list[str]:
     rows = run.read_metrics()
     if not rows:
         return []
-    best, objective = min(rows, key=lambda row: float(row["validation_loss"])), Objective.of_unit(run.unit)
+    best, objective = best_of(run.training.select, rows), Objective.of_unit(run.unit)
     lines = [
         f"{objective.show(best['validation'])} on the validation part, best at epoch {best['epoch']:g} "
         f"(training part then: {objective.show(best['train'])})"

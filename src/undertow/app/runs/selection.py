@@ -1,0 +1,125 @@
+"""What chooses the best evaluation of a training: ``--select``."""
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from undertow.app.errors import UserError, one_of
+from undertow.app.runs.objective import Objective, Score
+
+if TYPE_CHECKING:  # to read a run needs no torch
+    from torch import Tensor
+
+CHOICES = {  # by the kind of an Objective
+    "bits": ("loss", "last"),
+    "rmse": ("loss", "rmse", "mae", "last"),
+    "accuracy": ("loss", "accuracy", "f1", "last"),
+}
+WORDS = {
+    "loss": "the lowest validation loss",
+    "rmse": "the lowest RMSE on the validation part",
+    "mae": "the lowest mean absolute error on the validation part",
+    "accuracy": "the most right on the validation part",
+    "f1": "the highest macro F1 on the validation part",
+}
+
+
+def check(select: str, objective: Objective) -> None:
+    """Check the value of ``--select``.
+
+    Args:
+        select: The value.
+        objective: The objective of the task.
+
+    Raises:
+        UserError: The task has no such measure.
+    """
+    if select not in CHOICES[objective.kind]:
+        raise UserError(f"--select {select}: expected {one_of(list(CHOICES[objective.kind]))} for this task")
+
+
+def words(select: str) -> str:
+    """Say which evaluation's weights are kept.
+
+    Args:
+        select: The value of ``--select``.
+
+    Returns:
+        A line for people.
+    """
+    if select == "last":
+        return "the weights of the last evaluation (--select last)"
+    return f"the weights with {WORDS[select]} (--select {select})"
+
+
+def better(select: str, row: dict[str, Any], best: dict[str, Any]) -> bool:
+    """Tell whether an evaluation takes the place of the best one.
+
+    Args:
+        select: The value of ``--select``.
+        row: The metrics of the evaluation.
+        best: The metrics of the best one before it; empty if there is none.
+
+    Returns:
+        Whether it does.
+    """
+    return not best or select == "last" or row["cost"] < best["cost"] or math.isnan(best["cost"])
+
+
+def best_of(select: str, rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Choose the evaluation whose weights are kept.
+
+    Args:
+        select: The value of ``--select``.
+        rows: The metrics, at least one row.
+
+    Returns:
+        Its row.
+    """
+    best: dict[str, Any] = {}
+    for row in rows:
+        best = row if better(select, row, best) else best
+    return best
+
+
+@dataclass
+class ValidationScore(Score):
+    """A score of the validation part, with the sums of all measures by which it may be chosen."""
+
+    absolute: float = 0.0  # sum of the absolute errors, in the unit of the targets
+    confusion: "Tensor | None" = None  # [classes,classes] int64, row true class, column predicted class
+
+    def add(self, loss: float, output: "Tensor", y: "Tensor", kind: str) -> None:
+        """Count the predictions of a batch, as of Score."""
+        import torch
+
+        from undertow.problems import UNSCORED
+
+        super().add(loss, output, y, kind)
+        if kind == "rmse":
+            self.absolute += float((output - y).abs().double().nansum())
+        elif kind == "accuracy":
+            classes, scored = output.shape[-1], y != UNSCORED
+            cells = y[scored] * classes + output.argmax(-1)[scored]
+            found = torch.bincount(cells, minlength=classes**2).view(classes, classes).cpu()
+            self.confusion = found if self.confusion is None else self.confusion + found
+
+    def cost(self, select: str, objective: Objective) -> float:
+        """Compute what ``--select`` minimises.
+
+        Args:
+            select: Its value.
+            objective: The objective of the task.
+
+        Returns:
+            The loss; RMSE or mean absolute error; 1 - accuracy or 1 - macro F1.
+        """
+        if select in ("rmse", "accuracy"):
+            return self.value(objective) if select == "rmse" else 1 - self.value(objective)
+        if select == "mae":
+            return self.absolute / self.count if self.count else math.nan
+        if select == "f1":
+            from undertow.app import metrics
+
+            return math.nan if self.confusion is None else 1 - metrics.macro_f1(self.confusion.numpy())
+        return self.loss

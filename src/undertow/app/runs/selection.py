@@ -16,11 +16,11 @@ CHOICES = {  # by the kind of an Objective
     "accuracy": ("loss", "accuracy", "f1", "last"),
 }
 WORDS = {
-    "loss": "the lowest validation loss",
-    "rmse": "the lowest RMSE on the validation part",
-    "mae": "the lowest mean absolute error on the validation part",
-    "accuracy": "the most right on the validation part",
-    "f1": "the highest macro F1 on the validation part",
+    "loss": "the lowest loss",
+    "rmse": "the lowest RMSE",
+    "mae": "the lowest mean absolute error",
+    "accuracy": "the most right",
+    "f1": "the highest macro F1",
 }
 
 

@@ -57,8 +57,60 @@ def test_numbers_with_two_readings_are_refused(undertow):
     assert "'1,020' may have a decimal comma or one for thousands; --decimal" in result.err
 
 
-def test_a_sequence_with_two_labels_is_refused(undertow):
-    pl.DataFrame({"id": ["a", "a", "b"], "x": [1, 2, 3], "way": ["u", "v", "u"]}).write_csv("a.csv")
+def steps(labels, path="a.csv"):
+    """Twelve sequences of four steps, which have these labels."""
+    rows = [(k, step, step * k % 7, labels[step]) for k in range(12) for step in range(4)]
+    pl.DataFrame(rows, schema=["id", "step", "x", "way"], orient="row").write_csv(path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("labels", "options", "per", "said"),
+    [
+        ("aabb", (), "step", "way changes within a sequence: it is learnt at every step"),
+        ([1.5, 2.5, 2.5, None], (), "step", "way at every step: 1.5 to 2.5"),
+        (["a", None, "b", None], (), "step", "24 rows without a label: not scored"),
+        ([1.5, 2.5, 3.5, 4.5], ("--per", "step"), "step", "way at every step"),
+    ],
+)
+def test_the_labels_decide_what_they_belong_to(undertow, labels, options, per, said):
+    result = undertow("train", steps(labels), *TRAIN, *options)
+    assert result.code == 0, result.err
+    assert said in result.out
+    run = open_run(Path("r"))
+    assert (run.data.per, run.model.readout) == (per, "every")
+
+
+def test_labels_that_do_not_change_are_learnt_at_every_step_where_asked(undertow):
+    result = undertow("train", table(["up", "down"]), *TRAIN, "--per", "step")
+    assert result.code == 0, result.err
+    assert open_run(Path("r")).model.readout == "every"
+
+
+def test_a_label_in_one_row_is_that_of_its_sequence(undertow):
+    rows = [
+        (k, step, step * k % 7, "ab"[k % 2] if step == 2 else None) for k in range(12) for step in range(3)
+    ]
+    pl.DataFrame(rows, schema=["id", "step", "x", "way"], orient="row").write_csv("a.csv")
+    assert undertow("train", "a.csv", *TRAIN).code == 0
+    assert open_run(Path("r")).data.per == "sequence"
+
+
+@pytest.mark.parametrize(
+    ("labels", "said"),
+    [
+        ("uvuu", "sequence '0' has 2 different labels in 'way'; expected one, or --per step"),
+        ([None] * 4, "column 'way' is empty"),
+    ],
+)
+def test_labels_that_do_not_fit_are_refused(undertow, labels, said):
+    result = undertow("train", steps(labels), *TRAIN, "--per", "sequence")
+    assert result.code == 2
+    assert said in result.err
+
+
+def test_a_sequence_without_a_label_is_refused(undertow):
+    pl.DataFrame({"id": ["a", "b", "c"], "x": [1, 2, 3], "way": ["u", None, "v"]}).write_csv("a.csv")
     result = undertow("train", "a.csv", *TRAIN)
     assert result.code == 2
-    assert "sequence 'a' has 2 different labels in 'way'" in result.err
+    assert "column 'way', row 2: sequence 'b' has no label" in result.err

@@ -9,12 +9,13 @@ import torch
 from undertow.app.data.targets import stratified, targets_of
 from undertow.app.errors import UserError
 from undertow.app.runs.config import DataConfig
+from undertow.problems import UNSCORED
 
 PATH = Path("a.csv")
 
 
-def config(task):
-    return DataConfig("a.csv", task, 0.25, 0, sequence="id", label="way")
+def config(task, per="sequence"):
+    return DataConfig("a.csv", task, 0.25, 0, sequence="id", label="way", per=per)
 
 
 def test_every_class_keeps_its_share():
@@ -25,7 +26,7 @@ def test_every_class_keeps_its_share():
 
 
 def test_numbers_are_split_by_the_seed_alone():
-    targets = targets_of(pl.Series(range(20)), PATH, config("regress"))
+    targets = targets_of(pl.Series(range(20)), [1] * 20, PATH, config("regress"))
     train, validation = targets.split(0.25, seed=1)
     assert sorted(torch.cat([train, validation]).tolist()) == list(range(20))
     assert len(validation) == 5
@@ -34,7 +35,7 @@ def test_numbers_are_split_by_the_seed_alone():
 
 
 def test_units_and_baseline_are_those_of_the_training_part():
-    targets = targets_of(pl.Series([1.0, 3.0, 10.0, 100.0]), PATH, config("regress"))
+    targets = targets_of(pl.Series([1.0, 3.0, 10.0, 100.0]), [1] * 4, PATH, config("regress"))
     train, validation = torch.tensor([0, 1]), torch.tensor([2, 3])
     mean, spread = targets.units(train)
     assert (mean.tolist(), spread.tolist()) == ([2.0], [1.0])
@@ -45,12 +46,12 @@ def test_units_and_baseline_are_those_of_the_training_part():
 
 
 def test_a_constant_training_part_has_a_spread_of_one():
-    targets = targets_of(pl.Series([5.0, 5.0, 6.0]), PATH, config("regress"))
+    targets = targets_of(pl.Series([5.0, 5.0, 6.0]), [1] * 3, PATH, config("regress"))
     assert targets.units(torch.tensor([0, 1]))[1].tolist() == [1.0]
 
 
 def test_commonest_class_is_that_of_the_training_part():
-    targets = targets_of(pl.Series(["b", "b", "a", "a", "a", "b"]), PATH, config("classify"))
+    targets = targets_of(pl.Series(["b", "b", "a", "a", "a", "b"]), [1] * 6, PATH, config("classify"))
     (baseline,) = targets.baselines(torch.tensor([0, 1, 2]), torch.tensor([3, 4, 5]))
     assert (baseline.name, baseline.value) == ("commonest class", pytest.approx(1 / 3))
 
@@ -61,9 +62,35 @@ def test_commonest_class_is_that_of_the_training_part():
 )
 def test_one_label_for_all_is_refused(labels, task, said):
     with pytest.raises(UserError, match=said):
-        targets_of(pl.Series(labels), PATH, config(task))
+        targets_of(pl.Series(labels), [1, 1], PATH, config(task))
 
 
 def test_a_class_that_was_not_learnt_is_refused():
     with pytest.raises(UserError, match=r"expected a class that the model learnt .*got 'c'"):
-        targets_of(pl.Series(["a", "c"]), PATH, config("classify"), ["a", "b"])
+        targets_of(pl.Series(["a", "c"]), [1, 1], PATH, config("classify"), ["a", "b"])
+
+
+def test_classes_at_every_step_are_padded_with_no_target():
+    labels = pl.Series(["a", None, "b", "b", "a"])
+    targets = targets_of(labels, [3, 2], PATH, config("classify", "step"))
+    assert targets.pad([0, 1]).T.tolist() == [[0, UNSCORED, 1], [1, 0, UNSCORED]]
+    assert targets.known(torch.tensor([0])).tolist() == [0, 1]
+    assert targets.describe("way") == ["2 classes: a, b", "1 row without a label: not scored"]
+
+
+def test_numbers_at_every_step_are_padded_with_no_target():
+    labels = pl.Series([1.0, None, 3.0, 5.0])
+    targets = targets_of(labels, [3, 1], PATH, config("regress", "step"))
+    padded = targets.pad([0, 1])
+    assert padded.shape == (3, 2, 1)
+    assert padded[..., 0].nan_to_num(-1).T.tolist() == [[1, -1, 3], [5, -1, -1]]
+    assert targets.units(torch.tensor([0])) == (torch.tensor([2.0]), torch.tensor([1.0]))
+    (baseline,) = targets.baselines(torch.tensor([0]), torch.tensor([1]))
+    assert baseline.value == pytest.approx(3.0)
+
+
+def test_whole_sequences_validate_where_each_step_has_a_class():
+    labels = pl.Series(["a", "b"] * 20)
+    train, validation = targets_of(labels, [4] * 10, PATH, config("classify", "step")).split(0.3, 0)
+    assert sorted([*train.tolist(), *validation.tolist()]) == list(range(10))
+    assert len(validation) == 3

@@ -80,6 +80,7 @@ WRONG = [  # task, where, name, value, the entry that the message names
     ("classify", "facts", "classes", ["up", "up"], "facts.classes"),
     ("classify", "model", "outputs", 3, "facts.classes"),
     ("classify", "model", "residual", (0,), "model.residual"),
+    ("regress", "data", "per", "step", "model.readout"),
     ("regress", "data", "label", None, "data.sequence"),
     ("regress", "model", "outputs", 2, "model.outputs"),
     ("regress", "model", "quantity", False, "model.quantity"),

@@ -1,4 +1,4 @@
-"""What the column of ``--label`` holds: names, which are classes, or numbers, which are quantities."""
+"""What the column of ``--label`` holds: classes or quantities, one for each sequence or one at every step."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -17,20 +17,21 @@ MOST_NUMBERED = 20  # whole numbers that are taken for classes
 def settle(
     table: pl.DataFrame, path: Path, config: DataConfig, reading: Reading
 ) -> tuple[pl.DataFrame, DataConfig, list[str]]:
-    """Decide between classes and quantities where the command line leaves it open.
+    """Decide between classes and quantities, by sequence or step, where the command line leaves it open.
 
     Args:
         table: The table, with its labels as texts if the task is to classify.
         path: Its file, for error messages.
-        config: The options; ``infer`` says that the labels decide about the task.
+        config: The options; ``infer`` says that the labels decide about the task, and ``per`` None that they
+            decide what one of them belongs to.
         reading: How the table was read. The entry of the labels becomes that of a number, if they are.
 
     Returns:
-        The table, in which quantities are numbers; the options with the task that the labels ask for; and
-        lines that say what was decided.
+        The table, in which quantities are numbers; the options as the labels ask for them; and lines that
+        say what was decided.
 
     Raises:
-        UserError: A quantity is no number, or its text has two readings.
+        UserError: There are no labels, a quantity is no number, or its text has two readings.
     """
     label, said = str(config.label), []
     if config.infer:
@@ -47,7 +48,17 @@ def settle(
             check_words(table, path, label, reading)
         values = pl.Series(label, numbers(table, path, label, with_gaps=True), nan_to_null=True)
         table = table.with_columns(values)
+    if config.per is None:
+        config = replace(config, per="step" if _changes(table, config) else "sequence")
+        if config.per == "step":
+            said.append(f"{label} changes within a sequence: it is learnt at every step (--per step)")
     return table, replace(config, infer=False), said
+
+
+def _changes(table: pl.DataFrame, config: DataConfig) -> bool:
+    """Whether a sequence has two labels; rows without one do not count."""
+    different = table.group_by(str(config.sequence)).agg(pl.col(str(config.label)).drop_nulls().n_unique())
+    return bool((different[str(config.label)] > 1).any())
 
 
 def as_numbers(
@@ -80,13 +91,32 @@ def _kind(values: pl.Series) -> str:
     return f"{values.drop_nulls().n_unique()} different {whole}"
 
 
-def of_sequences(table: pl.DataFrame, path: Path, sequence: str, label: str) -> pl.Series:
-    """One label for each sequence, in their order; raises UserError where a sequence has two."""
+def of_sequences(table: pl.DataFrame, path: Path, sequence: str, label: str, needed: bool) -> pl.Series:
+    """One label for each sequence, in their order.
+
+    Args:
+        table: The table.
+        path: Its file, for error messages.
+        sequence: The column that tells sequences apart.
+        label: The column of the labels; rows without one do not count.
+        needed: Whether each sequence must have one.
+
+    Returns:
+        The labels, null for a sequence without one.
+
+    Raises:
+        UserError: A sequence has two labels, or none where it must have one.
+    """
+    values = pl.col(label).drop_nulls()
     by_sequence = table.group_by(sequence, maintain_order=True).agg(
-        pl.col(label).first(), pl.col(label).n_unique().alias("different")
+        values.first(), values.n_unique().alias("different"), pl.col(ROW).min()
     )
-    for name, _, different in by_sequence.filter(pl.col("different") > 1).iter_rows():
-        raise UserError(
-            f"{path}: sequence {name!r} has {different} different labels in {label!r}; expected one"
-        )
+    for name, _, different, row in by_sequence.iter_rows():
+        if different > 1:
+            raise UserError(
+                f"{path}: sequence {name!r} has {different} different labels in {label!r}; expected one, or "
+                f"--per step for a label at every step"
+            )
+        if not different and needed:
+            raise UserError(f"{path}: column {label!r}, row {row}: sequence {name!r} has no label")
     return by_sequence[label]

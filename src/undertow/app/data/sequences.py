@@ -36,7 +36,7 @@ class Sequences:
     table: pl.DataFrame  # rows of one sequence together, in its own order
     names: list[str]
     lengths: list[int]
-    labels: pl.Series | None  # [sequences] names or numbers
+    labels: pl.Series | None  # names or numbers: [sequences], or [rows] where each step has one
     time: str | None
     reading: Reading
     config: DataConfig  # with the task that the labels ask for
@@ -73,9 +73,11 @@ def read_sequences(
     require(table, path, [config.time], "--time")
     if labelled or label in table.columns:
         require(table, path, [label], "--label")
-    check_filled(table, path, [sequence, label])
+    check_filled(table, path, sequence)
     said: list[str] = []
     if label in table.columns:
+        if labelled and not table[label].count():
+            raise UserError(f"{path}: column {label!r} is empty")
         table, config, said = labels.settle(table, path, config, reading)
     searched = table.drop(sequence, label, strict=False)
     time = facts["time"] if facts else order.find_time(searched, config.time)
@@ -86,7 +88,10 @@ def read_sequences(
     table = table.sort(place, *([time] if time is not None else []), maintain_order=True)
     table, absent = without_gaps(table, [name for name in (ROW, sequence, label, time) if name], config)
     runs = table[sequence].rle().struct.unnest()
-    found = labels.of_sequences(table, path, sequence, label) if label in table.columns else None
+    found = None
+    if label in table.columns:
+        by_step = config.per == "step"
+        found = table[label] if by_step else labels.of_sequences(table, path, sequence, label, labelled)
     names, lengths = runs["value"].to_list(), runs["len"].to_list()
     return Sequences(table, names, lengths, found, time, reading, config, said, absent)
 
@@ -105,12 +110,11 @@ def without_gaps(
     return table.with_columns(pl.col(holed).forward_fill().over(str(config.sequence))), absent
 
 
-def check_filled(table: pl.DataFrame, path: Path, columns: list[str]) -> None:
-    """Raise UserError at the first missing value of the columns."""
-    for name in columns:
-        if name in table.columns and table[name].null_count():
-            row = table.filter(pl.col(name).is_null())[ROW][0]
-            raise UserError(f"{path}: column {name!r}, row {row}: the value is missing")
+def check_filled(table: pl.DataFrame, path: Path, name: str) -> None:
+    """Raise UserError at the first missing value of a column."""
+    if table[name].null_count():
+        row = table.filter(pl.col(name).is_null())[ROW][0]
+        raise UserError(f"{path}: column {name!r}, row {row}: the value is missing")
 
 
 def pad(sequences: list[Tensor]) -> tuple[Tensor, Tensor]:
@@ -129,7 +133,7 @@ class SequenceTask:
         data = read_sequences(path, config)
         config = data.config
         assert data.labels is not None
-        targets = targets_of(data.labels, path, config)
+        self.targets = targets = targets_of(data.labels, data.lengths, path, config)
         columns = choose(data.table, path, [config.sequence, config.label, data.time], data.reading)
         if config.missing is None:
             check_sentinels(data.table, path, columns.numeric)
@@ -138,18 +142,26 @@ class SequenceTask:
         if config.gaps == "flag":
             columns.flags.extend(name for name in columns.numeric if name in data.absent)
         x = data.encode(path, columns, config.gaps)
-        self.y = targets.y
         self.train, self.validation = targets.split(config.validation, seed)
         parts = data.split(x)
         self.centre, self.scale = fit_normaliser(torch.cat([parts[k] for k in self.train.tolist()]), QUARTER)
         self.x = [normalise(with_centre(part, self.centre), self.centre, self.scale) for part in parts]
         if not len(self.validation):
             raise UserError(f"{path}: {len(self.x)} sequences leave none to validate; raise --validation")
+        for part, name in ((self.train, "training"), (self.validation, "validation")):
+            if not len(targets.known(part)):
+                raise UserError(
+                    f"{path}: no label is left in the {name} part; another --seed splits otherwise"
+                )
         shortest, longest = min(data.lengths), max(data.lengths)
         quantity = config.task == "regress"
         self.units = targets.units(self.train) if quantity else None
         self.shape = Shape(
-            targets.outputs, readout="last", inputs=columns.width, longest=longest, quantity=quantity
+            targets.outputs,
+            readout="every" if targets.every else "last",
+            inputs=columns.width,
+            longest=longest,
+            quantity=quantity,
         )
         self.objective = targets.objective(self.train)
         steps = f"{shortest}" if shortest == longest else f"{shortest} to {longest}"
@@ -157,8 +169,8 @@ class SequenceTask:
         self.facts = Facts(
             lines=[
                 f"{len(self.x)} sequences of {steps} steps{ordered}; {len(self.validation)} of them validate",
-                targets.describe(config.label),
                 *data.said,
+                *targets.describe(config.label),
                 columns.describe(),
                 *data.reading.describe(),
             ],
@@ -169,7 +181,7 @@ class SequenceTask:
             }
             | ({"classes": targets.classes} if targets.classes else {}),
             baselines=targets.baselines(self.train, self.validation),
-            settled={"task": config.task, "infer": False},
+            settled={"task": config.task, "per": config.per, "infer": False},
         )
 
     def buffers(self) -> dict[str, Tensor]:
@@ -197,4 +209,4 @@ class SequenceTask:
     def _batches(self, chosen: Tensor, size: int) -> Iterator[Batch]:
         for numbers in torch.split(chosen, size):
             x, lengths = pad([self.x[k] for k in numbers.tolist()])  # [T, N, C], [N]
-            yield Batch(x, self.y[numbers], lengths, normalised=True)
+            yield Batch(x, self.targets.pad(numbers.tolist()), lengths, normalised=True)

@@ -7,28 +7,52 @@ import numpy as np
 import polars as pl
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from undertow.app.data import Baseline
 from undertow.app.errors import UserError, one_of
 from undertow.app.runs.config import DataConfig
 from undertow.app.runs.objective import Objective
+from undertow.app.words import counted
+from undertow.problems import UNSCORED
 
 
 @dataclass(frozen=True)
 class Targets:
-    """What is learnt of each sequence."""
+    """What is learnt of each sequence, or at each of its steps.
 
-    y: Tensor  # [sequences] classes, int64, or [sequences, 1] numbers, float32
-    classes: list[str]  # by number; none of numbers
+    Args:
+        y: By sequence a class, int64 [] or [T_i] at every step, or a number, float32 [1] or [T_i, 1]. A class
+            UNSCORED or a NaN is no target.
+        classes: The classes, by number; none of numbers.
+        every: Whether there is a target at every step.
+    """
+
+    y: list[Tensor]
+    classes: list[str]
+    every: bool = False
 
     @property
     def outputs(self) -> int:
         """The outputs of the network."""
         return len(self.classes) or 1
 
+    def pad(self, chosen: list[int]) -> Tensor:
+        """The targets of some sequences: [N] or [T, N] classes, [N, 1] or [T, N, 1] numbers."""
+        parts = [self.y[k] for k in chosen]
+        if not self.every:
+            return torch.stack(parts)
+        return pad_sequence(parts, padding_value=UNSCORED if self.classes else torch.nan)
+
+    def known(self, chosen: Tensor) -> Tensor:
+        """The targets of some sequences that are scored, one after the other, [targets]."""
+        found = torch.cat([self.y[k].flatten() for k in chosen.tolist()] or [torch.zeros(0)])
+        return found[found != UNSCORED] if self.classes else found[~found.isnan()].double()
+
     def split(self, fraction: float, seed: int) -> tuple[Tensor, Tensor]:
-        """Numbers of the sequences to train and to validate on; every class keeps its share."""
-        groups = self.y if self.classes else torch.zeros(len(self.y), dtype=torch.int64)
+        """Numbers of the sequences to train and to validate on; their classes keep their shares."""
+        by_class = bool(self.classes) and not self.every
+        groups = torch.stack(self.y) if by_class else torch.zeros(len(self.y), dtype=torch.int64)
         return stratified(groups, fraction, seed)
 
     def objective(self, train: Tensor) -> Objective:
@@ -39,34 +63,43 @@ class Targets:
 
     def units(self, train: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation of the numbers in the training part, [1] each."""
-        known = self.y[train].double()
+        known = self.known(train)
         spread = known.std(unbiased=False) if float(known.max()) > float(known.min()) else torch.tensor(1.0)
         return known.mean().float()[None], spread.float()[None]
 
     def baselines(self, train: Tensor, validation: Tensor) -> list[Baseline]:
-        """Guesses that look at no input, judged on the validation part."""
-        truth = self.y[validation]
-        if self.classes:
-            commonest = int(self.y[train].bincount().argmax())
-            return [Baseline("commonest class", float((truth == commonest).double().mean()))]
-        error = (truth.double() - self.y[train].double().mean()).square().mean().sqrt()
-        return [Baseline("training mean", float(error))]
+        """Guesses that look at no input, judged on the validation part.
 
-    def describe(self, label: str | None) -> str:
-        """Say in a line which classes there are, or how large the numbers are."""
+        The label of the step before would be none: where labels are to be predicted it is not known.
+        """
+        seen, truth = self.known(train), self.known(validation)
         if self.classes:
-            return f"{len(self.classes)} classes: {one_of(self.classes)}"
-        low, high, middle = float(self.y.min()), float(self.y.max()), float(self.y.double().mean())
-        return f"{label} of each sequence: {low:.4g} to {high:.4g}, mean {middle:.4g}"
+            commonest = int(seen.bincount().argmax())
+            return [Baseline("commonest class", float((truth == commonest).double().mean()))]
+        return [Baseline("training mean", float((truth - seen.mean()).square().mean().sqrt()))]
+
+    def describe(self, label: str | None) -> list[str]:
+        """Say which classes there are, or how large the numbers are, and how many steps have no label."""
+        known, where = (
+            self.known(torch.arange(len(self.y))),
+            "at every step" if self.every else "of each sequence",
+        )
+        missing = sum(y.numel() for y in self.y) - len(known)
+        unscored = [f"{counted(missing, 'row')} without a label: not scored"] if missing else []
+        if self.classes:
+            return [f"{len(self.classes)} classes: {one_of(self.classes)}", *unscored]
+        low, high, middle = float(known.min()), float(known.max()), float(known.mean())
+        return [f"{label} {where}: {low:.4g} to {high:.4g}, mean {middle:.4g}", *unscored]
 
 
 def targets_of(
-    labels: pl.Series, path: Path, config: DataConfig, classes: list[str] | None = None
+    labels: pl.Series, lengths: list[int], path: Path, config: DataConfig, classes: list[str] | None = None
 ) -> Targets:
     """The targets of labelled sequences.
 
     Args:
-        labels: The label of each sequence, names or numbers.
+        labels: The label of each sequence or, as ``config.per`` says, of each row: names or numbers.
+        lengths: The rows of each sequence.
         path: Their file, for error messages.
         config: The options, with the task that the labels ask for.
         classes: The classes that a model has learnt. None: those among the labels.
@@ -77,22 +110,30 @@ def targets_of(
     Raises:
         UserError: All labels are the same, or one is no class of ``classes``.
     """
+    every = config.per == "step"
     if config.task == "regress":
-        if classes is None and labels.n_unique() < 2:
-            raise UserError(f"{path}: column {config.label!r} holds one number only: {labels[0]:g}")
-        return Targets(torch.tensor(labels.to_list(), dtype=torch.float32)[:, None], [])
-    names = labels.cast(pl.String).to_list()
-    found = sorted(set(names)) if classes is None else classes
+        if classes is None and labels.drop_nulls().n_unique() < 2:
+            raise UserError(
+                f"{path}: column {config.label!r} holds one number only: {labels.drop_nulls()[0]:g}"
+            )
+        values = torch.tensor(labels.fill_null(float("nan")).to_list(), dtype=torch.float32)[:, None]
+        return Targets(_by_sequence(values, lengths, every), [], every)
+    names = labels.cast(pl.String)
+    found = names.drop_nulls().unique().sort().to_list() if classes is None else classes
     if len(found) < 2:
         raise UserError(f"{path}: column {config.label!r} holds one class only: {found[0]!r}")
-    for name in names:
-        if name not in found:
-            raise UserError(
-                f"{path}: column {config.label!r}: expected a class that the model learnt "
-                f"({one_of(found)}), got {name!r}"
-            )
-    number = {name: k for k, name in enumerate(found)}
-    return Targets(torch.tensor([number[name] for name in names]), found)
+    unknown = names.filter(~names.is_in(found))  # a null is neither
+    if len(unknown):
+        raise UserError(
+            f"{path}: column {config.label!r}: expected a class that the model learnt "
+            f"({one_of(found)}), got {unknown[0]!r}"
+        )
+    numbers = names.replace_strict(found, list(range(len(found))), default=UNSCORED, return_dtype=pl.Int64)
+    return Targets(_by_sequence(torch.tensor(numbers.to_list()), lengths, every), found, every)
+
+
+def _by_sequence(values: Tensor, lengths: list[int], every: bool) -> list[Tensor]:
+    return list(torch.split(values, lengths) if every else values)
 
 
 def stratified(y: Tensor, fraction: float, seed: int) -> tuple[Tensor, Tensor]:

@@ -15,6 +15,7 @@ HELD_BACK = (
 KINDS = {  # by task: the file with its ``evaluate``
     "forecast": "undertow.app.evaluation.forecasts",
     "classify": "undertow.app.evaluation.labels",
+    "regress": "undertow.app.evaluation.numbers",
 }
 
 

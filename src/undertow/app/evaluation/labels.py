@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import torch
 from numpy.typing import NDArray
 
@@ -12,7 +13,7 @@ from undertow.app import metrics
 from undertow.app.data.targets import stratified
 from undertow.app.errors import UserError
 from undertow.app.evaluation.result import Result
-from undertow.app.reading.predictions import Labels, Places, labels
+from undertow.app.reading.predictions import Places, labels
 from undertow.app.runs.folder import Run
 
 
@@ -46,21 +47,36 @@ def evaluate(run: Run, path: Path, held_back: bool) -> Result:
     found = labels(run, path)
     if found.truth is None:
         raise UserError(f"{path}: no column {run.data.label!r} (--label): the truth is not known")
-    result = Result(run.data.task, str(path), said=list(found.said))
-    classes = found.classes + sorted(set(found.truth) - set(found.classes))
+    result = Result(run.data.task, str(path), said=list(found.said), what=str(run.data.per))
+    labelled = np.array([label is not None for label in found.truth])
+    given = [str(label) for label in found.truth if label is not None]
+    classes = found.classes + sorted(set(given) - set(found.classes))
     if unknown := classes[len(found.classes) :]:
         result.said.append(f"classes that the training did not have, always wrong: {', '.join(unknown)}")
-    truth = np.array([classes.index(label) for label in found.truth])
-    chosen = _held_back(run, found, truth) if held_back else np.arange(len(truth))
-    counts = metrics.confusion(truth[chosen], found.chances.argmax(axis=1)[chosen], len(classes))
+    truth = np.array([classes.index(label) for label in given], dtype=np.int64)
+    chosen = held_back_places(run, found.places, truth)[labelled] if held_back else np.ones(len(truth), bool)
+    taken = found.chances.argmax(axis=1)[labelled]
+    counts = metrics.confusion(truth[chosen], taken[chosen], len(classes))
     result.rows.extend(rows(run.model.cell.upper(), Confusion(classes, counts)))
-    return Result(result.task, result.file, result.said, result.rows, Confusion(classes, counts))
+    return Result(result.task, result.file, result.said, result.rows, Confusion(classes, counts), result.what)
 
 
-def _held_back(run: Run, found: Labels, truth: Places) -> Places:
-    """The numbers of the sequences that validated the training."""
-    y = torch.from_numpy(truth)
-    return np.asarray(stratified(y, run.data.validation, run.training.seed)[1].numpy())
+def held_back_places(run: Run, places: pl.DataFrame, classes: Places | None = None) -> NDArray[np.bool_]:
+    """Tell which predictions are of sequences that validated the training.
+
+    Args:
+        run: The run.
+        places: [predictions], as of ``predictions.Labels``, of the training's own table.
+        classes: [sequences], the number of the class of each; of use where each sequence has one.
+
+    Returns:
+        [predictions].
+    """
+    lengths = places[places.columns[0]].rle().struct.field("len").to_numpy()
+    by_class = classes is not None and run.data.per == "sequence"
+    groups = torch.from_numpy(classes) if by_class else torch.zeros(len(lengths), dtype=torch.int64)
+    chosen = stratified(groups, run.data.validation, run.training.seed)[1].numpy()
+    return np.repeat(np.isin(np.arange(len(lengths)), chosen), lengths)
 
 
 def rows(by: str, found: Confusion) -> list[dict[str, Any]]:

@@ -23,6 +23,7 @@ class Result:
             of a forecast also ``target``, and for a baseline ``skill``: 1 - RMSE of the network / RMSE of the
             baseline. A metric that is not defined is NaN.
         pictured: What the picture shows beside the rows.
+        what: What has a label: sequence or step.
     """
 
     task: str
@@ -30,6 +31,7 @@ class Result:
     said: list[str] = field(default_factory=list)
     rows: list[dict[str, Any]] = field(default_factory=list)
     pictured: Any = None
+    what: str = "sequence"
 
     def of(self, part: str, **values: Any) -> list[dict[str, Any]]:
         """Choose the rows of a part.

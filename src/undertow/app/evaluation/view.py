@@ -36,10 +36,18 @@ def show(console: Console, result: Result, metric: str) -> None:
     for target in dict.fromkeys(row.get("target") for row in result.of("all")):
         rows = [row for row in result.rows if row.get("target") == target]
         console.print()
-        _print(console, _overall([row for row in rows if row["part"] == "all"], target))
+        every = [row for row in rows if row["part"] == "all"]
+        n = every[0]["n"]
+        what = f"{cell(target)}: {counted(n, 'forecast')}" if target else counted(n, result.what)
+        _print(console, _overall(every, what))
         for line in _verdicts([row for row in rows if row["part"] == "all"]):
             console.print(line)
-        for part in (_ahead(rows, metric), _series(rows, metric), _classes(rows), _confusion(rows)):
+        for part in (
+            _ahead(rows, metric),
+            _series(rows, metric),
+            _classes(rows, result.what),
+            _confusion(rows),
+        ):
             if part is not None:
                 console.print()
                 _print(console, part)
@@ -75,10 +83,8 @@ def _table(title: str, first: str, columns: list[str]) -> Table:
     return table
 
 
-def _overall(rows: list[dict[str, Any]], target: str | None) -> Table:
+def _overall(rows: list[dict[str, Any]], what: str) -> Table:
     """A column for each forecaster, a row for each metric; the best value of a row is bold."""
-    n = rows[0]["n"]
-    what = f"{cell(target)}: {counted(n, 'forecast')}" if target else _counted(rows[0])
     table = _table(what, "", [row["by"] for row in rows])
     for name in (name for name in NAMES if name in rows[0]):
         values = [float(row[name]) for row in rows]
@@ -90,10 +96,6 @@ def _overall(rows: list[dict[str, Any]], target: str | None) -> Table:
         ]
         table.add_row(NAMES[name], *shown)
     return table
-
-
-def _counted(row: dict[str, Any]) -> str:
-    return counted(row["n"], "sequence")
 
 
 def _verdicts(rows: list[dict[str, Any]]) -> list[Text]:
@@ -164,11 +166,11 @@ def worst_first(rows: list[dict[str, Any]], metric: str) -> list[dict[str, Any]]
     return sorted(rows, key=badness, reverse=True)
 
 
-def _classes(rows: list[dict[str, Any]]) -> Table | None:
+def _classes(rows: list[dict[str, Any]], what: str) -> Table | None:
     found = [row for row in rows if row["part"] == "class"]
     if not found:
         return None
-    table = _table("by class", "class", ["precision", "recall", "F1", "sequences"])
+    table = _table("by class", "class", ["precision", "recall", "F1", f"{what}s"])
     for row in found:
         shares = [value(name, row[name]) for name in ("precision", "recall", "f1")]
         table.add_row(cell(row["name"]), *shares, f"{row['n']:,}")

@@ -162,28 +162,28 @@ def _interval_lines(run: Run, found: Forecasts) -> list[Text]:
 
 
 def _labels(run: Run, found: Labels) -> Answers:
-    """The likeliest class of every sequence and its probability."""
-    table = pl.DataFrame(
-        {
-            str(run.data.sequence): found.names,
-            "prediction": found.likeliest,
-            "probability": found.chances.max(axis=1).astype(np.float32),
-        }
+    """The likeliest class of every sequence or step and its probability."""
+    table = found.places.with_columns(
+        prediction=pl.Series(found.likeliest),
+        probability=pl.Series(found.chances.max(axis=1).astype(np.float32)),
     )
     said = read_as(found.said)
     if found.truth is None:
         return Answers(table, [*said, _no_truth(run)], newest_last=False)
     table = table.with_columns(truth=pl.Series(found.truth))
-    return Answers(table, [*said, *_accuracy_lines(found.likeliest, found.truth)], newest_last=False)
+    return Answers(table, [*said, *_accuracy_lines(run, found.likeliest, found.truth)], newest_last=False)
 
 
-def _accuracy_lines(found: list[str], truth: list[str]) -> list[Text]:
-    right = [one == other for one, other in zip(found, truth, strict=True)]
+def _accuracy_lines(run: Run, found: list[str], truth: list[str | None]) -> list[Text]:
+    pairs = [(one, other) for one, other in zip(found, truth, strict=True) if other is not None]
+    if not pairs:
+        return [Text(f"No share that is right: {cell(run.data.label)} is empty.")]
+    right = [one == other for one, other in pairs]
     share = f"[bold]{100 * sum(right) / len(right):.1f}% right[/]"
-    lines = [marked(f"{share}: {sum(right)} of {counted(len(right), 'sequence')}")]
-    for name in sorted(set(truth)):
-        of_class = [good for good, label in zip(right, truth, strict=True) if label == name]
-        lines.append(Text(f"  {cell(name)}: {sum(of_class)} of {len(of_class)}"))
+    lines = [marked(f"{share}: {sum(right):,} of {counted(len(right), str(run.data.per))}")]
+    for name in sorted({label for _, label in pairs}):
+        of_class = [good for good, (_, label) in zip(right, pairs, strict=True) if label == name]
+        lines.append(Text(f"  {cell(name)}: {sum(of_class):,} of {len(of_class):,}"))
     return lines
 
 
@@ -196,19 +196,17 @@ def _no_truth(run: Run) -> Text:
 
 def _numbers(run: Run, found: Numbers) -> Answers:
     """The number of every sequence; its errors beside those of the training part's mean."""
-    table = pl.DataFrame(
-        {str(run.data.sequence): found.names, "prediction": found.predicted.astype(np.float32)}
-    )
+    table = found.places.with_columns(prediction=pl.Series(found.predicted.astype(np.float32)))
     said = read_as(found.said)
     if found.truth is None:
         return Answers(table, [*said, _no_truth(run)], newest_last=False)
     table = table.with_columns(truth=pl.Series(found.truth).fill_nan(None))
-    lines = _number_lines(found.predicted, found.truth, found.mean, cell(run.data.label))
+    lines = _number_lines(found.predicted, found.truth, found.mean, run)
     return Answers(table, [*said, *lines], newest_last=False)
 
 
-def _number_lines(predicted: Floats, truth: Floats, mean: float, label: str) -> list[Text]:
-    known = np.isfinite(truth)
+def _number_lines(predicted: Floats, truth: Floats, mean: float, run: Run) -> list[Text]:
+    known, label = np.isfinite(truth), cell(run.data.label)
     if not known.any():
         return [Text(f"No errors: {label} is empty.")]
     objective = Objective("rmse", "RMSE")
@@ -216,9 +214,10 @@ def _number_lines(predicted: Floats, truth: Floats, mean: float, label: str) -> 
     mine, theirs = (float(np.sqrt(np.mean(each**2))) for each in (error, rival))
     better, by = objective.compare(mine, theirs)
     verdict = f"[green]beaten {by}[/]" if better else f"[red]not beaten: it is better {by}[/]"
+    over = counted(int(known.sum()), str(run.data.per))
     return [
         marked(
-            f"[bold]{objective.show(mine)}[/] of {{label}} over {counted(int(known.sum()), 'sequence')} "
+            f"[bold]{objective.show(mine)}[/] of {{label}} over {over} "
             f"with known truth (mean absolute error {np.abs(error).mean():.4g})",
             label=label,
         ),

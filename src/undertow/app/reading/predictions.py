@@ -14,6 +14,7 @@ from undertow.app.data import moments
 from undertow.app.data.forecast import columns_of, features, truth_of, window_starts
 from undertow.app.data.normalise import with_centre
 from undertow.app.data.panel import Series
+from undertow.app.data.reading import ROW
 from undertow.app.data.sentinels import check_sentinels
 from undertow.app.data.sequences import Sequences, pad, read_sequences
 from undertow.app.data.series import read_series
@@ -25,6 +26,7 @@ from undertow.app.runs.model import SequenceModel
 from undertow.app.words import counted
 
 BATCH = 512  # sequences computed at once
+AT_ONCE = 500_000  # ... and their steps, all together
 
 Floats = NDArray[np.float64]
 Places = NDArray[np.int64]
@@ -135,30 +137,30 @@ def _as_trained(run: Run) -> Run:
 
 @dataclass(frozen=True)
 class Labels:
-    """The classes of labelled sequences.
+    """The classes of labelled sequences, or at each of their steps.
 
     Args:
-        names: The sequences.
+        places: [predictions], what each prediction is of: the sequence, and of a step its time or row.
         classes: The classes of the training.
-        chances: [sequences, classes], the probability of each class.
-        truth: The label of each sequence; None if the table has no labels.
+        chances: [predictions, classes], the probability of each class.
+        truth: [predictions], the labels, None where there is none; None if the table has no labels.
         said: What was found out about this table that the training does not know.
     """
 
-    names: list[str]
+    places: pl.DataFrame
     classes: list[str]
     chances: Floats
-    truth: list[str] | None
+    truth: list[str | None] | None
     said: list[str]
 
     @property
     def likeliest(self) -> list[str]:
-        """The likeliest class of each sequence."""
+        """The likeliest class of each prediction."""
         return [self.classes[k] for k in self.chances.argmax(axis=1)]
 
 
 def labels(run: Run, path: Path) -> Labels:
-    """Compute the probability of each class for every sequence.
+    """Compute the probability of each class for every sequence or step.
 
     Args:
         run: A run whose task is to classify.
@@ -171,13 +173,13 @@ def labels(run: Run, path: Path) -> Labels:
         UserError: The table does not fit the run.
     """
     data, output = _read_and_run(run, path)
-    chances = output.softmax(-1).double().numpy()  # [sequences, classes]
+    chances = output.softmax(-1).double().numpy()  # [predictions, classes]
     truth = None if data.labels is None else data.labels.to_list()
-    return Labels(data.names, run.facts["classes"], chances, truth, data.reading.describe())
+    return Labels(_places(run, data), run.facts["classes"], chances, truth, data.reading.describe())
 
 
 def _read_and_run(run: Run, path: Path) -> tuple[Sequences, Tensor]:
-    """Labelled sequences, and what the network gives for each, [sequences, outputs]."""
+    """Labelled sequences, and what the network gives for each sequence or step, [predictions, outputs]."""
     data = read_sequences(path, _as_trained(run).data, run.facts, labelled=False)
     columns = columns_of(run.facts)
     model, x = run.load_model(), data.encode(path, columns, run.data.gaps)
@@ -188,10 +190,22 @@ def _read_and_run(run: Run, path: Path) -> tuple[Sequences, Tensor]:
 
 
 def _outputs(model: SequenceModel, x: list[Tensor]) -> Iterator[Tensor]:
+    every, size = model.config.readout == "every", max(1, min(BATCH, AT_ONCE // max(map(len, x))))
     with torch.no_grad():
-        for start in range(0, len(x), BATCH):
-            padded, lengths = pad(x[start : start + BATCH])  # [T, N, C], [N]
-            yield model(padded, lengths=lengths)[0]
+        for start in range(0, len(x), size):
+            padded, lengths = pad(x[start : start + size])  # [T, N, C], [N]
+            output = model(padded, lengths=lengths)[0]  # [T, N, outputs] or [N, outputs]
+            if every:
+                output = torch.cat([output[:length, k] for k, length in enumerate(lengths.tolist())])
+            yield output
+
+
+def _places(run: Run, data: Sequences) -> pl.DataFrame:
+    """What each prediction is of: the sequence, and of a step its time or its row in the file."""
+    sequence = str(run.data.sequence)
+    if run.data.per != "step":
+        return pl.DataFrame({sequence: data.names})
+    return data.table.select(sequence, pl.col(ROW).alias("row") if data.time is None else data.time)
 
 
 # -- numbers --------------------------------------------------------------------------------------
@@ -199,17 +213,17 @@ def _outputs(model: SequenceModel, x: list[Tensor]) -> Iterator[Tensor]:
 
 @dataclass(frozen=True)
 class Numbers:
-    """The numbers of labelled sequences.
+    """The numbers of labelled sequences, or at each of their steps.
 
     Args:
-        names: The sequences.
-        predicted: [sequences].
-        truth: [sequences], NaN where it is unknown; None if the table has no labels.
+        places: [predictions], as of Labels.
+        predicted: [predictions].
+        truth: [predictions], NaN where it is unknown; None if the table has no labels.
         mean: The mean of the training part.
         said: What was found out about this table that the training does not know.
     """
 
-    names: list[str]
+    places: pl.DataFrame
     predicted: Floats
     truth: Floats | None
     mean: float
@@ -217,7 +231,7 @@ class Numbers:
 
 
 def quantities(run: Run, path: Path) -> Numbers:
-    """Compute the number of every sequence.
+    """Compute the number of every sequence or step.
 
     Args:
         run: A run whose task is to regress.
@@ -232,7 +246,7 @@ def quantities(run: Run, path: Path) -> Numbers:
     data, output = _read_and_run(run, path)
     mean = float(run.load_model().get_buffer("units.centre"))
     truth = None if data.labels is None else data.labels.to_numpy().astype(float)
-    return Numbers(data.names, output[:, 0].double().numpy(), truth, mean, data.reading.describe())
+    return Numbers(_places(run, data), output[:, 0].double().numpy(), truth, mean, data.reading.describe())
 
 
 # -- the table of the training --------------------------------------------------------------------

@@ -139,14 +139,21 @@ def observe(run: Run, reading: Reading) -> Watched:
         torch.autograd.backward(loss)
     per_step = None
     if run.model.readout == "every":
-        logits = output.detach().movedim(-1, 1)
-        per_step = functional.cross_entropy(logits, batch.y, reduction="none", ignore_index=UNSCORED)
-        per_step[batch.y == UNSCORED] = torch.nan  # no error at steps without a target
+        per_step = _by_step(output.detach(), batch.y, objective)
         trace.loss_per_step = per_step  # [T, N]
     return Watched(
         run, reading, model, trace, objective, output.detach().numpy(), loss.item(),
         None if per_step is None else per_step.numpy(),
     )  # fmt: skip
+
+
+def _by_step(output: torch.Tensor, y: torch.Tensor, objective: Objective) -> torch.Tensor:
+    """The loss at every step, [T,N]; NaN at steps without a target."""
+    if objective.kind == "rmse":
+        return ((output - y) / output.new_tensor(objective.scale)).square().mean(dim=-1)
+    logits = output.movedim(-1, 1)
+    loss = functional.cross_entropy(logits, y, reduction="none", ignore_index=UNSCORED)
+    return loss.masked_fill(y == UNSCORED, torch.nan)
 
 
 def source(run: Run, given: str | None) -> Path:
@@ -249,21 +256,26 @@ def _read_labelled(run: Run, path: Path, sequences: int, held_back: bool) -> Rea
     """Labelled sequences: held-back ones with classes in turn, others in the table's order."""
     data, columns = read_sequences(path, run.data, run.facts), columns_of(run.facts)
     assert data.labels is not None
-    targets = targets_of(data.labels, path, run.data, run.facts.get("classes", []))
-    y = targets.y  # [sequences] or [sequences, 1]
+    targets = targets_of(data.labels, data.lengths, path, run.data, run.facts.get("classes", []))
     every = torch.from_numpy(data.encode(path, columns, run.data.gaps))
     x = data.split(with_centre(every, run.load_model().get_buffer("centre")).numpy())
-    chosen = torch.arange(len(y))
+    chosen = torch.arange(len(x))
     if held_back:
         chosen = targets.split(run.data.validation, run.training.seed)[1]
-        if targets.classes:
-            chosen = chosen[_in_turn(y[chosen].tolist())]
+        if targets.classes and not targets.every:
+            chosen = chosen[_in_turn(targets.pad(chosen.tolist()).tolist())]
     chosen = chosen[:sequences]
+    if not len(targets.known(chosen)):
+        raise UserError(f"{path}: the first {counted(len(chosen), 'sequence')} read have no label")
     features, lengths = pad([x[k] for k in chosen.tolist()])  # [T, N, C], [N]
     part = ", the part held back for validation" if held_back else ""
     names = [_numbered(int(length)) for length in lengths]
     return Reading(
-        Batch(features, y[chosen], lengths), names, _feature_names(columns), path.name + part, targets.classes
+        Batch(features, targets.pad(chosen.tolist()), lengths),
+        names,
+        _feature_names(columns),
+        path.name + part,
+        targets.classes,
     )
 
 

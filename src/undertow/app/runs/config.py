@@ -69,7 +69,12 @@ class DataConfig:
         Column, Option("Column that tells sequences apart.", DATA, None, LABELLED, "COLUMN")
     ] = None
     label: Annotated[
-        Column, Option("Column with each sequence's class or number.", DATA, None, LABELLED, "COLUMN")
+        Column,
+        Option("Column with classes or numbers, of sequences or steps.", DATA, None, LABELLED, "COLUMN"),
+    ] = None
+    per: Annotated[
+        Literal["sequence", "step"] | None,
+        Option("What has a label: sequence or step. (default: found in the table)", DATA, None, LABELLED),
     ] = None
     gaps: Annotated[
         Literal["error", "fill", "flag", "split", "ignore"],

@@ -98,8 +98,8 @@ def conclude(
 
 
 def _of(run: Run) -> str:
-    if run.data.task == "regress":
-        return f", {cell(run.data.label)} of each sequence"
+    if run.data.label:
+        return f", {cell(run.data.label)} of each {run.data.per}"
     return f", forecasting {', '.join(map(cell, run.data.target))}" if run.data.target else ""
 
 

@@ -49,7 +49,7 @@ def _about_data(run: "Run") -> list[str]:
         "time": data.time or run.facts.get("time"),
         "group": " and ".join(data.group) or None,
         "sequence": data.sequence,
-        "label": data.label,
+        "label": f"{data.label} of each {data.per}" if data.label else None,
         "window": data.steps or None,
         "horizon": data.horizon if data.task == "forecast" else None,
         "validation": data.validation or None,

@@ -8,6 +8,8 @@ import typer
 from undertow.app.inputs import Input
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from undertow.app.reading.watch import Watched
     from undertow.app.runs.folder import Run
 
@@ -93,7 +95,6 @@ def _problem_of(run: "Run") -> str | None:
 def _write(page: Path, seen: "list[Watched]") -> None:
     """Write the page on the first sequence, with the first network on top."""
     from undertow.app.outputs import writing
-    from undertow.problems import UNSCORED
 
     first = seen[0]
     reading, run, every = first.reading, first.run, first.run.model.readout == "every"
@@ -101,8 +102,9 @@ def _write(page: Path, seen: "list[Watched]") -> None:
     T = len(reading.steps[0])
     x = reading.batch.x[:T, 0]
     symbols, targets = _spelt(first)
+    bits = every and first.objective.kind != "rmse"
     for each in seen:
-        if each.loss_per_step is not None:
+        if bits and each.loss_per_step is not None:
             each.trace.loss_per_step = each.loss_per_step / LN2  # E_t in bits, as training shows it
     lead, *rest = zip(names, seen, strict=True)
     with writing(page):
@@ -113,8 +115,8 @@ def _write(page: Path, seen: "list[Watched]") -> None:
             inputs=None if symbols else x.numpy(),
             input_names=None if symbols else reading.inputs,
             steps=None if reading.steps is reading.symbols else reading.steps[0],
-            loss_weight=LN2 / int((reading.batch.y != UNSCORED).sum()) if every else None,
-            loss_unit="bits" if every else "",
+            loss_weight=(LN2 if bits else 1.0) / _scored(reading.batch.y) if every else None,
+            loss_unit="bits" if bits else "",
             title=_title(seen, names),
             about=f"{reading.about}: {T:,} steps. {_subject(run)}",
             name=lead[0],
@@ -122,6 +124,13 @@ def _write(page: Path, seen: "list[Watched]") -> None:
             compare={name: each.trace for name, each in rest},
             answers=[_answer(each) for _, each in rest],
         )
+
+
+def _scored(y: "Tensor") -> int:
+    """The number of targets that count."""
+    from undertow.problems import UNSCORED
+
+    return int(((y != UNSCORED) & (y == y)).sum())
 
 
 def _spelt(seen: "Watched") -> tuple[list[str] | None, list[str] | None]:
@@ -170,6 +179,8 @@ def _subject(run: "Run") -> str:
     """What the loss is, in words."""
     if run.data.task == "text":
         return "The loss is the mean error of predicting the next symbol."
+    if run.model.readout == "every" and run.unit == "RMSE":
+        return "The loss is the mean of the squared errors at each step, in units of the labels' spread."
     if run.model.readout == "every":
         return "The loss is the mean of the errors at each step, −log₂ of the right class's probability."
     if run.unit == "right":

@@ -178,6 +178,15 @@ def test_without_dates_the_order_is_the_files(undertow, tmp_path):
     assert list(open_run(tmp_path / "r").baselines) == ["persistence"]
 
 
+def test_numbered_rows_are_ordered_by_the_column_that_time_names(undertow, tmp_path):
+    rows = [f"{day},{day % 7}" for day in reversed(range(80))]
+    (tmp_path / "days.csv").write_text("\n".join(["day,level", *rows]) + "\n")
+    told = undertow("train", "days.csv", "--target", "level", "--time", "day", "--epochs", "1", "--run", "run")
+    assert "ordered by day; validates from 64" in " ".join(told.out.split())
+    assert undertow("predict", "run", "days.csv", "-o", "out.csv")
+    assert (tmp_path / "out.csv").read_text().splitlines()[1].startswith("32,")
+
+
 def test_fill_repeats_the_row_before(tmp_path):
     table = wave_table(40).with_columns(
         pl.when(pl.col("day") == date(2020, 1, 20)).then(None).otherwise(pl.col("level")).alias("level")

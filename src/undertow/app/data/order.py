@@ -7,6 +7,7 @@ import numpy as np
 import polars as pl
 
 from undertow.app.data import times
+from undertow.app.data.columns import whole
 from undertow.app.data.forms import digits, form_of, sample
 from undertow.app.data.moments import DATES, in_zone
 from undertow.app.data.reading import ColumnReading, Reading
@@ -69,6 +70,7 @@ def parse_time(
     if table[time].null_count():
         number = table.filter(pl.col(time).is_null())[row][0]
         raise UserError(f"{path}: column {time!r}, row {number}: the time is missing")
+    table = table.with_columns(counted(table[time], config))
     values, known = table[time], reading.columns.get(time) if kept else None
     if values.dtype not in DATES:
         form = known.format if known else form_of(values, path, time, config)
@@ -95,6 +97,14 @@ def parse_time(
         if not known and not ISO.fullmatch(form):
             reading.said.append(f"{time} as {times.described(form, since)}")
     return table.with_columns(in_zone(values, table, path, row, config).alias(time))
+
+
+def counted(values: pl.Series, config: DataConfig) -> pl.Series:
+    """Texts of a column that ``--time`` names as the numbers that they are, where no date is written so."""
+    if values.dtype != pl.String or config.time_format is not None or times.forms_of(sample(values)):
+        return values
+    numbers = values.cast(pl.Float64, strict=False)
+    return values if numbers.null_count() else whole(numbers)
 
 
 def without_timeless_end(table: pl.DataFrame, time: str, reading: Reading) -> pl.DataFrame:

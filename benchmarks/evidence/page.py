@@ -77,11 +77,9 @@ def significant(value: float) -> str:
 
 def machine(figures: Results) -> str:
     """The machine and the versions, in a sentence each."""
-    computer, versions = figures["machine"], dict(figures["versions"])
-    named = ", ".join(f"{name} {number}" for name, number in versions.items())
-    return (
-        f"{computer['processor']}, {computer['cores']} cores; {computer['system']}. {named}. undertow is of commit {figures['commit']}.\n"
-    )
+    named = ", ".join(f"{name} {number}" for name, number in figures["versions"].items())
+    computer = "{processor}, {cores} cores; {system}".format(**figures["machine"])
+    return f"{computer}. {named}. undertow is of commit {figures['commit']}.\n"
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from inputs import FORECAST, wave_table
-from undertow.app.data.forecast import ForecastTask
+from undertow.app.data.forecast import ForecastTask, validation_rows
 from undertow.app.data.normalise import fit_normaliser
 from undertow.app.data.series import read_series
 from undertow.app.runs.config import DataConfig
@@ -181,10 +181,23 @@ def test_without_dates_the_order_is_the_files(undertow, tmp_path):
 def test_numbered_rows_are_ordered_by_the_column_that_time_names(undertow, tmp_path):
     rows = [f"{day},{day % 7}" for day in reversed(range(80))]
     (tmp_path / "days.csv").write_text("\n".join(["day,level", *rows]) + "\n")
-    told = undertow("train", "days.csv", "--target", "level", "--time", "day", "--epochs", "1", "--run", "run")
-    assert "ordered by day; validates from 64" in " ".join(told.out.split())
-    assert undertow("predict", "run", "days.csv", "-o", "out.csv")
+    options = ("--target", "level", "--time", "day", "--epochs", 1, "--run", "run")
+    assert "ordered by day; validates from 64" in " ".join(
+        undertow("train", "days.csv", *options).out.split()
+    )
+    assert undertow("predict", "run", "days.csv", "-o", "out.csv").code == 0
     assert (tmp_path / "out.csv").read_text().splitlines()[1].startswith("32,")
+
+
+def test_series_whose_rows_are_numbered_are_each_validated_at_their_end(tmp_path):
+    lengths = {"long": 100, "short": 50}
+    rows = [f"{name},{row},{row % 7}" for name, length in lengths.items() for row in range(length)]
+    (tmp_path / "lengths.csv").write_text("\n".join(["name,row,level", *rows]) + "\n")
+    config = data_config(tmp_path / "lengths.csv", time="row", group=("name",))
+    series = read_series(tmp_path / "lengths.csv", config)
+    late = validation_rows(series, 0.2)
+    assert np.flatnonzero(late).tolist() == [*range(80, 100), *range(140, 150)]
+    assert "validates on the end of each" in ForecastTask(config, 8, 0).facts.lines[0]
 
 
 def test_fill_repeats_the_row_before(tmp_path):

@@ -100,6 +100,8 @@ class ForecastTask:
             since = (
                 f"{often}, ordered by {series.time}; validates from {times.filter(pl.Series(late)).min()!s}"
             )
+            if count > 1 and not dated(series):
+                since = f", ordered by {series.time}; validates on the end of each"
         return [f"{len(series.table):,} rows{several}{skipped}{since}", columns.describe()]
 
     def _scales(self, series: Series, late: NDArray[np.bool_]) -> dict[str, Any]:
@@ -153,9 +155,14 @@ class ForecastTask:
             yield Batch(x, self._targets(chosen), normalised=True)
 
 
+def dated(series: Series) -> bool:
+    """Whether the rows have dates, which tell the same moment in all series."""
+    return series.time is not None and series.table.schema[series.time] in (pl.Date, pl.Datetime)
+
+
 def calendar(series: Series) -> list[str]:
     """The calendar cycles that a table's time column shows; none without dates."""
-    if series.time is None or series.table.schema[series.time] not in (pl.Date, pl.Datetime):
+    if not dated(series):
         return []
     return calendars.calendar_cycles(series.ticks, series.step)
 
@@ -189,10 +196,20 @@ def windows(x: Tensor, starts: Tensor, steps: int) -> Tensor:
 
 
 def validation_rows(series: Series, fraction: float) -> NDArray[np.bool_]:
-    """Which rows belong to the last ``fraction`` in time, [rows]; one moment for all series."""
-    ticks = series.ticks
-    first = min(len(ticks) - 1, round(len(ticks) * (1 - fraction)))  # of a row or two, the last
-    return np.asarray(ticks >= np.sort(ticks)[first])
+    """Which rows belong to the last ``fraction`` in time, [rows].
+
+    One date divides all series. Where rows are only numbered, each series is divided by itself.
+    """
+    ticks, names = series.ticks, series.names()
+    if dated(series) or names.n_unique() == 1:
+        return np.asarray(ticks >= np.sort(ticks)[first_of(len(ticks), fraction)])
+    lengths = names.rle().struct.field("len").to_list()
+    return np.concatenate([np.arange(length) >= first_of(length, fraction) for length in lengths])
+
+
+def first_of(rows: int, fraction: float) -> int:
+    """The first of the last ``fraction`` of some rows: at least one row."""
+    return min(rows - 1, round(rows * (1 - fraction)))
 
 
 def truth_of(series: Series, path: Path, target: str) -> NDArray[np.float64]:

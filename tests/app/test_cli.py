@@ -51,7 +51,7 @@ def test_help_loads_nothing_heavy(arguments):
         ["train", "waves.csv", "--target", "height"],
         ["train", "waves.csv", "--task", "forecast"],
         ["train", "walks.csv", "--label", "way"],
-        ["train", "adding", "--task", "problem", "--bytes"],
+        ["train", "adding", "--task", "problem", "--symbols", "bytes"],
         ["train", "rhyme.txt", "--task", "problem"],
     ],
     ids=" ".join,
@@ -135,7 +135,7 @@ def test_each_option_of_train_has_help(undertow):
     out = undertow("train", "--help").out
     for panel in ("Data", "Model", "Training", "Run"):
         assert f"─ {panel} ─" in out
-    for option in ("--target", "--cell", "--patience", "--resume", "--bytes"):
+    for option in ("--target", "--cell", "--patience", "--resume", "--symbols"):
         assert option in out
 
 

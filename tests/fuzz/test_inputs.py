@@ -94,7 +94,13 @@ def spoil(path: Path, draw: random.Random) -> list[str]:
 
 def command(task: str, draw: random.Random) -> tuple[Any, ...]:
     if task == "text":
-        return ("train", *TRAIN[task], "--run", "new", *(["--bytes"] if draw.random() < 0.3 else []))
+        return (
+            "train",
+            *TRAIN[task],
+            "--run",
+            "new",
+            *(["--symbols", "bytes"] if draw.random() < 0.3 else []),
+        )
     gaps = ("--gaps", draw.choice(["fill", "error"])) if draw.random() < 0.4 else ()
     if draw.random() < 0.5:
         return ("predict", task, SOURCES[task], *gaps, "-o", "new.csv")

@@ -66,7 +66,7 @@ class Learner:
         for group, peak in zip(self.optimizer.param_groups, self.peaks, strict=True):
             group["lr"] = self.schedule(peak)
         output, state = self.network(
-            batch.x, self.carry if batch.carried else None, batch.lengths, batch.normalised
+            batch.x, self.carry if batch.carried else None, batch.lengths, batch.normalised, batch.reset
         )
         self.carry = tuple(tensor.detach() for tensor in state)
         loss = self.loss(output, batch.y)

@@ -274,7 +274,7 @@ def test_a_text_in_another_encoding(undertow):
     assert "encoding latin-1" in said.out
     assert "bits/char" in said.out
     assert undertow("generate", "r", "--prompt", "été", "--length", 5).out.startswith("été")
-    assert undertow("train", case("latin-1.txt"), *options, "--overwrite", "--bytes").code == 0
+    assert undertow("train", case("latin-1.txt"), *options, "--overwrite", "--symbols", "bytes").code == 0
     assert undertow("generate", "r", "--prompt", "été", "--length", 5).out.startswith("été")
 
 

@@ -21,7 +21,7 @@ SERIES = {
 
 VALID = {  # facts, data, model
     "text": (
-        {"characters": "abc"},
+        {"symbols": "characters", "vocabulary": ["a", "b", "c"], "encoding": "utf-8"},
         DataConfig("book.txt", "text", 0.1, 4),
         ModelConfig("lstm", 8, 1, 0.0, 3, "every", symbols=3, width=2),
     ),
@@ -48,9 +48,16 @@ VALID = {  # facts, data, model
 }
 
 WRONG = [  # task, where, name, value, the entry that the message names
-    ("text", "facts", "characters", "abca", "facts.characters"),
-    ("text", "facts", "characters", "cab", "facts.characters"),
-    ("text", "facts", "characters", None, "model.symbols"),
+    ("text", "facts", "vocabulary", ["a", "b", "a"], "facts.vocabulary"),
+    ("text", "facts", "vocabulary", ["c", "a", "b"], "facts.vocabulary"),
+    ("text", "facts", "vocabulary", ["a", "bc", "d"], "facts.vocabulary"),
+    ("text", "facts", "vocabulary", ["a", "b"], "model.symbols"),
+    ("text", "facts", "symbols", "words", "facts.vocabulary"),
+    ("text", "facts", "symbols", "bytes", "facts.vocabulary"),
+    ("text", "facts", "symbols", "bpe", "facts.vocabulary"),
+    ("text", "facts", "encoding", "utf-88", "facts.encoding"),
+    ("text", "facts", "encoding", "base64", "facts.encoding"),
+    ("text", "data", "symbols", "words", "facts.symbols"),
     ("text", "model", "symbols", 4, "model.symbols"),
     ("text", "model", "width", 0, "model.symbols"),
     ("text", "model", "inputs", 2, "model.symbols"),
@@ -101,7 +108,8 @@ def test_facts_that_fit_are_taken(task):
 
 def test_a_text_of_bytes_has_256_symbols():
     _, data, model = VALID["text"]
-    facts.check({"characters": None}, data, replace(model, symbols=256, outputs=256), "config.json")
+    found = {"symbols": "bytes", "vocabulary": [], "encoding": "latin-1"}
+    facts.check(found, data, replace(model, symbols=256, outputs=256), "config.json")
 
 
 @pytest.mark.parametrize(("task", "where", "name", "value", "named"), WRONG)
@@ -120,15 +128,17 @@ def test_the_entry_that_does_not_fit_is_named(task, where, name, value, named):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"characters": 5}, "Expected `str | null`, got `int`"),
-        ({"characters": "abc", "more": [1.0, {"x": float("nan")}]}, "a number is not finite"),
-        ({"characters": "abc", "more": float("inf")}, "a number is not finite"),
+        ({"vocabulary": 5}, "Expected `array`, got `int`"),
+        ({"vocabulary": ["a", 5]}, "Expected `str`, got `int`"),
+        ({"symbols": "letters"}, "Invalid enum value 'letters'"),
+        ({"more": [1.0, {"x": float("nan")}]}, "a number is not finite"),
+        ({"more": float("inf")}, "a number is not finite"),
     ],
 )
 def test_types_and_numbers_of_facts_are_checked(change, said):
-    _, data, model = VALID["text"]
+    found, data, model = VALID["text"]
     with pytest.raises(UserError, match=f"damaged: {said}".replace("|", r"\|")):
-        facts.check(change, data, model, "config.json")
+        facts.check(found | change, data, model, "config.json")
 
 
 def test_width_counts_a_feature_for_each_word_and_two_for_each_cycle():

@@ -38,4 +38,6 @@ def test_a_stop_that_the_model_cannot_write_is_refused(undertow, text):
     undertow("train", text, *TEXT, "--epochs", 1, "--run", "r")
     refused = undertow("generate", "r", "--stop", "END")
     assert refused.code == 2
-    assert refused.err.startswith("undertow: --stop: character 'E' at position 1 is not in the text")
+    assert refused.err.startswith(
+        "undertow: --stop: not in the text that the model learnt: 'E' (1 time, from position 1), 'N'"
+    )

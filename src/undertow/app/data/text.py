@@ -1,10 +1,11 @@
 """Text as a sequence of symbols: predict the next one at every step.
 
 The text is cut into N lanes that are read side by side, T symbols at a time, with the state carried
-from one window to the next (truncated back-propagation through time). The last part validates.
+from one window to the next (truncated back-propagation through time). A document starts from a zero state.
 """
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,145 +16,143 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from undertow.app.data import Facts, Shape
-from undertow.app.data.content import decoded, files_of, in_folder, unpacked
+from undertow.app.data.alphabet import Alphabet, Bytes, Characters, Words
+from undertow.app.data.documents import MANY, Documents, read_documents, split
 from undertow.app.errors import UserError
 from undertow.app.runs.config import DataConfig
 from undertow.app.runs.objective import Batch, Objective
+from undertow.app.words import counted
+from undertow.problems import UNSCORED
 
 MOST_CHARACTERS = 1000  # more distinct ones than this: bytes serve better
+MOST_WORDS, MOST_PAIRS = 10_000, 2_000  # of the vocabulary, if --vocabulary is not given
 VALIDATION_LANES = 16  # each lane starts from a zero state, so few of them
 VALIDATION_WINDOW = 256  # T when measuring; the state is carried, so it changes nothing
 
 
 @dataclass(frozen=True)
-class Alphabet:
-    """Symbols and their numbers: characters in code point order, or the 256 bytes (characters None)."""
-
-    characters: str | None
-    encoding: str = (
-        "utf-8"  # of the text that was read: the one of prompts and output where bytes are symbols
-    )
-
-    @property
-    def size(self) -> int:
-        """The number of symbols."""
-        return 256 if self.characters is None else len(self.characters)
-
-    @property
-    def unit(self) -> str:
-        """The name of a symbol: byte or char."""
-        return "byte" if self.characters is None else "char"
-
-    def encode(self, text: str, given_as: str = "--prompt") -> NDArray[np.int64]:
-        """Numbers of the symbols of ``text``; raises UserError for a character never seen in training.
-
-        Of bytes also for what is no Unicode, such as an argument in another encoding than the terminal's.
-        """
-        if self.characters is None:
-            try:
-                return np.frombuffer(text.encode(self.encoding), np.uint8).astype(np.int64)
-            except UnicodeEncodeError:
-                wanted = "Unicode text" if self.encoding == "utf-8" else f"text that {self.encoding} can hold"
-                raise UserError(f"{given_as}: expected {wanted}, got {text!r}") from None
-        number = {character: k for k, character in enumerate(self.characters)}
-        for place, character in enumerate(text):
-            if character not in number:
-                raise UserError(
-                    f"{given_as}: character {character!r} at position {place + 1} is not in the text "
-                    f"that the model learnt"
-                )
-        return np.array([number[character] for character in text], np.int64)
-
-
-def read_text(
-    path: Path, as_bytes: bool, config: DataConfig | None = None, before: str | None = None
-) -> tuple[Alphabet, NDArray[np.int64]]:
-    """The alphabet of a text and its symbols, numbered; bytes where it has very many characters.
+class Stream:
+    """Documents one after another.
 
     Args:
-        path: A file, or a folder whose files are read as one text.
-        as_bytes: Whether symbols are bytes.
-        config: The options for reading; None stands for none.
-        before: The encoding of the training's text.
-
-    Raises:
-        UserError: The content is binary and ``as_bytes`` does not ask for it.
+        symbols: [symbols] int64.
+        begins: [symbols], whether a document begins here.
     """
-    files = files_of(path, config) if config is not None else in_folder(path)
-    asked = config.encoding if config is not None else None
-    raws = [bytes_of(file, as_bytes) for file in files]
-    encoding, texts = "utf-8", []
-    for file, raw in zip(files, raws, strict=True):
-        try:
-            text, encoding = decoded(raw, file, asked, before)
-        except UserError:
-            if not as_bytes:
-                raise
-            text, encoding = "", "utf-8"
-        texts.append(text)
-    if as_bytes:
-        return Alphabet(None, encoding), np.frombuffer(b"".join(raws), np.uint8).astype(np.int64)
-    points = np.frombuffer("".join(texts).encode("utf-32-le"), np.uint32)
-    distinct, symbols = np.unique(points, return_inverse=True)
-    if len(distinct) <= MOST_CHARACTERS:
-        return Alphabet("".join(map(chr, distinct)), encoding), symbols.astype(np.int64)
-    return Alphabet(None), np.frombuffer("".join(texts).encode(), np.uint8).astype(np.int64)
+
+    symbols: NDArray[np.int64]
+    begins: NDArray[np.bool_]
+
+    def __len__(self) -> int:
+        return len(self.symbols)
 
 
-def bytes_of(path: Path, as_bytes: bool) -> bytes:
-    """What a file holds: as it stands for bytes, else a text, which may be compressed."""
-    if as_bytes:
-        return path.read_bytes()
-    raw, kind = unpacked(path)
-    if kind != "text":
-        raise UserError(
-            f"{path}: expected a text, and it is a table or workbook ({kind}); --bytes reads its bytes"
-        )
-    return raw
+def stream(alphabet: Alphabet, documents: Sequence[str | bytes], given_as: str) -> Stream:
+    """Number the symbols of documents, as of Alphabet.encode."""
+    parts = [
+        np.frombuffer(each, np.uint8).astype(np.int64)
+        if isinstance(each, bytes)
+        else alphabet.encode(each, given_as)
+        for each in documents
+    ]
+    begins = np.zeros(sum(map(len, parts)), np.bool_)
+    begins[np.cumsum([0, *map(len, parts)])[:-1][[len(part) > 0 for part in parts]]] = True
+    return Stream(np.concatenate([np.empty(0, np.int64), *parts]), begins)
 
 
-def lanes(symbols: NDArray[np.int64], n: int, steps: int) -> Iterator[Batch]:
-    """Windows of ``steps`` symbols from ``n`` lanes read side by side, state carried."""
-    length = (len(symbols) - 1) // n
-    x = torch.from_numpy(symbols[: n * length].reshape(n, length).T)  # [length, N]
-    y = torch.from_numpy(symbols[1 : n * length + 1].reshape(n, length).T)  # [length, N]
+def lanes(text: Stream, n: int, steps: int) -> Iterator[Batch]:
+    """Windows of ``steps`` symbols from ``n`` lanes read side by side, state carried.
+
+    The first symbol of a document is no target, and is read from a zero state.
+    """
+    length = (len(text) - 1) // n
+    following = np.where(text.begins, UNSCORED, text.symbols)[1:]
+    flat = text.symbols, following, text.begins
+    x, y, reset = (torch.from_numpy(each[: n * length].reshape(n, length).T) for each in flat)  # [length, N]
+    several = bool(text.begins[1:].any())
     for start in range(0, length, steps):
-        yield Batch(x[start : start + steps], y[start : start + steps], carried=start > 0)
+        window = slice(start, start + steps)
+        yield Batch(
+            x[window], y[window], carried=start > 0, reset=reset[window].contiguous() if several else None
+        )
+
+
+def excerpts(text: Stream, n: int, steps: int) -> Batch:
+    """Up to ``n`` sequences of ``steps`` symbols, spread over the text, each within a document.
+
+    Fewer where they would overlap, and shorter where no document is longer.
+    """
+    begins = np.flatnonzero(text.begins)
+    lengths = np.diff([*begins, len(text)]) - 1  # of the inputs: the last symbol is a target only
+    steps = min(steps, int(lengths.max()))
+    places = np.concatenate(
+        [np.arange(a, a + max(0, k - steps + 1)) for a, k in zip(begins, lengths, strict=True)]
+    )
+    n = min(n, int((lengths // steps).sum()))
+    starts = places[np.linspace(0, len(places) - 1, n).round().astype(np.int64)]
+    x, y = (torch.from_numpy(text.symbols[starts + np.arange(steps)[:, None] + k]) for k in (0, 1))  # [T, N]
+    return Batch(x, y)
 
 
 class TextTask:
-    """A language model over the characters or bytes of one file."""
+    """A language model over the symbols of one or several files."""
 
     evaluations = 2
 
-    def __init__(self, config: DataConfig, batch_size: int, seed: int) -> None:
+    def __init__(
+        self, config: DataConfig, batch_size: int, seed: int, facts: dict[str, Any] | None = None
+    ) -> None:
         path = Path(config.source)
-        self.alphabet, symbols = read_text(path, config.as_bytes, config)
+        kept = alphabet_of(facts) if facts is not None else None
+        found = read_documents(path, config.symbols == "bytes", config)
+        train, validation = parts(found, config.validation, seed)
+        self.alphabet, why = (kept, kept.kind) if kept is not None else chosen(config, found, train)
         self.steps, self.batch_size = config.steps, batch_size
-        held_back = int(len(symbols) * config.validation)
-        self.train, self.validation = np.split(symbols, [len(symbols) - held_back])
-        self._check_length(path, len(symbols))
+        self.train, self.validation = (stream(self.alphabet, part, str(path)) for part in (train, validation))
+        self._check_length(path)
+        characters, extra = measure(self.alphabet, found, validation)
+        per_symbol = len(self.validation) / (characters or len(self.validation))
+        unit = "bits/char" if characters else "bits/byte"
+        self.objective = Objective("bits", unit, per_symbol, extra)
         self.shape = Shape(outputs=self.alphabet.size, readout="every", symbols=self.alphabet.size)
-        unit = self.alphabet.unit
-        self.objective = Objective("bits", f"bits/{unit}")
-        self.facts = Facts(
-            lines=[
-                f"{len(symbols):,} {unit}s, {len(np.unique(symbols))} different; "
-                f"the last {held_back:,} validate",
-                *(f"read with encoding {name}" for name in [self.alphabet.encoding] if name != "utf-8"),
-            ],
-            values={"characters": self.alphabet.characters, "encoding": self.alphabet.encoding},
-        )
+        lines = [self._extent(found, train, validation), self._symbols(why, validation)]
+        if found.encoding != "utf-8":
+            lines.append(f"read with encoding {found.encoding}")
+        self.facts = Facts(lines=lines, values=self.alphabet.facts())
 
-    def _check_length(self, path: Path, length: int) -> None:
-        needed = self.batch_size * (self.steps + 1)
+    def _check_length(self, path: Path) -> None:
+        length, needed = len(self.train) + len(self.validation), self.batch_size * (self.steps + 1)
         if len(self.train) < needed:
             raise UserError(
                 f"{path}: {length} symbols are too few: --batch-size {self.batch_size} lanes of "
                 f"--steps {self.steps} need {needed} for training, there are {len(self.train)}; lower one"
             )
-        if len(self.validation) < 2:
+        if not (~self.validation.begins).any():
             raise UserError(f"{path}: {length} symbols leave nothing to validate; raise --validation")
+
+    def _extent(self, found: Documents, train: list[Any], validation: list[Any]) -> str:
+        """How much text there is, and which part validates."""
+        held_back, whole = (sum(map(len, part)) for part in (validation, [*train, *validation]))
+        unit, files = "byte" if found.raws else "character", len(found.raws or found.texts)
+        several = f" in {files:,} files, each from a zero state" if files > 1 else ""
+        which = f"the last {held_back:,} validate"
+        if files > 1:
+            which = f"the end of each validates, {held_back:,} in all"
+        if files >= MANY and len(train) + len(validation) == files:
+            which = f"{len(validation)} whole files validate, with {held_back:,}"
+        return f"{counted(whole, unit)}{several}; {which}"
+
+    def _symbols(self, why: str, validation: list[Any]) -> str:
+        """What the symbols are, and how many."""
+        alphabet, count = self.alphabet, len(self.train) + len(self.validation)
+        if type(alphabet) is Bytes:
+            return f"symbols: {why}"
+        if isinstance(alphabet, Characters):
+            return f"symbols: {why}, {alphabet.size} different"
+        line = f"symbols: {count:,} {alphabet.symbol}s, {alphabet.size:,} different ({alphabet.kind})"
+        if isinstance(alphabet, Words):
+            share = np.isin(self.validation.symbols, alphabet.unwritten).mean()
+            line += f"; {100 * share:.1f}% of those that validate are unknown"
+        return line
 
     def buffers(self) -> dict[str, Tensor]:
         """Return nothing: symbols are not normalised."""
@@ -173,6 +172,58 @@ class TextTask:
         return lanes(self.validation, n, VALIDATION_WINDOW)
 
 
+def parts(found: Documents, fraction: float, seed: int) -> tuple[list[Any], list[Any]]:
+    """The documents, or parts of them, to train and to validate on."""
+    whole = found.raws or found.texts
+    places = split([len(each) for each in whole], fraction, seed)
+    cut = list(zip(whole, places, strict=True))
+    return [each[:k] for each, k in cut if k], [each[k:] for each, k in cut if k < len(each)]
+
+
+def chosen(config: DataConfig, found: Documents, train: list[str]) -> tuple[Alphabet, str]:
+    """The symbols that ``--symbols`` asks for, or those that suit the text; and what they are, in words."""
+    kind = config.symbols
+    if kind == "bytes":
+        return Bytes([], found.encoding), "bytes"
+    if kind == "words":
+        words = Words.of(train, config.vocabulary or MOST_WORDS)
+        if words.size < 2:
+            raise UserError(f"{config.source}: --symbols words: no word occurs twice in the training part")
+        return words, kind
+    if kind == "bpe":
+        from undertow.app.data.bpe import BytePairs
+
+        return BytePairs.of(train, config.vocabulary or MOST_PAIRS), kind
+    characters = Characters.of("".join(found.texts), found.encoding)
+    if kind is None and characters.size > MOST_CHARACTERS:
+        return Bytes([]), f"bytes, since {characters.size:,} characters are different (--symbols overrides)"
+    return characters, "characters"
+
+
+def measure(alphabet: Alphabet, found: Documents, validation: list[Any]) -> tuple[int, float]:
+    """The characters of the validation part, 0 if it is no text, and what is added to its bits per character.
+
+    The letters of unknown words count: each letter, and the end of the word, as if any of the vocabulary's
+    characters were equally likely. Otherwise a smaller vocabulary would seem better.
+    """
+    if not found.texts:
+        return 0, 0.0
+    texts = [
+        each.decode(found.encoding, "replace") if isinstance(each, bytes) else each for each in validation
+    ]
+    characters = sum(map(len, texts))
+    if not isinstance(alphabet, Words):
+        return characters, 0.0
+    letters = len(set("".join(alphabet.vocabulary[1:])))
+    spelt = sum(len(word) + 1 for text in texts for word in alphabet.unknown(text))
+    return characters, spelt * math.log2(letters + 1) / max(1, characters)
+
+
 def alphabet_of(facts: dict[str, Any]) -> Alphabet:
     """The alphabet that a run's config.json keeps."""
-    return Alphabet(facts["characters"], facts.get("encoding", "utf-8"))
+    kinds: dict[str, type[Alphabet]] = {"characters": Characters, "bytes": Bytes, "words": Words}
+    if facts["symbols"] == "bpe":
+        from undertow.app.data.bpe import BytePairs
+
+        kinds["bpe"] = BytePairs
+    return kinds[facts["symbols"]](facts["vocabulary"], facts["encoding"])

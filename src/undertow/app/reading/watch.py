@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch.nn import functional
 
 import undertow
+from undertow.app.data.documents import read_documents
 from undertow.app.data.forecast import (
     columns_of,
     features,
@@ -30,7 +31,7 @@ from undertow.app.data.sequences import pad, read_sequences
 from undertow.app.data.series import read_series
 from undertow.app.data.symbols import CLASSES, SIGNALS, SYMBOLS
 from undertow.app.data.targets import targets_of
-from undertow.app.data.text import alphabet_of, lanes, read_text
+from undertow.app.data.text import alphabet_of, excerpts, parts, stream
 from undertow.app.errors import UserError
 from undertow.app.runs.facts import Columns
 from undertow.app.runs.folder import Run, fingerprint
@@ -193,23 +194,20 @@ def _read_symbols(run: Run, given: str | None, sequences: int) -> Reading:
     alphabet = alphabet_of(run.facts)
     if given is None or _names_a_file(given):
         path = source(run, given)
-        theirs, symbols = read_text(path, alphabet.characters is None, run.data, run.facts.get("encoding"))
-        if theirs.characters is not None and theirs != alphabet:
-            symbols = alphabet.encode("".join(theirs.characters[k] for k in symbols), str(path))
-        elif theirs.characters is None and alphabet.characters is not None:
-            raise UserError(f"{path}: expected a text, since the model learnt characters, got bytes")
         about = f"{path.name}, from its beginning"
+        found = read_documents(path, run.data.symbols == "bytes", run.data, alphabet.encoding)
+        texts, given_as = found.raws or found.texts, str(path)
+        if given is None:
+            texts = parts(found, run.data.validation, run.training.seed)[1]
+            about = f"{path.name}, the part held back for validation"
     else:
-        symbols, about = alphabet.encode(given, "--input"), "a text of your own"
-    if given is None:
-        symbols = symbols[len(symbols) - int(len(symbols) * run.data.validation) :]
-        about = f"{path.name}, the part held back for validation"
-    if len(symbols) < 2:
-        raise UserError(f"--input {given}: expected 2 symbols or more, got {len(symbols)}")
-    batch = next(lanes(symbols, max(1, min(sequences, (len(symbols) - 1) // run.data.steps)), run.data.steps))
-    names = [*alphabet.characters] if alphabet.characters is not None else [_byte_name(k) for k in range(256)]
-    steps = [[names[k] for k in lane] for lane in batch.x.T.tolist()]
-    return Reading(batch, steps, names, about, [], steps)
+        texts, given_as, about = [given], "--input", "a text of your own"
+    text = stream(alphabet, texts, given_as)
+    if text.begins.all():
+        raise UserError(f"--input {given}: expected 2 symbols or more, got {len(text)}")
+    batch = excerpts(text, sequences, run.data.steps)
+    steps = [[alphabet.names[k] for k in lane] for lane in batch.x.T.tolist()]
+    return Reading(batch, steps, alphabet.names, about, [], steps)
 
 
 def _names_a_file(text: str) -> bool:
@@ -217,10 +215,6 @@ def _names_a_file(text: str) -> bool:
         return Path(text).is_file()
     except (OSError, ValueError):  # longer than any name, or with a character that none may have
         return False
-
-
-def _byte_name(byte: int) -> str:
-    return chr(byte) if byte < 128 else f"\\x{byte:02x}"
 
 
 def _read_windows(run: Run, path: Path, sequences: int, held_back: bool) -> Reading:

@@ -11,6 +11,7 @@ from msgspec import Meta
 
 from undertow.app.errors import UserError
 from undertow.app.runs.options import DATA, MODEL, TRAINING, Declared, Option, checked, declared
+from undertow.app.runs.vocabulary import Kind
 
 FORECAST, TEXT = ("forecast",), ("text",)
 LABELLED = ("classify", "regress")  # whose labels decide which; so their defaults are the same
@@ -125,9 +126,20 @@ class DataConfig:
     encoding: Annotated[
         Column, Option("Encoding of a text or table. (default: found)", DATA, None, ("text", *TABLES), "NAME")
     ] = None
-    as_bytes: Annotated[
-        bool, Option("Read text as bytes, not characters.", DATA, False, TEXT, flag="bytes")
-    ] = False
+    symbols: Annotated[
+        Kind | None,
+        Option(
+            "bytes, characters, words or bpe (byte pairs). (default: characters, bytes where they are many)",
+            DATA,
+            None,
+            TEXT,
+            "KIND",
+        ),
+    ] = None
+    vocabulary: Annotated[
+        Annotated[int, Meta(ge=2, le=1_000_000)] | None,
+        Option("Most symbols, of words or bpe. (default: 10,000 and 2,000)", DATA, None, TEXT, "N"),
+    ] = None
     further: tuple[str, ...] = ()  # files read with the source, absolute
     infer: bool = False  # whether the labels decide between classify and regress
 
@@ -345,6 +357,11 @@ def check_together(found: dict[str, Any], where: str) -> None:
         UserError: Two options exclude each other.
     """
     chrono, flag = found["init"] == "chrono", "" if where else "--"
+    if (n := found.get("vocabulary")) is not None:
+        if found["symbols"] not in ("words", "bpe"):
+            raise UserError(f"--vocabulary {n}: expected with --symbols words or bpe")
+        if found["symbols"] == "bpe" and n < 257:
+            raise UserError(f"--vocabulary {n}: expected 257 or more, since the 256 bytes are symbols of bpe")
     if found["cell"] == "rnn" and (found["forget_bias"] is not None or chrono):
         option = f"{flag}init chrono" if chrono else f"{flag}forget-bias"
         raise UserError(f"{where}{option}: sets gates, and {flag}cell rnn has none")

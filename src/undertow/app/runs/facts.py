@@ -8,6 +8,7 @@ import msgspec
 from msgspec import Meta
 
 from undertow.app.errors import UserError
+from undertow.app.runs import vocabulary
 from undertow.app.runs.config import DataConfig, ModelConfig
 from undertow.app.words import counted
 
@@ -48,7 +49,9 @@ CYCLES = ("year", "week", "day")
 
 
 class _TextFacts(TypedDict):
-    characters: str | None
+    symbols: vocabulary.Kind
+    vocabulary: list[str]
+    encoding: str
 
 
 class _ForecastFacts(TypedDict):
@@ -141,10 +144,11 @@ def _is_finite(value: Any) -> bool:
 
 
 def _text(facts: _TextFacts, data: DataConfig, model: ModelConfig) -> dict[str, bool]:
-    characters = facts["characters"]
-    size = 256 if characters is None else len(characters)
+    size = _size(facts)
     return {
-        "facts.characters": characters is None or list(characters) == sorted(set(characters)),
+        "facts.vocabulary": size > 0,
+        "facts.symbols": data.symbols in (facts["symbols"], None),
+        "facts.encoding": _is_encoding(facts["encoding"]),
         "model.symbols": model.symbols == size and model.width > 0 and not model.inputs,
         "model.outputs": model.outputs == size,
         "model.readout": model.readout == "every",
@@ -152,6 +156,21 @@ def _text(facts: _TextFacts, data: DataConfig, model: ModelConfig) -> dict[str, 
         "data.steps": data.steps > 0,
         "data.validation": data.validation > 0,
     }
+
+
+def _size(facts: _TextFacts) -> int:
+    """The number of symbols; 0 for a damaged vocabulary."""
+    try:
+        return vocabulary.size(facts["symbols"], facts["vocabulary"])
+    except ValueError:
+        return 0
+
+
+def _is_encoding(name: str) -> bool:
+    try:
+        return bool("".encode(name) is not None)
+    except (LookupError, ValueError):
+        return False
 
 
 def _forecast(facts: _ForecastFacts, data: DataConfig, model: ModelConfig) -> dict[str, bool]:

@@ -72,6 +72,7 @@ class SequenceModel(nn.Module):
         state: State | None = None,
         lengths: Tensor | None = None,
         normalised: bool = False,
+        reset: Tensor | None = None,
     ) -> tuple[Tensor, State]:
         """Predict.
 
@@ -80,6 +81,7 @@ class SequenceModel(nn.Module):
             state: The state before the first step, as this method returns it. None: zeros.
             lengths: [N] int64, the steps of each sequence. None: all T.
             normalised: Whether the features are ``normalised`` already, as those of a training are.
+            reset: [T,N], True at steps that start from the initial state again. None: no step.
 
         Returns:
             The predictions, [T,N,outputs] if the head reads every step (T: the largest of ``lengths``), else
@@ -88,7 +90,7 @@ class SequenceModel(nn.Module):
         inputs: Tensor | PackedSequence = self._inputs(x, normalised)
         if lengths is not None:
             inputs = pack_padded_sequence(cast(Tensor, inputs), lengths, enforce_sorted=False)
-        hidden, last = self.rnn(inputs, self._to_rnn(state))  # [T, N, H], (h_n, c_n) or h_n
+        hidden, last = self.rnn(inputs, self._to_rnn(state), reset=reset)  # [T, N, H], (h_n, c_n) or h_n
         last = last if isinstance(last, tuple) else (last,)
         every = self.config.readout == "every"
         if every and lengths is not None:

@@ -20,6 +20,7 @@ class Batch:
         lengths: [N] int64, if they differ.
         carried: Whether the sequences go on from the end of the batch before.
         normalised: Whether ``x`` are features that the normaliser has read already.
+        reset: [T,N], True at steps that start from the initial state again, if there are any.
     """
 
     x: "Tensor"
@@ -27,10 +28,12 @@ class Batch:
     lengths: "Tensor | None" = None
     carried: bool = False
     normalised: bool = False
+    reset: "Tensor | None" = None
 
     def to(self, device: "torch.device") -> "Batch":
         """Return the batch on ``device``; lengths stay on the CPU."""
-        return replace(self, x=self.x.to(device), y=self.y.to(device))
+        reset = None if self.reset is None else self.reset.to(device)
+        return replace(self, x=self.x.to(device), y=self.y.to(device), reset=reset)
 
 
 @dataclass(frozen=True)
@@ -43,16 +46,19 @@ class Objective:
             as its root in the target's own unit).
         unit: The unit's name.
         scale: The spread of the target's values, for ``rmse``. Of several targets: [outputs], the spread of
-            each output's target; the root is then shown as it is, in units of these spreads.
+            each output's target; the root is then shown as it is, in units of these spreads. For ``bits`` the
+            symbols by unit.
+        extra: Bits by unit that are added to those of the symbols.
     """
 
     kind: str
     unit: str
     scale: float | tuple[float, ...] = 1.0
+    extra: float = 0.0
 
     @property
     def size(self) -> float:
-        """The size of an error of 1 in units of ``scale``, in the unit that is shown."""
+        """The size of a loss of 1 in the unit that is shown."""
         return 1.0 if isinstance(self.scale, tuple) else self.scale
 
     @classmethod
@@ -92,7 +98,9 @@ class Objective:
             y = torch.where(unknown, output.detach(), y)  # an error of zero, and no gradient
             share = y.numel() / max(1, y.numel() - int(unknown.sum()))
             return share * functional.mse_loss(output / unit, y / unit)
-        return functional.cross_entropy(output.flatten(0, -2), y.flatten(), ignore_index=UNSCORED)
+        scores, y = output.flatten(0, -2), y.flatten()
+        loss = functional.cross_entropy(scores, y, ignore_index=UNSCORED)
+        return 0.0 * scores.sum() if loss.isnan() and not (y != UNSCORED).any() else loss
 
     def show(self, value: float) -> str:
         """Show a value with its unit: ``2.104 bits/char``, ``97.5% right``, ``2.31 RMSE``."""
@@ -134,7 +142,7 @@ class Score:
         """
         from undertow.problems import UNSCORED
 
-        scored = int((y != UNSCORED).sum() if kind == "accuracy" else (y == y).sum())
+        scored = int((y == y).sum() if kind == "rmse" else (y != UNSCORED).sum())
         self.loss_sum += loss * scored
         self.count += scored
         if kind == "accuracy":
@@ -151,8 +159,24 @@ class Score:
             return math.nan
         if objective.kind == "rmse":
             return math.sqrt(self.loss) * objective.size
-        return self.hits / self.count if objective.kind == "accuracy" else self.loss / math.log(2)
+        if objective.kind == "accuracy":
+            return self.hits / self.count
+        return self.loss / math.log(2) * objective.size + objective.extra
 
     def to_dict(self) -> dict[str, Any]:
         """Return the sums as JSON holds them."""
         return {"loss_sum": self.loss_sum, "count": self.count, "hits": self.hits}
+
+
+def perplexity(loss: float, facts: dict[str, Any]) -> str:
+    """Say how many words or tokens the network chooses among: exp of the loss.
+
+    Args:
+        loss: Nats a symbol.
+        facts: Those of the run, which name its symbols.
+
+    Returns:
+        `` (perplexity 95.3 per word)``; empty for other symbols and tasks.
+    """
+    symbol = {"words": "word", "bpe": "token"}.get(facts.get("symbols", ""))
+    return f" (perplexity {math.exp(min(loss, 700)):.4g} per {symbol})" if symbol else ""

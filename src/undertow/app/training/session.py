@@ -94,7 +94,7 @@ def resume(run: Run, given: dict[str, Any], quiet: bool) -> int:
     run.training = replace(run.training, **given)
     _check_source(run)
     checkpoint.check_weights(run)
-    task = _prepared(run.data, run.training)
+    task = _prepared(run.data, run.training, run.facts if run.data.task == "text" else None)
     memory.check_model(run.data, run.model, run.training.batch_size)
     trainer = Trainer(run, task)
     checkpoint.check(run, task, trainer.plain)
@@ -116,12 +116,13 @@ def resume(run: Run, given: dict[str, Any], quiet: bool) -> int:
     return finish(console, trainer, quiet)
 
 
-def _prepared(data: DataConfig, training: TrainConfig) -> Task:
-    """Read the data and prepare them for training."""
+def _prepared(data: DataConfig, training: TrainConfig, facts: dict[str, Any] | None = None) -> Task:
+    """Read the data and prepare them for training; with facts, as the run reads that has found them out."""
     if data.task == "problem":
         memory.check_problem(data, training.batch_size)
     module, name = TASKS[data.task]
-    task: Task = getattr(import_module(module), name)(data, training.batch_size, training.seed)
+    known = () if facts is None else (facts,)
+    task: Task = getattr(import_module(module), name)(data, training.batch_size, training.seed, *known)
     selection.check(training.select, task.objective)
     return task
 

@@ -7,7 +7,7 @@ from torch import nn
 from undertow.app.data import Task
 from undertow.app.runs import interval
 from undertow.app.runs.folder import Run
-from undertow.app.runs.objective import Objective
+from undertow.app.runs.objective import Objective, perplexity
 from undertow.app.runs.selection import words
 from undertow.app.terminal import clock, marked
 from undertow.app.training.progress import Progress
@@ -74,7 +74,8 @@ def conclude(
         ended = at.finished or "interrupted"
         console.print(
             marked(
-                f"[bold]{show(at.best['validation'])}[/] on the validation part{{of}} "
+                f"[bold]{show(at.best['validation'])}[/]{perplexity(at.best['validation_loss'], run.facts)} "
+                f"on the validation part{{of}} "
                 f"(best, epoch {at.best['epoch']:g}; {{ended}}; {clock(at.seconds)})",
                 of=_of(run),
                 ended=ended,

@@ -147,7 +147,7 @@ class Trainer(Hook):
                 break
             batch = batch.to(self.fabric.device)
             output, state = self.model(
-                batch.x, state if batch.carried else None, batch.lengths, batch.normalised
+                batch.x, state if batch.carried else None, batch.lengths, batch.normalised, batch.reset
             )
             score.add(objective.loss(output, batch.y).item(), output, batch.y, objective.kind)
         self.model.train()

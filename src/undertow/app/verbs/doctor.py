@@ -119,6 +119,8 @@ def _guess(watched: "Watched") -> tuple[float | None, str]:
     run, kind = watched.run, watched.objective.kind
     known = {name: value for name, value in run.baselines.items() if math.isfinite(value)}
     if run.data.task == "text":
+        if run.facts["symbols"] in ("words", "bpe"):
+            return None, ""  # what is read is too short to tell how frequent each of them is
         _, counts = np.unique(watched.reading.batch.y.numpy(), return_counts=True)
         return _surprise(counts[None]), "knowing how frequent each character is"
     if run.data.task == "problem" and run.model.readout == "every":

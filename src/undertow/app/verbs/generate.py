@@ -1,6 +1,5 @@
 """``undertow generate``: writes text with a trained language model, symbol by symbol."""
 
-import codecs
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +11,6 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from undertow.app.data.text import Alphabet
     from undertow.app.reading.sampling import Sampling
     from undertow.app.runs.model import SequenceModel
 
@@ -70,18 +68,34 @@ def generate(
     first = alphabet.encode(prompt or "\n")
     for each in stops:
         alphabet.encode(each, "--stop")
-    symbols = _symbols(opened.load_model(), first, length, sampling, np.random.default_rng(seed))
+    _warn(alphabet.unknown(prompt))
+    model, rng = opened.load_model(), np.random.default_rng(seed)
+    symbols = _symbols(model, first, alphabet.unwritten, length, sampling, rng)
     shown = visible if sys.stdout.isatty() else str  # a pipe gets the symbols themselves
     sys.stdout.write(shown(prompt))
-    for piece in until(_write(alphabet, symbols), stops):
+    for piece in until(alphabet.write(symbols), stops):
         sys.stdout.write(shown(piece))
         sys.stdout.flush()
     sys.stdout.write("\n")
 
 
+def _warn(unknown: list[str]) -> None:
+    """Name the words of the prompt that the model does not know, on standard error."""
+    from undertow.app.errors import one_of
+    from undertow.app.words import line
+
+    if unknown:
+        said = one_of([word.strip() for word in unknown], 5)
+        print(
+            f"undertow: --prompt: read as <unk>, since the model does not know it: {line(said)}",
+            file=sys.stderr,
+        )
+
+
 def _symbols(
     model: "SequenceModel",
     first: "NDArray[np.int64]",
+    unwritten: list[int],
     length: int,
     sampling: "Sampling",
     rng: "np.random.Generator",
@@ -93,17 +107,8 @@ def _symbols(
     for _ in range(length):
         with torch.no_grad():
             output, state = model(x, state)
-        symbol = sampling.draw(output[-1, 0].double().numpy(), rng)
+        scores = output[-1, 0].double()
+        scores[unwritten] = -torch.inf
+        symbol = sampling.draw(scores.numpy(), rng)
         yield symbol
         x = torch.tensor([[symbol]])  # [1, 1]
-
-
-def _write(alphabet: "Alphabet", numbers: Iterator[int]) -> Iterator[str]:
-    """Turn symbols into text; bytes that form no character become the replacement character."""
-    if alphabet.characters is not None:
-        yield from (alphabet.characters[number] for number in numbers)
-        return
-    decoder = codecs.getincrementaldecoder(alphabet.encoding)(errors="replace")
-    for number in numbers:
-        yield decoder.decode(bytes([number]))
-    yield decoder.decode(b"", final=True)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from undertow.app.runs import interval
-from undertow.app.runs.objective import Objective
+from undertow.app.runs.objective import Objective, perplexity
 from undertow.app.runs.selection import best_of
 from undertow.app.words import counted
 
@@ -88,7 +88,8 @@ def _about_result(run: "Run") -> list[str]:
         return []
     best, objective = best_of(run.training.select, rows), Objective.of_unit(run.unit)
     lines = [
-        f"{objective.show(best['validation'])} on the validation part, best at epoch {best['epoch']:g} "
+        f"{objective.show(best['validation'])}{perplexity(best['validation_loss'], run.facts)} "
+        f"on the validation part, best at epoch {best['epoch']:g} "
         f"(training part then: {objective.show(best['train'])})"
     ]
     for name, value in run.baselines.items():

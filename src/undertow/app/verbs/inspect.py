@@ -76,12 +76,12 @@ def _comparable(run: "Run", folder: Path) -> "Run":
         ("label", run.data.label, other.data.label),
         ("inputs", run.model.inputs, other.model.inputs),
         ("outputs", run.model.outputs, other.model.outputs),
-        ("characters", run.facts.get("characters"), other.facts.get("characters")),
+        ("symbols", run.facts.get("vocabulary"), other.facts.get("vocabulary")),
         ("columns", run.facts.get("columns"), other.facts.get("columns")),
         ("classes", run.facts.get("classes"), other.facts.get("classes")),
     ):
         if mine != theirs:
-            said = "" if what in ("characters", "columns", "classes") else f": {theirs}, and not {mine}"
+            said = "" if what in ("symbols", "columns", "classes") else f": {theirs}, and not {mine}"
             raise UserError(
                 f"--compare {other.folder}: cannot read what {run.folder} reads: other {what}{said}"
             )

@@ -41,6 +41,19 @@ class Facts:
     settled: dict[str, Any] = field(default_factory=dict)  # options that the data decided, of DataConfig
 
 
+@dataclass(frozen=True)
+class Known:
+    """What another training found out: data are then read the same way, and not looked at for it.
+
+    Args:
+        facts: Those of its run.
+        buffers: The buffers of its model: the normaliser.
+    """
+
+    facts: dict[str, Any]
+    buffers: "dict[str, Tensor]" = field(default_factory=dict)
+
+
 class Task(Protocol):
     """Data ready for training: what ``loop`` needs and nothing else."""
 

@@ -15,9 +15,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from undertow.app.data import Baseline, Facts, Shape, calendars
+from undertow.app.data import Baseline, Facts, Known, Shape, calendars
 from undertow.app.data.naive import naive_scales, season_rows
-from undertow.app.data.normalise import ONE_DEVIATION, fit_normaliser, with_centre
+from undertow.app.data.normalise import ONE_DEVIATION, normaliser, with_centre
 from undertow.app.data.panel import Series
 from undertow.app.data.series import read_series
 from undertow.app.data.table import encode, numbers
@@ -39,20 +39,21 @@ class ForecastTask:
 
     evaluations = 1
 
-    def __init__(self, config: DataConfig, batch_size: int, seed: int) -> None:
+    def __init__(self, config: DataConfig, batch_size: int, seed: int, known: Known | None = None) -> None:
         path = Path(config.source)
         self.config, self.batch_size, self.seed = config, batch_size, seed
-        series = read_series(path, config)
+        series = read_series(path, config, known.facts if known is not None else None)
         columns = series.columns
-        columns.calendar.extend(calendar(series))
+        if known is None:
+            columns.calendar.extend(calendar(series))
         check_target(columns, path, config)
         x = torch.from_numpy(features(series, path, config))  # [rows, C]
         self.columns = [columns.numeric.index(name) for name in config.target]
-        known = torch.from_numpy(np.stack([series.known(name) for name in config.target], axis=1))
+        there = torch.from_numpy(np.stack([series.known(name) for name in config.target], axis=1))
         late = validation_rows(series, config.validation)
-        self.y = torch.where(known, x[:, self.columns], torch.nan)  # [rows, K]
+        self.y = torch.where(there, x[:, self.columns], torch.nan)  # [rows, K]
         self.starts, self.validation = self._split(series, late, path)
-        self.centre, self.scale = fit_normaliser(x[torch.from_numpy(~late)], ONE_DEVIATION)
+        self.centre, self.scale = normaliser(known, x[torch.from_numpy(~late)], ONE_DEVIATION)
         x = with_centre(x, self.centre)
         self.last = x[:, self.columns]  # [rows, K]
         self.x = normalise(x, self.centre, self.scale)  # once, not in every batch

@@ -4,6 +4,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from undertow.app.data import Known
+
 # How much of the training part lies within one scale of the centre.
 ONE_DEVIATION = 0.683  # as within one standard deviation of a normal distribution
 QUARTER = 0.25  # classes may differ fifty-fold in size, as rest and running do: the small ones must count too
@@ -12,6 +14,13 @@ QUARTER = 0.25  # classes may differ fifty-fold in size, as rest and running do:
 def with_centre(x: Tensor, centre: Tensor) -> Tensor:
     """Features [rows, C] with the training part's centre [C] where there is no value."""
     return torch.where(x.isnan(), centre, x)
+
+
+def normaliser(known: Known | None, x: Tensor, share: float) -> tuple[Tensor, Tensor]:
+    """Centre and scale [C]: those of the run whose weights are taken, or else as of ``fit_normaliser``."""
+    if known is not None:
+        return known.buffers["centre"], known.buffers["scale"]
+    return fit_normaliser(x, share)
 
 
 def fit_normaliser(x: Tensor, share: float) -> tuple[Tensor, Tensor]:

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from undertow import problems
-from undertow.app.data import Baseline, Facts, Shape
+from undertow.app.data import Baseline, Facts, Known, Shape
 from undertow.app.errors import UserError
 from undertow.app.runs.config import DataConfig, ModelConfig
 from undertow.app.runs.model import SequenceModel
@@ -44,7 +44,7 @@ class ProblemTask:
 
     evaluations = 1
 
-    def __init__(self, config: DataConfig, batch_size: int, seed: int) -> None:
+    def __init__(self, config: DataConfig, batch_size: int, seed: int, known: Known | None = None) -> None:
         try:
             self.problem = problems.get(config.source)
             self.problem.sample(np.random.default_rng(0), 1, config.steps)

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from undertow.app.data import Facts, Shape, labels, order
-from undertow.app.data.normalise import QUARTER, fit_normaliser, with_centre
+from undertow.app.data import Facts, Known, Shape, labels, order
+from undertow.app.data.normalise import QUARTER, normaliser, with_centre
 from undertow.app.data.reading import ROW, Reading
 from undertow.app.data.sentinels import check_sentinels
 from undertow.app.data.table import choose, encode, read_table, require
@@ -122,29 +122,41 @@ def pad(sequences: list[Tensor]) -> tuple[Tensor, Tensor]:
     return pad_sequence(sequences), torch.tensor([len(sequence) for sequence in sequences])
 
 
+def learnt(labels: pl.Series, known: Known | None) -> list[str] | None:
+    """The classes of the run whose weights are taken, if these labels are among them."""
+    classes: list[str] | None = known.facts.get("classes") if known is not None else None
+    return classes if classes and set(labels.drop_nulls().cast(pl.String)) <= set(classes) else None
+
+
 class SequenceTask:
     """Labelled sequences; of classes every one keeps its share in the validation part."""
 
     evaluations = 1
 
-    def __init__(self, config: DataConfig, batch_size: int, seed: int) -> None:
+    def __init__(self, config: DataConfig, batch_size: int, seed: int, known: Known | None = None) -> None:
         path = Path(config.source)
         self.batch_size, self.seed = batch_size, seed
-        data = read_sequences(path, config)
+        data = read_sequences(path, config, known.facts if known is not None else None)
         config = data.config
         assert data.labels is not None
-        self.targets = targets = targets_of(data.labels, data.lengths, path, config)
-        columns = choose(data.table, path, [config.sequence, config.label, data.time], data.reading)
+        classes = learnt(data.labels, known)
+        self.targets = targets = targets_of(data.labels, data.lengths, path, config, classes)
+        if known is None:
+            columns = choose(data.table, path, [config.sequence, config.label, data.time], data.reading)
+        else:
+            columns = Columns(**known.facts["columns"])
         if config.missing is None:
             check_sentinels(data.table, path, columns.numeric)
         if not columns.width:
             raise UserError(f"{path}: no column is left as a feature")
-        if config.gaps == "flag":
+        if config.gaps == "flag" and known is None:
             columns.flags.extend(name for name in columns.numeric if name in data.absent)
         x = data.encode(path, columns, config.gaps)
         self.train, self.validation = targets.split(config.validation, seed)
         parts = data.split(x)
-        self.centre, self.scale = fit_normaliser(torch.cat([parts[k] for k in self.train.tolist()]), QUARTER)
+        self.centre, self.scale = normaliser(
+            known, torch.cat([parts[k] for k in self.train.tolist()]), QUARTER
+        )
         self.x = [normalise(with_centre(part, self.centre), self.centre, self.scale) for part in parts]
         if not len(self.validation):
             raise UserError(f"{path}: {len(self.x)} sequences leave none to validate; raise --validation")

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from undertow.app.data import Facts, Shape
+from undertow.app.data import Facts, Known, Shape
 from undertow.app.data.alphabet import Alphabet, Bytes, Characters, Words
 from undertow.app.data.documents import MANY, Documents, read_documents, split
 from undertow.app.errors import UserError
@@ -98,11 +98,9 @@ class TextTask:
 
     evaluations = 2
 
-    def __init__(
-        self, config: DataConfig, batch_size: int, seed: int, facts: dict[str, Any] | None = None
-    ) -> None:
+    def __init__(self, config: DataConfig, batch_size: int, seed: int, known: Known | None = None) -> None:
         path = Path(config.source)
-        kept = alphabet_of(facts) if facts is not None else None
+        kept = alphabet_of(known.facts) if known is not None else None
         found = read_documents(path, config.symbols == "bytes", config)
         train, validation = parts(found, config.validation, seed)
         self.alphabet, why = (kept, kept.kind) if kept is not None else chosen(config, found, train)

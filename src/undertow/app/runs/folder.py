@@ -52,6 +52,7 @@ class Run:
     facts: dict[str, Any]  # what the task needs to read further data the same way
     source: dict[str, Any] = field(default_factory=dict)  # fingerprint of the data
     baselines: dict[str, float] = field(default_factory=dict)
+    init_from: dict[str, str] = field(default_factory=dict)  # the run whose weights it began with, if any
     unit: str = ""
     created: str = ""
     versions: dict[str, str] = field(default_factory=dict)
@@ -72,6 +73,7 @@ class Run:
             "training": to_dict(self.training),
             "unit": self.unit,
             "baselines": self.baselines,
+            "init_from": self.init_from,
             "facts": self.facts,
         }
         text = records.dump(content, indent=2) + "\n"

@@ -42,6 +42,7 @@ class _Rest(TypedDict):
     source: dict[str, Any]
     unit: str
     baselines: dict[str, Amount | None]
+    init_from: dict[str, str]
 
 
 class _Row(TypedDict):
@@ -138,7 +139,7 @@ def check_rest(content: dict[str, Any], task: str, where: str) -> dict[str, Any]
     Raises:
         UserError: An entry is damaged.
     """
-    empty = {"created": "", "versions": {}, "source": {}, "unit": "", "baselines": {}}
+    empty = {"created": "", "versions": {}, "source": {}, "unit": "", "baselines": {}, "init_from": {}}
     rest = {name: _plain(content.get(name, value)) for name, value in empty.items()}
     converted(rest, _Rest, where)
     if task != "problem":

@@ -9,7 +9,7 @@ from typing import Any
 
 from rich.console import Console
 
-from undertow.app.data import Task
+from undertow.app.data import Known, Task
 from undertow.app.errors import UserError
 from undertow.app.inputs import check_source as check_readable
 from undertow.app.runs import interval, selection
@@ -17,7 +17,7 @@ from undertow.app.runs.claim import claimed, remove_leftovers, remove_pages
 from undertow.app.runs.config import DataConfig, ModelConfig, TrainConfig, text_epochs
 from undertow.app.runs.folder import Run, fingerprint, stamp
 from undertow.app.terminal import Terminal, marked
-from undertow.app.training import checkpoint, intervals, memory, summary, targets
+from undertow.app.training import checkpoint, inherit, intervals, memory, summary, targets
 from undertow.app.training.progress import Progress
 from undertow.app.training.trainer import Trainer
 from undertow.app.training.view import LiveView, PlainView, View
@@ -34,7 +34,13 @@ EMBEDDING = 64  # widest embedding of a symbol
 
 
 def start(
-    source: str, why: str, options: dict[str, Any], folder: Path | None, overwrite: bool, quiet: bool
+    source: str,
+    why: str,
+    options: dict[str, Any],
+    folder: Path | None,
+    overwrite: bool,
+    quiet: bool,
+    init_from: Run | None = None,
 ) -> int:
     """Train from the beginning.
 
@@ -45,6 +51,7 @@ def start(
         folder: The run folder. None: the next free one in ``runs``.
         overwrite: Whether a run in ``folder`` may be replaced.
         quiet: Whether to print the result only.
+        init_from: The run whose weights are the first ones. None: new weights.
 
     Returns:
         The exit code: 0, or 128 and the number of the signal that stopped the training.
@@ -56,7 +63,7 @@ def start(
     where = source if options["task"] == "problem" else str(Path(source).resolve())
     data = _pick(DataConfig, options | {"source": where})
     training = _pick(TrainConfig, {"epochs": 1} | options)
-    task = _prepared(data, training)
+    task = _prepared(data, training, inherit.known(init_from) if init_from is not None else None)
     data = replace(data, **task.facts.settled)
     if not quiet:
         said = "[bold]{kind}[/]: {why} [dim](--task overrides)[/]"
@@ -68,6 +75,9 @@ def start(
     run = _new_run(data, _model_config(task, options), training, task, folder or Path())
     memory.check_model(data, run.model, training.batch_size)
     trainer = Trainer(run, task)
+    if init_from is not None:
+        task.facts.lines.append(inherit.take(trainer.plain, run, init_from))
+        run.init_from = inherit.record(init_from)
     with claimed(folder, Path(source).stem, overwrite) as run.folder:
         trainer.save()
         run.write_config()  # last: from here on the run can be resumed
@@ -94,7 +104,7 @@ def resume(run: Run, given: dict[str, Any], quiet: bool) -> int:
     run.training = replace(run.training, **given)
     _check_source(run)
     checkpoint.check_weights(run)
-    task = _prepared(run.data, run.training, run.facts if run.data.task == "text" else None)
+    task = _prepared(run.data, run.training, _known(run))
     memory.check_model(run.data, run.model, run.training.batch_size)
     trainer = Trainer(run, task)
     checkpoint.check(run, task, trainer.plain)
@@ -116,13 +126,20 @@ def resume(run: Run, given: dict[str, Any], quiet: bool) -> int:
     return finish(console, trainer, quiet)
 
 
-def _prepared(data: DataConfig, training: TrainConfig, facts: dict[str, Any] | None = None) -> Task:
-    """Read the data and prepare them for training; with facts, as the run reads that has found them out."""
+def _known(run: Run) -> Known | None:
+    """What is kept when a training is resumed: a vocabulary, and what came from the run of --init-from."""
+    if run.data.task != "text" and not run.init_from:
+        return None
+    tensors, _ = run.read_last()
+    return Known(run.facts, {name.removeprefix("model."): value for name, value in tensors.items()})
+
+
+def _prepared(data: DataConfig, training: TrainConfig, known: Known | None = None) -> Task:
+    """Read the data and prepare them for training, as another training did if that is known."""
     if data.task == "problem":
         memory.check_problem(data, training.batch_size)
     module, name = TASKS[data.task]
-    known = () if facts is None else (facts,)
-    task: Task = getattr(import_module(module), name)(data, training.batch_size, training.seed, *known)
+    task: Task = getattr(import_module(module), name)(data, training.batch_size, training.seed, known)
     selection.check(training.select, task.objective)
     return task
 

@@ -29,6 +29,14 @@ def train(
             metavar="RUN",
         ),
     ] = None,
+    init_from: Annotated[
+        Path | None,
+        typer.Option(
+            help="Start from the weights of another run, with its sizes, columns or alphabet.",
+            rich_help_panel=RUN,
+            metavar="RUN",
+        ),
+    ] = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace the run in --run.", rich_help_panel=RUN)
     ] = False,
@@ -58,9 +66,10 @@ def train(
     }
     config.check_given(given)
     if resume is not None:
-        if source or run or overwrite:
+        if source or run or overwrite or init_from:
             raise UserError(
-                f"--resume {resume}: takes no SOURCE, --run or --overwrite; they are those of the run"
+                f"--resume {resume}: takes no SOURCE, --run, --overwrite or --init-from; "
+                "they are those of the run"
             )
         code = _resume(resume, given, quiet)
     elif not source:
@@ -68,7 +77,7 @@ def train(
             "SOURCE: expected a file, a folder or a problem, or --resume RUN; see undertow train --help"
         )
     else:
-        code = _start(source, given, run, overwrite, quiet)
+        code = _start(source, given, run, overwrite, quiet, init_from)
     if code:
         raise typer.Exit(code)
 
@@ -76,7 +85,14 @@ def train(
 signature(train, config.options())
 
 
-def _start(sources: list[str], given: dict[str, Any], run: Path | None, overwrite: bool, quiet: bool) -> int:
+def _start(
+    sources: list[str],
+    given: dict[str, Any],
+    run: Path | None,
+    overwrite: bool,
+    quiet: bool,
+    init_from: Path | None,
+) -> int:
     from undertow.app.inputs import check_source
     from undertow.app.training.task_of import task_of
 
@@ -87,14 +103,22 @@ def _start(sources: list[str], given: dict[str, Any], run: Path | None, overwrit
     source, *further = sources
     for each in further:
         check_source(Path(each))
+    parent = None
+    if init_from is not None:
+        from undertow.app.runs.folder import open_run
+        from undertow.app.training import inherit
+
+        parent = open_run(init_from)
+        given = inherit.with_options(parent, given)
     task, why = task_of(source, given)  # errors come before torch is imported
     options = config.with_defaults(task, given)
     options["further"] = tuple(str(Path(each).resolve()) for each in further)
     options["infer"] = task == "classify" and "task" not in given
+    why = why if parent is None else f"as {init_from}, whose weights it starts from"
     config.check_together(options, "")
     from undertow.app.training import session
 
-    return session.start(source, why, options, run, overwrite, quiet)
+    return session.start(source, why, options, run, overwrite, quiet, parent)
 
 
 def _resume(folder: Path, given: dict[str, Any], quiet: bool) -> int:

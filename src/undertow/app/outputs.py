@@ -11,27 +11,28 @@ from undertow.app.errors import UserError
 from undertow.atomic import BESIDE
 
 
-def check_output(output: Path, endings: tuple[str, ...], may_replace: bool) -> None:
-    """Check before any work that the file of ``--output`` can be written.
+def check_output(output: Path, endings: tuple[str, ...], may_replace: bool, option: str = "--output") -> None:
+    """Check before any work that a file can be written.
 
     Args:
         output: The file.
         endings: The endings that its name may have, each with its dot.
         may_replace: Whether a file that exists may be replaced.
+        option: The option that names it, for the error message.
 
     Raises:
         UserError: The name has another ending, its folder is missing or not writable, or the file exists.
     """
     if output.suffix.lower() not in endings:
-        raise UserError(f"--output {output}: expected a name that ends in {' or '.join(endings)}")
+        raise UserError(f"{option} {output}: expected a name that ends in {' or '.join(endings)}")
     if output.is_dir():
-        raise UserError(f"--output {output}: expected a file, and it is a folder")
+        raise UserError(f"{option} {output}: expected a file, and it is a folder")
     if not output.parent.is_dir():
-        raise UserError(f"--output {output}: there is no folder {output.parent}")
+        raise UserError(f"{option} {output}: there is no folder {output.parent}")
     if not os.access(output.parent, os.W_OK):
-        raise UserError(f"--output {output}: no permission to write into {output.parent}")
+        raise UserError(f"{option} {output}: no permission to write into {output.parent}")
     if output.exists() and not may_replace:
-        raise UserError(f"--output {output}: exists already; --overwrite replaces it")
+        raise UserError(f"{option} {output}: exists already; --overwrite replaces it")
 
 
 def make_folder(out: Path, option: str) -> Path:

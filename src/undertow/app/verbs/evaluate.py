@@ -23,7 +23,10 @@ def evaluate(
         Path | None,
         typer.Option("--output", "-o", help="Write all metrics to this .json or .csv file."),
     ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file in --output.")] = False,
+    picture: Annotated[Path | None, typer.Option(help="Draw the evaluation into this .png file.")] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace the files in --output and --picture.")
+    ] = False,
 ) -> None:
     """Say how good a trained model is, beside baselines.
 
@@ -39,6 +42,8 @@ def evaluate(
 
     if output is not None:
         check_output(output, (".json", ".csv"), overwrite)
+    if picture is not None:
+        check_output(picture, (".png",), overwrite, "--picture")
     opened = open_run(run)
     if opened.data.task in ("text", "problem"):
         raise UserError(f"{run}: expected a run trained on a table, and its task is {opened.data.task}")
@@ -50,7 +55,12 @@ def evaluate(
     found = evaluated(opened, data)
     if output is not None:
         result.write(found, output)
+    if picture is not None:
+        from undertow.app.evaluation.picture import draw  # which imports matplotlib
+
+        draw(found, metric, picture)
     console = Terminal()
     view.show(console, found, metric)
-    if output is not None:
-        console.print(f"\nAll metrics written to {output}", soft_wrap=True)
+    for what, path in (("All metrics", output), ("A picture", picture)):
+        if path is not None:
+            console.print(f"{what} written to {path}", soft_wrap=True)

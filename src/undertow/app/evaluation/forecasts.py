@@ -62,6 +62,8 @@ def evaluate(run: Run, path: Path, held_back: bool) -> Result:
                 f"expected {run.data.steps + 1} rows of a series or more"
             )
         result.said.extend(each for each in found.series.said if each not in result.said)
+        if found.lower is not None and not pictured:
+            result.said.append(f"intervals are to hold {100 * run.training.interval:g}% of the truths")
         result.rows.extend(_rows(scored))
         pictured.append(scored)
     result.pictured.extend(pictured)
@@ -121,8 +123,18 @@ def _measured(scored: Scored, part: str, name: Any, chosen: Any) -> list[dict[st
         about = {"target": scored.found.target, "part": part, "name": name, "by": by}
         row = about | measure(truth, forecast[chosen], scale)
         mine = forecast is scored.found.predicted
-        rows.append(row | {"skill": np.nan if mine else _skill(truth, network, forecast[chosen])})
+        row["skill"] = np.nan if mine else _skill(truth, network, forecast[chosen])
+        rows.append(row | (_interval(scored.found, truth, chosen) if mine else {}))
     return rows if rows[0]["n"] else []
+
+
+def _interval(found: Forecasts, truth: Floats, chosen: Any) -> dict[str, float]:
+    """Which share of the truths the prediction intervals hold, and how wide they are on average."""
+    if found.lower is None or found.upper is None:
+        return {}
+    low, high = found.lower[chosen], found.upper[chosen]
+    known = np.isfinite(truth)
+    return {"coverage": metrics.coverage(truth, low, high), "width": float(np.mean((high - low)[known]))}
 
 
 def _skill(truth: Floats, network: Floats, forecast: Floats) -> float:

@@ -88,6 +88,9 @@ def _over_time(ax: Axes, scored: Scored, name: str) -> None:
         parts = [(mine, np.zeros(len(mine), np.int64))]
     for k, (window, ahead) in enumerate(parts):
         times = _times(found, found.last[window, ahead])
+        if found.lower is not None and found.upper is not None:
+            low, high = found.lower[window, ahead], found.upper[window, ahead]
+            ax.fill_between(times, low, high, color=BLUE, alpha=0.16, lw=0, label="" if k else "interval")
         alone = "o" if len(ahead) == 1 else None
         predicted = found.predicted[window, ahead]
         ax.plot(times, predicted, color=BLUE, lw=1.3, marker=alone, ms=2, label="" if k else "forecast")

@@ -17,9 +17,10 @@ MOST_CLASSES = 12  # of a confusion matrix printed
 NAMES = {
     "rmse": "RMSE", "mae": "MAE", "mase": "MASE", "nse": "NSE", "kge": "KGE", "bias": "bias",
     "accuracy": "accuracy", "balanced_accuracy": "balanced accuracy", "macro_f1": "macro F1",
-    "precision": "precision", "recall": "recall", "f1": "F1",
+    "precision": "precision", "recall": "recall", "f1": "F1", "coverage": "coverage",
+    "width": "interval width",
 }  # fmt: skip
-SHARES = ("accuracy", "balanced_accuracy")  # shown in percent
+SHARES = ("accuracy", "balanced_accuracy", "coverage")  # shown in percent
 HIGH_IS_GOOD = ("nse", "kge", *SHARES, "macro_f1")
 
 
@@ -87,7 +88,7 @@ def _overall(rows: list[dict[str, Any]], what: str) -> Table:
     """A column for each forecaster, a row for each metric; the best value of a row is bold."""
     table = _table(what, "", [row["by"] for row in rows])
     for name in (name for name in NAMES if name in rows[0]):
-        values = [float(row[name]) for row in rows]
+        values = [float(row.get(name, np.nan)) for row in rows]
         goodness = [v if name in HIGH_IS_GOOD else -abs(v) for v in values]
         best = np.nanmax(goodness) if np.isfinite(goodness).any() else np.nan
         shown = [

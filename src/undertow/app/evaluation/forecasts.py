@@ -53,7 +53,8 @@ def evaluate(run: Run, path: Path, held_back: bool) -> Result:
     Raises:
         UserError: The table does not fit the run, or holds no truth to compare with.
     """
-    result, pictured = Result("forecast", str(path), pictured=[]), []
+    pictured: list[Scored] = []
+    result = Result("forecast", str(path), pictured=pictured)
     for found in forecasts(run, path):
         scored = _score(run, path, found, held_back, result)
         if not np.isfinite(scored.truth).any():
@@ -66,7 +67,6 @@ def evaluate(run: Run, path: Path, held_back: bool) -> Result:
             result.said.append(f"intervals are to hold {100 * run.training.interval:g}% of the truths")
         result.rows.extend(_rows(scored))
         pictured.append(scored)
-    result.pictured.extend(pictured)
     return result
 
 

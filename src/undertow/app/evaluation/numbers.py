@@ -11,6 +11,8 @@ from undertow.app.evaluation.result import Result
 from undertow.app.reading.predictions import quantities
 from undertow.app.runs.folder import Run
 
+METRICS = {"rmse": metrics.rmse, "mae": metrics.mae, "r2": metrics.nse, "bias": metrics.bias}  # R² is the NSE
+
 
 def evaluate(run: Run, path: Path, held_back: bool) -> Result:
     """Evaluate the numbers of a table's sequences.
@@ -36,7 +38,7 @@ def evaluate(run: Run, path: Path, held_back: bool) -> Result:
     result = Result("regress", str(path), said=list(found.said), what=what)
     mean = np.full(len(truth), found.mean)
     for by, predicted in ((run.model.cell.upper(), found.predicted[chosen]), ("training mean", mean)):
-        each = {name: getattr(metrics, name)(truth, predicted) for name in ("rmse", "mae", "bias")}
+        each = {name: metric(truth, predicted) for name, metric in METRICS.items()}
         result.rows.append({"part": "all", "name": "", "by": by, "n": len(truth)} | each)
     mine, other = (row["rmse"] for row in result.rows)
     result.rows[1]["skill"] = 1 - mine / other if other else np.nan

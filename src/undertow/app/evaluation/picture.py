@@ -8,6 +8,7 @@ import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from undertow.app.data import moments
 from undertow.app.evaluation.forecasts import Scored
@@ -83,7 +84,9 @@ def _over_time(ax: Axes, scored: Scored, name: str) -> None:
     rows = np.arange(found.rows[mine[0], 0], found.last[mine[-1], -1] + 1)
     ax.plot(_times(found, rows), found.values[rows], color=INK, lw=1, label="truth")
     segments = [np.flatnonzero(np.isfinite(scored.truth[window])) for window in mine]
-    parts = [(window, ahead) for window, ahead in zip(mine, segments, strict=True) if len(ahead)]
+    parts: list[tuple[Any, Any]] = [
+        (window, ahead) for window, ahead in zip(mine, segments, strict=True) if len(ahead)
+    ]
     if horizon == 1:
         parts = [(mine, np.zeros(len(mine), np.int64))]
     for k, (window, ahead) in enumerate(parts):
@@ -123,7 +126,7 @@ def _by_ahead(ax: Axes, rows: list[dict[str, Any]], metric: str) -> None:
             ends.append((float(ahead[-1]), float(errors[-1]), literal(name), colours[name]))
     style.title(ax, f"{NAMES[metric]} by rows ahead")
     ax.set(xlabel="rows ahead", xlim=(rows[0]["name"], rows[-1]["name"]))
-    ax.xaxis.get_major_locator().set_params(integer=True)
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     if metric in ("rmse", "mae", "mase"):
         ax.set_ylim(bottom=0)
     ax.grid(axis="y", color=PALE, lw=0.6)
@@ -138,7 +141,7 @@ def _bars(ax: Axes, rows: list[dict[str, Any]], metric: str) -> None:
     colours = [BLUE if row["by"] == network else GREY for row in rows]
     ax.barh([literal(row["by"]) for row in rows], [row[metric] for row in rows], 0.62, color=colours)
     for k, row in enumerate(rows):
-        beside = {"xytext": (3, 0), "textcoords": "offset points", "va": "center"}
+        beside: dict[str, Any] = {"xytext": (3, 0), "textcoords": "offset points", "va": "center"}
         style.note(ax, max(0.0, row[metric]), k, value(metric, row[metric]), **beside)
     ax.margins(x=0.12)
     ax.tick_params(axis="y", length=0)

@@ -15,13 +15,13 @@ MOST_SERIES = 10  # printed, worst first
 MOST_AHEAD = 12  # rows of the horizon printed
 MOST_CLASSES = 12  # of a confusion matrix printed
 NAMES = {
-    "rmse": "RMSE", "mae": "MAE", "mase": "MASE", "nse": "NSE", "kge": "KGE", "bias": "bias",
+    "rmse": "RMSE", "mae": "MAE", "mase": "MASE", "nse": "NSE", "kge": "KGE", "r2": "R²", "bias": "bias",
     "accuracy": "accuracy", "balanced_accuracy": "balanced accuracy", "macro_f1": "macro F1",
     "precision": "precision", "recall": "recall", "f1": "F1", "coverage": "coverage",
     "width": "interval width",
 }  # fmt: skip
 SHARES = ("accuracy", "balanced_accuracy", "coverage")  # shown in percent
-HIGH_IS_GOOD = ("nse", "kge", *SHARES, "macro_f1")
+HIGH_IS_GOOD = ("nse", "kge", "r2", *SHARES, "macro_f1")
 
 
 def show(console: Console, result: Result, metric: str) -> None:

@@ -21,11 +21,11 @@ def test_forecasts_over_time_and_by_rows_ahead(undertow, waves):
         ["level of north", "level of south"], ["level of south", "level of north"],
     )  # fmt: skip
     lines = series[0].get_lines()
-    assert len(lines) == 1 + 11  # the truth, and forecasts of three rows each over the last 32
+    assert len(lines) == 1 + 10  # the truth, and forecasts of three rows each over the last 32
     scored = found.pictured[0]
     place = series[0].get_title(loc="left").split()[2].rstrip(":")
-    mine = np.flatnonzero((scored.names == place) & np.isfinite(scored.truth).any(axis=1))
-    np.testing.assert_array_equal(lines[1].get_ydata(), scored.found.predicted[mine[1]])
+    mine = np.flatnonzero((scored.names == place) & np.isfinite(scored.truth).all(axis=1))
+    np.testing.assert_array_equal(lines[1].get_ydata(), scored.found.predicted[mine[2]])
     rows = found.of("ahead", by="LSTM")
     network = next(line for line in ahead.get_lines() if line.get_linewidth() > 2)
     np.testing.assert_allclose(network.get_ydata(), [row["rmse"] for row in rows])

@@ -53,6 +53,7 @@ def _forecasts(result: Result, metric: str) -> Figure:
     for ax, (name, words) in zip(axes[:-1, 0], chosen.items(), strict=True):
         _over_time(ax, scored, name)
         style.title(ax, f"{literal(scored.found.target)}{words}")
+    axes[0, 0].legend(frameon=False, fontsize=style.POINTS, loc="upper left", bbox_to_anchor=(1, 1))
     rows = result.of("ahead", target=scored.found.target)
     if rows:
         _by_ahead(axes[-1, 0], rows, metric)
@@ -79,7 +80,10 @@ def _chosen(result: Result, scored: Scored, metric: str) -> dict[str, str]:
 def _over_time(ax: Axes, scored: Scored, name: str) -> None:
     """The truth, and beside it every forecast that begins where the one before it ends."""
     found, horizon = scored.found, scored.truth.shape[1]
-    mine = np.flatnonzero((scored.names == name) & np.isfinite(scored.truth).any(axis=1))
+    known, own = np.isfinite(scored.truth), scored.names == name
+    mine = np.flatnonzero(own & known.all(axis=1))
+    if not len(mine):  # the series is too short for a whole forecast
+        mine = np.flatnonzero(own & known.any(axis=1))
     mine = mine[::-horizon][::-1][-max(1, MOST_ROWS // horizon) :]  # windows side by side, up to the last
     rows = np.arange(found.rows[mine[0], 0], found.last[mine[-1], -1] + 1)
     ax.plot(_times(found, rows), found.values[rows], color=INK, lw=1, label="truth")
@@ -98,7 +102,6 @@ def _over_time(ax: Axes, scored: Scored, name: str) -> None:
         predicted = found.predicted[window, ahead]
         ax.plot(times, predicted, color=BLUE, lw=1.3, marker=alone, ms=2, label="" if k else "forecast")
     ax.margins(x=0.01)
-    ax.legend(frameon=False, fontsize=style.POINTS - 1, ncols=3, loc="lower right", bbox_to_anchor=(1, 0.97))
 
 
 def _times(found: Any, rows: Any) -> Any:

@@ -12,6 +12,7 @@ from undertow.app.terminal import marked
 from undertow.app.words import cell, counted
 
 MOST_SERIES = 10  # printed, worst first
+OF_SERIES = ("rmse", "mae", "mase", "nse", "coverage")  # metrics printed for each, beside the one asked for
 MOST_AHEAD = 12  # rows of the horizon printed
 MOST_CLASSES = 12  # of a confusion matrix printed
 NAMES = {
@@ -138,7 +139,7 @@ def _series(rows: list[dict[str, Any]], metric: str) -> Table | None:
     cut = (
         f"the worst {MOST_SERIES} of {len(mine)} series" if len(mine) > MOST_SERIES else "series, worst first"
     )
-    names = [name for name in NAMES if name in mine[0]]
+    names = [name for name in NAMES if name in mine[0] and name in (*OF_SERIES, metric)]
     table = _table(
         f"{cut}, by {NAMES[metric]} of the {found[0]['by']}",
         "series",

@@ -145,7 +145,7 @@ def test_trains_beats_the_baselines_and_predicts(undertow, waves, tmp_path):
     assert "persistence" in said.out
     assert "trained on" in said.out
     table = pl.read_csv("out.csv", try_parse_dates=True)
-    assert table.columns == ["place", "day", "prediction", "truth"]
+    assert table.columns == ["place", "day", "prediction", "lower", "upper", "truth"]
     assert len(table) == 2 * (160 - 10 + 1)
     assert table.filter(pl.col("truth").is_null())["day"].to_list() == [date(2020, 6, 9)] * 2
     late = table.filter(pl.col("day").is_between(date(2020, 5, 8), date(2020, 6, 8)))
@@ -160,7 +160,7 @@ def test_several_rows_ahead(undertow, waves, small_files):
     assert (full.code, full.err) == (2, "undertow: out.parquet: cannot be written: File too large\n")
     undertow("predict", "r", waves, "--output", "out.parquet")
     table = pl.read_parquet("out.parquet")
-    assert table.columns == ["place", "day", "ahead", "prediction", "truth"]
+    assert table.columns == ["place", "day", "ahead", "prediction", "lower", "upper", "truth"]
     newest = table.filter(pl.col("place") == "north").tail(3)
     assert newest["day"].to_list() == [date(2020, 6, day) for day in (9, 10, 11)]
     assert newest["truth"].null_count() == 3
@@ -295,7 +295,7 @@ def test_several_targets_train_and_predict(undertow, pairs, tmp_path):
     assert "RMSE of level over" in predicted.out
     assert "RMSE of flow over" in predicted.out
     table = pl.read_csv("out.csv", try_parse_dates=True)
-    assert table.columns == ["place", "day", "ahead", "target", "prediction", "truth"]
+    assert table.columns == ["place", "day", "ahead", "target", "prediction", "lower", "upper", "truth"]
     assert table["target"][:4].to_list() == ["level", "flow", "level", "flow"]
     assert table["ahead"][:4].to_list() == [1, 1, 2, 2]
     late = table.filter(pl.col("day").is_between(date(2020, 5, 8), date(2020, 6, 8))).drop_nulls()

@@ -88,7 +88,7 @@ def test_a_run_names_series_by_all_keys(undertow, tmp_path):
     assert run.facts["seasons"]["sold"]["south / tea"]["01-01"] == 40.0
     assert undertow("predict", "r", "sales.csv", "-o", "out.csv").code == 0
     table = pl.read_csv("out.csv")
-    assert table.columns == ["store", "item", "day", "prediction", "truth"]
+    assert table.columns == ["store", "item", "day", "prediction", "lower", "upper", "truth"]
     assert table.select("store", "item").unique(maintain_order=True).rows() == list(LEVELS)
     assert "group store and item" in undertow("info", "r").out
 

@@ -16,7 +16,7 @@ DAYS = {
 TABLE = {"columns": DAYS, "time": "day", "reading": {}}
 SERIES = {
     "group": [], "step": 1.0, "frequency": {}, "seasons": {"level": {"all": {"": 0.5}}}, "season": 1,
-    "scales": {"y": {}},
+    "scales": {"y": {}}, "known": [], "series": [], "means": {"level": 1.0},
 }  # fmt: skip
 
 VALID = {  # facts, data, model

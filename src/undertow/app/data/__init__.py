@@ -20,6 +20,9 @@ class Shape:
     symbols: int = 0
     residual: tuple[int, ...] = ()
     quantity: bool = False  # of labels: the head gives numbers around their mean, in units of their spread
+    ahead: int = 0
+    known: tuple[int, ...] = ()
+    series: int = 0
     longest: int = 0  # steps of the longest sequence, where --steps does not set them
 
 

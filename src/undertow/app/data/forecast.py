@@ -6,6 +6,7 @@ see the training part alone.
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +17,18 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from undertow.app.data import Baseline, Facts, Known, Shape, calendars
+from undertow.app.data.known import check_known, known_lines, positions, static_columns
 from undertow.app.data.naive import naive_scales, season_rows
-from undertow.app.data.normalise import ONE_DEVIATION, normaliser, with_centre
+from undertow.app.data.normalise import ONE_DEVIATION, fit_normaliser, normaliser, with_centre
 from undertow.app.data.panel import Series
-from undertow.app.data.series import read_series
+from undertow.app.data.series import check_target, read_series
 from undertow.app.data.table import encode, numbers
 from undertow.app.errors import UserError, one_of
 from undertow.app.runs.config import DataConfig
 from undertow.app.runs.facts import Columns
 from undertow.app.runs.model import normalise
 from undertow.app.runs.objective import Batch, Objective
+from undertow.app.runs.shapes import UNITS
 
 MOST_WINDOWS = 50_000  # an epoch; of a longer table each epoch draws others
 VALIDATION_BATCH = 512
@@ -46,42 +49,56 @@ class ForecastTask:
         columns = series.columns
         if known is None:
             columns.calendar.extend(calendar(series))
-        check_target(columns, path, config)
+        if not config.simulate:
+            check_target(columns, path, config)
+        if not columns.width:
+            raise UserError(f"{path}: --simulate: no other column is a feature")
         x = torch.from_numpy(features(series, path, config))  # [rows, C]
-        self.columns = [columns.numeric.index(name) for name in config.target]
-        there = torch.from_numpy(np.stack([series.known(name) for name in config.target], axis=1))
+        self.columns = [columns.numeric.index(name) for name in config.target if not config.simulate]
         late = validation_rows(series, config.validation)
-        self.y = torch.where(there, x[:, self.columns], torch.nan)  # [rows, K]
+        y = np.stack([truth_of(series, path, name) for name in config.target], axis=1)
+        self.y = torch.from_numpy(y).float()  # [rows, K]
+        early = self.y[torch.from_numpy(~late)]
+        self.mean = early.double().nanmean(0).float()  # [K]
         self.starts, self.validation = self._split(series, late, path)
         self.centre, self.scale = normaliser(known, x[torch.from_numpy(~late)], ONE_DEVIATION)
         x = with_centre(x, self.centre)
         self.last = x[:, self.columns]  # [rows, K]
         self.x = normalise(x, self.centre, self.scale)  # once, not in every batch
-        self.objective = objective_of(self.scale[self.columns].tolist(), config.horizon)
-        outputs = config.horizon * len(config.target)
-        self.shape = Shape(outputs, readout="last", inputs=columns.width, residual=tuple(self.columns))
+        numbered = embedded_names(series, path, config) if known is None else known.facts["series"]
+        self.x = with_series(self.x, series, numbered)
+        self.spread = self.scale[self.columns]  # [K]
+        if config.simulate:
+            self.spread = fit_normaliser(early, ONE_DEVIATION)[1]
+        self.objective = objective_of(self.spread.tolist(), config.horizon)
+        names = known_names(series, path, config) if known is None else known.facts["known"]
+        self.shape = replace(shape_of(columns, config, names), series=len(numbered))
         seasons = {name: seasonal_means(series, name, late) for name in config.target}
         kept = sum(len(means) for each in seasons.values() for means in each.values()) <= MOST_SEASONS
         self.facts = Facts(
-            lines=[*self._lines(series, late, columns), *series.said, *unseen(series, seasons)],
-            values=series.facts() | {"seasons": seasons if kept else {}} | self._scales(series, late),
+            lines=[*self._lines(series, late, names), *series.said, *unseen(series, seasons)],
+            values=series.facts()
+            | {"seasons": seasons if kept else {}, "known": names, "series": numbered}
+            | {"means": dict(zip(config.target, self.mean.tolist(), strict=True))}
+            | self._scales(series, late),
             baselines=self._baselines(series, seasons),
         )
 
     def _split(self, series: Series, late: NDArray[np.bool_], path: Path) -> tuple[Tensor, Tensor]:
         steps, horizon = self.config.steps, self.config.horizon
-        starts = window_starts(series.spans, steps + horizon)  # [windows]
+        starts = window_starts(series.spans, self.config.first + horizon)  # [windows]
         if not len(starts):
             longest = max(stop - start for start, stop in series.spans)
             raise UserError(
                 f"{path}: the longest series has {longest} rows; --steps {steps} and --horizon {horizon} "
-                f"need {steps + horizon}"
+                f"need {self.config.first + horizon}"
             )
         scored = (
             self._targets(torch.from_numpy(starts)).isfinite().any(dim=1).numpy()
         )  # what is filled never counts
-        train = starts[~late[starts + steps + horizon - 1] & scored]
-        validation = starts[late[starts + steps] & scored]
+        first = starts + self.config.first  # of the horizon
+        train = starts[~late[first + horizon - 1] & scored]
+        validation = starts[late[first] & scored]
         for name, part in (("train on", train), ("validate on", validation)):
             if not len(part):
                 raise UserError(
@@ -90,7 +107,7 @@ class ForecastTask:
                 )
         return torch.from_numpy(train), torch.from_numpy(validation)
 
-    def _lines(self, series: Series, late: NDArray[np.bool_], columns: Columns) -> list[str]:
+    def _lines(self, series: Series, late: NDArray[np.bool_], known: list[str]) -> list[str]:
         count, short = series.names().n_unique(), sum(b - a < self.config.steps + 1 for a, b in series.spans)
         several = f" in {count} series" if count > 1 else ""
         skipped = f", {short} too short for the window" if short else ""
@@ -103,7 +120,11 @@ class ForecastTask:
             )
             if count > 1 and not dated(series):
                 since = f", ordered by {series.time}; validates on the end of each"
-        return [f"{len(series.table):,} rows{several}{skipped}{since}", columns.describe()]
+        return [
+            f"{len(series.table):,} rows{several}{skipped}{since}",
+            series.columns.describe(),
+            *known_lines(series, self.config, known),
+        ]
 
     def _scales(self, series: Series, late: NDArray[np.bool_]) -> dict[str, Any]:
         """What ``undertow evaluate`` needs for MASE, by target and series."""
@@ -115,9 +136,12 @@ class ForecastTask:
 
     def _baselines(self, series: Series, seasons: Seasons) -> list[Baseline]:
         truth = self.y[self._ahead(self.validation)]  # [windows, horizon, K]
-        spread = self.scale[self.columns] if len(self.columns) > 1 else torch.ones(1)  # [K]
-        last = self.last[self.validation + self.config.steps - 1, None]  # [windows, 1, K]
-        found = [Baseline("persistence", rms((last - truth) / spread))]
+        spread = self.spread if len(self.spread) > 1 else torch.ones(1)  # [K]
+        if self.config.simulate:  # nothing is known of the target
+            found = [Baseline("training mean", rms((self.mean - truth) / spread))]
+        else:
+            last = self.last[self.validation + self.config.steps - 1, None]  # [windows, 1, K]
+            found = [Baseline("persistence", rms((last - truth) / spread))]
         if any(seasons.values()):
             each = [seasonal_forecast(series, seasons[name]) for name in self.config.target]
             by_row = torch.from_numpy(np.stack(each, axis=1))  # [rows, K]
@@ -127,14 +151,17 @@ class ForecastTask:
 
     def _ahead(self, starts: Tensor) -> Tensor:
         """The rows of the horizon after each window, [N, horizon]."""
-        return starts[:, None] + self.config.steps + torch.arange(self.config.horizon)
+        return starts[:, None] + self.config.first + torch.arange(self.config.horizon)
 
     def _targets(self, starts: Tensor) -> Tensor:
         return self.y[self._ahead(starts)].flatten(1)  # [N, horizon * K]
 
     def buffers(self) -> dict[str, Tensor]:
-        """Return the normaliser of the features, [C] each."""
-        return {"centre": self.centre, "scale": self.scale}
+        """Return the normaliser of the features, [C] each, and the units of simulated targets, [K] each."""
+        found = {"centre": self.centre, "scale": self.scale}
+        if self.config.simulate:
+            found |= dict(zip(UNITS, (self.mean, self.spread), strict=True))
+        return found
 
     def steps_per_epoch(self) -> int:
         """Return the number of optimiser steps in one epoch."""
@@ -152,7 +179,7 @@ class ForecastTask:
 
     def _batches(self, starts: Tensor, size: int) -> Iterator[Batch]:
         for chosen in torch.split(starts, size):
-            x = windows(self.x, chosen, self.config.steps)
+            x = windows(self.x, chosen, self.config.steps + self.shape.ahead)
             yield Batch(x, self._targets(chosen), normalised=True)
 
 
@@ -175,12 +202,58 @@ def objective_of(spreads: list[float], horizon: int) -> Objective:
     return Objective("rmse", "NRMSE", tuple(spreads) * horizon)
 
 
-def check_target(columns: Columns, path: Path, config: DataConfig) -> None:
-    """Raise UserError unless the targets are columns of numbers."""
-    for name in config.target:
-        if name not in columns.numeric:
-            held = "none" if name in columns.ignored else "words"
-            raise UserError(f"{path}: --target {name}: expected a column of numbers, and it holds {held}")
+def shape_of(columns: Columns, config: DataConfig, known: list[str]) -> Shape:
+    """What the data ask of the model: all forecasts at once, or those of one row from a decoder."""
+    if config.simulate:
+        return Shape(len(config.target), "last", inputs=columns.width, quantity=True)
+    residual = tuple(columns.numeric.index(name) for name in config.target)
+    if config.head == "direct":
+        return Shape(config.horizon * len(residual), "last", inputs=columns.width, residual=residual)
+    return Shape(
+        len(residual),
+        "last",
+        inputs=columns.width,
+        residual=residual,
+        ahead=config.horizon,
+        known=tuple(positions(columns, known)),
+    )
+
+
+def embedded_names(series: Series, path: Path, config: DataConfig) -> list[str]:
+    """The names of the series that are embedded, in order; none without ``--embed-group``."""
+    if not config.embed_group:
+        return []
+    if not series.group:
+        raise UserError(f"{path}: --embed-group: there is one series; --group COLUMN tells several apart")
+    return [str(name) for name in series.names().unique(maintain_order=True)]
+
+
+def with_series(x: Tensor, series: Series, names: list[str]) -> Tensor:
+    """Features x [rows,C] with the number of each row's series, [rows,C+1]; x if none are embedded.
+
+    A series whose name is not among ``names``, which training did not hold, has the number -1.
+    """
+    if not names:
+        return x
+    numbers = {name: k for k, name in enumerate(names)}
+    found = [numbers.get(str(name), -1) for name in series.names()]
+    return torch.cat([x, torch.tensor(found, dtype=x.dtype)[:, None]], dim=1)
+
+
+def strangers(series: Series, names: list[str]) -> list[str]:
+    """A line that names the series that training did not hold, if series are embedded."""
+    found = [name for name in map(str, series.names().unique(maintain_order=True)) if name not in names]
+    said = f"not in the training, so read with the mean of all embeddings: {one_of(found)}" if found else ""
+    return [said] if names and said else []
+
+
+def known_names(series: Series, path: Path, config: DataConfig) -> list[str]:
+    """The columns whose future a decoder reads: those of ``--known``, and static ones; none without one."""
+    if config.head == "direct":
+        return []
+    check_known(series.columns, path, config)
+    static = static_columns(series)
+    return [*config.known, *(name for name in static if name not in (*config.known, *config.target))]
 
 
 def window_starts(spans: list[tuple[int, int]], length: int) -> NDArray[np.int64]:

@@ -31,6 +31,7 @@ class Series:
         default_factory=dict
     )  # rows whose value was filled, by column
     said: list[str] = field(default_factory=list)
+    future: pl.DataFrame = field(default_factory=pl.DataFrame)  # rows after the last known targets
 
     @property
     def step(self) -> float:

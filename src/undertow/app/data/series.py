@@ -1,5 +1,6 @@
 """Series for forecasting: a table read, put in the order of time, with what is missing dealt with."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from undertow.app.data.duplicates import without_duplicates
 from undertow.app.data.files import FILE
 from undertow.app.data.frequency import Frequency, recognise
 from undertow.app.data.gaps import complete, without_leading_gaps
+from undertow.app.data.known import without_future
 from undertow.app.data.panel import SEPARATOR, Series, spans_of
 from undertow.app.data.reading import ROW, Reading
 from undertow.app.data.sentinels import check_sentinels
@@ -29,6 +31,9 @@ def read_series(path: Path, config: DataConfig, facts: dict[str, Any] | None = N
     """
     kept = converted(facts["reading"], Reading, "facts.reading") if facts else None
     table, reading = read_table(path, config, kept)
+    if kept is not None and config.simulate:  # what is computed need not be there
+        absent = [name for name in config.target if name not in table.columns]
+        table = table.with_columns(pl.lit(None, pl.Float64).alias(name) for name in absent)
     require(table, path, config.target, "--target")
     require(table, path, [config.time], "--time")
     require(table, path, config.group, "--group")
@@ -43,6 +48,11 @@ def read_series(path: Path, config: DataConfig, facts: dict[str, Any] | None = N
     if by and not (by == [time] and table[by[0]].is_sorted()):
         table = table.sort(by, maintain_order=True)
     table = without_duplicates(table, path, time, group, config, reading)
+    future = table[:0]
+    if config.head == "decoder":
+        table, future = without_future(table, group, config.target)
+        if table.is_empty():
+            raise UserError(f"{path}: --target {config.target[0]}: no row has a value")
     ticks = [moments.ticks(table[time][a:b]) for a, b in spans_of(table, group)] if time is not None else []
     frequency = recognise(ticks, time is not None and table.schema[time] in moments.DATES)
     if facts:
@@ -52,8 +62,19 @@ def read_series(path: Path, config: DataConfig, facts: dict[str, Any] | None = N
     else:
         columns = choose(table, path, by, reading)
     check_sentinels_of(table, path, columns, config, kept is not None)
+    if config.simulate and kept is None:
+        check_target(columns, path, config)
+        columns = replace(columns, numeric=[name for name in columns.numeric if name not in config.target])
     series = Series(
-        table, spans_of(table, group), time, group, frequency, columns, reading, said=reading.describe()
+        table,
+        spans_of(table, group),
+        time,
+        group,
+        frequency,
+        columns,
+        reading,
+        said=reading.describe(),
+        future=future,
     )
     if not facts:
         series.said.extend(f"warning: {each}" for each in unused(table, columns))
@@ -61,6 +82,14 @@ def read_series(path: Path, config: DataConfig, facts: dict[str, Any] | None = N
     if config.gaps == "flag" and not facts:
         columns.flags.extend(name for name in columns.numeric if name in ready.absent)
     return ready
+
+
+def check_target(columns: Columns, path: Path, config: DataConfig) -> None:
+    """Raise UserError unless the targets are columns of numbers."""
+    for name in config.target:
+        if name not in columns.numeric:
+            held = "none" if name in columns.ignored else "words"
+            raise UserError(f"{path}: --target {name}: expected a column of numbers, and it holds {held}")
 
 
 def without(config: DataConfig) -> list[str]:

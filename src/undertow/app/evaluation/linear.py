@@ -58,6 +58,8 @@ def forecast(run: Run, path: Path, found: Forecasts) -> Floats | str:
     Returns:
         [windows, horizon]; or why there is no linear model, in words.
     """
+    if run.data.simulate:
+        return "the target is simulated, and the linear model forecasts"
     source, values = Path(run.data.source), run.data.steps * run.model.inputs
     if values > MOST_VALUES:
         return f"a window has {values:,} numbers, and the linear model takes {MOST_VALUES:,} at most"

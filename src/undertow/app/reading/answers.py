@@ -19,7 +19,7 @@ from undertow.app.reading.predictions import (
     labels,
     quantities,
 )
-from undertow.app.reading.rivals import persistence, seasonal_mean
+from undertow.app.reading.rivals import persistence, seasonal_mean, training_mean
 from undertow.app.runs.folder import Run
 from undertow.app.runs.objective import Objective
 from undertow.app.terminal import marked
@@ -77,11 +77,16 @@ def _forecasts(run: Run, found: list[Forecasts]) -> Answers:
         tables.append(table.with_row_index("order"))
         lines += errors
     table = pl.concat(tables).sort("order", maintain_order=True).drop("order")
+    table = table.filter(pl.col("prediction").is_not_nan())
     return Answers(table, lines, newest_last=True)
 
 
 def _of_target(run: Run, found: Forecasts, named: bool) -> tuple[pl.DataFrame, list[Text]]:
-    rivals, means = {"persistence": persistence(found)}, seasonal_mean(run, found)
+    simulated = run.data.simulate  # nothing is known of the target then
+    rivals = (
+        {"training mean": training_mean(run, found)} if simulated else {"persistence": persistence(found)}
+    )
+    means = seasonal_mean(run, found)
     if means is not None:
         rivals[calendars.season_name(found.series.step)] = means
     table = pl.DataFrame(_names(found)).with_columns(
@@ -111,7 +116,7 @@ def _names(found: Forecasts) -> list[pl.Series]:
 
 def _error_lines(found: Forecasts, rivals: dict[str, Floats]) -> list[Text]:
     """RMSE and mean absolute error where the truth is known, and the rivals' on the same rows."""
-    known = np.isfinite(found.truth)
+    known = np.isfinite(found.truth) & np.isfinite(found.predicted)
     for rival in rivals.values():
         known &= np.isfinite(rival)
     if not known.any():
@@ -150,7 +155,7 @@ def _interval_lines(run: Run, found: Forecasts) -> list[Text]:
     """How many of the known truths lie inside the intervals, and how wide these are."""
     if found.lower is None or found.upper is None:
         return []
-    known, width = int(np.isfinite(found.truth).sum()), float(np.mean(found.upper - found.lower))
+    known, width = int(np.isfinite(found.truth).sum()), float(np.nanmean(found.upper - found.lower))
     inside = int(((found.lower <= found.truth) & (found.truth <= found.upper)).sum())
     held = (
         f"{100 * inside / known:.1f}% of the known truths inside ({inside:,} of {known:,}), " if known else ""

@@ -1,13 +1,13 @@
 """The forecasts of a trained network for windows of a table, with their intervals."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from undertow.app.data.forecast import windows
 from undertow.app.runs import bounds
 from undertow.app.runs.folder import Run
 from undertow.app.runs.model import SequenceModel
@@ -31,25 +31,34 @@ class Forecast:
 
     def by_target(self, count: int) -> list["Forecast"]:
         """Split the forecasts of ``count`` targets, which alternate in O: [windows,horizon] for each."""
-        whole = self.prediction, self.lower, self.upper
-        parts = [None if each is None else each.reshape(len(each), -1, count) for each in whole]
-        return [Forecast(*(None if each is None else each[:, :, k] for each in parts)) for k in range(count)]
+        return [
+            self._changed(lambda each, k=k: each.reshape(len(each), -1, count)[:, :, k]) for k in range(count)
+        ]
+
+    def where(self, known: NDArray[np.bool_]) -> "Forecast":
+        """Replace forecasts and bounds by NaN except where ``known``, [windows,horizon]."""
+        return self._changed(lambda each: np.where(known, each, np.nan))
+
+    def _changed(self, change: Any) -> "Forecast":
+        """The same change to the forecasts and their bounds."""
+        bounds = [None if each is None else change(each) for each in (self.lower, self.upper)]
+        return Forecast(change(self.prediction), *bounds)
 
 
-def forecast(run: Run, model: SequenceModel, x: Tensor, starts: Tensor) -> Forecast:
+def forecast(run: Run, model: SequenceModel, x: Tensor, rows: Tensor) -> Forecast:
     """Forecast after windows of a table.
 
     Args:
         run: The run.
         model: Its network.
-        x: The features of the table's rows, [rows,C].
-        starts: The first row of each window, [windows].
+        x: Features, [rows,C].
+        rows: The rows that the network reads for each window, [windows,T]; T counts those of a decoder too.
 
     Returns:
         The forecasts of each window.
     """
     with torch.no_grad(), bounds.features_of(model) as features:
-        parts = [model(windows(x, chosen, run.data.steps))[0] for chosen in torch.split(starts, BATCH)]
+        parts = [model(x[chosen.T])[0] for chosen in torch.split(rows, BATCH)]
     prediction = torch.cat(parts)
     layer = bounds.read(run.folder, model)
     if layer is None:

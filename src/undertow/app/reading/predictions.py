@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from undertow.app.data import moments
-from undertow.app.data.forecast import columns_of, features, truth_of, window_starts
+from undertow.app.data.forecast import columns_of, features, strangers, truth_of, window_starts, with_series
+from undertow.app.data.known import future_of
 from undertow.app.data.normalise import with_centre
 from undertow.app.data.panel import Series
 from undertow.app.data.reading import ROW
@@ -42,12 +43,12 @@ class Forecasts:
     Args:
         target: The column.
         series: The table, in order.
-        steps: Rows of a window, T.
+        steps: Rows of a window before its forecasts: T, or T - 1 where the last row is simulated.
         starts: [windows], the first row of each window.
         rows: [windows, horizon], the row of each forecast; rows after a series' end are counted on.
         last: [windows, horizon], the same row, or the last one of its series where it lies after its end.
         values: [rows], the target as read; NaN where it is missing.
-        predicted: [windows, horizon].
+        predicted: [windows, horizon]; NaN where what must be known of the horizon is not.
         truth: [windows, horizon]; NaN where the file does not hold it.
         lower: [windows, horizon], at most ``predicted``; None if the run has no intervals.
         upper: [windows, horizon], at least ``predicted``; None if the run has no intervals.
@@ -92,15 +93,27 @@ def forecasts(run: Run, path: Path) -> list[Forecasts]:
     x = with_centre(
         torch.from_numpy(features(series, path, run.data)), model.get_buffer("centre")
     )  # [rows, C]
+    x = with_series(x, series, run.facts["series"])
+    series.said.extend(strangers(series, run.facts["series"]))
     steps, horizon = run.data.steps, run.data.horizon
     starts = window_starts(series.spans, steps)  # [windows]
     if not len(starts):
         longest = max(stop - start for start, stop in series.spans)
         raise UserError(f"{path}: the longest series has {counted(longest, 'row')}; expected {steps} or more")
-    found = forecast(run, model, x, torch.from_numpy(starts)).by_target(len(run.data.target))
-    rows = starts[:, None] + steps + np.arange(horizon)  # [windows, horizon]
+    rows = starts[:, None] + run.data.first + np.arange(horizon)  # [windows, horizon]
     stops = np.array([stop for _, stop in series.spans])
     stop = stops[np.searchsorted(stops, starts, side="right")][:, None]  # of the series of each window
+    seen = starts[:, None] + np.arange(steps)  # [windows, T]
+    if run.model.ahead:
+        future = future_of(series, path, run.data, run.facts["known"])
+        after = with_centre(torch.from_numpy(future.x), model.get_buffer("centre"))
+        own = x[future.stops - 1, run.model.inputs :].repeat_interleave(horizon, 0)  # number of the series
+        x = torch.cat([x, torch.cat([after, own], dim=1)])
+        seen = np.concatenate([seen, future.places(rows, starts)], axis=1)
+    found = forecast(run, model, x, torch.from_numpy(seen)).by_target(len(run.data.target))
+    if run.model.ahead:
+        found = [each.where(future.sees(rows, starts)) for each in found]
+        series.said.extend(future.lacking(run.data))
     known, last = rows < stop, np.minimum(rows, stop - 1)
     forecasts = []
     for k, target in enumerate(run.data.target):
@@ -112,7 +125,7 @@ def forecasts(run: Run, path: Path) -> list[Forecasts]:
             Forecasts(
                 target,
                 series,
-                steps,
+                run.data.first,
                 starts,
                 rows,
                 last,

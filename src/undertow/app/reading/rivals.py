@@ -21,6 +21,19 @@ def persistence(found: Forecasts) -> Floats:
     return np.repeat(last[:, None], found.rows.shape[1], axis=1)
 
 
+def training_mean(run: Run, found: Forecasts) -> Floats:
+    """Forecast the mean of the training part.
+
+    Args:
+        run: The run.
+        found: The network's forecasts.
+
+    Returns:
+        [windows, horizon].
+    """
+    return np.full(found.rows.shape, run.facts["means"][found.target])
+
+
 def seasonal_mean(run: Run, found: Forecasts) -> Floats | None:
     """Forecast the mean of the training part in the same season, such as the same day of the year.
 

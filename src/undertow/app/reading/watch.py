@@ -24,6 +24,7 @@ from undertow.app.data.forecast import (
     validation_rows,
     window_starts,
     windows,
+    with_series,
 )
 from undertow.app.data.normalise import with_centre
 from undertow.app.data.problem import ProblemTask
@@ -33,7 +34,6 @@ from undertow.app.data.symbols import CLASSES, SIGNALS, SYMBOLS
 from undertow.app.data.targets import targets_of
 from undertow.app.data.text import alphabet_of, excerpts, parts, stream
 from undertow.app.errors import UserError
-from undertow.app.runs.facts import Columns
 from undertow.app.runs.folder import Run, fingerprint
 from undertow.app.runs.model import SequenceModel
 from undertow.app.runs.objective import Batch, Objective
@@ -133,7 +133,7 @@ def observe(run: Run, reading: Reading) -> Watched:
         spreads = model.get_buffer("scale")[list(run.model.residual)].tolist()
         objective = objective_of(spreads, run.data.horizon)
     if run.model.quantity:
-        objective = replace(objective, scale=float(model.get_buffer("units.scale")))
+        objective = objective_of(model.get_buffer("units.scale").tolist(), 1)
     with undertow.trace(model) as trace:
         output, _ = model(batch.x, lengths=batch.lengths)
         loss = objective.loss(output, batch.y)
@@ -224,13 +224,15 @@ def _read_windows(run: Run, path: Path, sequences: int, held_back: bool) -> Read
     x = with_centre(
         torch.from_numpy(features(series, path, run.data)), model.get_buffer("centre")
     )  # [rows, C]
+    x = with_series(x, series, run.facts["series"])
+    inputs = columns.names + (["series"] if run.facts["series"] else [])
     steps, horizon = run.data.steps, run.data.horizon
-    starts = window_starts(series.spans, steps + horizon)
+    starts = window_starts(series.spans, run.data.first + horizon)
     target = np.stack([truth_of(series, path, name) for name in run.data.target], axis=1)  # [rows, K]
-    ahead = steps + np.arange(horizon)
+    ahead = run.data.first + np.arange(horizon)
     starts = starts[np.isfinite(target[starts[:, None] + ahead]).any(axis=(1, 2))]
     if held_back:
-        starts = starts[validation_rows(series, run.data.validation)[starts + steps]]
+        starts = starts[validation_rows(series, run.data.validation)[starts + run.data.first]]
     if not len(starts):
         longest = max(stop - start for start, stop in series.spans)
         raise UserError(
@@ -238,12 +240,12 @@ def _read_windows(run: Run, path: Path, sequences: int, held_back: bool) -> Read
         )
     chosen = starts[np.linspace(len(starts) - 1, 0, min(sequences, len(starts))).round().astype(int)]
     y = torch.from_numpy(target[chosen[:, None] + ahead]).float().flatten(1)  # [N, horizon * K]
-    batch = Batch(windows(x, torch.from_numpy(chosen), steps), y)
+    batch = Batch(windows(x, torch.from_numpy(chosen), steps + run.model.ahead), y)
     times = pl.Series(range(len(x))) if series.time is None else series.table[series.time]
     labels = [str(value) for value in times.to_list()]
     part = ", the part held back for validation" if held_back else ""
     names = [labels[start : start + steps] for start in chosen]
-    return Reading(batch, names, _feature_names(columns), path.name + part, [])
+    return Reading(batch, names, inputs, path.name + part, [])
 
 
 def _read_labelled(run: Run, path: Path, sequences: int, held_back: bool) -> Reading:
@@ -267,7 +269,7 @@ def _read_labelled(run: Run, path: Path, sequences: int, held_back: bool) -> Rea
     return Reading(
         Batch(features, targets.pad(chosen.tolist()), lengths),
         names,
-        _feature_names(columns),
+        columns.names,
         path.name + part,
         targets.classes,
     )
@@ -309,10 +311,3 @@ def _up_to_the_end(x: torch.Tensor, y: torch.Tensor) -> Batch:
 
 def _numbered(n: int) -> Names:
     return [str(k) for k in range(n)]
-
-
-def _feature_names(columns: Columns) -> Names:
-    """The C names of the features, in the order of ``encode``."""
-    words = [f"{name}={word}" for name, found in columns.categories.items() for word in found]
-    cycles = [f"{wave} of {cycle}" for cycle in columns.calendar for wave in ("sine", "cosine")]
-    return columns.numeric + words + cycles + [f"{name} missing" for name in columns.flags]

@@ -24,11 +24,12 @@ class Bounds(nn.Module):
     Args:
         features: F, what the head reads.
         outputs: O, the numbers that the network forecasts at once.
+        rows: The steps at which the head reads features: those of a decoder.
     """
 
-    def __init__(self, features: int, outputs: int) -> None:
+    def __init__(self, features: int, outputs: int, rows: int = 1) -> None:
         super().__init__()
-        self.linear = nn.Linear(features, 2 * outputs)
+        self.linear = nn.Linear(features, 2 * outputs // rows)
         self.register_buffer("unit", torch.ones(outputs))  # [O], the size of the errors in training
         self.register_buffer("correction", torch.zeros(outputs))  # [O], of the calibration
 
@@ -36,7 +37,7 @@ class Bounds(nn.Module):
         """Compute the distances before the calibration.
 
         Args:
-            features: [N,F].
+            features: [N,F], or [N,rows,F].
 
         Returns:
             [N,O,2] to the lower and to the upper bound, at least 0.
@@ -62,7 +63,7 @@ def features_of(model: SequenceModel) -> Iterator[list[Tensor]]:
         model: The network.
 
     Yields:
-        A list that gets a tensor [N,F] in each call of the network.
+        A list that gets a tensor [N,F], of a decoder [N,ahead,F], in each call of the network.
     """
     found: list[Tensor] = []
     handle = model.head.register_forward_pre_hook(lambda _, inputs: found.append(inputs[0].detach()))
@@ -99,6 +100,7 @@ def read(folder: Path, model: SequenceModel) -> Bounds | None:
     path = folder / interval.FILE
     if interval.about(folder) is None:
         return None
-    bounds = Bounds(model.head.in_features, model.head.out_features)
+    rows = model.config.ahead or 1
+    bounds = Bounds(model.head.in_features, model.head.out_features * rows, rows)
     load_weights(bounds, read_state(path)[0], path)
     return bounds.requires_grad_(False)

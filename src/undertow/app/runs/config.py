@@ -77,6 +77,26 @@ class DataConfig:
         Literal["sequence", "step"] | None,
         Option("What has a label: sequence or step. (default: found in the table)", DATA, None, LABELLED),
     ] = None
+    known: Annotated[
+        Several,
+        Option("Column whose future is known, such as a planned price.", DATA, (), FORECAST, "COLUMN"),
+    ] = ()
+    simulate: Annotated[
+        bool,
+        Option("Compute the target from the other columns, up to and with its row.", DATA, False, FORECAST),
+    ] = False
+    embed_group: Annotated[
+        bool, Option("Learn an embedding of each series of --group, and read it.", DATA, False, FORECAST)
+    ] = False
+    head: Annotated[
+        Literal["direct", "decoder"],
+        Option(
+            "direct, or decoder: reads what is known of each row of the horizon. (default with --known)",
+            MODEL,
+            "direct",
+            FORECAST,
+        ),
+    ] = "direct"
     gaps: Annotated[
         Literal["error", "fill", "flag", "split", "ignore"],
         Option(
@@ -143,6 +163,11 @@ class DataConfig:
     further: tuple[str, ...] = ()  # files read with the source, absolute
     infer: bool = False  # whether the labels decide between classify and regress
 
+    @property
+    def first(self) -> int:
+        """Where the forecast rows begin, counted from a window's first row: after it, or at its last row."""
+        return self.steps - self.simulate
+
 
 @dataclass(frozen=True)
 class ModelConfig:
@@ -184,6 +209,9 @@ class ModelConfig:
     ] = 0.0
     residual: tuple[Place, ...] = ()  # the targets: forecasts start from their last values; none: from 0
     quantity: bool = False  # of labels: the head gives numbers around their mean, in units of their spread
+    ahead: Annotated[int, Meta(ge=0, le=1_000_000)] = 0  # steps of the decoder; 0 without
+    known: tuple[Place, ...] = ()  # the features that the decoder reads
+    series: Annotated[int, Meta(ge=0, le=1_000_000)] = 0  # size of their embedding table; 0 without
     init: Annotated[  # at T=100 two-sequence and temporal-order learn nothing from torch's start
         Literal["torch", "chrono", "orthogonal"],
         Option(
@@ -312,6 +340,11 @@ def check_meant(task: str, why: str, given: dict[str, Any]) -> None:
             raise UserError(
                 f"{option.flag}: has no meaning for task {task} ({why}); --task names another task"
             )
+    for name in ("horizon", "known", "head"):
+        if given.get("simulate") and name in given:
+            raise UserError(
+                f"--{name}: has no meaning with --simulate, which computes the last row of a window"
+            )
 
 
 def check_gaps(task: str, gaps: str | None) -> None:
@@ -340,6 +373,8 @@ def with_defaults(task: str, given: dict[str, Any]) -> dict[str, Any]:
     """
     found = {option.name: option.option.default_of(task) for option in options()}
     found = {name: value for name, value in found.items() if value is not MISSING} | given | {"task": task}
+    if found["known"] and "head" not in given:
+        found["head"] = "decoder"
     sets_no_gates = found["cell"] == "rnn" or found["forget_bias"] is not None or found["steps"] <= 2
     if found["init"] == "chrono" and "init" not in given and sets_no_gates:
         found["init"] = "torch"
@@ -362,6 +397,9 @@ def check_together(found: dict[str, Any], where: str) -> None:
             raise UserError(f"--vocabulary {n}: expected with --symbols words or bpe")
         if found["symbols"] == "bpe" and n < 257:
             raise UserError(f"--vocabulary {n}: expected 257 or more, since the 256 bytes are symbols of bpe")
+    if found.get("known") and found.get("head") == "direct":
+        name = found["known"][0]
+        raise UserError(f"--head direct: reads nothing of the horizon; leave out it or --known {name}")
     if found["cell"] == "rnn" and (found["forget_bias"] is not None or chrono):
         option = f"{flag}init chrono" if chrono else f"{flag}forget-bias"
         raise UserError(f"{where}{option}: sets gates, and {flag}cell rnn has none")

@@ -29,6 +29,13 @@ class Columns:
         words = sum(map(len, self.categories.values()))
         return len(self.numeric) + words + 2 * len(self.calendar) + len(self.flags)
 
+    @property
+    def names(self) -> list[str]:
+        """The C names of the features, in order."""
+        words = [f"{name}={word}" for name, found in self.categories.items() for word in found]
+        cycles = [f"{wave} of {cycle}" for cycle in self.calendar for wave in ("sine", "cosine")]
+        return self.numeric + words + cycles + [f"{name} missing" for name in self.flags]
+
     def describe(self) -> str:
         """Say in a line how many features there are, which, and which columns are not used."""
         parts = [f"{name} ({counted(len(words), 'word')})" for name, words in self.categories.items()]
@@ -62,6 +69,9 @@ class _ForecastFacts(TypedDict):
     frequency: dict[str, Any]  # this and ``reading`` are checked by the code that reads further data
     reading: dict[str, Any]
     seasons: dict[str, dict[str, dict[str, float]]]  # means by target, series and season
+    means: dict[str, float]  # of the training part, by target
+    series: list[str]  # the names of those that are embedded, in the order of the embedding
+    known: list[str]  # columns whose future is known: those of --known, and static ones
     season: Annotated[int, Meta(ge=1, le=100_000)]  # of the seasonal naive forecast, in rows
     scales: dict[str, dict[str, Step]]  # of MASE, by target and series
 
@@ -176,11 +186,19 @@ def _is_encoding(name: str) -> bool:
 def _forecast(facts: _ForecastFacts, data: DataConfig, model: ModelConfig) -> dict[str, bool]:
     columns, targets = facts["columns"], data.target
     return _table(columns, facts["time"], data, model) | {
-        "data.target": bool(targets) and set(targets) <= set(columns.numeric),
+        "data.target": bool(targets) and all((name in columns.numeric) != data.simulate for name in targets),
         "model.residual": [columns.numeric[k : k + 1] for k in model.residual]
-        == [[name] for name in targets],
-        "model.outputs": model.outputs == data.horizon * len(targets),
+        == [[name] for name in targets if not data.simulate],
+        "model.outputs": model.outputs == len(targets) * (1 if model.ahead else data.horizon),
+        "model.ahead": model.ahead == (data.horizon if data.head == "decoder" else 0),
+        "facts.series": len(set(facts["series"])) == len(facts["series"]) == model.series,
+        "data.embed_group": data.embed_group == (model.series > 0) == (model.width > 0),
+        "facts.known": set(data.known) <= set(facts["known"]) <= {*columns.numeric, *columns.categories},
+        "model.known": all(k < columns.width for k in model.known),
         "data.steps": data.steps > 0,
+        "data.horizon": data.horizon == 1 or not data.simulate,
+        "model.quantity": model.quantity == data.simulate,
+        "facts.means": set(facts["means"]) == set(targets),
         "facts.seasons": all(
             "" in means for series in facts["seasons"].values() for means in series.values()
         ),

@@ -56,9 +56,16 @@ class SequenceModel(nn.Module):
             self.register_buffer("centre", torch.zeros(width))  # [C]
             self.register_buffer("scale", torch.ones(width))  # [C]
         dropout = config.dropout if config.num_layers > 1 else 0.0
+        self.series = nn.Embedding(config.series, config.width) if config.series else None
+        own = config.width if config.series else 0
         self.rnn = CELLS[config.cell](
-            width, config.hidden_size, config.num_layers, dropout=dropout, **_start_options(config)
+            width + own, config.hidden_size, config.num_layers, dropout=dropout, **_start_options(config)
         )
+        self.decoder = None
+        if config.ahead:  # reads the known features of each row of the horizon, and how far ahead it is
+            self.decoder = CELLS[config.cell](
+                len(config.known) + own + 1, config.hidden_size, config.num_layers, dropout=dropout
+            )
         self.dropout = nn.Dropout(config.dropout)
         self.head = nn.Linear(config.hidden_size, config.outputs)
         self.units = Units(config.outputs) if config.quantity else None
@@ -77,7 +84,9 @@ class SequenceModel(nn.Module):
         """Predict.
 
         Args:
-            x: [T,N] symbols, int64, or [T,N,C] features, float32.
+            x: [T,N] symbols, int64, or [T,N,C] features, float32. With a decoder [T+ahead,N,C]: of the rows
+                after T only the known features are read. With an embedding of the series, one feature more,
+                the last: its number, or -1 for a series that training did not hold.
             state: The state before the first step, as this method returns it. None: zeros.
             lengths: [N] int64, the steps of each sequence. None: all T.
             normalised: Whether the features are ``normalised`` already, as those of a training are.
@@ -85,8 +94,10 @@ class SequenceModel(nn.Module):
 
         Returns:
             The predictions, [T,N,outputs] if the head reads every step (T: the largest of ``lengths``), else
-            [N,outputs]; and the state after each sequence's last step.
+            [N,outputs], with a decoder [N,ahead*outputs]; and the state after each sequence's last step.
         """
+        if self.decoder is not None:
+            return self._decoded(x, state, normalised)
         inputs: Tensor | PackedSequence = self._inputs(x, normalised)
         if lengths is not None:
             inputs = pack_padded_sequence(cast(Tensor, inputs), lengths, enforce_sorted=False)
@@ -100,12 +111,37 @@ class SequenceModel(nn.Module):
             output = self.units(output)
         return self._from_last_value(output, x, normalised), cast(State, last)
 
+    def _decoded(self, x: Tensor, state: State | None, normalised: bool) -> tuple[Tensor, State]:
+        """The forecasts of a decoder that starts from the state after the window."""
+        assert self.decoder is not None
+        inputs, ahead = self._inputs(x, normalised), self.config.ahead
+        _, last = self.rnn(inputs[:-ahead], self._to_rnn(state))
+        place = torch.arange(1, ahead + 1, device=x.device, dtype=inputs.dtype) / ahead
+        place = place[:, None, None].expand(-1, inputs.shape[1], 1)
+        columns = [*self.config.known, *range(self.config.inputs, inputs.shape[-1])]  # and the embedding
+        known = torch.cat([inputs[-ahead:, :, columns], place], dim=-1)
+        hidden, _ = self.decoder(known, last)  # [ahead, N, H]
+        output = self.head(self.dropout(hidden.transpose(0, 1))).flatten(1)  # [N, ahead * outputs]
+        last = last if isinstance(last, tuple) else (last,)
+        return self._from_last_value(output, x[:-ahead], normalised), cast(State, last)
+
     def _inputs(self, x: Tensor, normalised: bool) -> Tensor:
         """What the layers read."""
         if self.embedding is not None:
             return cast(Tensor, self.embedding(x))
         if not self.normalise:
             return x
+        if self.series is not None:
+            return torch.cat([self._features(x[..., :-1], normalised), self._of_series(x[..., -1])], dim=-1)
+        return self._features(x, normalised)
+
+    def _of_series(self, numbers: Tensor) -> Tensor:
+        """The embedding of series, [T,N,W]; the mean of all for a series that training did not hold."""
+        assert self.series is not None
+        own, mean = self.series(numbers.long().clamp(min=0)), self.series.weight.mean(0)
+        return torch.where(numbers[..., None] < 0, mean, own)
+
+    def _features(self, x: Tensor, normalised: bool) -> Tensor:
         features = x if normalised else normalise(x, cast(Tensor, self.centre), cast(Tensor, self.scale))
         if self.training and self.config.noise:
             features = features + self.config.noise * torch.randn_like(features)

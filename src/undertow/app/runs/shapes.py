@@ -1,6 +1,7 @@
 """The tensors that a model's file must hold, by name and shape, known without torch."""
 
 from collections.abc import Mapping, Sequence
+from itertools import product
 from pathlib import Path
 
 from undertow.app.errors import UserError
@@ -27,9 +28,13 @@ def expected(config: ModelConfig) -> dict[str, list[int]]:
         {"embedding.weight": [config.symbols, width]} if config.symbols else {n: [width] for n in FEATURES}
     )
     found |= {name: [config.outputs] for name in UNITS} if config.quantity else {}
-    for k in range(config.num_layers):
-        found |= {f"rnn.weight_ih_l{k}": [rows, width if k == 0 else H], f"rnn.weight_hh_l{k}": [rows, H]}
-        found |= {f"rnn.bias_ih_l{k}": [rows], f"rnn.bias_hh_l{k}": [rows]}
+    own = config.width if config.series else 0  # inputs from the embedding of the series
+    found |= {"series.weight": [config.series, own]} if own else {}
+    stacks = {"rnn": width + own} | ({"decoder": len(config.known) + own + 1} if config.ahead else {})
+    for name, k in product(stacks, range(config.num_layers)):
+        found |= {f"{name}.weight_ih_l{k}": [rows, H if k else stacks[name]]}
+        found |= {f"{name}.weight_hh_l{k}": [rows, H]}
+        found |= {f"{name}.bias_ih_l{k}": [rows], f"{name}.bias_hh_l{k}": [rows]}
     return found | {"head.weight": [config.outputs, H], "head.bias": [config.outputs]}
 
 

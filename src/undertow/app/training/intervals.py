@@ -88,7 +88,7 @@ def fit(train: Part, validation: Part, share: float, seed: int) -> Bounds:
     is therefore kept. The first step, constant distances, is one of them.
 
     Args:
-        train: Features [N,F] and errors [N,O] of the training part.
+        train: Features [N,F], of a decoder [N,ahead,F], and errors [N,O] of the training part.
         validation: Those of the validation part.
         share: The share of the truths that are to lie inside.
         seed: Of the batches.
@@ -97,10 +97,11 @@ def fit(train: Part, validation: Part, share: float, seed: int) -> Bounds:
         The layer, without a correction.
     """
     features, errors = train
-    found = Bounds(features.shape[1], errors.shape[1])
+    rows, every_row = features[0].numel() // features.shape[-1], features.flatten(0, -2)  # [..., F]
+    found = Bounds(features.shape[-1], errors.shape[1], rows)
     unit = conformal(torch.zeros(1, 1, 2), errors, share)  # [O], of constant distances
     unit = torch.where(unit > 0, unit, 1.0)
-    centre, scale = features.mean(0), features.std(0, correction=0).clamp(min=1e-6)  # [F]
+    centre, scale = every_row.mean(0), every_row.std(0, correction=0).clamp(min=1e-6)  # [F]
     every = -(-len(validation[1]) // JUDGED)
     parts = [((x - centre) / scale, error / unit) for x, error in (train, validation)]
     _descend(found, parts[0], (parts[1][0][::every], parts[1][1][::every]), share, seed)

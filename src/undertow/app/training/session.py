@@ -30,7 +30,7 @@ TASKS = {  # by name, since some import what others do not need
     "regress": ("undertow.app.data.sequences", "SequenceTask"),
     "problem": ("undertow.app.data.problem", "ProblemTask"),
 }
-EMBEDDING = 64  # widest embedding of a symbol
+EMBEDDING, SERIES = 64, 8  # widest embedding of a symbol, and of a series
 
 
 def start(
@@ -216,9 +216,12 @@ def _model_config(task: Task, options: dict[str, Any]) -> ModelConfig:
         readout=shape.readout,
         inputs=shape.inputs,
         symbols=shape.symbols,
-        width=min(EMBEDDING, shape.symbols),
+        width=min(SERIES, -(-shape.series // 2)) if shape.series else min(EMBEDDING, shape.symbols),
         residual=shape.residual,
         quantity=shape.quantity,
+        ahead=shape.ahead,
+        known=shape.known,
+        series=shape.series,
         init=options["init"],
         max_lag=max_lag,
         forget_bias=options["forget_bias"],

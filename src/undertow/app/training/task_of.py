@@ -16,7 +16,7 @@ UNSURE = {"no_header", "encoding", "decimal", "sheet"}  # options of tables that
 FIRST = 20  # lines from which a plain heading is known
 NAME = re.compile(r"[^\W\d]")  # a name begins with a letter
 NEEDED = {"forecast": ("target",), "classify": ("sequence", "label"), "regress": ("sequence", "label")}
-COLUMNS = ("target", "time", "group", "sequence", "label")  # options whose values are columns
+COLUMNS = ("target", "time", "group", "known", "sequence", "label")  # options whose values are columns
 
 
 def task_of(source: str, given: dict[str, Any]) -> tuple[str, str]:

@@ -110,6 +110,7 @@ def _write(page: Path, seen: "list[Watched]") -> None:
     with writing(page):
         lead[1].trace.report(
             page,
+            module="rnn",
             symbols=symbols,
             targets=targets,
             inputs=None if symbols else x.numpy(),

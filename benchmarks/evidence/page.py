@@ -37,6 +37,8 @@ def first(contestants: Results) -> Results:
 
 def table(results: Results, measures: dict[str, str]) -> str:
     """A row for each contestant of each set; the best value of each measure is bold."""
+    if not results:
+        return "Nothing is measured yet.\n"
     shown = {
         key: name for key, name in measures.items() if any(key in first(r)["mean"] for r in results.values())
     }

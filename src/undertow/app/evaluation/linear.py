@@ -13,6 +13,7 @@ from undertow.app.data.panel import Series
 from undertow.app.data.series import read_series
 from undertow.app.data.table import numbers
 from undertow.app.reading.predictions import Floats, Forecasts, Places, is_training_table
+from undertow.app.runs import members
 from undertow.app.runs.folder import Run
 from undertow.app.runs.model import SequenceModel
 
@@ -65,7 +66,7 @@ def forecast(run: Run, path: Path, found: Forecasts) -> Floats | str:
         return f"a window has {values:,} numbers, and the linear model takes {MOST_VALUES:,} at most"
     if not source.exists() or not is_training_table(run, source):
         return f"{source} is not there any more, or has changed, and the linear model is fitted on it"
-    model = run.load_model()
+    model = members.first(run).load_model()  # whose normaliser is that of all members
     weights = _fit(run, model, source, found)
     rows = Windows(run, model, found.series, path)
     parts = [rows(found.starts[k : k + BATCH]) @ weights for k in range(0, len(found.starts), BATCH)]

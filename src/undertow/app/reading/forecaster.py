@@ -8,9 +8,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from undertow.app.runs import bounds
+from undertow.app.runs import bounds, members
 from undertow.app.runs.folder import Run
-from undertow.app.runs.model import SequenceModel
 
 BATCH = 512  # windows computed at once
 
@@ -45,26 +44,34 @@ class Forecast:
         return Forecast(change(self.prediction), *bounds)
 
 
-def forecast(run: Run, model: SequenceModel, x: Tensor, rows: Tensor) -> Forecast:
+def forecast(run: Run, x: Tensor, rows: Tensor) -> Forecast:
     """Forecast after windows of a table.
 
     Args:
-        run: The run.
-        model: Its network.
+        run: The run, or an ensemble: its forecasts and bounds are the means of its members'.
         x: Features, [rows,C].
         rows: The rows that the network reads for each window, [windows,T]; T counts those of a decoder too.
 
     Returns:
         The forecasts of each window.
     """
+    parts = [_of_one(each, x, rows) for each in members.of(run)]
+    prediction = torch.stack([predicted for predicted, _ in parts]).mean(0)
+    distances = [each for _, each in parts if each is not None]
+    correction = bounds.read_correction(run.folder, prediction.shape[1])
+    if correction is None or len(distances) < len(parts):
+        return Forecast(_doubles(prediction))
+    below, above = bounds.corrected(torch.stack(distances).mean(0), correction).unbind(-1)
+    return Forecast(*map(_doubles, (prediction, prediction - below, prediction + above)))
+
+
+def _of_one(run: Run, x: Tensor, rows: Tensor) -> tuple[Tensor, Tensor | None]:
+    """The forecasts of one network, [windows,O], and its distances to the bounds before the calibration."""
+    model = run.load_model()
     with torch.no_grad(), bounds.features_of(model) as features:
         parts = [model(x[chosen.T])[0] for chosen in torch.split(rows, BATCH)]
-    prediction = torch.cat(parts)
     layer = bounds.read(run.folder, model)
-    if layer is None:
-        return Forecast(_doubles(prediction))
-    below, above = layer(torch.cat(features)).unbind(-1)
-    return Forecast(*map(_doubles, (prediction, prediction - below, prediction + above)))
+    return torch.cat(parts), None if layer is None else layer.distances(torch.cat(features))
 
 
 def _doubles(values: Tensor) -> NDArray[np.float64]:

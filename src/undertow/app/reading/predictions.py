@@ -22,8 +22,10 @@ from undertow.app.data.series import read_series
 from undertow.app.data.table import numbers
 from undertow.app.errors import UserError
 from undertow.app.reading.forecaster import forecast
+from undertow.app.runs import members
 from undertow.app.runs.folder import Run, fingerprint
 from undertow.app.runs.model import SequenceModel
+from undertow.app.runs.together import Together, network_of
 from undertow.app.words import counted
 
 BATCH = 512  # sequences computed at once
@@ -89,10 +91,8 @@ def forecasts(run: Run, path: Path) -> list[Forecasts]:
         UserError: The table does not fit the run, or is too short for a window.
     """
     series = read_series(path, _as_trained(run).data, run.facts)
-    model = run.load_model()
-    x = with_centre(
-        torch.from_numpy(features(series, path, run.data)), model.get_buffer("centre")
-    )  # [rows, C]
+    centre = members.of(run)[0].load_model().get_buffer("centre")
+    x = with_centre(torch.from_numpy(features(series, path, run.data)), centre)  # [rows, C]
     x = with_series(x, series, run.facts["series"])
     series.said.extend(strangers(series, run.facts["series"]))
     steps, horizon = run.data.steps, run.data.horizon
@@ -106,11 +106,11 @@ def forecasts(run: Run, path: Path) -> list[Forecasts]:
     seen = starts[:, None] + np.arange(steps)  # [windows, T]
     if run.model.ahead:
         future = future_of(series, path, run.data, run.facts["known"])
-        after = with_centre(torch.from_numpy(future.x), model.get_buffer("centre"))
+        after = with_centre(torch.from_numpy(future.x), centre)
         own = x[future.stops - 1, run.model.inputs :].repeat_interleave(horizon, 0)  # number of the series
         x = torch.cat([x, torch.cat([after, own], dim=1)])
         seen = np.concatenate([seen, future.places(rows, starts)], axis=1)
-    found = forecast(run, model, x, torch.from_numpy(seen)).by_target(len(run.data.target))
+    found = forecast(run, x, torch.from_numpy(seen)).by_target(len(run.data.target))
     if run.model.ahead:
         found = [each.where(future.sees(rows, starts)) for each in found]
         series.said.extend(future.lacking(run.data))
@@ -195,14 +195,14 @@ def _read_and_run(run: Run, path: Path) -> tuple[Sequences, Tensor]:
     """Labelled sequences, and what the network gives for each sequence or step, [predictions, outputs]."""
     data = read_sequences(path, _as_trained(run).data, run.facts, labelled=False)
     columns = columns_of(run.facts)
-    model, x = run.load_model(), data.encode(path, columns, run.data.gaps)
+    model, x = network_of(run), data.encode(path, columns, run.data.gaps)
     if run.data.missing is None:
         check_sentinels(data.table, path, columns.numeric, kept=True)
     parts = data.split(with_centre(torch.from_numpy(x), model.get_buffer("centre")).numpy())
     return data, torch.cat(list(_outputs(model, parts)))
 
 
-def _outputs(model: SequenceModel, x: list[Tensor]) -> Iterator[Tensor]:
+def _outputs(model: SequenceModel | Together, x: list[Tensor]) -> Iterator[Tensor]:
     every, size = model.config.readout == "every", max(1, min(BATCH, AT_ONCE // max(map(len, x))))
     with torch.no_grad():
         for start in range(0, len(x), size):
@@ -257,7 +257,7 @@ def quantities(run: Run, path: Path) -> Numbers:
         UserError: The table does not fit the run.
     """
     data, output = _read_and_run(run, path)
-    mean = float(run.load_model().get_buffer("units.centre"))
+    mean = float(members.of(run)[0].load_model().get_buffer("units.centre"))
     truth = None if data.labels is None else data.labels.to_numpy().astype(float)
     return Numbers(_places(run, data), output[:, 0].double().numpy(), truth, mean, data.reading.describe())
 

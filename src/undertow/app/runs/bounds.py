@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from undertow.app.runs import interval
+from undertow.app.runs import interval, shapes
 from undertow.app.runs.model import SequenceModel
 from undertow.app.runs.weights import load_weights, read_state, write_state
 
@@ -73,15 +73,40 @@ def features_of(model: SequenceModel) -> Iterator[list[Tensor]]:
         handle.remove()
 
 
-def write(folder: Path, bounds: Bounds, about: interval.About) -> None:
+def write(folder: Path, tensors: dict[str, Tensor], about: interval.About) -> None:
     """Write the intervals of a run.
 
     Args:
         folder: The run folder.
-        bounds: The layer.
-        about: What it is.
+        tensors: Those of ``Bounds``; of an ensemble the correction alone, since its members have the bounds.
+        about: What they are.
     """
-    write_state(folder / interval.FILE, bounds.state_dict(), asdict(about))
+    write_state(folder / interval.FILE, tensors, asdict(about))
+
+
+def read_correction(folder: Path, outputs: int) -> Tensor | None:
+    """Read the correction of a run's intervals.
+
+    Args:
+        folder: The run folder, also of an ensemble.
+        outputs: O, the numbers that the network forecasts at once.
+
+    Returns:
+        [O]; None if the run has no intervals.
+
+    Raises:
+        UserError: The file is damaged or does not fit the network.
+    """
+    path = folder / interval.FILE
+    if interval.about(folder) is None:
+        return None
+    found = read_state(path)[0]
+    shapes.check(
+        {name: value.shape for name, value in found.items() if name == "correction"},
+        {"correction": [outputs]},
+        path,
+    )
+    return found["correction"]
 
 
 def read(folder: Path, model: SequenceModel) -> Bounds | None:

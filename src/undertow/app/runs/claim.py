@@ -1,5 +1,6 @@
 """Claiming a run folder for a training, and removing what a killed process left in it."""
 
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from itertools import count
@@ -8,7 +9,7 @@ from pathlib import Path
 from undertow.app.errors import UserError
 from undertow.app.outputs import is_leftover, make_folder
 from undertow.app.runs import lock
-from undertow.app.runs.folder import DOCTOR, FILES, MAYBE, REPORT
+from undertow.app.runs.folder import DOCTOR, FILES, MAYBE, MEMBERS, REPORT
 
 RUNS = Path("runs")  # holds the runs without --run
 
@@ -71,6 +72,8 @@ def _next_folder(stem: str) -> Path:
 
 def _remove_files(folder: Path) -> None:
     """Remove the files of a run, and those that a killed process left."""
+    if (folder / "config.json").exists():  # goes last: without it nobody knows whose folder this is
+        shutil.rmtree(folder / MEMBERS, ignore_errors=True)
     for name in (*FILES, *MAYBE):
         (folder / name).unlink(missing_ok=True)
     remove_pages(folder)
@@ -91,7 +94,7 @@ def remove_leftovers(folder: Path) -> None:
 def _has_progress(folder: Path) -> bool:
     """Whether anything was saved after config.json, the last file of an untrained run."""
     config, last = folder / "config.json", folder / "last.safetensors"
-    if (folder / "model.safetensors").exists():
+    if (folder / "model.safetensors").exists() or (folder / MEMBERS).exists():
         return True
     return config.exists() and last.exists() and last.stat().st_mtime_ns > config.stat().st_mtime_ns
 

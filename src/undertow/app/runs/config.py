@@ -296,6 +296,16 @@ class TrainConfig:
             FORECAST,
         ),
     ] = 0.0
+    members: Annotated[
+        Annotated[int, Meta(ge=1, le=100)],
+        Option(
+            "Networks of an ensemble, which start from different seeds and answer with their mean.",
+            TRAINING,
+            1,
+            given=Annotated[int, Meta(ge=2, le=100)],
+        ),
+    ] = 1
+    member: Annotated[int, Meta(ge=1, le=100)] = 1  # its number; the seeds of the networks are consecutive
     minutes: Annotated[NotNegative, Option("Time budget in all, in minutes; 0: none.", TRAINING, 0.0)] = 0.0
     weight_decay: NotNegative = 0.01
 

@@ -37,7 +37,11 @@ if TYPE_CHECKING:
 
 FORMAT = 1  # of the run folder; a newer one is refused
 FILES = ("config.json", "model.safetensors", "last.safetensors", "metrics.jsonl", "curve.png")
-MAYBE = (interval.FILE,)  # of some runs only
+SCORES, MEMBERS = (
+    "ensemble.json",
+    "members",
+)  # of an ensemble: a file, and a folder with a run for each member
+MAYBE = (interval.FILE, SCORES)  # of some runs only
 REPORT, DOCTOR = "report.html", "doctor.html"  # written by inspect and doctor
 
 

@@ -1,5 +1,6 @@
 """The tensors that a model's file must hold, by name and shape, known without torch."""
 
+import math
 from collections.abc import Mapping, Sequence
 from itertools import product
 from pathlib import Path
@@ -36,6 +37,11 @@ def expected(config: ModelConfig) -> dict[str, list[int]]:
         found |= {f"{name}.weight_hh_l{k}": [rows, H]}
         found |= {f"{name}.bias_ih_l{k}": [rows], f"{name}.bias_hh_l{k}": [rows]}
     return found | {"head.weight": [config.outputs, H], "head.bias": [config.outputs]}
+
+
+def count(config: ModelConfig) -> int:
+    """Count the parameters of a network."""
+    return sum(math.prod(shape) for name, shape in expected(config).items() if name not in BUFFERS)
 
 
 def check(found: Mapping[str, Sequence[int]], wanted: Mapping[str, Sequence[int]], path: Path) -> None:

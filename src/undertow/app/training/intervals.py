@@ -5,13 +5,14 @@ interrupted training needs nothing more. The same network, data and seed give th
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from copy import deepcopy
 
 import torch
 from torch import Tensor, nn
 
 from undertow.app.data import Task
+from undertow.app.errors import UserError
 from undertow.app.runs import bounds, interval
 from undertow.app.runs.bounds import Bounds, corrected
 from undertow.app.runs.folder import Run
@@ -45,13 +46,43 @@ def add(run: Run, task: Task) -> None:
     distances = found.distances(features)
     found.get_buffer("correction").copy_(conformal(distances, errors, share))
     widths = _widths(found(features), len(run.data.target))
-    bounds.write(run.folder, found, interval.About(share, cross_coverage(distances, errors, share), widths))
+    bounds.write(
+        run.folder,
+        found.state_dict(),
+        interval.About(share, cross_coverage(distances, errors, share), widths),
+    )
 
 
 def _widths(distances: Tensor, targets: int) -> list[float]:
     """The mean width of the intervals of each target; the targets alternate in O."""
     found: list[float] = distances.sum(-1).reshape(len(distances), -1, targets).mean((0, 1)).tolist()
     return found
+
+
+def add_common(run: Run, members: Sequence[Run], task: Task) -> None:
+    """Calibrate the intervals of an ensemble, whose bounds are the means of its members' bounds.
+
+    Args:
+        run: The ensemble.
+        members: Its members, trained and with intervals.
+        task: Their data.
+    """
+    parts = [_uncalibrated(member, task) for member in members]
+    distances, errors = (torch.stack(each).mean(0) for each in zip(*parts, strict=True))
+    share, correction = run.training.interval, conformal(distances, errors, run.training.interval)
+    widths = _widths(corrected(distances, correction), len(run.data.target))
+    about = interval.About(share, cross_coverage(distances, errors, share), widths)
+    bounds.write(run.folder, {"correction": correction}, about)
+
+
+def _uncalibrated(run: Run, task: Task) -> tuple[Tensor, Tensor]:
+    """The distances to the bounds, [N,O,2], and the errors, [N,O], in the validation part."""
+    model = run.load_model()
+    features, errors = read(model, task.validation_batches())
+    layer = bounds.read(run.folder, model)
+    if layer is None:
+        raise UserError(f"{run.path(interval.FILE)}: missing from the run folder")
+    return layer.distances(features), errors
 
 
 def _some(batches: Iterable[Batch]) -> Iterable[Batch]:

@@ -5,7 +5,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from undertow.app.errors import UserError
-from undertow.app.runs import claim, folder, lock
+from undertow.app.runs import claim, folder, lock, members
 
 
 def open_run(path: Path) -> folder.Run:
@@ -32,6 +32,24 @@ def open_run(path: Path) -> folder.Run:
 
                 curve.draw(run, run.read_metrics())
     return run
+
+
+def open_network(path: Path) -> folder.Run:
+    """Open a run as ``open_run`` does, for what shows a single network: of an ensemble the first member.
+
+    Args:
+        path: The run folder.
+
+    Returns:
+        The run, or the first member, which is said.
+
+    Raises:
+        UserError: It is no run folder, or it is damaged.
+    """
+    run = open_run(path)
+    if members.is_ensemble(run):
+        print(f"{path} has {run.training.members} members; this is the first, {members.plan(run, 1).folder}")
+    return members.first(run)
 
 
 def _curve_is_old(run: folder.Run) -> bool:

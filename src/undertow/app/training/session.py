@@ -12,12 +12,14 @@ from rich.console import Console
 from undertow.app.data import Known, Task
 from undertow.app.errors import UserError
 from undertow.app.inputs import check_source as check_readable
-from undertow.app.runs import interval, selection
+from undertow.app.runs import interval, members, selection
 from undertow.app.runs.claim import claimed, remove_leftovers, remove_pages
 from undertow.app.runs.config import DataConfig, ModelConfig, TrainConfig, text_epochs
-from undertow.app.runs.folder import Run, fingerprint, stamp
+from undertow.app.runs.folder import SCORES, Run, fingerprint, stamp
+from undertow.app.runs.model import SequenceModel
 from undertow.app.terminal import Terminal, marked
-from undertow.app.training import checkpoint, inherit, intervals, memory, summary, targets
+from undertow.app.training import checkpoint, ensemble, inherit, intervals, memory, summary, targets
+from undertow.app.training.fitting import fit
 from undertow.app.training.progress import Progress
 from undertow.app.training.trainer import Trainer
 from undertow.app.training.view import LiveView, PlainView, View
@@ -74,16 +76,39 @@ def start(
         )
     run = _new_run(data, _model_config(task, options), training, task, folder or Path())
     memory.check_model(data, run.model, training.batch_size)
-    trainer = Trainer(run, task)
+    trainer = None if members.is_ensemble(run) else Trainer(run, task)
     if init_from is not None:
+        if trainer is None:
+            raise UserError("--init-from: members of an ensemble start from seeds; leave out it or --members")
         task.facts.lines.append(inherit.take(trainer.plain, run, init_from))
         run.init_from = inherit.record(init_from)
     with claimed(folder, Path(source).stem, overwrite) as run.folder:
+        if trainer is None:
+            return _start_ensemble(console, run, task, quiet)
         trainer.save()
         run.write_config()  # last: from here on the run can be resumed
         if not quiet:
             summary.introduce(console, run, task, trainer.plain)
         return finish(console, trainer, quiet)
+
+
+def _start_ensemble(console: Console, run: Run, task: Task, quiet: bool) -> int:
+    """Write the config.json of an ensemble, from where on it can be resumed, and train it."""
+    run.write_config()
+    if not quiet:
+        summary.introduce(console, run, task, SequenceModel(run.model))
+    return ensemble.train(run, task, console, lambda progress: view(console, quiet, progress), quiet)
+
+
+def _resume_ensemble(console: Console, run: Run, task: Task, quiet: bool) -> int:
+    ensemble.refuse_finished(run, task)
+    for name in (SCORES, interval.FILE):
+        run.path(name).unlink(missing_ok=True)
+    remove_leftovers(run.folder)
+    remove_pages(run.folder)
+    if not quiet:
+        console.print(f"Going on with {run.folder}", soft_wrap=True)
+    return _start_ensemble(console, run, task, quiet)
 
 
 def resume(run: Run, given: dict[str, Any], quiet: bool) -> int:
@@ -103,9 +128,13 @@ def resume(run: Run, given: dict[str, Any], quiet: bool) -> int:
     console, folder = Terminal(), run.folder
     run.training = replace(run.training, **given)
     _check_source(run)
-    checkpoint.check_weights(run)
+    whole = members.is_ensemble(run)
+    if not whole:
+        checkpoint.check_weights(run)
     task = _prepared(run.data, run.training, _known(run))
     memory.check_model(run.data, run.model, run.training.batch_size)
+    if whole:
+        return _resume_ensemble(console, run, task, quiet)
     trainer = Trainer(run, task)
     checkpoint.check(run, task, trainer.plain)
     trainer.resume()
@@ -166,13 +195,7 @@ def finish(console: Console, trainer: Trainer, quiet: bool) -> int:
         The exit code, as of ``start``.
     """
     run, progress = trainer.run, trainer.progress
-    done = trainer.fit(view(console, quiet, progress))
-    if progress.rows:
-        from undertow.app.training import curve
-
-        curve.draw(run, progress.rows)
-    if progress.at.best and run.training.interval:
-        intervals.add(run, trainer.task)
+    done = fit(trainer, view(console, quiet, progress))
     each = targets.errors(run, trainer.task) if progress.at.best else {}
     interrupt = trainer.loop.interrupt
     with nullcontext() if done else suppress(OSError):  # after SIGHUP nobody may be there to read

@@ -43,7 +43,8 @@ def introduce(console: Console, run: Run, task: Task, model: nn.Module) -> None:
     grid.add_row(
         "  plan",
         f"{counted(training.epochs, 'epoch')} of {counted(task.steps_per_epoch(), 'step')}{budget}, "
-        f"batch size {training.batch_size}, lr {training.lr:g}, seed {training.seed}",
+        f"batch size {training.batch_size}, lr {training.lr:g}, seed {training.seed}"
+        + (f", {training.members} members" if training.members > 1 else ""),
     )
     grid.add_row("  keeps", words(training.select))
     console.print(grid)
@@ -77,16 +78,13 @@ def conclude(
                 f"[bold]{show(at.best['validation'])}[/]{perplexity(at.best['validation_loss'], run.facts)} "
                 f"on the validation part{{of}} "
                 f"(best, epoch {at.best['epoch']:g}; {{ended}}; {clock(at.seconds)})",
-                of=_of(run),
+                of=target_of(run),
                 ended=ended,
             )
         )
-        _against_baselines(console, run, progress.objective, at.best["validation"])
-        if each:
-            errors = ", ".join(f"{value:.4g} RMSE of {cell(name)}" for name, value in each.items())
-            console.print(marked("{errors}", errors=errors))
-    if (found := interval.about(run.folder)) is not None:
-        console.print(found.describe(run.data.target), soft_wrap=True)
+        against_baselines(console, run, progress.objective, at.best["validation"])
+        of_targets(console, each or {})
+    about_intervals(console, run)
     if not done:
         console.print(
             f"Stopped by {signal} at step {at.step}; everything is saved in {name}. Go on with:\n"
@@ -94,17 +92,36 @@ def conclude(
             soft_wrap=True,
         )
         return
-    following = "".join(f"\n  {each.format(run=name)}" for each in NEXT[run.data.task] + LOOK)
-    console.print(f"Saved in {name}. Next:{following}", soft_wrap=True)
+    following(console, run)
 
 
-def _of(run: Run) -> str:
+def of_targets(console: Console, each: dict[str, float]) -> None:
+    """Print the error of each target, if there are several."""
+    if each:
+        errors = ", ".join(f"{value:.4g} RMSE of {cell(name)}" for name, value in each.items())
+        console.print(marked("{errors}", errors=errors))
+
+
+def about_intervals(console: Console, run: Run) -> None:
+    """Print how wide the intervals of a run are, if it has any."""
+    if (found := interval.about(run.folder)) is not None:
+        console.print(found.describe(run.data.target), soft_wrap=True)
+
+
+def following(console: Console, run: Run) -> None:
+    """Print where a run is saved, and the commands to type next."""
+    commands = "".join(f"\n  {each.format(run=run.folder)}" for each in NEXT[run.data.task] + LOOK)
+    console.print(f"Saved in {run.folder}. Next:{commands}", soft_wrap=True)
+
+
+def target_of(run: Run) -> str:
+    """Say what a run answers with, if that has a name."""
     if run.data.label:
         return f", {cell(run.data.label)} of each {run.data.per}"
     return f", forecasting {', '.join(map(cell, run.data.target))}" if run.data.target else ""
 
 
-def _against_baselines(console: Console, run: Run, objective: Objective, mine: float) -> None:
+def against_baselines(console: Console, run: Run, objective: Objective, mine: float) -> None:
     """Print the model's error beside those of the baselines, and which is better."""
     if not run.baselines:
         return

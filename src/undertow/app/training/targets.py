@@ -4,6 +4,7 @@ import torch
 
 from undertow.app.data import Task
 from undertow.app.runs.folder import Run
+from undertow.app.runs.together import network_of
 
 
 def errors(run: Run, task: Task) -> dict[str, float]:
@@ -19,7 +20,7 @@ def errors(run: Run, task: Task) -> dict[str, float]:
     names = run.data.target
     if len(names) < 2:
         return {}
-    model, squares, counts = run.load_model(), torch.zeros(len(names)).double(), torch.zeros(len(names))
+    model, squares, counts = network_of(run), torch.zeros(len(names)).double(), torch.zeros(len(names))
     with torch.no_grad():
         for batch in task.validation_batches():
             output, _ = model(batch.x, lengths=batch.lengths, normalised=batch.normalised)

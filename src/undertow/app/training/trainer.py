@@ -66,7 +66,7 @@ class Trainer(Hook):
         self.run, self.task, config = run, task, run.training
         self.progress = Progress(config, task.objective, task.steps_per_epoch(), task.evaluations)
         self.fabric = make_fabric(config.device, config.precision)
-        torch.manual_seed(config.seed)
+        torch.manual_seed(config.seed + config.member - 1)
         self.plain = SequenceModel(run.model)
         for name, value in task.buffers().items():
             self.plain.get_buffer(name).copy_(value)

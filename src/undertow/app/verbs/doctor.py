@@ -48,10 +48,10 @@ def doctor(
     from undertow.app.inputs import check_input
     from undertow.app.outputs import check_output
     from undertow.app.runs.folder import DOCTOR
-    from undertow.app.training.leftovers import open_run
+    from undertow.app.training.leftovers import open_network
 
     path = run / DOCTOR if output is None else output
-    opened = open_run(run)
+    opened = open_network(run)
     check_output(path, (".html", ".htm"), overwrite or output is None)
     check_input(opened.data.task, opened.data.source, input)
     _examine(opened, input, sequences, lag, path)

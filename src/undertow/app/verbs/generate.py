@@ -62,6 +62,7 @@ def generate(
     import numpy as np
 
     from undertow.app.data.text import alphabet_of
+    from undertow.app.runs.together import network_of
     from undertow.app.words import visible
 
     alphabet = alphabet_of(opened.facts)
@@ -69,7 +70,7 @@ def generate(
     for each in stops:
         alphabet.encode(each, "--stop")
     _warn(alphabet.unknown(prompt))
-    model, rng = opened.load_model(), np.random.default_rng(seed)
+    model, rng = network_of(opened), np.random.default_rng(seed)
     symbols = _symbols(model, first, alphabet.unwritten, length, sampling, rng)
     shown = visible if sys.stdout.isatty() else str  # a pipe gets the symbols themselves
     sys.stdout.write(shown(prompt))

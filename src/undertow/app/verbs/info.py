@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from undertow.app.runs import interval
+from undertow.app.runs import interval, members, shapes
 from undertow.app.runs.objective import Objective, perplexity
 from undertow.app.runs.selection import best_of
 from undertow.app.words import counted
@@ -64,10 +64,15 @@ def _about_data(run: "Run") -> list[str]:
 
 
 def _about_model(run: "Run") -> list[str]:
+    if members.is_ensemble(run):
+        each = run.describe(shapes.count(run.model))
+        return [f"an ensemble of {run.training.members}, each: {each}", f"dropout {run.model.dropout:g}"]
     return [run.describe(run.count_parameters()), f"dropout {run.model.dropout:g}"]
 
 
 def _about_training(run: "Run") -> list[str]:
+    if members.is_ensemble(run):
+        return _about_members(run)
     training = run.training
     rows = run.read_metrics()
     if not rows:
@@ -82,18 +87,37 @@ def _about_training(run: "Run") -> list[str]:
     ]
 
 
+def _about_members(run: "Run") -> list[str]:
+    """How many members are trained, and a line for each that has begun."""
+    lines, training = [], run.training
+    for k in range(1, training.members + 1):
+        if members.plan(run, k).path("config.json").exists():
+            rows = members.plan(run, k).read_metrics()
+            steps = counted(rows[-1]["step"] if rows else 0, "step")
+            lines.append(f"member {k}: {steps}, seed {training.seed + k - 1}")
+    state = "all trained" if members.scores(run) else "not all trained yet"
+    return [f"{counted(training.members, 'member')}, {state}", *lines]
+
+
 def _about_result(run: "Run") -> list[str]:
+    objective, scores = Objective.of_unit(run.unit), members.scores(run)
     rows = run.read_metrics()
-    if not rows:
+    if scores is not None:
+        mine = scores.ensemble
+        each = ", ".join(map(objective.show, scores.members))
+        lines = [f"{objective.show(mine)} on the validation part", f"its members: {each}"]
+    elif rows:
+        best = best_of(run.training.select, rows)
+        mine = best["validation"]
+        lines = [
+            f"{objective.show(mine)}{perplexity(best['validation_loss'], run.facts)} "
+            f"on the validation part, best at epoch {best['epoch']:g} "
+            f"(training part then: {objective.show(best['train'])})"
+        ]
+    else:
         return []
-    best, objective = best_of(run.training.select, rows), Objective.of_unit(run.unit)
-    lines = [
-        f"{objective.show(best['validation'])}{perplexity(best['validation_loss'], run.facts)} "
-        f"on the validation part, best at epoch {best['epoch']:g} "
-        f"(training part then: {objective.show(best['train'])})"
-    ]
     for name, value in run.baselines.items():
-        better, by = objective.compare(best["validation"], value)
+        better, by = objective.compare(mine, value)
         verdict = f"beaten {by}" if better else f"not beaten: it is better {by}"
         lines.append(f"{name}: {objective.show(value)}, {verdict}")
     if (found := interval.about(run.folder)) is not None:

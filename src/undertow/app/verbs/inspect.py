@@ -46,10 +46,10 @@ def inspect(
     from undertow.app.outputs import check_output
     from undertow.app.runs.folder import REPORT
     from undertow.app.terminal import Terminal
-    from undertow.app.training.leftovers import open_run
+    from undertow.app.training.leftovers import open_network
 
     page = run / REPORT if output is None else output
-    opened = open_run(run)
+    opened = open_network(run)
     check_output(page, (".html", ".htm"), overwrite or output is None)
     check_input(opened.data.task, opened.data.source, input)
     runs = [opened] if compare is None else [opened, _comparable(opened, compare)]
@@ -66,9 +66,9 @@ def inspect(
 def _comparable(run: "Run", folder: Path) -> "Run":
     """Open the other run. Raises UserError unless both can read the same sequences."""
     from undertow.app.errors import UserError
-    from undertow.app.training.leftovers import open_run
+    from undertow.app.training.leftovers import open_network
 
-    other = open_run(folder)
+    other = open_network(folder)
     for what, mine, theirs in (
         ("task", run.data.task, other.data.task),
         ("problem", _problem_of(run), _problem_of(other)),

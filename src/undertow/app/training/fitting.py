@@ -1,0 +1,26 @@
+"""A training brought to its end, with what belongs to a run beside its network."""
+
+from undertow.app.training import intervals
+from undertow.app.training.trainer import Trainer
+from undertow.app.training.view import View
+
+
+def fit(trainer: Trainer, view: View) -> bool:
+    """Train to the end or to a signal, then draw the learning curve and add the intervals.
+
+    Args:
+        trainer: The training, at its start or resumed.
+        view: Told of every step and evaluation.
+
+    Returns:
+        Whether the training is finished.
+    """
+    run, progress = trainer.run, trainer.progress
+    done = trainer.fit(view)
+    if progress.rows:
+        from undertow.app.training import curve
+
+        curve.draw(run, progress.rows)
+    if progress.at.best and run.training.interval:
+        intervals.add(run, trainer.task)
+    return done

@@ -96,6 +96,31 @@ def report_weather(data: Path) -> None:
     screenshot("weather/report.html", "report-weather.png", keys=keys, dark=True, height=960)
 
 
+def forecast_interval(data: Path) -> None:
+    """Forecasts of one day ahead with their intervals."""
+    import polars as pl
+    from matplotlib.dates import ConciseDateFormatter
+    from matplotlib.figure import Figure
+
+    from undertow.palette import BLUE, INK
+
+    undertow(f"train {data}/seattle-weather.csv --target temp_max --quiet --run weather")
+    undertow(f"predict weather {data}/seattle-weather.csv --output predictions.parquet")
+    table = pl.read_parquet("predictions.parquet").drop_nulls("truth").tail(120)
+    figure = Figure(figsize=(8, 3.4), layout="constrained")
+    axes = figure.subplots()
+    days = table["date"].to_numpy()
+    axes.fill_between(days, table["lower"], table["upper"], color=BLUE, alpha=0.2, lw=0, label="90% interval")
+    axes.plot(days, table["prediction"], color=BLUE, lw=2, label="forecast")
+    axes.plot(days, table["truth"], "o", color=INK, ms=2.5, label="truth")
+    axes.set(ylabel="temp_max, °C")
+    axes.xaxis.set_major_formatter(ConciseDateFormatter(axes.xaxis.get_major_locator()))
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(alpha=0.25)
+    axes.legend(frameon=False, ncols=3, loc="lower right", bbox_to_anchor=(1, 1), borderpad=0)
+    figure.savefig(IMAGES / "forecast-interval.png", dpi=130)
+
+
 PICTURES = {
     "plots": plots,
     "gradient-flow": gradient_flow,
@@ -104,7 +129,11 @@ PICTURES = {
     "report-adding": report_adding,
 }
 # tinyshakespeare.txt and seattle-weather.csv
-FROM_DATA = {"report-text": report_text, "report-weather": report_weather}
+FROM_DATA = {
+    "report-text": report_text,
+    "report-weather": report_weather,
+    "forecast-interval": forecast_interval,
+}
 
 
 def undertow(arguments: str) -> None:

@@ -41,6 +41,7 @@ def test_a_text_goes_on_with_weights_and_alphabet(undertow, text):
     assert (new.model, new.data.steps) == (old.model, 16)
     weights = fingerprint(old.path("model.safetensors"))["sha256"]
     assert new.init_from == {"run": str(Path("old").resolve()), "sha256": weights}
+    assert f"started from the weights of {Path('old').resolve()}" in undertow("info", "new").out
     alone = undertow("train", "new.txt", *TEXT, *RUN, "alone")
     assert alone.code == 0
     best = {run: open_run(Path(run)).read_metrics()[0]["validation"] for run in ("new", "alone")}

@@ -75,10 +75,12 @@ def _about_training(run: "Run") -> list[str]:
         return _about_members(run)
     training = run.training
     rows = run.read_metrics()
+    started = [f"started from the weights of {run.init_from['run']}"] if "run" in run.init_from else []
     if not rows:
-        return ["no evaluation yet"]
+        return [*started, "no evaluation yet"]
     last = rows[-1]
     return [
+        *started,
         f"{last['epoch']:g} of {counted(training.epochs, 'epoch')}, {counted(last['step'], 'step')} "
         f"in {last['seconds']:.0f} s, seed {training.seed}",
         f"batch size {training.batch_size}, learning rate {training.lr:g}, precision {training.precision}",

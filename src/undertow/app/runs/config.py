@@ -194,7 +194,16 @@ class ModelConfig:
         ),
     ]
     outputs: Count  # classes, symbols, or the targets of each row of the horizon
-    readout: Literal["every", "last"]  # what the head reads: every step, or the last one
+    readout: Annotated[  # what the head reads
+        Literal["every", "last", "mean", "max", "attention", "mean-max"],
+        Option(
+            "What a sequence's label is read from: the last step, or all steps, pooled. (default: mean-max)",
+            MODEL,
+            {},
+            LABELLED,
+            given=Literal["last", "mean", "max", "attention", "mean-max"],
+        ),
+    ]
     inputs: Annotated[int, Meta(ge=0, le=1_000_000)] = 0  # C, features a step; 0 with an embedding
     symbols: Annotated[int, Meta(ge=0, le=1_000_000)] = 0  # size of the embedding table; 0 without
     width: Annotated[int, Meta(ge=0, le=1_000_000)] = 0  # of the embedding
@@ -212,6 +221,15 @@ class ModelConfig:
     ahead: Annotated[int, Meta(ge=0, le=1_000_000)] = 0  # steps of the decoder; 0 without
     known: tuple[Place, ...] = ()  # the features that the decoder reads
     series: Annotated[int, Meta(ge=0, le=1_000_000)] = 0  # size of their embedding table; 0 without
+    bidirectional: Annotated[
+        bool,
+        Option(
+            "Read labelled sequences in both directions, so also from their end.",
+            MODEL,
+            {"classify": True, "regress": True},
+            LABELLED,
+        ),
+    ] = False
     init: Annotated[  # at T=100 two-sequence and temporal-order learn nothing from torch's start
         Literal["torch", "chrono", "orthogonal"],
         Option(
@@ -231,6 +249,11 @@ class ModelConfig:
         Annotated[float, Meta(ge=-1e6, le=1e6)] | None,
         Option("Bias of the LSTM's forget gates at the start.", MODEL),
     ] = None
+
+    @property
+    def directions(self) -> int:
+        """The directions in which the layers read, 1 or 2."""
+        return 1 + self.bidirectional
 
 
 @dataclass(frozen=True)
@@ -310,6 +333,7 @@ class TrainConfig:
     weight_decay: NotNegative = 0.01
 
 
+POOLED = "mean-max"  # readout of labelled sequences
 TEXT_BUDGET = 5_000_000  # symbols: a text gets enough epochs to see about this many
 TEXT_EPOCHS = (1, 50)  # ... but never fewer or more passes than this
 MAY_CHANGE = ("epochs", "minutes", "patience", "device")  # on --resume

@@ -229,7 +229,7 @@ def _table(columns: Columns, time: str | None, data: DataConfig, model: ModelCon
         "facts.columns": len(set(names)) == len(names) and all(columns.categories.values()),
         "facts.columns.calendar": set(columns.calendar) <= set(CYCLES if time else ()),
         "model.inputs": model.inputs == columns.width > 0 and not model.symbols,
-        "model.readout": model.readout == ("every" if data.per == "step" else "last"),
+        "model.readout": (model.readout == "every") == (data.per == "step"),
         "data.validation": data.validation > 0,
     }
 

@@ -132,7 +132,8 @@ class Run:
         """Describe the network in a few words: its cell, layers, units and number of parameters."""
         model = self.model
         layers, units = counted(model.num_layers, "layer"), counted(model.hidden_size, "unit")
-        return f"{model.cell.upper()}, {layers} of {units}, {parameters:,} parameters"
+        both = " in both directions" if model.bidirectional else ""
+        return f"{model.cell.upper()}, {layers} of {units}{both}, {parameters:,} parameters"
 
     def write_metrics(self, rows: list[dict[str, Any]]) -> None:
         """Write metrics.jsonl, a line for each row."""

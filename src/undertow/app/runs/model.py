@@ -8,7 +8,7 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_
 
 import undertow
 from undertow.app.runs.config import ModelConfig
-from undertow.app.runs.readouts import Units
+from undertow.app.runs.readouts import Readout, Units, final
 
 State = tuple[Tensor, ...]  # (h, c) of the LSTM, (h,) of the RNN; each [layers, N, H]
 CELLS = {"lstm": undertow.LSTM, "rnn": undertow.RNN}
@@ -59,7 +59,12 @@ class SequenceModel(nn.Module):
         self.series = nn.Embedding(config.series, config.width) if config.series else None
         own = config.width if config.series else 0
         self.rnn = CELLS[config.cell](
-            width + own, config.hidden_size, config.num_layers, dropout=dropout, **_start_options(config)
+            width + own,
+            config.hidden_size,
+            config.num_layers,
+            dropout=dropout,
+            bidirectional=config.bidirectional,
+            **_start_options(config),
         )
         self.decoder = None
         if config.ahead:  # reads the known features of each row of the horizon, and how far ahead it is
@@ -67,7 +72,8 @@ class SequenceModel(nn.Module):
                 len(config.known) + own + 1, config.hidden_size, config.num_layers, dropout=dropout
             )
         self.dropout = nn.Dropout(config.dropout)
-        self.head = nn.Linear(config.hidden_size, config.outputs)
+        self.readout = Readout(config.readout, config.hidden_size * config.directions)
+        self.head = nn.Linear(self.readout.width, config.outputs)
         self.units = Units(config.outputs) if config.quantity else None
         if config.residual:  # an untrained network then forecasts the last value: persistence
             nn.init.zeros_(self.head.weight)
@@ -103,10 +109,7 @@ class SequenceModel(nn.Module):
             inputs = pack_padded_sequence(cast(Tensor, inputs), lengths, enforce_sorted=False)
         hidden, last = self.rnn(inputs, self._to_rnn(state), reset=reset)  # [T, N, H], (h_n, c_n) or h_n
         last = last if isinstance(last, tuple) else (last,)
-        every = self.config.readout == "every"
-        if every and lengths is not None:
-            hidden, _ = pad_packed_sequence(hidden)
-        output = self.head(self.dropout(hidden if every else last[0][-1]))
+        output = self.head(self.dropout(self._read_out(hidden, last[0], lengths)))
         if self.units is not None:
             output = self.units(output)
         return self._from_last_value(output, x, normalised), cast(State, last)
@@ -146,6 +149,14 @@ class SequenceModel(nn.Module):
         if self.training and self.config.noise:
             features = features + self.config.noise * torch.randn_like(features)
         return features
+
+    def _read_out(self, hidden: Tensor | PackedSequence, h_n: Tensor, lengths: Tensor | None) -> Tensor:
+        """What the head reads: [T,N,width] of every step, or [N,width]."""
+        if self.config.readout == "last":
+            return final(h_n, self.config.directions)
+        if isinstance(hidden, PackedSequence):
+            hidden, _ = pad_packed_sequence(hidden)
+        return hidden if self.config.readout == "every" else cast(Tensor, self.readout(hidden, lengths))
 
     def _to_rnn(self, state: State | None) -> Tensor | State | None:
         return state[0] if state is not None and self.config.cell == "rnn" else state

@@ -202,14 +202,17 @@ def signature(function: Any, options: Iterator[Declared]) -> None:
     own = [p for p in inspect.signature(function).parameters.values() if p.kind is not p.VAR_KEYWORD]
     added = []
     for each in options:
-        said = typer.Option(
-            each.flag, help=_help(each), rich_help_panel=each.option.panel, metavar=each.option.metavar
-        )
         flag = each.plain is bool
-        kind = Annotated[bool, said] if flag else Annotated[each.plain | None, said]
-        default = False if flag else None
+        both = flag and isinstance(
+            each.option.default, Mapping
+        )  # on for some tasks, so it can be switched off
+        names = f"{each.flag}/--no-{each.flag[2:]}" if both else each.flag
+        said = typer.Option(
+            names, help=_help(each), rich_help_panel=each.option.panel, metavar=each.option.metavar
+        )
+        kind: Any = Annotated[each.plain | None, said]
         added.append(
-            inspect.Parameter(each.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=kind)
+            inspect.Parameter(each.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=kind)
         )
     first = [p for p in own if p.kind is not p.KEYWORD_ONLY]
     last = [p for p in own if p.kind is p.KEYWORD_ONLY]
@@ -225,6 +228,8 @@ def _help(each: Declared) -> str:
 
 
 def _shown(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
@@ -239,7 +244,12 @@ def table(options: Iterator[Declared]) -> str:
     """
     rows = ["| option | what it does | value | default |", "|---|---|---|---|"]
     for each in options:
-        kind = "no value" if each.plain is bool else _expected(each.type).removesuffix(" or null")
+        off = (
+            "no value"
+            if not isinstance(each.option.default, Mapping)
+            else f"no value; `--no-{each.flag[2:]}`"
+        )
+        kind = off if each.plain is bool else _expected(each.type).removesuffix(" or null")
         kind = "text, several times" if each.repeats else kind
         rows.append(f"| `{each.flag}` | {each.option.help} | {kind} | {_defaults(each.option)} |")
     return "\n".join(rows) + "\n"

@@ -31,12 +31,16 @@ def expected(config: ModelConfig) -> dict[str, list[int]]:
     found |= {name: [config.outputs] for name in UNITS} if config.quantity else {}
     own = config.width if config.series else 0  # inputs from the embedding of the series
     found |= {"series.weight": [config.series, own]} if own else {}
+    ends = ("", "_reverse")[: config.directions]
     stacks = {"rnn": width + own} | ({"decoder": len(config.known) + own + 1} if config.ahead else {})
-    for name, k in product(stacks, range(config.num_layers)):
-        found |= {f"{name}.weight_ih_l{k}": [rows, H if k else stacks[name]]}
-        found |= {f"{name}.weight_hh_l{k}": [rows, H]}
-        found |= {f"{name}.bias_ih_l{k}": [rows], f"{name}.bias_hh_l{k}": [rows]}
-    return found | {"head.weight": [config.outputs, H], "head.bias": [config.outputs]}
+    for name, k, end in product(stacks, range(config.num_layers), ends):
+        found |= {f"{name}.weight_ih_l{k}{end}": [rows, H * config.directions if k else stacks[name]]}
+        found |= {f"{name}.weight_hh_l{k}{end}": [rows, H]}
+        found |= {f"{name}.bias_ih_l{k}{end}": [rows], f"{name}.bias_hh_l{k}{end}": [rows]}
+    states = H * config.directions
+    found |= {"readout.query": [states]} if config.readout == "attention" else {}
+    pooled = 2 * states if config.readout == "mean-max" else states
+    return found | {"head.weight": [config.outputs, pooled], "head.bias": [config.outputs]}
 
 
 def count(config: ModelConfig) -> int:

@@ -14,7 +14,7 @@ from undertow.app.errors import UserError
 from undertow.app.inputs import check_source as check_readable
 from undertow.app.runs import interval, members, selection
 from undertow.app.runs.claim import claimed, remove_leftovers, remove_pages
-from undertow.app.runs.config import DataConfig, ModelConfig, TrainConfig, text_epochs
+from undertow.app.runs.config import LABELLED, POOLED, DataConfig, ModelConfig, TrainConfig, text_epochs
 from undertow.app.runs.folder import SCORES, Run, fingerprint, stamp
 from undertow.app.runs.model import SequenceModel
 from undertow.app.terminal import Terminal, marked
@@ -236,7 +236,8 @@ def _model_config(task: Task, options: dict[str, Any]) -> ModelConfig:
         dropout=options["dropout"],
         noise=options["noise"],
         outputs=shape.outputs,
-        readout=shape.readout,
+        readout=_readout(task, options),
+        bidirectional=options.get("bidirectional", False),
         inputs=shape.inputs,
         symbols=shape.symbols,
         width=min(SERIES, -(-shape.series // 2)) if shape.series else min(EMBEDDING, shape.symbols),
@@ -249,6 +250,16 @@ def _model_config(task: Task, options: dict[str, Any]) -> ModelConfig:
         max_lag=max_lag,
         forget_bias=options["forget_bias"],
     )
+
+
+def _readout(task: Task, options: dict[str, Any]) -> Any:
+    """What the head reads. Raises UserError if ``--readout`` is given and each step has a label."""
+    given = options.get("readout")
+    if task.shape.readout == "every" or options["task"] not in LABELLED:
+        if given:
+            raise UserError(f"--readout {given}: has no meaning where each step has a label")
+        return task.shape.readout
+    return given or POOLED
 
 
 def _new_run(data: DataConfig, model: ModelConfig, training: TrainConfig, task: Task, folder: Path) -> Run:

@@ -62,7 +62,7 @@ def train(
     given = {
         name: tuple(value) if isinstance(value, list) else value
         for name, value in given.items()
-        if value not in (None, []) and value is not False
+        if value is not None and value != []
     }
     config.check_given(given)
     if resume is not None:

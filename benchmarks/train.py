@@ -108,7 +108,7 @@ class Theirs:
         """A forecast's target as distance from the last value, in units of its scale."""
         if run.data.task != "forecast":
             return found
-        column = run.model.residual
+        (column,) = run.model.residual
         centre, scale = (self.normaliser[name][column] for name in ("centre", "scale"))
         return [(x, (y - centre - scale * x[-1, column].sinh()) / scale) for x, y in found]
 

@@ -9,6 +9,7 @@ from undertow.app.data.reading import Reading
 
 SEPARATORS = "\t;|,"  # where two fit equally well the first one does: decimal commas look like a second one
 NUMBER = re.compile(r"[+-]?(\d+[.,]?\d*|[.,]\d+)([eE][+-]?\d+)?")
+csv.field_size_limit(2**31 - 1)  # a field over 128 KiB is csv.Error otherwise
 DATE = re.compile(r"\d{1,4}[-/.]\d{1,2}([-/.]\d{1,4})?([ T]\d.*)?")
 
 
@@ -21,15 +22,20 @@ def fields(line: str, separator: str) -> list[str]:
     """Split a line into its fields."""
     if separator == " ":
         return line.split()
-    return next(csv.reader([line], delimiter=separator), [])
+    return next(csv.reader([_without_nul(line)], delimiter=separator), [])
 
 
 def record(lines: list[str], separator: str) -> tuple[list[str], int]:
     """The first record and how many lines it takes: a quoted field may hold line breaks."""
     if separator == " ":
         return lines[0].split(), 1
-    reader = csv.reader((line + "\n" for line in lines), delimiter=separator)
+    reader = csv.reader((_without_nul(line) + "\n" for line in lines), delimiter=separator)
     return next(reader), reader.line_num
+
+
+def _without_nul(line: str) -> str:
+    """Python 3.10 raises csv.Error at a NUL."""
+    return line.replace("\0", "\ufffd")
 
 
 def separator(lines: list[str]) -> str:

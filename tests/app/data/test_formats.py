@@ -115,13 +115,13 @@ def test_a_folder_of_places_is_a_panel_and_one_of_months_a_series(undertow):
     assert again.code == 0, again.err
 
 
-def test_several_texts_are_one(undertow):
+def test_several_texts_are_documents(undertow):
     for name in "ab":
         Path(f"{name}.txt").write_text(f"{name} rhyme of its own\n" * 60)
     options = ("--steps", 16, "--batch-size", 4, "--hidden-size", 8, "--num-layers", 1, "--epochs", 1)
     said = undertow("train", "a.txt", "b.txt", *options, "--run", "r")
     assert said.code == 0, said.err
-    assert "2,280 chars" in said.out
+    assert "2,280 characters in 2 files" in said.out
 
 
 def test_netcdf(undertow):

@@ -1,4 +1,4 @@
-"""Makes the example data of README: rhymes.txt, river.csv and gestures.csv, all invented.
+"""Makes the example data of README and docs: rhymes.txt, river.csv, gestures.csv and sales.csv, all invented.
 
     python examples/data/make.py [folder]
 
@@ -24,6 +24,7 @@ RHYMES = [
     ["lane", "rain", "train"],
 ]
 DAYS = 731  # 2022-01-01 to 2024-01-01
+HOLIDAYS = ("01-01", "05-01", "10-03", "12-25", "12-26")
 GESTURES = ("circle", "swipe", "shake", "still")
 
 
@@ -77,6 +78,24 @@ def gestures(rng: np.random.Generator, count: int = 60) -> list[list[object]]:
     return rows
 
 
+def sales(rng: np.random.Generator, days: int = 400, ahead: int = 14) -> list[list[object]]:
+    """Units sold a day, of two items in three stores; the last days are not sold yet."""
+    rows: list[list[object]] = [["date", "store", "item", "area", "promo", "holiday", "sold"]]
+    start = datetime.date(2023, 1, 1)
+    for store, area in (("north", 120), ("south", 300), ("west", 210)):
+        for item, share, gain in (("coffee", 0.3, 0.8), ("tea", 0.2, 0.5)):
+            level = share * area
+            for day in range(days + ahead):
+                date = start + datetime.timedelta(day)
+                promo, holiday = int(rng.random() < 0.2), int(date.strftime("%m-%d") in HOLIDAYS)
+                week = 1 + 0.3 * (date.weekday() >= 5)
+                level += 0.02 * area * rng.normal() - 0.05 * (level - share * area)
+                mean = level * week * (1 + gain * promo) * (1 - 0.7 * holiday)
+                sold = max(0, round(mean * (1 + 0.05 * rng.normal())))
+                rows.append([date, store, item, area, promo, holiday, sold if day < days else ""])
+    return rows
+
+
 def write(path: Path, rows: list[list[object]]) -> None:
     with path.open("w", encoding="utf-8", newline="") as file:
         csv.writer(file, lineterminator="\n").writerows(rows)
@@ -87,6 +106,7 @@ def main(folder: Path) -> None:
     (folder / "rhymes.txt").write_text(rhymes(rng), encoding="utf-8")
     write(folder / "river.csv", river(rng))
     write(folder / "gestures.csv", gestures(rng))
+    write(folder / "sales.csv", sales(rng))
 
 
 if __name__ == "__main__":

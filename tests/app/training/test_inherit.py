@@ -89,6 +89,13 @@ def test_a_forecast_keeps_columns_and_normaliser(undertow, waves):
     assert undertow("predict", "longer", "new.csv").code == 0
 
 
+def test_the_embedding_of_series_is_kept_with_a_new_head(undertow, waves):
+    assert undertow("train", waves, *FORECAST, "--embed-group", "--epochs", 1, "--run", "old").code == 0
+    longer = undertow("train", waves, "--init-from", "old", "--horizon", 3, *RUN, "longer")
+    assert "the head is new, since the horizon is another" in longer.out
+    assert differ("old", "longer") == {"head.weight", "head.bias"}
+
+
 def test_the_normaliser_is_what_the_training_uses(undertow, waves):
     """The first loss on the data of before is the last one of before."""
     undertow("train", waves, *FORECAST, "--epochs", 3, "--run", "old")

@@ -94,7 +94,7 @@ def take(model: "SequenceModel", new: Run, run: Run) -> str:
 
 def is_head(name: str) -> bool:
     """Tell whether a tensor belongs to what stands between the last hidden state and the outputs."""
-    return not name.startswith(("embedding.", "rnn.")) and name not in ("centre", "scale")
+    return not name.startswith(("embedding.", "series.", "rnn.")) and name not in ("centre", "scale")
 
 
 def differences(new: Run, run: Run) -> list[str]:

@@ -154,6 +154,7 @@ def test_a_decoder_learns_what_the_known_future_does(undertow, sales, tmp_path):
     assert error == pytest.approx(best, rel=1e-4)  # the decoder of predict reads what that of train read
     for verb in ("info", "doctor", "inspect"):
         assert undertow(verb, "r").code == 0
+    assert "known promo, head decoder" in undertow("info", "r").out
     assert undertow("evaluate", "r", sales).code == 0
 
 

@@ -83,6 +83,7 @@ def test_a_simulation_is_learnt_and_needs_no_target(undertow, river, tmp_path):
     alone = undertow("predict", "r", "rain.csv", "-o", "alone.csv")
     assert alone.code == 0, alone.err
     assert pl.read_csv("alone.csv")["prediction"].to_list() == pl.read_csv("out.csv")["prediction"].to_list()
+    assert "simulated from the other columns" in undertow("info", "r").out
     for verb in (("info", "r"), ("doctor", "r"), ("inspect", "r"), ("evaluate", "r", river)):
         assert undertow(*verb).code == 0
 

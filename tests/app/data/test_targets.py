@@ -94,3 +94,15 @@ def test_whole_sequences_validate_where_each_step_has_a_class():
     train, validation = targets_of(labels, [4] * 10, PATH, config("classify", "step")).split(0.3, 0)
     assert sorted([*train.tolist(), *validation.tolist()]) == list(range(10))
     assert len(validation) == 3
+
+
+def test_balanced_classes_weigh_alike_in_the_loss():
+    targets = targets_of(pl.Series(["a", "a", "a", "b"]), [1] * 4, PATH, config("classify"))
+    train = torch.arange(4)
+    assert targets.objective(train).weights == ()
+    objective = targets.objective(train, balanced=True)
+    assert objective.weights == pytest.approx((4 / 6, 2.0))
+    output = torch.randn(4, 2)
+    nats = -output.log_softmax(-1)[torch.arange(4), targets.pad([0, 1, 2, 3])]
+    by_class = (nats[:3].mean() + nats[3]) / 2
+    torch.testing.assert_close(objective.loss(output, targets.pad([0, 1, 2, 3])), by_class)

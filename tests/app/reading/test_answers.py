@@ -155,3 +155,21 @@ def test_rows_stand_for_steps_without_a_time(undertow):
     undertow("train", "sums.csv", *options)
     undertow("predict", "r", "sums.csv", "-o", "out.csv")
     assert pl.read_csv("out.csv")["row"].to_list() == list(range(1, len(sums(30)) + 1))
+
+
+def test_balanced_accuracy_is_the_mean_recall(undertow):
+    sums(30).drop("total").write_csv("sums.csv")
+    options = ("--sequence", "id", "--label", "sign", "--epochs", 2, "--hidden-size", 4, "--run", "r")
+    assert undertow("train", "sums.csv", *options, "--class-weights", "balanced").code == 0
+    assert open_run(Path("r")).data.class_weights == "balanced"
+    said = undertow("predict", "r", "sums.csv", "-o", "out.csv").out
+    known = pl.read_csv("out.csv").drop_nulls("truth")
+    shares = known.group_by("truth").agg((pl.col("prediction") == pl.col("truth")).mean())["prediction"]
+    assert f"mean recall over the classes (balanced accuracy): {100 * shares.mean():.1f}%" in said
+
+
+def test_class_weights_of_numbers_are_refused(undertow):
+    drifts(20).write_csv("drifts.csv")
+    result = undertow("train", "drifts.csv", *REGRESS, "--class-weights", "balanced", "--run", "r")
+    assert result.code == 2
+    assert "--class-weights balanced: drift holds numbers, no classes" in result.err

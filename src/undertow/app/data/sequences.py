@@ -140,6 +140,10 @@ class SequenceTask:
         config = data.config
         assert data.labels is not None
         classes = learnt(data.labels, known)
+        if config.class_weights != "none" and config.task != "classify":
+            raise UserError(
+                f"--class-weights {config.class_weights}: {config.label} holds numbers, no classes"
+            )
         self.targets = targets = targets_of(data.labels, data.lengths, path, config, classes)
         if known is None:
             columns = choose(data.table, path, [config.sequence, config.label, data.time], data.reading)
@@ -175,7 +179,7 @@ class SequenceTask:
             longest=longest,
             quantity=quantity,
         )
-        self.objective = targets.objective(self.train)
+        self.objective = targets.objective(self.train, config.class_weights == "balanced")
         steps = f"{shortest}" if shortest == longest else f"{shortest} to {longest}"
         ordered = f", ordered by {data.time}" if data.time else ", in the file's order"
         self.facts = Facts(

@@ -55,10 +55,16 @@ class Targets:
         groups = torch.stack(self.y) if by_class else torch.zeros(len(self.y), dtype=torch.int64)
         return stratified(groups, fraction, seed)
 
-    def objective(self, train: Tensor) -> Objective:
-        """What is minimised; the scale of numbers is their spread in the training part."""
+    def objective(self, train: Tensor, balanced: bool = False) -> Objective:
+        """What is minimised; the scale of numbers is their spread in the training part.
+
+        ``balanced`` classes count inversely to how frequent they are in the training part, n / (K n_k), so
+        that all K weigh alike (King and Zeng 2001). A class that is absent there counts as if it came once.
+        """
         if self.classes:
-            return Objective("accuracy", "right")
+            counts = self.known(train).bincount(minlength=self.outputs).clamp(min=1).double()
+            weights = counts.sum() / (self.outputs * counts)
+            return Objective("accuracy", "right", weights=tuple(weights.tolist()) if balanced else ())
         return Objective("rmse", "RMSE", scale=float(self.units(train)[1]))
 
     def units(self, train: Tensor) -> tuple[Tensor, Tensor]:

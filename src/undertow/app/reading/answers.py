@@ -186,10 +186,13 @@ def _accuracy_lines(run: Run, found: list[str], truth: list[str | None]) -> list
     right = [one == other for one, other in pairs]
     share = f"[bold]{100 * sum(right) / len(right):.1f}% right[/]"
     lines = [marked(f"{share}: {sum(right):,} of {counted(len(right), str(run.data.per))}")]
+    recalls = []
     for name in sorted({label for _, label in pairs}):
         of_class = [good for good, (_, label) in zip(right, pairs, strict=True) if label == name]
         lines.append(Text(f"  {cell(name)}: {sum(of_class):,} of {len(of_class):,}"))
-    return lines
+        recalls.append(sum(of_class) / len(of_class))
+    mean = 100 * sum(recalls) / len(recalls)
+    return [*lines, Text(f"mean recall over the classes (balanced accuracy): {mean:.1f}%")]
 
 
 def _no_truth(run: Run) -> Text:

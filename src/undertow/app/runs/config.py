@@ -97,6 +97,15 @@ class DataConfig:
             FORECAST,
         ),
     ] = "direct"
+    class_weights: Annotated[
+        Literal["none", "balanced"],
+        Option(
+            "How classes count in the loss: none (each prediction alike) or balanced (rare classes more).",
+            DATA,
+            "none",
+            ("classify",),
+        ),
+    ] = "none"
     gaps: Annotated[
         Literal["error", "fill", "flag", "split", "ignore"],
         Option(

@@ -49,12 +49,14 @@ class Objective:
             each output's target; the root is then shown as it is, in units of these spreads. For ``bits`` the
             symbols by unit.
         extra: Bits by unit that are added to those of the symbols.
+        weights: How much each class counts in the loss of ``accuracy``; none: all alike.
     """
 
     kind: str
     unit: str
     scale: float | tuple[float, ...] = 1.0
     extra: float = 0.0
+    weights: tuple[float, ...] = ()
 
     @property
     def size(self) -> float:
@@ -99,7 +101,8 @@ class Objective:
             share = y.numel() / max(1, y.numel() - int(unknown.sum()))
             return share * functional.mse_loss(output / unit, y / unit)
         scores, y = output.flatten(0, -2), y.flatten()
-        loss = functional.cross_entropy(scores, y, ignore_index=UNSCORED)
+        weight = scores.new_tensor(self.weights) if self.weights else None
+        loss = functional.cross_entropy(scores, y, weight, ignore_index=UNSCORED)
         return 0.0 * scores.sum() if loss.isnan() and not (y != UNSCORED).any() else loss
 
     def show(self, value: float) -> str:

@@ -70,7 +70,8 @@ def _moments(model: SequenceModel) -> dict[str, list[int]]:
 
 def _carried(run: Run) -> dict[str, list[int]]:
     """Names and shapes of the state that is carried to the next batch."""
-    shape = [run.model.num_layers, run.training.batch_size, run.model.hidden_size]
+    layers = run.model.num_layers * run.model.directions
+    shape = [layers, run.training.batch_size, run.model.hidden_size]
     return {f"carry.{index}": list(shape) for index in range(2 if run.model.cell == "lstm" else 1)}
 
 

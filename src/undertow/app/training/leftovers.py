@@ -6,6 +6,7 @@ from pathlib import Path
 
 from undertow.app.errors import UserError
 from undertow.app.runs import claim, folder, lock, members
+from undertow.app.terminal import Terminal
 
 
 def open_run(path: Path) -> folder.Run:
@@ -48,7 +49,10 @@ def open_network(path: Path) -> folder.Run:
     """
     run = open_run(path)
     if members.is_ensemble(run):
-        print(f"{path} has {run.training.members} members; this is the first, {members.plan(run, 1).folder}")
+        first = members.plan(run, 1).folder
+        Terminal().print(
+            f"{path} has {run.training.members} members; this is the first, {first}", soft_wrap=True
+        )
     return members.first(run)
 
 

@@ -129,3 +129,18 @@ def test_a_share_is_from_0_to_below_1(undertow, waves, share):
 def test_only_forecasts_have_intervals(undertow, walks):
     refused = undertow("train", walks, *CLASSIFY, "--interval", 0.9)
     assert refused.code == 2 and "--interval: has no meaning for task classify" in refused.err
+
+
+def test_each_target_has_bounds_in_its_own_unit(undertow, waves):
+    table = pl.read_csv(waves).with_columns(hundredfold=pl.col("level") * 100)
+    table.write_csv("two.csv")
+    undertow("train", "two.csv", *SHORT, "--target", "hundredfold", "--run", "r")
+    undertow("predict", "r", "two.csv", "-o", "p.parquet")
+    found = pl.read_parquet("p.parquet")
+    assert (found["lower"] <= found["prediction"]).all() and (found["prediction"] <= found["upper"]).all()
+    width = found.group_by("target").agg((pl.col("upper") - pl.col("lower")).mean().alias("width"))
+    narrow, wide = (width.filter(target=name)["width"].item() for name in ("level", "hundredfold"))
+    assert 30 < wide / narrow < 300
+    assert re.search(
+        r"90% intervals: .* \(level\), .* \(hundredfold\) wide on average", undertow("info", "r").out
+    )

@@ -44,6 +44,7 @@ def read_series(path: Path, config: DataConfig, facts: dict[str, Any] | None = N
     group = tuple(facts["group"]) if facts else config.group
     group = group or one_panel(table, time, reading)
     check_groups(table, path, group)
+    table = earlier(table, time, group, config.before)
     by = [*group, *([time] if time is not None else [])]
     if by and not (by == [time] and table[by[0]].is_sorted()):
         table = table.sort(by, maintain_order=True)
@@ -90,6 +91,18 @@ def check_target(columns: Columns, path: Path, config: DataConfig) -> None:
         if name not in columns.numeric:
             held = "none" if name in columns.ignored else "words"
             raise UserError(f"{path}: --target {name}: expected a column of numbers, and it holds {held}")
+
+
+def earlier(
+    table: pl.DataFrame, time: str | None, group: tuple[str, ...], before: float | None
+) -> pl.DataFrame:
+    """The rows before a moment, or all; without a time column, before so many rows of each series."""
+    if before is None:
+        return table
+    if time is not None:
+        return table.filter(pl.Series(moments.ticks(table[time]) < before))
+    place = pl.int_range(pl.len()).over(group) if group else pl.int_range(pl.len())
+    return table.filter(place < before)
 
 
 def without(config: DataConfig) -> list[str]:

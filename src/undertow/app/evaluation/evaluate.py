@@ -1,5 +1,6 @@
 """One evaluation, whatever the task: which data are scored, and by which of this room's files."""
 
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -33,10 +34,44 @@ def evaluate(run: Run, given: Path | None) -> Result:
     Raises:
         UserError: The data are missing or do not fit the run.
     """
-    path = source(run, None if given is None else str(given))
-    held_back = given is None or is_training_table(run, path)
+    path, held_back = _source(run, given)
     module: Any = import_module(KINDS[run.data.task])
     result: Result = module.evaluate(run, path, held_back)
+    if held_back:
+        result.said.insert(0, f"{path.name}: {HELD_BACK}")
+    return result
+
+
+def _source(run: Run, given: Path | None) -> tuple[Path, bool]:
+    """The file to score, and whether only the part held back in the training counts."""
+    path = source(run, None if given is None else str(given))
+    return path, given is None or is_training_table(run, path)
+
+
+def backtest(
+    run: Run, given: Path | None, periods: int, folder: Path | None, tell: Callable[[str], None]
+) -> Result:
+    """Score consecutive periods of a table.
+
+    Args:
+        run: A run whose task is to forecast.
+        given: As of ``evaluate``.
+        periods: K.
+        folder: Takes the runs of K trainings, each on the rows before its period. None: no training.
+        tell: Called with a line before each training.
+
+    Returns:
+        The metrics of each period, their mean and standard deviation.
+
+    Raises:
+        UserError: As of ``evaluate``, or the table is too short.
+    """
+    from undertow.app.evaluation import backtest as tests
+
+    path, held_back = _source(run, given)
+    if folder is not None:
+        return tests.retrained(run, path, periods, folder, tell)
+    result = tests.backtest(run, path, periods, held_back)
     if held_back:
         result.said.insert(0, f"{path.name}: {HELD_BACK}")
     return result

@@ -56,7 +56,7 @@ def evaluate(run: Run, path: Path, held_back: bool) -> Result:
     pictured: list[Scored] = []
     result = Result("forecast", str(path), pictured=pictured)
     for found in forecasts(run, path):
-        scored = _score(run, path, found, held_back, result)
+        scored = score(run, path, found, held_back, result)
         if not np.isfinite(scored.truth).any():
             raise UserError(
                 f"{path}: {found.target}: every forecast is for a row after the table's end; "
@@ -70,7 +70,19 @@ def evaluate(run: Run, path: Path, held_back: bool) -> Result:
     return result
 
 
-def _score(run: Run, path: Path, found: Forecasts, held_back: bool, result: Result) -> Scored:
+def score(run: Run, path: Path, found: Forecasts, held_back: bool, result: Result) -> Scored:
+    """Compute the baselines beside forecasts.
+
+    Args:
+        run: The run; the linear model is fitted on its training part.
+        path: The table.
+        found: The network's forecasts for it.
+        held_back: Whether to score only the part that was held back in the training.
+        result: Takes a line if there is no linear model.
+
+    Returns:
+        All forecasts.
+    """
     truth, ends = found.truth, found.starts + found.steps - 1
     if held_back:
         late = validation_rows(found.series, run.data.validation)[found.last[:, :1]]  # as in the training
@@ -86,7 +98,8 @@ def _score(run: Run, path: Path, found: Forecasts, held_back: bool, result: Resu
         by[calendars.season_name(found.series.step)] = means
     fitted = linear.forecast(run, path, found)
     if isinstance(fitted, str):
-        result.said.append(f"no linear model: {fitted}")
+        said = f"no linear model: {fitted}"
+        result.said.extend([said] if said not in result.said else [])
     else:
         by["linear"] = fitted
     return Scored(found, truth, by, names, np.array([scales.get(name, np.nan) for name in names]))
@@ -94,12 +107,12 @@ def _score(run: Run, path: Path, found: Forecasts, held_back: bool, result: Resu
 
 def _rows(scored: Scored) -> list[dict[str, Any]]:
     """Rows over all forecasts, for each series and for each row ahead."""
-    rows = _measured(scored, "all", "", np.s_[:])
+    rows = measured(scored, "all", "", np.s_[:])
     for name, chosen in _by_series(scored.names):
-        rows += _measured(scored, "series", name, chosen)
+        rows += measured(scored, "series", name, chosen)
     horizon = scored.truth.shape[1]
     for ahead in range(horizon) if horizon > 1 else ():
-        rows += _measured(scored, "ahead", ahead + 1, np.s_[:, ahead : ahead + 1])
+        rows += measured(scored, "ahead", ahead + 1, np.s_[:, ahead : ahead + 1])
     return rows
 
 
@@ -113,8 +126,18 @@ def _by_series(names: Any) -> list[tuple[str, Places]]:
     return [(str(name), chosen) for name, chosen in zip(distinct, parts, strict=True)]
 
 
-def _measured(scored: Scored, part: str, name: Any, chosen: Any) -> list[dict[str, Any]]:
-    """A row for each forecaster: its metrics over the forecasts ``chosen``."""
+def measured(scored: Scored, part: str, name: Any, chosen: Any) -> list[dict[str, Any]]:
+    """Make a row for each forecaster.
+
+    Args:
+        scored: The forecasts.
+        part: As in a row of a Result.
+        name: Likewise.
+        chosen: The index of the forecasts to score.
+
+    Returns:
+        The rows; none if no forecast is scored.
+    """
     truth = scored.truth[chosen]
     scale = np.broadcast_to(scored.scale[:, None], scored.truth.shape)[chosen]
     rows = []

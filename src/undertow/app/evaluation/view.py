@@ -35,24 +35,36 @@ def show(console: Console, result: Result, metric: str) -> None:
     """
     for each in result.said:
         console.print(Text(each, style="dim"), soft_wrap=True)
-    for target in dict.fromkeys(row.get("target") for row in result.of("all")):
+    for target in dict.fromkeys(row.get("target") for row in result.rows):
         rows = [row for row in result.rows if row.get("target") == target]
-        console.print()
         every = [row for row in rows if row["part"] == "all"]
-        n = every[0]["n"]
-        what = f"{cell(target)}: {counted(n, 'forecast')}" if target else counted(n, result.what)
-        _print(console, _overall(every, what))
-        for line in _verdicts([row for row in rows if row["part"] == "all"]):
+        if every:
+            n = every[0]["n"]
+            what = f"{cell(target)}: {counted(n, 'forecast')}" if target else counted(n, result.what)
+            console.print()
+            _print(console, _overall(every, what))
+        for line in _verdicts(every):
             console.print(line)
-        for part in (
-            _ahead(rows, metric),
-            _series(rows, metric),
-            _classes(rows, result.what),
-            _confusion(rows),
-        ):
+        tables = _ahead(rows, metric), _series(rows, metric), _classes(rows, result.what), _confusion(rows)
+        for part in (*tables, _origins(rows, metric)):
             if part is not None:
                 console.print()
                 _print(console, part)
+
+
+def _origins(rows: list[dict[str, Any]], metric: str) -> Table | None:
+    """The metric of each forecaster in each period of a backtest, then mean and standard deviation."""
+    found = [row for row in rows if row["part"] in ("origin", "origins")]
+    if not found:
+        return None
+    by = list(dict.fromkeys(row["by"] for row in found))
+    title = f"{cell(found[0]['target'])}: {NAMES[metric]} of the forecasts from each moment to the next"
+    table = _table(title, "from", ["n", *by])
+    for name in dict.fromkeys(row["name"] for row in found):
+        own = {row["by"]: row for row in found if row["name"] == name}
+        cells = [value(metric, own[each][metric]) if each in own else "–" for each in by]
+        table.add_row(cell(name), f"{next(iter(own.values()))['n']:,}", *cells)
+    return table
 
 
 def value(name: str, number: float) -> str:

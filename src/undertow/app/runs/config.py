@@ -169,6 +169,9 @@ class DataConfig:
         Annotated[int, Meta(ge=2, le=1_000_000)] | None,
         Option("Most symbols, of words or bpe. (default: 10,000 and 2,000)", DATA, None, TEXT, "N"),
     ] = None
+    before: float | None = (
+        None  # of a backtest's training: rows at this time, as a number, or later are left out
+    )
     further: tuple[str, ...] = ()  # files read with the source, absolute
     infer: bool = False  # whether the labels decide between classify and regress
 

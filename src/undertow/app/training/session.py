@@ -14,7 +14,15 @@ from undertow.app.errors import UserError
 from undertow.app.inputs import check_source as check_readable
 from undertow.app.runs import interval, members, selection
 from undertow.app.runs.claim import claimed, remove_leftovers, remove_pages
-from undertow.app.runs.config import LABELLED, POOLED, DataConfig, ModelConfig, TrainConfig, text_epochs
+from undertow.app.runs.config import (
+    LABELLED,
+    POOLED,
+    DataConfig,
+    ModelConfig,
+    TrainConfig,
+    text_epochs,
+    to_dict,
+)
 from undertow.app.runs.folder import SCORES, Run, fingerprint, stamp
 from undertow.app.runs.model import SequenceModel
 from undertow.app.terminal import Terminal, marked
@@ -43,6 +51,7 @@ def start(
     overwrite: bool,
     quiet: bool,
     init_from: Run | None = None,
+    console: Console | None = None,
 ) -> int:
     """Train from the beginning.
 
@@ -54,6 +63,7 @@ def start(
         overwrite: Whether a run in ``folder`` may be replaced.
         quiet: Whether to print the result only.
         init_from: The run whose weights are the first ones. None: new weights.
+        console: Where it is printed. None: the terminal.
 
     Returns:
         The exit code: 0, or 128 and the number of the signal that stopped the training.
@@ -61,7 +71,7 @@ def start(
     Raises:
         UserError: The data, the options or the folder do not fit; nothing has been written then.
     """
-    console = Terminal()
+    console = console or Terminal()
     where = source if options["task"] == "problem" else str(Path(source).resolve())
     data = _pick(DataConfig, options | {"source": where})
     training = _pick(TrainConfig, {"epochs": 1} | options)
@@ -109,6 +119,24 @@ def _resume_ensemble(console: Console, run: Run, task: Task, quiet: bool) -> int
     if not quiet:
         console.print(f"Going on with {run.folder}", soft_wrap=True)
     return _start_ensemble(console, run, task, quiet)
+
+
+def again(run: Run, data: DataConfig, folder: Path) -> int:
+    """Train from the beginning with the options of a run on other data, and print nothing.
+
+    Args:
+        run: The run.
+        data: The source of the data and how they are read.
+        folder: The new run folder; a run in it is replaced.
+
+    Returns:
+        The exit code, as of ``start``.
+
+    Raises:
+        UserError: The data do not fit the options.
+    """
+    options = to_dict(run.model) | to_dict(run.training) | to_dict(data)
+    return start(data.source, "", options, folder, overwrite=True, quiet=True, console=Terminal(quiet=True))
 
 
 def resume(run: Run, given: dict[str, Any], quiet: bool) -> int:

@@ -1,9 +1,15 @@
 """``undertow evaluate``: how good a trained model is, beside baselines."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from undertow.app.evaluation.result import Result
+    from undertow.app.runs.folder import Run
 
 
 def evaluate(
@@ -19,6 +25,15 @@ def evaluate(
         Literal["rmse", "mae", "mase", "nse", "kge", "bias"],
         typer.Option(help="Metric that orders the series and is shown by rows ahead."),
     ] = "rmse",
+    backtest: Annotated[
+        int | None, typer.Option(min=1, metavar="K", help="Score K consecutive periods one by one.")
+    ] = None,
+    retrain: Annotated[
+        bool, typer.Option("--retrain", help="Train anew before each period, on the rows before it.")
+    ] = False,
+    keep: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Keep the runs of --retrain in this folder.")
+    ] = None,
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", help="Write all metrics to this .json or .csv file."),
@@ -33,6 +48,11 @@ def evaluate(
     A forecast is scored overall, by series and by rows ahead, against the last
     value, the value one season ago, the seasonal mean, and a linear model of the
     same window. Labels are scored by class, with a confusion matrix.
+
+    --backtest K scores K consecutive periods: of the part held back, or of all
+    of another FILE. With --retrain the periods fill the last part of FILE, as
+    long as the one held back in the training, and each is scored with a new
+    training on the rows before it.
     """
     from undertow.app.errors import UserError
     from undertow.app.inputs import check_source
@@ -47,20 +67,59 @@ def evaluate(
     opened = open_run(run)
     if opened.data.task in ("text", "problem"):
         raise UserError(f"{run}: expected a run trained on a table, and its task is {opened.data.task}")
+    _check_together(opened.data.task, backtest, retrain, keep, picture)
     if data is not None:
         check_source(data)
     from undertow.app.evaluation import result, view  # which import NumPy and rich
     from undertow.app.evaluation.evaluate import evaluate as evaluated
 
-    found = evaluated(opened, data)
+    console = Terminal()
+    found = (
+        _backtested(opened, data, backtest, retrain, keep, console) if backtest else evaluated(opened, data)
+    )
     if output is not None:
         result.write(found, output)
     if picture is not None:
         from undertow.app.evaluation.picture import draw  # which imports matplotlib
 
         draw(found, metric, picture)
-    console = Terminal()
     view.show(console, found, metric)
     for what, path in (("All metrics", output), ("A picture", picture)):
         if path is not None:
             console.print(f"{what} written to {path}", soft_wrap=True)
+
+
+def _check_together(
+    task: str, backtest: int | None, retrain: bool, keep: Path | None, picture: Path | None
+) -> None:
+    """Raise UserError if options have no meaning for the task or beside each other."""
+    from undertow.app.errors import UserError
+
+    if backtest and task != "forecast":
+        raise UserError(f"--backtest: has no meaning for task {task}: only forecasts have periods")
+    if retrain and not backtest:
+        raise UserError("--retrain: has a meaning with --backtest K only")
+    if keep is not None and not retrain:
+        raise UserError(f"--keep {keep}: has a meaning with --retrain only")
+    if picture is not None and (backtest or task == "regress"):
+        why = "--backtest" if backtest else "task regress"
+        raise UserError(f"--picture {picture}: {why} has no picture; leave it out")
+
+
+def _backtested(
+    run: "Run", data: Path | None, periods: int, retrain: bool, keep: Path | None, console: "Console"
+) -> "Result":
+    from tempfile import TemporaryDirectory
+
+    from undertow.app.evaluation.evaluate import backtest
+    from undertow.app.outputs import make_folder
+
+    def tell(line: str) -> None:
+        console.print(line, soft_wrap=True)
+
+    if not retrain:
+        return backtest(run, data, periods, None, tell)
+    if keep is not None:
+        return backtest(run, data, periods, make_folder(keep, "--keep"), tell)
+    with TemporaryDirectory(prefix="undertow-") as folder:
+        return backtest(run, data, periods, Path(folder), tell)

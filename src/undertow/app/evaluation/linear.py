@@ -62,6 +62,8 @@ def forecast(run: Run, path: Path, found: Forecasts) -> Floats | str:
     if run.data.simulate:
         return "the target is simulated, and the linear model forecasts"
     source, values = Path(run.data.source), run.data.steps * run.model.inputs
+    if run.data.simulate:
+        return "the target is computed from the other columns of its own row, which this one does not read"
     if values > MOST_VALUES:
         return f"a window has {values:,} numbers, and the linear model takes {MOST_VALUES:,} at most"
     if not source.exists() or not is_training_table(run, source):

@@ -14,7 +14,7 @@ from undertow.app.errors import UserError
 from undertow.app.evaluation import linear
 from undertow.app.evaluation.result import Result
 from undertow.app.reading.predictions import Floats, Forecasts, Places, forecasts
-from undertow.app.reading.rivals import persistence, seasonal_mean
+from undertow.app.reading.rivals import persistence, seasonal_mean, training_mean
 from undertow.app.runs.folder import Run
 
 METRICS = ("rmse", "mae", "mase", "nse", "kge", "bias")
@@ -89,8 +89,12 @@ def score(run: Run, path: Path, found: Forecasts, held_back: bool, result: Resul
         truth = np.where(late & (found.rows[:, :1] == found.last[:, :1]), truth, np.nan)
     names = np.asarray(found.series.names().to_numpy()[found.starts], dtype=str)
     scales, season = run.facts["scales"].get(found.target, {}), run.facts["season"]
-    by = {run.model.cell.upper(): found.predicted, "persistence": persistence(found)}
-    if season > 1:
+    by = {run.model.cell.upper(): found.predicted}
+    if run.data.simulate:  # nothing is known of the target
+        by["training mean"] = training_mean(run, found)
+    else:
+        by["persistence"] = persistence(found)
+    if season > 1 and not run.data.simulate:
         horizon = found.rows.shape[1]
         by[season_name(season)] = seasonal_naive(found.series, found.values, ends, horizon, season)
     means = seasonal_mean(run, found)

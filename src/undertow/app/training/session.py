@@ -125,7 +125,7 @@ def again(run: Run, data: DataConfig, folder: Path) -> int:
     """Train from the beginning with the options of a run on other data, and print nothing.
 
     Args:
-        run: The run.
+        run: The run, whose task is to forecast.
         data: The source of the data and how they are read.
         folder: The new run folder; a run in it is replaced.
 
@@ -136,6 +136,7 @@ def again(run: Run, data: DataConfig, folder: Path) -> int:
         UserError: The data do not fit the options.
     """
     options = to_dict(run.model) | to_dict(run.training) | to_dict(data)
+    del options["readout"]  # which follows from the data of a forecast
     return start(data.source, "", options, folder, overwrite=True, quiet=True, console=Terminal(quiet=True))
 
 

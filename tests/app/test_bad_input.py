@@ -88,8 +88,16 @@ CLASSIFICATIONS = {
     "no such sequence": (walk_table(8), ("--sequence", "walk"), ("'walk'", "--sequence")),
     "no such label": (walk_table(8), ("--label", "class"), ("'class'", "--label")),
     "one class only": (walk_table(8).with_columns(way=pl.lit("up")), (), ("'way'", "one class", "'up'")),
-    "two labels in a sequence": (edit(walk_table(8), 2, way="up"), (), ("'w0'", "'way'", "2 different")),
-    "missing label": (edit(walk_table(8), 4, way=None), (), ("'way'", "row 4", "missing")),
+    "two labels in a sequence": (
+        edit(walk_table(8), 2, way="up"),
+        ("--per", "sequence"),
+        ("'w0'", "'way'", "2 different"),
+    ),
+    "sequence without a label": (
+        walk_table(8).with_columns(way=pl.when(pl.col("id") != "w1").then("way")),
+        (),
+        ("'way'", "'w1'", "no label"),
+    ),
     "missing name": (edit(walk_table(8), 4, id=None), (), ("'id'", "row 4", "missing")),
     "missing value": (edit(walk_table(8), 6, x=None), (), ("'x'", "row 6", "missing")),
     "text in a number column": (edit(walk_table(8), 6, x="left"), (), ("'x'", "row 6", "'left'")),

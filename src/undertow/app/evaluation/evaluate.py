@@ -17,6 +17,7 @@ KINDS = {  # by task: the file with its ``evaluate``
     "forecast": "undertow.app.evaluation.forecasts",
     "classify": "undertow.app.evaluation.labels",
     "regress": "undertow.app.evaluation.numbers",
+    "text": "undertow.app.evaluation.texts",
 }
 
 

@@ -21,9 +21,9 @@ class Result:
         rows: One row for each part of the data and each forecaster: ``part`` (all, series, ahead, class,
             confusion or origin), ``name`` within the part, ``by`` (who predicted), ``n`` and the metrics;
             of a forecast also ``target``, and for a baseline ``skill``: 1 - RMSE of the network / RMSE of the
-            baseline. A metric that is not defined is NaN.
+            baseline, or of their bits. A metric that is not defined is NaN.
         pictured: What the picture shows beside the rows.
-        what: What has a label: sequence or step.
+        what: What is scored, if no forecast: sequence, step, or a text's symbol.
     """
 
     task: str

@@ -19,7 +19,8 @@ NAMES = {
     "rmse": "RMSE", "mae": "MAE", "mase": "MASE", "nse": "NSE", "kge": "KGE", "r2": "R²", "bias": "bias",
     "accuracy": "accuracy", "balanced_accuracy": "balanced accuracy", "macro_f1": "macro F1",
     "precision": "precision", "recall": "recall", "f1": "F1", "coverage": "coverage",
-    "width": "interval width",
+    "width": "interval width", "bits_char": "bits/char", "bits_byte": "bits/byte",
+    "perplexity": "perplexity",
 }  # fmt: skip
 SHARES = ("accuracy", "balanced_accuracy", "coverage")  # shown in percent
 HIGH_IS_GOOD = ("nse", "kge", "r2", *SHARES, "macro_f1")
@@ -113,7 +114,7 @@ def _overall(rows: list[dict[str, Any]], what: str) -> Table:
 
 
 def _verdicts(rows: list[dict[str, Any]]) -> list[Text]:
-    """Which baselines the network beats, by RMSE, each over what both forecast."""
+    """Which baselines the network beats, by RMSE or bits, each over what both forecast."""
     lines = []
     for row in rows[1:]:
         skill = row.get("skill", np.nan)
@@ -123,7 +124,8 @@ def _verdicts(rows: list[dict[str, Any]]) -> list[Text]:
         verdict = f"[green]beaten by {by}[/]" if skill > 0 else f"[red]not beaten: it is better by {by}[/]"
         fewer = f" [dim]({row['n']:,} of {rows[0]['n']:,} forecasts)[/]" if row["n"] < rows[0]["n"] else ""
         lines.append(marked("  {name}: " + verdict + fewer, name=row["by"]))
-    return [Text("RMSE against the baselines"), *lines] if lines else []
+    what = "RMSE" if lines and "rmse" in rows[0] else "Bits"
+    return [Text(f"{what} against the baselines"), *lines] if lines else []
 
 
 def _ahead(rows: list[dict[str, Any]], metric: str) -> Table | None:

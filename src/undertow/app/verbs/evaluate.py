@@ -47,7 +47,8 @@ def evaluate(
 
     A forecast is scored overall, by series and by rows ahead, against the last
     value, the value one season ago, the seasonal mean, and a linear model of the
-    same window. Labels are scored by class, with a confusion matrix.
+    same window. Labels are scored by class, with a confusion matrix; a text by its
+    bits, against how often symbols and pairs of them occur in the training part.
 
     --backtest K scores K consecutive periods: of the part held back, or of all
     of another FILE. With --retrain the periods fill the last part of FILE, as
@@ -65,8 +66,11 @@ def evaluate(
     if picture is not None:
         check_output(picture, (".png",), overwrite, "--picture")
     opened = open_run(run)
-    if opened.data.task in ("text", "problem"):
-        raise UserError(f"{run}: expected a run trained on a table, and its task is {opened.data.task}")
+    if opened.data.task == "problem":
+        raise UserError(
+            f"{run}: expected a run trained on a file, and {opened.data.source} draws its own sequences; "
+            f"undertow info {run} has their score"
+        )
     _check_together(opened.data.task, backtest, retrain, keep, picture)
     if data is not None:
         check_source(data)
@@ -101,7 +105,7 @@ def _check_together(
         raise UserError("--retrain: has a meaning with --backtest K only")
     if keep is not None and not retrain:
         raise UserError(f"--keep {keep}: has a meaning with --retrain only")
-    if picture is not None and (backtest or task == "regress"):
+    if picture is not None and (backtest or task in ("regress", "text")):
         why = "--backtest" if backtest else "task regress"
         raise UserError(f"--picture {picture}: {why} has no picture; leave it out")
 

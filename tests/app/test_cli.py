@@ -133,7 +133,7 @@ def test_wrong_usage_exits_2(undertow, arguments):
 
 def test_each_option_of_train_has_help(undertow):
     out = undertow("train", "--help").out
-    for panel in ("Data", "Model", "Training", "Run"):
+    for panel in ("Data", "Forecasts", "Labelled sequences", "Text", "How files are read", "Model", "Run"):
         assert f"─ {panel} ─" in out
     for option in ("--target", "--cell", "--patience", "--resume", "--symbols"):
         assert option in out

@@ -10,7 +10,19 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta
 
 from undertow.app.errors import UserError
-from undertow.app.runs.options import DATA, MODEL, TRAINING, Declared, Option, checked, declared
+from undertow.app.runs.options import (
+    AHEAD,
+    DATA,
+    FILES,
+    LABELS,
+    MODEL,
+    TEXTS,
+    TRAINING,
+    Declared,
+    Option,
+    checked,
+    declared,
+)
 from undertow.app.runs.vocabulary import Kind
 
 FORECAST, TEXT = ("forecast",), ("text",)
@@ -57,42 +69,42 @@ class DataConfig:
             given=Annotated[int, Meta(ge=1, le=1_000_000_000)],
         ),
     ]
-    horizon: Annotated[Count, Option("Rows to forecast after each window.", DATA, 1, FORECAST)] = 1
+    horizon: Annotated[Count, Option("Rows to forecast after each window.", AHEAD, 1, FORECAST)] = 1
     target: Annotated[
-        Several, Option("Column to forecast; several may be forecast together.", DATA, (), FORECAST, "COLUMN")
+        Several,
+        Option("Column to forecast; several may be forecast together.", AHEAD, (), FORECAST, "COLUMN"),
     ] = ()
-    time: Annotated[Column, Option("Column that orders the rows.", DATA, None, TABLES, "COLUMN")] = None
     group: Annotated[
         Several,
-        Option("Column that tells series apart; several may together.", DATA, (), FORECAST, "COLUMN"),
+        Option("Column that tells series apart; several may together.", AHEAD, (), FORECAST, "COLUMN"),
     ] = ()
     sequence: Annotated[
-        Column, Option("Column that tells sequences apart.", DATA, None, LABELLED, "COLUMN")
+        Column, Option("Column that tells sequences apart.", LABELS, None, LABELLED, "COLUMN")
     ] = None
     label: Annotated[
         Column,
-        Option("Column with classes or numbers, of sequences or steps.", DATA, None, LABELLED, "COLUMN"),
+        Option("Column with classes or numbers, of sequences or steps.", LABELS, None, LABELLED, "COLUMN"),
     ] = None
     per: Annotated[
         Literal["sequence", "step"] | None,
-        Option("What has a label: sequence or step. (default: found in the table)", DATA, None, LABELLED),
+        Option("What has a label: sequence or step. (default: found in the table)", LABELS, None, LABELLED),
     ] = None
     known: Annotated[
         Several,
-        Option("Column whose future is known, such as a planned price.", DATA, (), FORECAST, "COLUMN"),
+        Option("Column whose future is known, such as a planned price.", AHEAD, (), FORECAST, "COLUMN"),
     ] = ()
     simulate: Annotated[
         bool,
-        Option("Compute the target from the other columns, up to and with its row.", DATA, False, FORECAST),
+        Option("Compute the target from the other columns, up to and with its row.", AHEAD, False, FORECAST),
     ] = False
     embed_group: Annotated[
-        bool, Option("Learn an embedding of each series of --group, and read it.", DATA, False, FORECAST)
+        bool, Option("Learn an embedding of each series of --group, and read it.", AHEAD, False, FORECAST)
     ] = False
     head: Annotated[
         Literal["direct", "decoder"],
         Option(
-            "direct, or decoder: reads what is known of each row of the horizon. (default with --known)",
-            MODEL,
+            "direct, or decoder: reads what is known of each row of the horizon. (with --known: decoder)",
+            AHEAD,
             "direct",
             FORECAST,
         ),
@@ -101,30 +113,31 @@ class DataConfig:
         Literal["none", "balanced"],
         Option(
             "How classes count in the loss: none (each prediction alike) or balanced (rare classes more).",
-            DATA,
+            LABELS,
             "none",
             ("classify",),
         ),
     ] = "none"
+    time: Annotated[Column, Option("Column that orders the rows.", FILES, None, TABLES, "COLUMN")] = None
     gaps: Annotated[
         Literal["error", "fill", "flag", "split", "ignore"],
         Option(
             "Missing values or rows: error, fill (from the row before), flag (fill, and a feature that says"
             " so), split (these rows out, no window across) or ignore (missing rows only).",
-            DATA,
+            FILES,
             "error",
             TABLES,
         ),
     ] = "error"
     duplicates: Annotated[
         Literal["error", "mean", "first", "last"],
-        Option("Rows of one series with the same time: error, mean, first or last.", DATA, "error", FORECAST),
+        Option("Rows of a series with the same time: error, mean, first or last.", FILES, "error", FORECAST),
     ] = "error"
     missing: Annotated[
         Column,
         Option(
             "Further values that mean missing, such as -9999,-99; none: no others.",
-            DATA,
+            FILES,
             None,
             TABLES,
             "VALUES",
@@ -132,34 +145,35 @@ class DataConfig:
     ] = None
     time_format: Annotated[
         Column,
-        Option("How times are written, as for strptime, or unix or excel.", DATA, None, TABLES, "FORMAT"),
+        Option("How times are written, as for strptime, or unix or excel.", FILES, None, TABLES, "FORMAT"),
     ] = None
     time_zone: Annotated[
         Column,
-        Option("Zone of local times, such as Europe/London.", DATA, None, TABLES, "ZONE"),
+        Option("Zone of local times, such as Europe/London.", FILES, None, TABLES, "ZONE"),
     ] = None
     decimal: Annotated[
         Literal[".", ","] | None,
         Option(
             "Decimal sign of the numbers, . or , (default: found in the table).",
-            DATA,
+            FILES,
             None,
             TABLES,
             "SIGN",
         ),
     ] = None
     no_header: Annotated[
-        bool, Option("The first line holds values; columns are column_1, column_2, ...", DATA, False, TABLES)
+        bool, Option("The first line holds values; columns are column_1, column_2, ...", FILES, False, TABLES)
     ] = False
-    sheet: Annotated[Column, Option("Sheet of a workbook.", DATA, None, TABLES, "NAME")] = None
+    sheet: Annotated[Column, Option("Sheet of a workbook.", FILES, None, TABLES, "NAME")] = None
     encoding: Annotated[
-        Column, Option("Encoding of a text or table. (default: found)", DATA, None, ("text", *TABLES), "NAME")
+        Column,
+        Option("Encoding of texts or tables. (default: found)", FILES, None, ("text", *TABLES), "NAME"),
     ] = None
     symbols: Annotated[
         Kind | None,
         Option(
             "bytes, characters, words or bpe (byte pairs). (default: characters, bytes where they are many)",
-            DATA,
+            TEXTS,
             None,
             TEXT,
             "KIND",
@@ -167,7 +181,7 @@ class DataConfig:
     ] = None
     vocabulary: Annotated[
         Annotated[int, Meta(ge=2, le=1_000_000)] | None,
-        Option("Most symbols, of words or bpe. (default: 10,000 and 2,000)", DATA, None, TEXT, "N"),
+        Option("Most symbols, of words or bpe. (default: 10,000 and 2,000)", TEXTS, None, TEXT, "N"),
     ] = None
     before: float | None = (
         None  # of a backtest's training: rows at this time, as a number, or later are left out
@@ -210,7 +224,7 @@ class ModelConfig:
         Literal["every", "last", "mean", "max", "attention", "mean-max"],
         Option(
             "What a sequence's label is read from: the last step, or all steps, pooled. (default: mean-max)",
-            MODEL,
+            LABELS,
             {},
             LABELLED,
             given=Literal["last", "mean", "max", "attention", "mean-max"],
@@ -237,7 +251,7 @@ class ModelConfig:
         bool,
         Option(
             "Read labelled sequences in both directions, so also from their end.",
-            MODEL,
+            LABELS,
             {"classify": True, "regress": True},
             LABELLED,
         ),
@@ -326,7 +340,7 @@ class TrainConfig:
         Rate,
         Option(
             "Share of the truths that a forecast's interval is to hold; 0: no intervals.",
-            TRAINING,
+            AHEAD,
             {"text": 0.0, "forecast": 0.9, "classify": 0.0, "problem": 0.0},
             FORECAST,
         ),

@@ -17,7 +17,8 @@ from undertow.app.errors import UserError
 Config = TypeVar("Config")
 
 TASKS = ("text", "forecast", "classify", "regress", "problem")
-DATA, MODEL, TRAINING = "Data", "Model", "Training"
+DATA, AHEAD, LABELS, TEXTS = "Data", "Forecasts", "Labelled sequences", "Text"
+FILES, MODEL, TRAINING = "How files are read", "Model", "Training"
 
 
 @dataclass(frozen=True)

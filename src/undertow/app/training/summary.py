@@ -105,7 +105,7 @@ def of_targets(console: Console, each: dict[str, float]) -> None:
 def about_intervals(console: Console, run: Run) -> None:
     """Print how wide the intervals of a run are, if it has any."""
     if (found := interval.about(run.folder)) is not None:
-        console.print(found.describe(run.data.target), soft_wrap=True)
+        console.print(found.describe(run.data.target))
 
 
 def following(console: Console, run: Run) -> None:

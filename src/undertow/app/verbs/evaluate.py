@@ -47,8 +47,8 @@ def evaluate(
 
     A forecast is scored overall, by series and by rows ahead, against the last
     value, the value one season ago, the seasonal mean, and a linear model of the
-    same window. Labels are scored by class, with a confusion matrix; a text by its
-    bits, against how often symbols and pairs of them occur in the training part.
+    same window. Labels are scored by class, with a confusion matrix. The bits of
+    a text stand beside those of its symbols' and pairs' frequencies.
 
     --backtest K scores K consecutive periods: of the part held back, or of all
     of another FILE. With --retrain the periods fill the last part of FILE, as

@@ -49,7 +49,7 @@ def train(
 
     undertow train book.txt [dim]· next character[/dim]
     undertow train weather.csv --target temp_max [dim]· forecast[/dim]
-    undertow train motions.csv --sequence id --label activity [dim]· a class or a number of each[/dim]
+    undertow train motions.csv --sequence id --label activity [dim]· class or number[/dim]
     undertow train adding --steps 200 [dim]· a long-lag problem[/dim]
 
     Options that are left out get values that suit the task.

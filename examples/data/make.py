@@ -1,4 +1,4 @@
-"""Makes the example data of README and docs: rhymes.txt, river.csv, gestures.csv and sales.csv, all invented.
+"""Makes the example data of README and docs, all invented.
 
     python examples/data/make.py [folder]
 
@@ -26,6 +26,7 @@ RHYMES = [
 DAYS = 731  # 2022-01-01 to 2024-01-01
 HOLIDAYS = ("01-01", "05-01", "10-03", "12-25", "12-26")
 GESTURES = ("circle", "swipe", "shake", "still")
+STATES = {"rest": (0, 0.0), "walk": (1.8, 2.0), "run": (2.7, 4.5)}  # steps a second, acceleration in m/s²
 
 
 def rhymes(rng: np.random.Generator, verses: int = 300) -> str:
@@ -78,6 +79,43 @@ def gestures(rng: np.random.Generator, count: int = 60) -> list[list[object]]:
     return rows
 
 
+def activity(rng: np.random.Generator, count: int = 24, length: int = 150) -> list[list[object]]:
+    """Acceleration in m/s² at the hip of 24 people, 10 times a second; each changes state every 2 to 6 s."""
+    rows: list[list[object]] = [["person", "seconds", "up", "forward", "state"]]
+    for person in range(count):
+        state, left, phase = str(rng.choice(list(STATES))), rng.integers(20, 61), rng.uniform(0, 2 * np.pi)
+        strength, tilt = rng.uniform(0.6, 1.4), rng.normal(0, 0.5)  # of the person and of the sensor
+        for step in range(length):
+            if left == 0:
+                state = str(rng.choice([other for other in STATES if other != state]))
+                left = rng.integers(20, 61)
+            left -= 1
+            rate, size = STATES[state]
+            phase += 2 * np.pi * rate / 10
+            up = strength * size * np.sin(phase) + tilt + rng.normal(0, 0.8)
+            forward = 0.5 * strength * size * np.cos(phase) - tilt + rng.normal(0, 0.8)
+            rows.append([person, f"{step / 10:.1f}", f"{up:.1f}", f"{forward:.1f}", state])
+    return rows
+
+
+def batteries(rng: np.random.Generator, count: int = 100) -> list[list[object]]:
+    """A check-up every ten cycles, and the cycles that then remain until 80% of the capacity is left."""
+    rows: list[list[object]] = [["battery", "capacity", "resistance", "temperature", "remaining"]]
+    for battery in range(count):
+        warmth = rng.uniform(15, 40)
+        life = 1000 * np.exp(-0.03 * (warmth - 15) + rng.normal(0, 0.1))
+        checks = int(rng.uniform(0.2, 0.9) * life / 10)
+        bend, capacity, resistance = rng.uniform(1.2, 1.8), rng.normal(1.1, 0.01), rng.normal(16, 0.4)
+        for check in range(checks):
+            used = 10 * check / life
+            left = capacity * (1 - 0.2 * used**bend) + rng.normal(0, 0.003)
+            ohms = resistance * (1 + 0.3 * used) + rng.normal(0, 0.1)
+            degrees = warmth + rng.normal(0, 1)
+            remaining = round(life - 10 * (checks - 1))
+            rows.append([battery, f"{left:.3f}", f"{ohms:.1f}", f"{degrees:.1f}", remaining])
+    return rows
+
+
 def sales(rng: np.random.Generator, days: int = 400, ahead: int = 14) -> list[list[object]]:
     """Units sold a day, of two items in three stores; the last days are not sold yet."""
     rows: list[list[object]] = [["date", "store", "item", "area", "promo", "holiday", "sold"]]
@@ -107,6 +145,8 @@ def main(folder: Path) -> None:
     write(folder / "river.csv", river(rng))
     write(folder / "gestures.csv", gestures(rng))
     write(folder / "sales.csv", sales(rng))
+    write(folder / "activity.csv", activity(rng))
+    write(folder / "batteries.csv", batteries(rng))
 
 
 if __name__ == "__main__":

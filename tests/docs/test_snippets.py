@@ -26,6 +26,8 @@ SMALLER = {  # what is appended to a command that would take long, by the beginn
     "undertow train examples/data/river.csv": "--epochs 1 --hidden-size 4 --steps 30",
     "undertow train examples/data/sales.csv": "--epochs 1 --hidden-size 4 --steps 10",
     "undertow train examples/data/gestures.csv": "--epochs 1 --hidden-size 4",
+    "undertow train examples/data/activity.csv": "--epochs 1 --hidden-size 4",
+    "undertow train examples/data/batteries.csv": "--epochs 1 --hidden-size 4",
     "undertow train examples/messy/": "--epochs 1 --hidden-size 4 --steps 20",
     "undertow train adding": "--epochs 1 --hidden-size 4 --minutes 0.02",
     "undertow train two-sequence": "--epochs 1 --hidden-size 4 --minutes 0.02",
@@ -89,6 +91,7 @@ def test_exemptions_stand_just_above_a_block():
 def test_the_example_data_are_what_the_script_makes(tmp_path):
     runpy.run_path(str(ROOT / "examples/data/make.py"))["main"](tmp_path)
     made = sorted(tmp_path.iterdir())
-    assert [path.name for path in made] == ["gestures.csv", "rhymes.txt", "river.csv", "sales.csv"]
+    names = ["activity.csv", "batteries.csv", "gestures.csv", "rhymes.txt", "river.csv", "sales.csv"]
+    assert [path.name for path in made] == names
     for path in made:
         assert path.read_bytes() == (ROOT / "examples/data" / path.name).read_bytes().replace(b"\r\n", b"\n")

@@ -109,6 +109,31 @@ def test_labels_that_do_not_fit_are_refused(undertow, labels, said):
     assert said in result.err
 
 
+@pytest.mark.parametrize(
+    ("labels", "said"),
+    [
+        (["u,u", "v,v"], "2 sequences, none of which can validate: expected 2 or more of one class"),
+        (["u,v"], "1 sequence, none of which can validate: expected 2 or more"),
+        (["0.5,1.5"], "1 sequence, none of which can validate: expected 2 or more"),
+    ],
+)
+def test_a_table_whose_sequences_must_all_train_is_refused(undertow, labels, said):
+    rows = [
+        f"{k},{k + step},{way}\n" for k, ways in enumerate(labels) for step, way in enumerate(ways.split(","))
+    ]
+    Path("a.csv").write_text("".join(["id,x,way\n", *rows]))
+    result = undertow("train", "a.csv", *TRAIN)
+    assert result.code == 2
+    assert result.err.strip().endswith(said)
+
+
+def test_predict_names_no_option_of_train(undertow):
+    assert undertow("train", table(["u", "v"]), *TRAIN).code == 0
+    result = undertow("predict", "r", steps("uvuu"))
+    assert result.code == 2
+    assert result.err.strip().endswith("different labels in 'way'; expected one, as in the training")
+
+
 def test_a_sequence_without_a_label_is_refused(undertow):
     pl.DataFrame({"id": ["a", "b", "c"], "x": [1, 2, 3], "way": ["u", None, "v"]}).write_csv("a.csv")
     result = undertow("train", "a.csv", *TRAIN)

@@ -50,9 +50,12 @@ def test_a_class_that_the_training_did_not_have_is_always_wrong(run):
 
 
 def test_without_labels_nothing_can_be_compared(run, walks):
-    pl.read_csv(walks).drop("way").write_csv("bare.csv")
-    with pytest.raises(UserError, match=r"bare.csv: no column 'way' \(--label\)"):
-        evaluate(run, Path("bare.csv"))
+    table = pl.read_csv(walks)
+    table.drop("way").write_csv("bare.csv")
+    table.with_columns(way=None).write_csv("empty.csv")
+    for name in ("bare.csv", "empty.csv"):
+        with pytest.raises(UserError, match=rf"{name}: no classes in 'way' \(--label\)"):
+            evaluate(run, Path(name))
 
 
 def test_rows_of_a_matrix():

@@ -166,3 +166,14 @@ def test_data_that_are_gone_are_said_to_be(trained, waves):
     waves.unlink()
     with pytest.raises(UserError, match="no such file, but the run was trained on it"):
         read(run)
+
+
+def test_sequences_without_a_label_are_passed_over(undertow):
+    rows = [f"{k},{step},{k * step % 5 + 0.5 if k % 2 else ''}\n" for k in range(40) for step in range(4)]
+    Path("a.csv").write_text("".join(["id,x,way\n", *rows]))
+    assert undertow("train", "a.csv", *CLASSIFY, *SHORT).code == 0
+    run = open_run(Path("run"))
+    assert np.isfinite(watch(run).loss)
+    for given, number in ((None, 3), ("a.csv", 9)):
+        y = read(run, given, sequences=number).batch.y  # [T, N, 1]
+        assert y.shape[1] == number and not y.isnan().any()

@@ -113,9 +113,10 @@ def of_sequences(table: pl.DataFrame, path: Path, sequence: str, label: str, nee
     )
     for name, _, different, row in by_sequence.iter_rows():
         if different > 1:
+            other = "or --per step for a label at every step" if needed else "as in the training"
             raise UserError(
-                f"{path}: sequence {name!r} has {different} different labels in {label!r}; expected one, or "
-                f"--per step for a label at every step"
+                f"{path}: sequence {name!r} has {different} different labels in {label!r}; "
+                f"expected one, {other}"
             )
         if not different and needed:
             raise UserError(f"{path}: column {label!r}, row {row}: sequence {name!r} has no label")

@@ -25,6 +25,7 @@ from undertow.app.runs.facts import Columns, converted
 from undertow.app.runs.model import normalise
 from undertow.app.runs.objective import Batch
 from undertow.app.runs.shapes import UNITS
+from undertow.app.words import counted
 
 VALIDATION_BATCH = 64
 
@@ -163,7 +164,11 @@ class SequenceTask:
         )
         self.x = [normalise(with_centre(part, self.centre), self.centre, self.scale) for part in parts]
         if not len(self.validation):
-            raise UserError(f"{path}: {len(self.x)} sequences leave none to validate; raise --validation")
+            of_class = " of one class" if targets.classes and not targets.every else ""
+            raise UserError(
+                f"{path}: {counted(len(self.x), 'sequence')}, none of which can validate: "
+                f"expected 2 or more{of_class}"
+            )
         for part, name in ((self.train, "training"), (self.validation, "validation")):
             if not len(targets.known(part)):
                 raise UserError(
@@ -180,11 +185,11 @@ class SequenceTask:
             quantity=quantity,
         )
         self.objective = targets.objective(self.train, config.class_weights == "balanced")
-        steps = f"{shortest}" if shortest == longest else f"{shortest} to {longest}"
+        steps = counted(longest, "step") if shortest == longest else f"{shortest} to {longest} steps"
         ordered = f", ordered by {data.time}" if data.time else ", in the file's order"
         self.facts = Facts(
             lines=[
-                f"{len(self.x)} sequences of {steps} steps{ordered}; {len(self.validation)} of them validate",
+                f"{len(self.x)} sequences of {steps}{ordered}; {len(self.validation)} of them validate",
                 *data.said,
                 *targets.describe(config.label),
                 columns.describe(),

@@ -45,8 +45,8 @@ def evaluate(run: Run, path: Path, held_back: bool) -> Result:
         UserError: The table does not fit the run, or has no labels.
     """
     found = labels(run, path)
-    if found.truth is None:
-        raise UserError(f"{path}: no column {run.data.label!r} (--label): the truth is not known")
+    if found.truth is None or all(label is None for label in found.truth):
+        raise UserError(f"{path}: no classes in {run.data.label!r} (--label): the truth is not known")
     result = Result(run.data.task, str(path), said=list(found.said), what=str(run.data.per))
     labelled = np.array([label is not None for label in found.truth])
     given = [str(label) for label in found.truth if label is not None]

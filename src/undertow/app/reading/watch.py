@@ -260,9 +260,9 @@ def _read_labelled(run: Run, path: Path, sequences: int, held_back: bool) -> Rea
         chosen = targets.split(run.data.validation, run.training.seed)[1]
         if targets.classes and not targets.every:
             chosen = chosen[_in_turn(targets.pad(chosen.tolist()).tolist())]
-    chosen = chosen[:sequences]
-    if not len(targets.known(chosen)):
-        raise UserError(f"{path}: the first {counted(len(chosen), 'sequence')} read have no label")
+    chosen = torch.tensor([k for k in chosen.tolist() if len(targets.known(torch.tensor([k])))][:sequences])
+    if not len(chosen):
+        raise UserError(f"{path}: no sequence has a label in {run.data.label!r}")
     features, lengths = pad([x[k] for k in chosen.tolist()])  # [T, N, C], [N]
     part = ", the part held back for validation" if held_back else ""
     names = [_numbered(int(length)) for length in lengths]

@@ -130,6 +130,21 @@ def test_classes_decide_about_the_head(undertow, walks):
     assert undertow("train", "--resume", "more", "--epochs", 2).code == 0
 
 
+@pytest.mark.parametrize("old", ["step", "sequence"])
+@pytest.mark.parametrize("new", ["step", "sequence"])
+def test_labels_of_steps_and_of_sequences_serve_each_other(undertow, walks, old, new):
+    assert undertow("train", walks, *CLASSIFY, "--per", old, *RUN, "old").code == 0
+    given = () if old == new else ("--per", new)
+    result = undertow("train", walks, "--init-from", "old", *given, *RUN, "new")
+    assert result.code == 0, result.err
+    head = ", and head" if old == new else "; the head is new, since the --per is another"
+    assert f"layers, columns and normaliser{head}" in result.out
+    run = open_run(Path("new"))
+    assert (run.data.per, run.model.readout) == (new, "every" if new == "step" else "mean-max")
+    assert all(name.startswith("head.") for name in differ("old", "new"))
+    assert bool(differ("old", "new")) is (old != new)
+
+
 def test_a_problem_can_be_made_longer(undertow):
     options = ("--steps", 10, "--hidden-size", 8)
     assert undertow("train", "adding", *options, *RUN, "old").code == 0

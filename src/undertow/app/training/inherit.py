@@ -43,6 +43,8 @@ def with_options(run: Run, given: dict[str, Any]) -> dict[str, Any]:
         if option.option.panel == TRAINING or name in FREE or task not in option.option.tasks:
             continue
         theirs = getattr(run.data if hasattr(run.data, name) else run.model, name)
+        if name == "readout" and "step" in (run.data.per, given.get("per")):
+            continue  # every step is read: no value of --readout
         has = run.facts["symbols"] if name == "symbols" else theirs  # inferred, if the option was not given
         if name in FIXED and name in given and given[name] != has:
             raise UserError(
@@ -100,7 +102,8 @@ def is_head(name: str) -> bool:
 def differences(new: Run, run: Run) -> list[str]:
     """Name what gives the outputs of two runs another meaning; nothing if the same head serves both."""
     pairs: list[tuple[str, Any, Any]] = [
-        (name, getattr(new.data, name), getattr(run.data, name)) for name in MEANING
+        ("--per" if name == "per" else name, getattr(new.data, name), getattr(run.data, name))
+        for name in MEANING
     ]
     pairs.append(("set of classes", new.facts.get("classes"), run.facts.get("classes")))
     if new.data.task == "problem":

@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 EXEMPT = r"(?:<!-- not run: (?P<reason>[^\n]+?) -->\n+)?"
 BLOCK = re.compile(EXEMPT + r"^```(?P<kind>\w*)\n(?P<text>.*?)^```", re.M | re.S)
-SMALLER = {  # what is appended to a command that would take long, by the beginning of the command
+SMALLER = {  # what shortens a command that would take long, by the beginning of the command
     "undertow train examples/data/rhymes.txt": "--epochs 1 --hidden-size 8 --num-layers 1 --steps 32",
     "undertow generate": "--length 20",
     "undertow train examples/data/river.csv": "--epochs 1 --hidden-size 4 --steps 30",
@@ -55,8 +55,11 @@ def commands(page: Path) -> list[str]:
 
 
 def smaller(command: str) -> list[str]:
-    options = [more for start, more in SMALLER.items() if command.startswith(start)]
-    return shlex.split(" ".join([command, *options]))[1:]
+    words = shlex.split(command)[1:]
+    more = shlex.split(" ".join(more for start, more in SMALLER.items() if command.startswith(start)))
+    for flag in (flag for flag in more if flag.startswith("--") and flag in words):
+        del words[words.index(flag) : words.index(flag) + 2]  # an option may be given once only
+    return words + more
 
 
 def with_python(page: Path) -> bool:

@@ -140,7 +140,10 @@ def test_a_decoder_learns_what_the_known_future_does(undertow, sales, tmp_path):
     assert best < 0.3 * run.baselines["persistence"]
     predicted = undertow("predict", "r", sales, "-o", "out.csv")
     assert predicted.code == 0, predicted.err
-    assert "promo is not known for the last 1 of 4 rows after the table" in predicted.out
+    assert (
+        "no forecast for the last 1 of 4 rows after the table: the future of promo is missing"
+        in predicted.out
+    )
     table = pl.read_csv("out.csv", try_parse_dates=True)
     after = table.filter(pl.col("truth").is_null() & (pl.col("store") == "south")).tail(3)
     assert after["ahead"].to_list() == [1, 2, 3]
@@ -154,6 +157,7 @@ def test_a_decoder_learns_what_the_known_future_does(undertow, sales, tmp_path):
     assert error == pytest.approx(best, rel=1e-4)  # the decoder of predict reads what that of train read
     for verb in ("info", "doctor", "inspect"):
         assert undertow(verb, "r").code == 0
+    assert " of 8 steps and the 4 rows to forecast of " in " ".join(undertow("doctor", "r").out.split())
     assert "known promo, head decoder" in undertow("info", "r").out
     assert undertow("evaluate", "r", sales).code == 0
 
@@ -163,10 +167,20 @@ def test_without_future_rows_predict_says_what_is_missing(undertow, sales, tmp_p
     sales_table().write_csv("past.csv")
     said = undertow("predict", "r", "past.csv", "-o", "out.csv")
     assert said.code == 0, said.err
-    assert "promo is not known for the 4 rows after the table, which have no forecast" in said.out
+    assert "no forecast for the 4 rows after the table: the future of promo is missing" in said.out
     table = pl.read_csv("out.csv", try_parse_dates=True)
     assert table["truth"].null_count() == 0
     assert table["day"].max() == date(2020, 1, 1) + timedelta(days=DAYS - 1)
+
+
+def test_forecasts_across_rows_that_a_split_left_out_are_named(undertow, sales):
+    missing = (pl.col("store") == "north") & (pl.col("day").dt.ordinal_day() == 40)
+    table = sales_table(future=4).with_columns(sold=pl.when(~missing).then("sold"))
+    table.write_csv(sales)
+    assert undertow("train", sales, *SALES, *SMALL, "--gaps", "split", "--epochs", 1, "--run", "r").code == 0
+    said = undertow("predict", "r", sales)
+    assert "no forecast across 1 place where --gaps split left rows out: the future of promo" in said.out
+    assert "after the table" not in said.out
 
 
 def test_calendar_and_static_columns_need_no_future_rows(undertow, sales):

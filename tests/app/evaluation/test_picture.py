@@ -1,5 +1,6 @@
 """Pictures of evaluations: what is drawn is what was found."""
 
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,10 @@ def test_forecasts_over_time_and_by_rows_ahead(undertow, waves):
     place = series[0].get_title(loc="left").split()[2].rstrip(":")
     mine = np.flatnonzero((scored.names == place) & np.isfinite(scored.truth).all(axis=1))
     np.testing.assert_array_equal(lines[1].get_ydata(), scored.found.predicted[mine[2]])
+    figure.canvas.draw()
+    dates = [label.get_window_extent() for label in series[0].get_xticklabels() if label.get_text()]
+    assert len(dates) > 2
+    assert all(left.x1 < right.x0 for left, right in itertools.pairwise(dates))
     rows = found.of("ahead", by="LSTM")
     network = next(line for line in ahead.get_lines() if line.get_linewidth() > 2)
     np.testing.assert_allclose(network.get_ydata(), [row["rmse"] for row in rows])

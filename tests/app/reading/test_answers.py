@@ -6,6 +6,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from inputs import FORECAST
 from undertow.app.reading.watch import watch
 from undertow.app.runs.folder import open_run
 
@@ -48,6 +49,23 @@ def test_numbers_are_learnt_in_their_own_unit(undertow, numbers):
     assert f"mean absolute error {np.abs(error).mean():.4g}" in said
     assert "training mean: " in said
     assert "beaten by" in said
+
+
+def test_a_baseline_that_lacks_a_series_is_compared_on_the_others(undertow, waves):
+    said = undertow("train", waves, *FORECAST, "--interval", 0, "--epochs", 1, "--run", "r")
+    assert said.code == 0, said.err
+    table = pl.read_csv(waves).with_columns(pl.col("place").replace("south", "west"))
+    table.write_csv("new.csv")
+    said = undertow("predict", "r", "new.csv", "-o", "out.csv").out
+    found = pl.read_csv("out.csv").drop_nulls("truth")
+    error = (found["prediction"] - found["truth"]).to_numpy()
+    north = (found["place"] == "north").to_numpy()
+    n = len(found)
+    assert f"{np.sqrt(np.mean(error**2)):.4g} RMSE of level over {n} forecasts" in said
+    assert "mean: " in said and f"({north.sum()} of {n} forecasts)" in " ".join(said.split())
+    table.filter(pl.col("place") == "west").write_csv("new.csv")
+    said = undertow("predict", "r", "new.csv").out
+    assert "persistence: " in said and "mean: " not in said
 
 
 def test_numbers_without_truth(undertow, numbers):

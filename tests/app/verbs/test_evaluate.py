@@ -44,7 +44,7 @@ def test_a_file_without_truth(undertow, run, waves):
     pl.read_csv(waves).head(10).write_csv("short.csv")
     said = undertow("evaluate", run, "short.csv")
     assert said.code == 2
-    assert "short.csv: level: every forecast is for a row after the table's end" in said.err
+    assert "short.csv: no forecast of level has a known truth; expected a series of 11 rows" in said.err
 
 
 def test_metric_orders_the_series(undertow, run):

@@ -93,16 +93,23 @@ class Future:
         return np.where(beyond < 0, True, self.known[span, np.maximum(beyond, 0)])
 
     def lacking(self, config: DataConfig) -> list[str]:
-        """A line that says what the forecasts after the table's end lack; none if they lack nothing."""
-        most = int((~self.known[self.ends]).sum(axis=1).max())
-        if not most:
-            return []
-        names, horizon = ", ".join(config.known), config.horizon
-        left = f"the last {most} of {horizon} rows" if most < horizon else f"the {counted(horizon, 'row')}"
-        return [
-            f"{names} is not known for {left} after the table, which have no forecast; "
-            f"further rows with {names} and an empty {', '.join(config.target)} tell it"
-        ]
+        """Lines that say which forecasts lack the known future, after the table's end and within it."""
+        names, targets, horizon = ", ".join(config.known), ", ".join(config.target), config.horizon
+        lines = []
+        if most := int((~self.known[self.ends]).sum(axis=1).max()):
+            left = (
+                f"the last {most} of {horizon} rows" if most < horizon else f"the {counted(horizon, 'row')}"
+            )
+            lines = [
+                f"no forecast for {left} after the table: the future of {names} is missing; "
+                f"add rows with {names} and without {targets}"
+            ]
+        if inner := int((~self.known[~self.ends]).any(axis=1).sum()):
+            lines.append(
+                f"no forecast across {counted(inner, 'place')} where --gaps split left rows out: "
+                f"the future of {names} is not read there"
+            )
+        return lines
 
 
 def future_of(series: Series, path: Path, config: DataConfig, names: list[str]) -> Future:

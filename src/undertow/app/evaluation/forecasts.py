@@ -59,8 +59,8 @@ def evaluate(run: Run, path: Path, held_back: bool) -> Result:
         scored = score(run, path, found, held_back, result)
         if not np.isfinite(scored.truth).any():
             raise UserError(
-                f"{path}: {found.target}: every forecast is for a row after the table's end; "
-                f"expected {run.data.steps + 1} rows of a series or more"
+                f"{path}: no forecast of {found.target} has a known truth; "
+                f"expected a series of {run.data.first + 1} rows or more that ends with truths"
             )
         result.said.extend(each for each in found.series.said if each not in result.said)
         if found.lower is not None and not pictured:

@@ -7,6 +7,7 @@ import numpy as np
 import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
@@ -22,6 +23,7 @@ from undertow.plots import style
 
 MOST_SERIES = 3  # drawn over time
 MOST_ROWS = 150  # of a series, the latest
+MOST_DATES = 8  # below the axis
 MOST_CLASSES = 30  # of a matrix whose cells hold numbers
 RIVALS = (ORANGE, GREEN, PURPLE, SKY)
 WIDTH = 2 * style.COLUMN  # inches
@@ -102,6 +104,10 @@ def _over_time(ax: Axes, scored: Scored, name: str) -> None:
         predicted = found.predicted[window, ahead]
         ax.plot(times, predicted, color=BLUE, lw=1.3, marker=alone, ms=2, label="" if k else "forecast")
     ax.margins(x=0.01)
+    if np.issubdtype(_times(found, rows).dtype, np.datetime64):
+        dates = AutoDateLocator(maxticks=MOST_DATES)
+        ax.xaxis.set_major_locator(dates)
+        ax.xaxis.set_major_formatter(ConciseDateFormatter(dates))
 
 
 def _times(found: Any, rows: Any) -> Any:

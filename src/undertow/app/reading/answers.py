@@ -115,18 +115,16 @@ def _names(found: Forecasts) -> list[pl.Series]:
 
 
 def _error_lines(found: Forecasts, rivals: dict[str, Floats]) -> list[Text]:
-    """RMSE and mean absolute error where the truth is known, and the rivals' on the same rows."""
+    """RMSE and mean absolute error where the truth is known; each rival on those of the forecasts it has."""
     known = np.isfinite(found.truth) & np.isfinite(found.predicted)
-    for rival in rivals.values():
-        known &= np.isfinite(rival)
     if not known.any():
-        return [Text("No errors: every forecast is for a row after the table's end.")]
+        return [Text(f"No errors: no forecast of {cell(found.target)} has a known truth.")]
 
-    def errors(forecast: Floats) -> tuple[float, float]:
-        error = (forecast - found.truth)[known]
+    def errors(forecast: Floats, chosen: NDArray[np.bool_]) -> tuple[float, float]:
+        error = (forecast - found.truth)[chosen]
         return float(np.sqrt(np.mean(error**2))), float(np.mean(np.abs(error)))
 
-    objective, (mine, absolute) = Objective("rmse", "RMSE"), errors(found.predicted)
+    objective, (mine, absolute) = Objective("rmse", "RMSE"), errors(found.predicted, known)
     lines = [
         marked(
             f"[bold]{objective.show(mine)}[/] of {{target}} over {counted(int(known.sum()), 'forecast')} "
@@ -135,9 +133,14 @@ def _error_lines(found: Forecasts, rivals: dict[str, Floats]) -> list[Text]:
         )
     ]
     for name, rival in rivals.items():
-        better, by = objective.compare(mine, errors(rival)[0])
+        both = known & np.isfinite(rival)
+        if not both.any():
+            continue
+        theirs = errors(rival, both)[0]
+        better, by = objective.compare(errors(found.predicted, both)[0], theirs)
         verdict = f"[green]beaten {by}[/]" if better else f"[red]not beaten: it is better {by}[/]"
-        lines.append(marked(f"  {{name}}: {objective.show(errors(rival)[0])}, {verdict}", name=name))
+        part = "" if both.sum() == known.sum() else f" ({both.sum():,} of {known.sum():,} forecasts)"
+        lines.append(marked(f"  {{name}}: {objective.show(theirs)}, {verdict}{part}", name=name))
     return lines
 
 

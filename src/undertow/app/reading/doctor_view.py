@@ -88,7 +88,9 @@ def about(watched: Watched) -> str:
     run, batch = watched.run, watched.reading.batch
     T, N = batch.x.shape[:2]
     uneven = batch.lengths is not None and bool((batch.lengths < T).any())
-    read = f"{counted(N, 'sequence')} of {'up to ' * uneven}{counted(T, 'step')}"
+    ahead = run.model.ahead  # rows of the horizon, which a decoder reads after the window
+    read = f"{counted(N, 'sequence')} of {'up to ' * uneven}{counted(T - ahead, 'step')}"
+    read += f" and the {counted(ahead, 'row')} to forecast" if ahead else ""
     network = run.describe(sum(p.numel() for p in watched.model.parameters()))
     return f"{run.folder}: {network}; read {read} of {watched.reading.about}"
 

@@ -459,7 +459,7 @@ def check_together(found: dict[str, Any], where: str) -> None:
             raise UserError(f"--vocabulary {n}: expected 257 or more, since the 256 bytes are symbols of bpe")
     if found.get("known") and found.get("head") == "direct":
         name = found["known"][0]
-        raise UserError(f"--head direct: reads nothing of the horizon; leave out it or --known {name}")
+        raise UserError(f"--head direct: reads nothing of the horizon; leave out --head or --known {name}")
     if found["cell"] == "rnn" and (found["forget_bias"] is not None or chrono):
         option = f"{flag}init chrono" if chrono else f"{flag}forget-bias"
         raise UserError(f"{where}{option}: sets gates, and {flag}cell rnn has none")

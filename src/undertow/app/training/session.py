@@ -89,7 +89,7 @@ def start(
     trainer = None if members.is_ensemble(run) else Trainer(run, task)
     if init_from is not None:
         if trainer is None:
-            raise UserError("--init-from: members of an ensemble start from seeds; leave out it or --members")
+            raise UserError("--init-from: members of an ensemble start from seeds; leave out one of the two")
         task.facts.lines.append(inherit.take(trainer.plain, run, init_from))
         run.init_from = inherit.record(init_from)
     with claimed(folder, Path(source).stem, overwrite) as run.folder:

@@ -11,7 +11,6 @@ from undertow.app.errors import UserError
 from undertow.app.runs import config
 from undertow.app.runs.config import ModelConfig
 from undertow.app.runs.folder import Run, fingerprint
-from undertow.app.runs.options import TRAINING
 from undertow.app.words import line
 
 if TYPE_CHECKING:
@@ -40,7 +39,7 @@ def with_options(run: Run, given: dict[str, Any]) -> dict[str, Any]:
     task, found = run.data.task, dict(given)
     for option in config.options():
         name = option.name
-        if option.option.panel == TRAINING or name in FREE or task not in option.option.tasks:
+        if name in FREE or hasattr(run.training, name) or task not in option.option.tasks:
             continue
         theirs = getattr(run.data if hasattr(run.data, name) else run.model, name)
         if name == "readout" and "step" in (run.data.per, given.get("per")):

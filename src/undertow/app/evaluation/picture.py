@@ -105,9 +105,9 @@ def _over_time(ax: Axes, scored: Scored, name: str) -> None:
         ax.plot(times, predicted, color=BLUE, lw=1.3, marker=alone, ms=2, label="" if k else "forecast")
     ax.margins(x=0.01)
     if np.issubdtype(_times(found, rows).dtype, np.datetime64):
-        dates = AutoDateLocator(maxticks=MOST_DATES)
+        dates = AutoDateLocator(maxticks=MOST_DATES)  # type: ignore[no-untyped-call]
         ax.xaxis.set_major_locator(dates)
-        ax.xaxis.set_major_formatter(ConciseDateFormatter(dates))
+        ax.xaxis.set_major_formatter(ConciseDateFormatter(dates))  # type: ignore[no-untyped-call]
 
 
 def _times(found: Any, rows: Any) -> Any:

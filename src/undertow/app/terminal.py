@@ -84,3 +84,9 @@ def marked(template: str, **data: object) -> Text:
     """
     safe = {name: escape(str(value)) for name, value in data.items()}
     return Text.from_markup(template.format(**safe), emoji=False)
+
+
+def coloured(verdict: str) -> str:
+    """Add the markup of a verdict on a baseline: green where it is beaten, red where it is better."""
+    colour = {"beaten": "green", "not": "red"}.get(verdict.split()[0])
+    return f"[{colour}]{verdict}[/]" if colour else verdict

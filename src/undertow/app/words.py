@@ -77,3 +77,21 @@ def literal(text: object, most: int = CELL) -> str:
         The text with dollars escaped and with � in place of control characters: the font has no ␛.
     """
     return cell(HARMFUL.sub("�", str(text)), most).replace("$", r"\$")
+
+
+def verdict(ahead: float, unit: str) -> str:
+    """Say whether a baseline is beaten.
+
+    Args:
+        ahead: How much better the network is; negative if the baseline is better.
+        unit: "%" or "point".
+
+    Returns:
+        ``beaten by 40%``, ``not beaten: it is better by less than 1 point``, or ``as good``.
+    """
+    if ahead == 0:
+        return "as good"
+    size = max(1, round(abs(ahead)))
+    by = f"{size:,}%" if unit == "%" else counted(size, unit)
+    less = "less than " * (abs(ahead) < 0.5)
+    return f"{'beaten' if ahead > 0 else 'not beaten: it is better'} by {less}{by}"

@@ -127,8 +127,8 @@ def test_scores_are_means_over_predictions():
     output, y = torch.tensor([[2.0, 0.0], [0.0, 3.0], [1.0, 0.0]]), torch.tensor([0, 1, 1])
     score.add(objective.loss(output, y).item(), output, y, "accuracy")
     assert score.value(objective) == pytest.approx(2 / 3)
-    assert objective.compare(0.9, 0.5) == (True, "by 40 points")
-    assert Objective("rmse", "RMSE").compare(3.0, 2.0) == (False, "by 50%")
+    assert objective.verdict(0.9, 0.5) == "beaten by 40 points"
+    assert Objective("rmse", "RMSE").verdict(3.0, 2.0) == "not beaten: it is better by 50%"
 
 
 @pytest.mark.parametrize(("problem", "unit"), [("adding", "RMSE"), ("temporal-order", "right")])

@@ -63,7 +63,10 @@ def test_unknown_numbers_are_not_counted():
 
 
 def test_who_is_better_and_by_how_much():
-    assert RIGHT.compare(0.5, 0.9) == (False, "by 40 points")
-    assert RMSE.compare(1.0, 2.0) == (True, "by 50%")
-    assert BITS.compare(3.0, 2.0) == (False, "by 50%")
-    assert RIGHT.compare(0.5, 0.5)[0] is RMSE.compare(1.0, 1.0)[0] is False  # as good is not better
+    assert RIGHT.verdict(0.5, 0.9) == "not beaten: it is better by 40 points"
+    assert RMSE.verdict(1.0, 2.0) == "beaten by 50%"
+    assert BITS.verdict(3.0, 2.0) == "not beaten: it is better by 50%"
+    assert RIGHT.verdict(0.5, 0.5) == RMSE.verdict(1.0, 1.0) == "as good"
+    assert RIGHT.verdict(0.501, 0.5) == "beaten by less than 1 point"
+    assert RIGHT.verdict(0.51, 0.5) == "beaten by 1 point"
+    assert RMSE.verdict(2.001, 2.0) == "not beaten: it is better by less than 1%"

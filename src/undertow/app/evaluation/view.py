@@ -8,8 +8,8 @@ from rich.table import Table
 from rich.text import Text
 
 from undertow.app.evaluation.result import Result
-from undertow.app.terminal import marked
-from undertow.app.words import cell, counted
+from undertow.app.terminal import coloured, marked
+from undertow.app.words import cell, counted, verdict
 
 MOST_SERIES = 10  # printed, worst first
 OF_SERIES = ("rmse", "mae", "mase", "nse", "coverage")  # metrics printed for each, beside the one asked for
@@ -120,10 +120,9 @@ def _verdicts(rows: list[dict[str, Any]]) -> list[Text]:
         skill = row.get("skill", np.nan)
         if skill != skill:
             continue
-        by = f"{100 * abs(skill):.0f}%"
-        verdict = f"[green]beaten by {by}[/]" if skill > 0 else f"[red]not beaten: it is better by {by}[/]"
+        said = coloured(verdict(100 * skill, "%"))
         fewer = f" [dim]({row['n']:,} of {rows[0]['n']:,} forecasts)[/]" if row["n"] < rows[0]["n"] else ""
-        lines.append(marked("  {name}: " + verdict + fewer, name=row["by"]))
+        lines.append(marked("  {name}: " + said + fewer, name=row["by"]))
     what = "RMSE" if lines and "rmse" in rows[0] else "Bits"
     return [Text(f"{what} against the baselines"), *lines] if lines else []
 

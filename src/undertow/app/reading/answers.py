@@ -22,7 +22,7 @@ from undertow.app.reading.predictions import (
 from undertow.app.reading.rivals import persistence, seasonal_mean, training_mean
 from undertow.app.runs.folder import Run
 from undertow.app.runs.objective import Objective
-from undertow.app.terminal import marked
+from undertow.app.terminal import coloured, marked
 from undertow.app.words import cell, counted
 
 
@@ -137,8 +137,7 @@ def _error_lines(found: Forecasts, rivals: dict[str, Floats]) -> list[Text]:
         if not both.any():
             continue
         theirs = errors(rival, both)[0]
-        better, by = objective.compare(errors(found.predicted, both)[0], theirs)
-        verdict = f"[green]beaten {by}[/]" if better else f"[red]not beaten: it is better {by}[/]"
+        verdict = coloured(objective.verdict(errors(found.predicted, both)[0], theirs))
         part = "" if both.sum() == known.sum() else f" ({both.sum():,} of {known.sum():,} forecasts)"
         lines.append(marked(f"  {{name}}: {objective.show(theirs)}, {verdict}{part}", name=name))
     return lines
@@ -223,8 +222,7 @@ def _number_lines(predicted: Floats, truth: Floats, mean: float, run: Run) -> li
     objective = Objective("rmse", "RMSE")
     error, rival = (predicted - truth)[known], (mean - truth)[known]
     mine, theirs = (float(np.sqrt(np.mean(each**2))) for each in (error, rival))
-    better, by = objective.compare(mine, theirs)
-    verdict = f"[green]beaten {by}[/]" if better else f"[red]not beaten: it is better {by}[/]"
+    verdict = coloured(objective.verdict(mine, theirs))
     over = counted(int(known.sum()), str(run.data.per))
     return [
         marked(

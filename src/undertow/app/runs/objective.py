@@ -4,6 +4,8 @@ import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from undertow.app.words import verdict
+
 if TYPE_CHECKING:  # to show a value needs no torch
     import torch
     from torch import Tensor
@@ -111,7 +113,7 @@ class Objective:
             return f"{100 * value:.1f}% {self.unit}"
         return f"{value:.4g} {self.unit}" if self.kind == "rmse" else f"{value:.3f} {self.unit}"
 
-    def compare(self, mine: float, other: float) -> tuple[bool, str]:
+    def verdict(self, mine: float, other: float) -> str:
         """Compare two values.
 
         Args:
@@ -119,11 +121,11 @@ class Objective:
             other: A baseline's.
 
         Returns:
-            Whether ``mine`` is better, and the difference in words.
+            The words of ``words.verdict``: in points of accuracy, or in percent of the baseline's error.
         """
         if self.kind == "accuracy":
-            return mine > other, f"by {100 * abs(mine - other):.0f} points"
-        return mine < other, f"by {100 * abs(mine - other) / max(other, 1e-12):.0f}%"
+            return verdict(100 * (mine - other), "point")
+        return verdict(100 * (other - mine) / max(other, 1e-12), "%")
 
 
 @dataclass

@@ -9,7 +9,7 @@ from undertow.app.runs import interval
 from undertow.app.runs.folder import Run
 from undertow.app.runs.objective import Objective, perplexity
 from undertow.app.runs.selection import words
-from undertow.app.terminal import clock, marked
+from undertow.app.terminal import clock, coloured, marked
 from undertow.app.training.progress import Progress
 from undertow.app.words import cell, counted, line
 
@@ -128,7 +128,5 @@ def against_baselines(console: Console, run: Run, objective: Objective, mine: fl
     table = Table(box=None, pad_edge=False, padding=(0, 2), show_header=False)
     table.add_row(run.model.cell.upper(), marked(f"[bold]{objective.show(mine)}[/]"), "")
     for name, value in run.baselines.items():
-        better, by = objective.compare(mine, value)
-        verdict = f"[green]beaten {by}[/]" if better else f"[red]not beaten: it is better {by}[/]"
-        table.add_row(name, objective.show(value), marked(verdict))
+        table.add_row(name, objective.show(value), marked(coloured(objective.verdict(mine, value))))
     console.print(table)

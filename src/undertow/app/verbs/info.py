@@ -122,9 +122,7 @@ def _about_result(run: "Run") -> list[str]:
     else:
         return []
     for name, value in run.baselines.items():
-        better, by = objective.compare(mine, value)
-        verdict = f"beaten {by}" if better else f"not beaten: it is better {by}"
-        lines.append(f"{name}: {objective.show(value)}, {verdict}")
+        lines.append(f"{name}: {objective.show(value)}, {objective.verdict(mine, value)}")
     if (found := interval.about(run.folder)) is not None:
         lines.append(found.describe(run.data.target))
     return lines

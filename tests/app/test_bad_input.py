@@ -102,7 +102,7 @@ CLASSIFICATIONS = {
     "missing value": (edit(walk_table(8), 6, x=None), (), ("'x'", "row 6", "missing")),
     "text in a number column": (edit(walk_table(8), 6, x="left"), (), ("'x'", "row 6", "'left'")),
     "no feature": (walk_table(8).drop("x"), (), ("feature",)),
-    "one sequence each": (walk_table(2), (), ("2 sequences", "--validation")),
+    "one sequence each": (walk_table(2), (), ("2 sequences", "expected 2 or more of one class")),
 }
 
 

@@ -163,7 +163,10 @@ def test_two_runs_of_one_cell_are_told_apart_by_name(undertow, train):
             ("problem-lstm", "--compare", "text-lstm"),
             "--compare text-lstm: cannot read what problem-lstm reads: other task: text, and not problem",
         ),
-        (("text-lstm", "--input", "Ärger"), "--input: character 'Ä' at position 1"),
+        (
+            ("text-lstm", "--input", "Ärger"),
+            "--input: not in the text that the model learnt: 'Ä' (1 time, from position 1)",
+        ),
     ],
 )
 def test_what_does_not_fit_is_one_line_and_exit_code_2(undertow, train, arguments, message):

@@ -340,8 +340,3 @@ def seasonal_forecast(series: Series, seasons: dict[str, dict[str, float]]) -> N
         for name, key in zip(series.names(), season, strict=True)
     ]
     return np.array(found, np.float64)
-
-
-def columns_of(facts: dict[str, Any]) -> Columns:
-    """The columns that a run's config.json keeps."""
-    return Columns(**facts["columns"])

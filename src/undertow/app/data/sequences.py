@@ -21,7 +21,7 @@ from undertow.app.data.table import choose, encode, read_table, require
 from undertow.app.data.targets import targets_of
 from undertow.app.errors import UserError, one_of
 from undertow.app.runs.config import DataConfig
-from undertow.app.runs.facts import Columns, converted
+from undertow.app.runs.facts import Columns, columns_of, converted
 from undertow.app.runs.model import normalise
 from undertow.app.runs.objective import Batch
 from undertow.app.runs.shapes import UNITS
@@ -149,7 +149,7 @@ class SequenceTask:
         if known is None:
             columns = choose(data.table, path, [config.sequence, config.label, data.time], data.reading)
         else:
-            columns = Columns(**known.facts["columns"])
+            columns = columns_of(known.facts)
         if config.missing is None:
             check_sentinels(data.table, path, columns.numeric)
         if not columns.width:

@@ -18,7 +18,7 @@ from undertow.app.data.sentinels import check_sentinels
 from undertow.app.data.table import choose, column_names, read_table, require, unused
 from undertow.app.errors import UserError
 from undertow.app.runs.config import DataConfig
-from undertow.app.runs.facts import Columns, converted
+from undertow.app.runs.facts import Columns, columns_of, converted
 
 
 def read_series(path: Path, config: DataConfig, facts: dict[str, Any] | None = None) -> Series:
@@ -58,7 +58,7 @@ def read_series(path: Path, config: DataConfig, facts: dict[str, Any] | None = N
     frequency = recognise(ticks, time is not None and table.schema[time] in moments.DATES)
     if facts:
         frequency = converted(facts["frequency"], Frequency, "facts.frequency")
-        columns = Columns(**facts["columns"])
+        columns = columns_of(facts)
         require(table, path, [*columns.numeric, *columns.categories])
     else:
         columns = choose(table, path, by, reading)

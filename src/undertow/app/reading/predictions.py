@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from undertow.app.data import moments
-from undertow.app.data.forecast import columns_of, features, strangers, truth_of, window_starts, with_series
+from undertow.app.data.forecast import features, strangers, truth_of, window_starts, with_series
 from undertow.app.data.known import future_of
 from undertow.app.data.normalise import with_centre
 from undertow.app.data.panel import Series
@@ -23,6 +23,7 @@ from undertow.app.data.table import numbers
 from undertow.app.errors import UserError
 from undertow.app.reading.forecaster import forecast
 from undertow.app.runs import members
+from undertow.app.runs.facts import columns_of
 from undertow.app.runs.folder import Run, fingerprint
 from undertow.app.runs.model import SequenceModel
 from undertow.app.runs.together import Together, network_of

@@ -17,7 +17,6 @@ from torch.nn import functional
 import undertow
 from undertow.app.data.documents import read_documents
 from undertow.app.data.forecast import (
-    columns_of,
     features,
     objective_of,
     truth_of,
@@ -34,6 +33,7 @@ from undertow.app.data.symbols import CLASSES, SIGNALS, SYMBOLS
 from undertow.app.data.targets import targets_of
 from undertow.app.data.text import alphabet_of, excerpts, parts, stream
 from undertow.app.errors import UserError
+from undertow.app.runs.facts import columns_of
 from undertow.app.runs.folder import Run, fingerprint
 from undertow.app.runs.model import SequenceModel
 from undertow.app.runs.objective import Batch, Objective

@@ -247,3 +247,19 @@ def _problem(facts: _ProblemFacts, data: DataConfig, model: ModelConfig) -> dict
         "model.residual": not model.residual,
         "data.steps": data.steps > 0,
     }
+
+
+def columns_of(facts: dict[str, Any]) -> Columns:
+    """Return the columns that a run's config.json keeps.
+
+    Args:
+        facts: Its facts.
+
+    Returns:
+        The columns; entries of a later version are passed over.
+
+    Raises:
+        UserError: An entry has another type.
+    """
+    found: Columns = converted(facts["columns"], Columns, "facts.columns")
+    return found

@@ -160,6 +160,8 @@ def resume(run: Run, given: dict[str, Any], quiet: bool) -> int:
     whole = members.is_ensemble(run)
     if not whole:
         checkpoint.check_weights(run)
+        if run.read_metrics():
+            run.count_parameters()  # the best weights are read at the end, for intervals
     task = _prepared(run.data, run.training, _known(run))
     memory.check_model(run.data, run.model, run.training.batch_size)
     if whole:

@@ -104,11 +104,15 @@ def _symbols(
     """Draw ``length`` symbols, each from the network's output after all before it."""
     import torch
 
+    from undertow.app.errors import UserError
+
     x, state = torch.from_numpy(first)[:, None], None  # [T, 1]
     for _ in range(length):
         with torch.no_grad():
             output, state = model(x, state)
         scores = output[-1, 0].double()
+        if not scores.isfinite().all():
+            raise UserError("the network's output is not finite: its weights are damaged")
         scores[unwritten] = -torch.inf
         symbol = sampling.draw(scores.numpy(), rng)
         yield symbol

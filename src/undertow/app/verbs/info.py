@@ -60,9 +60,9 @@ def _about_data(run: "Run") -> list[str]:
     }
     lines.append(", ".join(f"{name} {value}" for name, value in options.items() if value is not None))
     if "columns" in run.facts:
-        from undertow.app.runs.facts import Columns
+        from undertow.app.runs.facts import columns_of
 
-        lines.append(Columns(**run.facts["columns"]).describe())
+        lines.append(columns_of(run.facts).describe())
     return [line for line in lines if line]
 
 

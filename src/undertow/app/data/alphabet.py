@@ -2,6 +2,7 @@
 
 import codecs
 import re
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -18,7 +19,7 @@ WORD = re.compile(r" ?\w+(?:['’]\w+)*| ?[^\w\s]|\s")  # any text is a sequence
 
 
 @dataclass(frozen=True)
-class Alphabet:
+class Alphabet(ABC):
     """Symbols and their numbers.
 
     Args:
@@ -46,6 +47,7 @@ class Alphabet:
         """The symbols that are never written."""
         return []
 
+    @abstractmethod
     def encode(self, text: str, given_as: str = "--prompt") -> NDArray[np.int64]:
         """Number the symbols of a text.
 
@@ -59,7 +61,6 @@ class Alphabet:
         Raises:
             UserError: The text holds what no symbol stands for.
         """
-        raise NotImplementedError
 
     def unknown(self, text: str) -> list[str]:
         """List the parts of a text that are read as <unk>, in its order."""

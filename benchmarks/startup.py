@@ -31,8 +31,8 @@ COMMANDS = {  # what is asked -> its arguments
     "info, forecast": ("info", "table-run"),
     "generate": ("generate", "text-run", "--length", "20"),
     "predict": ("predict", "table-run", "waves.csv"),
-    "train, text: first step": (*TRAIN_TEXT, "--run", "new"),
-    "train, table: first step": (*TRAIN_TABLE, "--run", "new"),
+    "train, text: first step": (*TRAIN_TEXT, "--folder", "new"),
+    "train, table: first step": (*TRAIN_TABLE, "--folder", "new"),
 }
 FIRST_STEP = (  # as `python -m undertow`, to the end of the first training step
     "import os, undertow.app.training.view as view\n"
@@ -64,7 +64,7 @@ def prepare(folder: Path) -> None:
     rows = [f"{day},{day % 8}.5" for day in range(300)]
     (folder / "waves.csv").write_text("\n".join(["t,level", *rows]) + "\n")
     for arguments, run in ((TRAIN_TEXT, "text-run"), (TRAIN_TABLE, "table-run")):
-        command = [*program(arguments), "--epochs", "1", "--run", run]
+        command = [*program(arguments), "--epochs", "1", "--folder", run]
         subprocess.run(command, cwd=folder, capture_output=True, check=True)
 
 

@@ -40,7 +40,7 @@ OPTIONS = [
     "3",
     "-q",
 ]
-START = ["train", "rhyme.txt", *OPTIONS, "--run"]
+START = ["train", "rhyme.txt", *OPTIONS, "--folder"]
 SAVE_EVERY = 0.02  # seconds: many chances to be killed while writing
 
 

@@ -80,8 +80,8 @@ def doctor() -> None:
 def report_text(data: Path) -> None:
     """A report on language models."""
     train = f"train {data}/tinyshakespeare.txt --num-layers 1 --hidden-size 128 --epochs 2 --quiet"
-    undertow(f"{train} --run text")
-    undertow(f"{train} --run text-rnn --cell rnn --lr 1e-3")
+    undertow(f"{train} --folder text")
+    undertow(f"{train} --folder text-rnn --cell rnn --lr 1e-3")
     undertow("inspect text --compare text-rnn")
     screenshot("text/report.html", "report-text.png", height=1060)
 
@@ -89,8 +89,8 @@ def report_text(data: Path) -> None:
 def report_weather(data: Path) -> None:
     """A report on forecasts, in the dark: how one unit depends on the days before."""
     train = f"train {data}/seattle-weather.csv --target temp_max --quiet"
-    undertow(f"{train} --run weather")
-    undertow(f"{train} --run weather-rnn --cell rnn")
+    undertow(f"{train} --folder weather")
+    undertow(f"{train} --folder weather-rnn --cell rnn")
     undertow("inspect weather --compare weather-rnn")
     keys = ["ArrowLeft"] * 5 + ["u"]
     screenshot("weather/report.html", "report-weather.png", keys=keys, dark=True, height=960)
@@ -104,7 +104,7 @@ def forecast_interval(data: Path) -> None:
 
     from undertow.palette import BLUE, INK
 
-    undertow(f"train {data}/seattle-weather.csv --target temp_max --quiet --run weather")
+    undertow(f"train {data}/seattle-weather.csv --target temp_max --quiet --folder weather")
     undertow(f"predict weather {data}/seattle-weather.csv --output predictions.parquet")
     table = pl.read_parquet("predictions.parquet").drop_nulls("truth").tail(120)
     figure = Figure(figsize=(8, 3.4), layout="constrained")

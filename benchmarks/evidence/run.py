@@ -62,8 +62,11 @@ def ours(undertow: list[str], source: Source, folder: Path, seed: int, seconds: 
         table = load(folder, "all.csv")
         names |= {} if (table["series"] == "").all() else {"--group": "series"}
     options = [part for pair in names.items() for part in pair] + source.options
-    more = ["--seed", str(seed), "--minutes", str(seconds / 60), "--run", str(folder / "run"), "--overwrite"]
-    train = run([*undertow, "train", str(folder / "train.csv"), *options, *more], folder)
+    more = ["--seed", str(seed), "--minutes", str(seconds / 60), "--overwrite"]
+    train = run(
+        [*undertow, "train", str(folder / "train.csv"), *options, *more, "--folder", str(folder / "run")],
+        folder,
+    )
     answers = ["-o", str(folder / "answers.csv"), "--overwrite"]
     predict = run([*undertow, "predict", str(folder / "run"), str(folder / "all.csv"), *answers], folder)
     answered(source, folder).to_csv(folder / "predicted.csv", index=False)

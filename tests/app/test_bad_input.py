@@ -200,7 +200,7 @@ def test_no_source_and_resume_with_source(undertow, text):
 
 
 def test_output_is_not_overwritten_unless_asked(undertow, walks):
-    undertow("train", walks, *CLASSIFY, "--epochs", 1, "--run", "r")
+    undertow("train", walks, *CLASSIFY, "--epochs", 1, "--folder", "r")
     Path("mine.csv").write_text("precious")
     refused(undertow("predict", "r", walks, "-o", "mine.csv"), "mine.csv", "--overwrite")
     assert Path("mine.csv").read_text() == "precious"
@@ -210,12 +210,12 @@ def test_output_is_not_overwritten_unless_asked(undertow, walks):
 
 
 def test_run_folder_is_not_overwritten_unless_asked(undertow, walks, tmp_path):
-    options = (walks, *CLASSIFY, "--epochs", 1, "--run", "r")
+    options = (walks, *CLASSIFY, "--epochs", 1, "--folder", "r")
     undertow("train", *options)
     before = snapshot(tmp_path / "r")
     refused(undertow("train", *options), "r:", "--overwrite", "--resume")
-    refused(undertow("train", "nowhere.txt", "--run", "r", "--overwrite"), "nowhere.txt")
-    refused(undertow("train", walks, *CLASSIFY, "--lr", -1, "--run", "r", "--overwrite"), "--lr")
+    refused(undertow("train", "nowhere.txt", "--folder", "r", "--overwrite"), "nowhere.txt")
+    refused(undertow("train", walks, *CLASSIFY, "--lr", -1, "--folder", "r", "--overwrite"), "--lr")
     assert snapshot(tmp_path / "r") == before
     assert undertow("train", *options, "--overwrite").code == 0
 
@@ -223,8 +223,8 @@ def test_run_folder_is_not_overwritten_unless_asked(undertow, walks, tmp_path):
 def test_a_folder_that_is_no_run_is_never_touched(undertow, walks):
     Path("photos").mkdir()
     Path("photos/cat.jpg").write_text("cat")
-    refused(undertow("train", walks, *CLASSIFY, "--run", "photos", "--overwrite"), "photos", "no run")
-    refused(undertow("train", walks, *CLASSIFY, "--run", "photos/cat.jpg"), "photos/cat.jpg", "file")
+    refused(undertow("train", walks, *CLASSIFY, "--folder", "photos", "--overwrite"), "photos", "no run")
+    refused(undertow("train", walks, *CLASSIFY, "--folder", "photos/cat.jpg"), "photos/cat.jpg", "file")
     assert Path("photos/cat.jpg").read_text() == "cat"
 
 
@@ -285,7 +285,7 @@ DAMAGE = {
 
 @pytest.mark.parametrize("case", DAMAGE)
 def test_damaged_run(undertow, walks, tmp_path, case):
-    assert undertow("train", walks, *CLASSIFY, "--epochs", 1, "--run", "r").code == 0
+    assert undertow("train", walks, *CLASSIFY, "--epochs", 1, "--folder", "r").code == 0
     damage, words = DAMAGE[case]
     damage(tmp_path / "r")
     before = snapshot(tmp_path)
@@ -296,7 +296,7 @@ def test_damaged_run(undertow, walks, tmp_path, case):
 
 @pytest.mark.parametrize("damage", [cut("last.safetensors"), without("last.safetensors")])
 def test_damaged_checkpoint(undertow, walks, tmp_path, damage):
-    undertow("train", walks, *CLASSIFY, "--epochs", 1, "--run", "r")
+    undertow("train", walks, *CLASSIFY, "--epochs", 1, "--folder", "r")
     damage(tmp_path / "r")
     before = snapshot(tmp_path)
     refused(undertow("train", "--resume", "r", "--epochs", 2), "last.safetensors")
@@ -304,7 +304,7 @@ def test_damaged_checkpoint(undertow, walks, tmp_path, damage):
 
 
 def test_resume_refuses_other_data_and_other_options(undertow, walks, tmp_path):
-    undertow("train", walks, *CLASSIFY, "--epochs", 1, "--run", "r")
+    undertow("train", walks, *CLASSIFY, "--epochs", 1, "--folder", "r")
     refused(undertow("train", "--resume", "r", "--lr", 0.1), "--lr", "--epochs")
     walk_table(41).write_csv(walks)
     refused(undertow("train", "--resume", "r", "--epochs", 2), "walks.csv", "changed")
@@ -313,15 +313,15 @@ def test_resume_refuses_other_data_and_other_options(undertow, walks, tmp_path):
 
 
 def test_verbs_refuse_runs_of_another_task(undertow, walks, text):
-    undertow("train", walks, *CLASSIFY, "--epochs", 1, "--run", "walks-run")
-    undertow("train", text, *TEXT, "--epochs", 1, "--run", "text-run")
+    undertow("train", walks, *CLASSIFY, "--epochs", 1, "--folder", "walks-run")
+    undertow("train", text, *TEXT, "--epochs", 1, "--folder", "text-run")
     refused(undertow("generate", "walks-run"), "walks-run", "classify")
     refused(undertow("predict", "text-run", walks), "text-run", "generate")
     refused(undertow("generate", "text-run", "--prompt", "fox 9"), "'9'", "position 5")
 
 
 def test_predict_names_what_the_table_lacks(undertow, waves, walks):
-    undertow("train", waves, *FORECAST, "--epochs", 1, "--run", "r")
+    undertow("train", waves, *FORECAST, "--epochs", 1, "--folder", "r")
     refused(undertow("predict", "r", "nowhere.csv"), "nowhere.csv")
     for column in ("level", "sky", "day", "place"):
         wave_table(40).drop(column).write_csv("less.csv")
@@ -339,6 +339,6 @@ def test_divergence_is_said_and_what_was_saved_stays(undertow, waves, monkeypatc
 
     on_step = Trainer.on_step
     monkeypatch.setattr(Trainer, "on_step", diverging)
-    result = undertow("train", waves, *FORECAST, "--epochs", 9, "--run", "r")
+    result = undertow("train", waves, *FORECAST, "--epochs", 9, "--folder", "r")
     refused(result, "diverged", "step 10", "--lr")
     assert undertow("predict", "r", waves).code == 0

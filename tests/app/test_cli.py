@@ -74,7 +74,7 @@ RUNS = {"text": ("text", TEXT), "forecast": ("waves", FORECAST), "classify": ("w
 def test_a_run_is_read_with_what_that_needs(undertow, request, task):
     source, options = RUNS[task]
     path = request.getfixturevalue(source)
-    assert undertow("train", path, *options, "--epochs", 1, "--run", "r").code == 0
+    assert undertow("train", path, *options, "--epochs", 1, "--folder", "r").code == 0
     assert loaded_by("info", "r", heavy=HEAVY[:-1]) == "[]"
     for verb in ("inspect", "doctor", *(["predict"] if task != "text" else [])):
         nowhere = ["nowhere.csv"] if verb == "predict" else ["--output", "nowhere/page.html"]
@@ -90,7 +90,7 @@ def test_training_loads_what_it_needs(text, task, tmp_path, monkeypatch):
     """matplotlib comes with the curve, which is drawn at the end."""
     monkeypatch.chdir(tmp_path)
     options = (text, *TEXT) if task == "text" else ("adding", "--steps", 10, "--hidden-size", 8)
-    assert loaded_by("train", *options, "--epochs", 1, "-q", "--run", "r", heavy=SLOW) == "['matplotlib']"
+    assert loaded_by("train", *options, "--epochs", 1, "-q", "--folder", "r", heavy=SLOW) == "['matplotlib']"
     blank = "import types; blank = types.ModuleType('curve'); blank.draw = lambda *_: None\n"
     blank += "sys.modules['undertow.app.training.curve'] = blank\n"
     again = ("--resume", "r", "--epochs", 2, "-q")

@@ -56,7 +56,7 @@ def run(undertow):
     table = table.with_columns(pl.col("[/x]") + " \x1b]0;title\x07[/]", pl.col("[bold]") + "[/]" + "w" * 90)
     table.write_csv("$waves$ [red].csv")
     options = ["--target", NASTY, "--group", "[bold]", *FORECAST[4:]]
-    result = undertow("train", "$waves$ [red].csv", *options, "--run", "run", *SHORT[:2])
+    result = undertow("train", "$waves$ [red].csv", *options, "--folder", "run", *SHORT[:2])
     assert result.code == 0, result.err
     assert SEEN in result.out and "[/x]" in result.out and "$waves$ [red].csv" not in result.err
     assert not words.HARMFUL.search(result.out)
@@ -81,7 +81,7 @@ def test_every_verb_prints_a_forecast_s_names_as_they_stand(undertow, run):
 def test_every_verb_prints_a_classification_s_names_as_they_stand(undertow):
     table = walk_table(40).with_columns(pl.col("way") + " [/b]\x1b[2J", pl.col("id") + "[/c]")
     table.write_csv("walks.csv")
-    assert undertow("train", "walks.csv", *CLASSIFY, "--run", "run", *SHORT).code == 0
+    assert undertow("train", "walks.csv", *CLASSIFY, "--folder", "run", *SHORT).code == 0
     for verb in (("info", "run"), ("inspect", "run"), ("doctor", "run"), ("predict", "run", "walks.csv")):
         result = undertow(*verb)
         assert result.code == 0, result.err
@@ -107,7 +107,7 @@ def test_a_refusal_is_one_line_without_control_characters(undertow):
 
 def test_generated_text_reaches_a_terminal_visible_and_a_pipe_as_it_is(undertow):
     Path("codes.txt").write_text("ab\x1b[31m\n" * 300)
-    assert undertow("train", "codes.txt", *TEXT, "--run", "run", *SHORT).code == 0
+    assert undertow("train", "codes.txt", *TEXT, "--folder", "run", *SHORT).code == 0
     command = [sys.executable, "-m", "undertow", "generate", "run", "--prompt", "a\x1b[31m", "--length", "0"]
     assert subprocess.run(command, capture_output=True, check=True).stdout == b"a\x1b[31m\n"
     ours, theirs = pty.openpty()
@@ -135,7 +135,7 @@ def test_nothing_is_printed_past_the_terminal():
 def test_what_verbs_print_fits_80_columns_but_for_paths(undertow, monkeypatch):
     wave_table(160).rename({"sky": "weather in the morning"}).write_csv("waves.csv")
     monkeypatch.setenv("COLUMNS", "80")
-    train = undertow("train", "waves.csv", *FORECAST, "--run", "run", "--epochs", 1)
+    train = undertow("train", "waves.csv", *FORECAST, "--folder", "run", "--epochs", 1)
     verbs = [train, *(undertow(verb, "run") for verb in ("info", "doctor", "inspect"))]
     verbs.append(undertow("predict", "run", "waves.csv", "-o", "out.csv"))
     for result in verbs:

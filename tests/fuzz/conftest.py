@@ -22,7 +22,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         wave_table(24).write_csv("waves.csv")
         walk_table(12).write_csv("walks.csv")
         for task, options in TRAIN.items():
-            ended = call("train", *options, "--run", task)
+            ended = call("train", *options, "--folder", task)
             assert ended.code == 0, ended
     return folder
 

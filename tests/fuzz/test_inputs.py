@@ -97,14 +97,14 @@ def command(task: str, draw: random.Random) -> tuple[Any, ...]:
         return (
             "train",
             *TRAIN[task],
-            "--run",
+            "--folder",
             "new",
             *(["--symbols", "bytes"] if draw.random() < 0.3 else []),
         )
     gaps = ("--gaps", draw.choice(["fill", "error"])) if draw.random() < 0.4 else ()
     if draw.random() < 0.5:
         return ("predict", task, SOURCES[task], *gaps, "-o", "new.csv")
-    return ("train", *TRAIN[task], "--run", "new", *gaps)
+    return ("train", *TRAIN[task], "--folder", "new", *gaps)
 
 
 @pytest.mark.parametrize("part", range(PARTS))

@@ -72,7 +72,7 @@ def training(draw: random.Random) -> list[str]:
         given = [] if option.plain is bool else [draw.choice(values(option))]
         arguments += [option.flag, *given]
     run = draw.choice(PATHS) if draw.random() < 0.3 else "new"
-    return ["train", *arguments, *(["--run", run] if draw.random() < 0.8 else [])]
+    return ["train", *arguments, *(["--folder", run] if draw.random() < 0.8 else [])]
 
 
 def other(draw: random.Random) -> list[str]:
@@ -122,7 +122,7 @@ def test_a_folder_that_cannot_be_written(place, monkeypatch):
     folder = place()
     monkeypatch.setattr(os, "access", lambda *_: False)
     predict = ("predict", "forecast", "waves.csv", "-o", "new.csv")
-    for arguments in (("train", *TRAIN["text"], "--run", "new"), predict):
+    for arguments in (("train", *TRAIN["text"], "--folder", "new"), predict):
         ended = call(*arguments)
         ended.check(arguments)
         assert ended.code == 2

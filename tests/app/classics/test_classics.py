@@ -283,7 +283,7 @@ def test_help_does_not_wait_for_torch(undertow):
     "problem", ["reber", "continual-reber", "copy-memory", "lag-noise-free", "lag-random"]
 )
 def test_problems_with_a_target_at_every_step_train(undertow, problem):
-    options = ("--steps", 12, "--epochs", 1, "--hidden-size", 4, "--batch-size", 2, "--run", "r")
+    options = ("--steps", 12, "--epochs", 1, "--hidden-size", 4, "--batch-size", 2, "--folder", "r")
     result = undertow("train", problem, *options)
     assert result.code == 0, result.err
     assert f"{problem} is a built-in problem" in result.out and "right" in result.out
@@ -294,8 +294,8 @@ def test_problems_with_a_target_at_every_step_train(undertow, problem):
 
 def test_train_starts_the_network_as_asked(undertow):
     options = ("--steps", 12, "--epochs", 1, "--hidden-size", 6, "--batch-size", 2)
-    assert undertow("train", "adding", *options, "--init", "chrono", "--run", "a").code == 0
-    assert undertow("train", "adding", *options, "--forget-bias", 2, "--lr", 1e-12, "--run", "b").code == 0
+    assert undertow("train", "adding", *options, "--init", "chrono", "--folder", "a").code == 0
+    assert undertow("train", "adding", *options, "--forget-bias", 2, "--lr", 1e-12, "--folder", "b").code == 0
     model = json.loads(Path("a/config.json").read_text())["model"]
     assert (model["init"], model["max_lag"], model["forget_bias"]) == ("chrono", 12, None)
     from undertow.app.runs.folder import open_run
@@ -307,12 +307,12 @@ def test_train_starts_the_network_as_asked(undertow):
 
 def test_chrono_takes_the_longest_sequence_where_there_are_no_steps(undertow, walks):
     options = ("--sequence", "id", "--label", "way", "--hidden-size", 8, "--epochs", 1)
-    assert undertow("train", walks, *options, "--init", "chrono", "--run", "r").code == 0
+    assert undertow("train", walks, *options, "--init", "chrono", "--folder", "r").code == 0
     assert json.loads(Path("r/config.json").read_text())["model"]["max_lag"] == 9
 
 
 def test_runs_of_before_the_options_still_load(undertow):
-    undertow("train", "adding", "--steps", 5, "--epochs", 1, "--hidden-size", 4, "--run", "r")
+    undertow("train", "adding", "--steps", 5, "--epochs", 1, "--hidden-size", 4, "--folder", "r")
     path = Path("r/config.json")
     content = json.loads(path.read_text())
     for name in ("init", "max_lag", "forget_bias"):

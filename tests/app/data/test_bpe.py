@@ -31,7 +31,7 @@ def test_the_vocabulary_is_that_of_the_training_part(undertow, text):
     beginning = "the quick brown fox jumps over the lazy dog.\n" * 72
     text.write_text(beginning + "zigzag " * 51)
     options = ("--validation", 0.0993, "--symbols", "bpe", "--vocabulary", 300)
-    assert undertow("train", text, *TEXT, *options, "--epochs", 1, "--run", "r").code == 0
+    assert undertow("train", text, *TEXT, *options, "--epochs", 1, "--folder", "r").code == 0
     run = open_run(Path("r"))
     assert not any("z i" in merge or "zag" in merge for merge in run.facts["vocabulary"])
     assert run.model.symbols == run.model.outputs == len(BytePairs(run.facts["vocabulary"]).names) <= 300

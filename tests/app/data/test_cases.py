@@ -17,7 +17,7 @@ from undertow.app.runs.model import normalise
 
 FOLDERS = [parent / "shared" / "cases" for parent in Path(__file__).resolve().parents]
 CASES = next((folder for folder in FOLDERS if folder.is_dir()), None)  # beside the checkout; absent elsewhere
-SMALL = ("--steps", 12, "--hidden-size", 4, "--epochs", 1, "--run", "r")
+SMALL = ("--steps", 12, "--hidden-size", 4, "--epochs", 1, "--folder", "r")
 
 pytestmark = pytest.mark.skipif(CASES is None, reason="shared/cases is not beside this checkout")
 
@@ -270,7 +270,7 @@ def test_a_text_in_another_encoding(undertow):
         1,
         "--epochs",
         1,
-        "--run",
+        "--folder",
         "r",
     )
     said = undertow("train", case("latin-1.txt"), *options)

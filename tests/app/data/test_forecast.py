@@ -132,7 +132,7 @@ def test_untrained_model_is_persistence(waves):
 
 
 def test_trains_beats_the_baselines_and_predicts(undertow, waves, tmp_path):
-    result = undertow("train", waves, *FORECAST, "--epochs", 30, "--lr", 0.01, "--run", "r")
+    result = undertow("train", waves, *FORECAST, "--epochs", 30, "--lr", 0.01, "--folder", "r")
     assert result.code == 0, result.err
     assert "forecast: a table with --target level" in result.out
     assert result.out.count("beaten by") == 2
@@ -154,7 +154,7 @@ def test_trains_beats_the_baselines_and_predicts(undertow, waves, tmp_path):
 
 
 def test_several_rows_ahead(undertow, waves, small_files):
-    assert undertow("train", waves, *FORECAST, "--horizon", 3, "--epochs", 1, "--run", "r").code == 0
+    assert undertow("train", waves, *FORECAST, "--horizon", 3, "--epochs", 1, "--folder", "r").code == 0
     with small_files:
         full = undertow("predict", "r", waves, "--output", "out.parquet")
     assert (full.code, full.err) == (2, "undertow: out.parquet: cannot be written: File too large\n")
@@ -171,7 +171,7 @@ def test_several_rows_ahead(undertow, waves, small_files):
 
 def test_without_dates_the_order_is_the_files(undertow, tmp_path):
     wave_table(80).filter(pl.col("place") == "north").select("level").write_parquet("plain.parquet")
-    options = ("--target", "level", "--steps", 8, "--hidden-size", 4, "--epochs", 1, "--run", "r")
+    options = ("--target", "level", "--steps", 8, "--hidden-size", 4, "--epochs", 1, "--folder", "r")
     assert undertow("train", "plain.parquet", *options).code == 0
     undertow("predict", "r", "plain.parquet", "-o", "out.csv")
     assert pl.read_csv("out.csv")["row"].to_list() == list(range(9, 82))
@@ -181,7 +181,7 @@ def test_without_dates_the_order_is_the_files(undertow, tmp_path):
 def test_numbered_rows_are_ordered_by_the_column_that_time_names(undertow, tmp_path):
     rows = [f"{day},{day % 7}" for day in reversed(range(80))]
     (tmp_path / "days.csv").write_text("\n".join(["day,level", *rows]) + "\n")
-    options = ("--target", "level", "--time", "day", "--epochs", 1, "--run", "run")
+    options = ("--target", "level", "--time", "day", "--epochs", 1, "--folder", "run")
     assert "ordered by day; validates from 64" in " ".join(
         undertow("train", "days.csv", *options).out.split()
     )
@@ -284,7 +284,7 @@ def test_an_untrained_model_of_several_targets_is_persistence(pairs):
 
 
 def test_several_targets_train_and_predict(undertow, pairs, tmp_path):
-    said = undertow("train", pairs, *TWO, "--horizon", 2, "--epochs", 20, "--lr", 0.01, "--run", "r")
+    said = undertow("train", pairs, *TWO, "--horizon", 2, "--epochs", 20, "--lr", 0.01, "--folder", "r")
     assert said.code == 0, said.err
     assert "forecast: a table with --target level --target flow" in said.out
     assert "NRMSE on the validation part, forecasting level, flow" in said.out

@@ -11,7 +11,7 @@ from undertow.app.data.series import read_series
 from undertow.app.runs.config import DataConfig
 from undertow.app.runs.folder import open_run
 
-SMALL = (*FORECAST, "--epochs", 1, "--run", "r")
+SMALL = (*FORECAST, "--epochs", 1, "--folder", "r")
 WAVES = wave_table(40)
 
 
@@ -96,7 +96,7 @@ def test_a_folder_of_places_is_a_panel_and_one_of_months_a_series(undertow):
         Path("panel").mkdir(exist_ok=True)
         WAVES.filter(pl.col("place") == place).drop("place").write_csv(f"panel/{place}.csv")
     options = ("--target", "level", "--steps", 10, "--hidden-size", 4, "--epochs", 1)
-    said = undertow("train", "panel", *options, "--run", "r")
+    said = undertow("train", "panel", *options, "--folder", "r")
     assert said.code == 0, said.err
     assert "80 rows in 2 series" in said.out
     assert "2 files; a series for each file" in said.out
@@ -107,7 +107,7 @@ def test_a_folder_of_places_is_a_panel_and_one_of_months_a_series(undertow):
     north = WAVES.filter(pl.col("place") == "north").drop("place")
     north[:20].write_csv("one.csv")
     north[20:].write_csv("two.csv")
-    said = undertow("train", "two.csv", "one.csv", *options, "--run", "s")
+    said = undertow("train", "two.csv", "one.csv", *options, "--folder", "s")
     assert said.code == 0, said.err
     assert "40 rows, ordered by day" in said.out
     assert "one series over all files" in said.out
@@ -119,7 +119,7 @@ def test_several_texts_are_documents(undertow):
     for name in "ab":
         Path(f"{name}.txt").write_text(f"{name} rhyme of its own\n" * 60)
     options = ("--steps", 16, "--batch-size", 4, "--hidden-size", 8, "--num-layers", 1, "--epochs", 1)
-    said = undertow("train", "a.txt", "b.txt", *options, "--run", "r")
+    said = undertow("train", "a.txt", "b.txt", *options, "--folder", "r")
     assert said.code == 0, said.err
     assert "2,280 characters in 2 files" in said.out
 
@@ -136,7 +136,7 @@ def test_netcdf(undertow):
         flow = file.createVariable("flow", "f4", ("time", "gauge"), fill_value=-9999.0)
         flow[:] = [[k % 8 + 1.5, k % 5 + 0.5] for k in range(60)]
     options = ("--target", "flow", "--group", "gauge", "--steps", 10, "--hidden-size", 4, "--epochs", 1)
-    said = undertow("train", "a.nc", *options, "--run", "r")
+    said = undertow("train", "a.nc", *options, "--folder", "r")
     assert said.code == 0, said.err
     assert "120 rows in 2 series" in said.out
     assert undertow("predict", "r", "a.nc", "-o", "out.parquet").code == 0
@@ -157,11 +157,11 @@ def test_without_a_heading(undertow):
         "--epochs",
         1,
     )
-    said = undertow("train", "a.csv", *options, "--run", "r")
+    said = undertow("train", "a.csv", *options, "--folder", "r")
     assert said.code == 0, said.err
     assert "no heading: the columns are column_1" in said.out
     assert "80 rows in 2 series" in said.out
-    assert undertow("train", "a.csv", *options, "--no-header", "--run", "s").code == 0
+    assert undertow("train", "a.csv", *options, "--no-header", "--folder", "s").code == 0
 
 
 def test_the_line_with_too_many_fields_is_named(undertow):

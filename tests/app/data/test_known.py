@@ -130,7 +130,7 @@ def test_no_forecast_depends_on_what_is_unknown_of_the_horizon(sales):
 
 
 def test_a_decoder_learns_what_the_known_future_does(undertow, sales, tmp_path):
-    said = undertow("train", sales, *SALES, *SMALL, "--epochs", 30, "--lr", 0.02, "--run", "r")
+    said = undertow("train", sales, *SALES, *SMALL, "--epochs", 30, "--lr", 0.02, "--folder", "r")
     assert said.code == 0, said.err
     assert "known over the horizon: promo, size, time of week" in said.out
     assert "static, constant in every series: size" in said.out
@@ -163,7 +163,7 @@ def test_a_decoder_learns_what_the_known_future_does(undertow, sales, tmp_path):
 
 
 def test_without_future_rows_predict_says_what_is_missing(undertow, sales, tmp_path):
-    assert undertow("train", sales, *SALES, *SMALL, "--epochs", 1, "--run", "r").code == 0
+    assert undertow("train", sales, *SALES, *SMALL, "--epochs", 1, "--folder", "r").code == 0
     sales_table().write_csv("past.csv")
     said = undertow("predict", "r", "past.csv", "-o", "out.csv")
     assert said.code == 0, said.err
@@ -177,7 +177,9 @@ def test_forecasts_across_rows_that_a_split_left_out_are_named(undertow, sales):
     missing = (pl.col("store") == "north") & (pl.col("day").dt.ordinal_day() == 40)
     table = sales_table(future=4).with_columns(sold=pl.when(~missing).then("sold"))
     table.write_csv(sales)
-    assert undertow("train", sales, *SALES, *SMALL, "--gaps", "split", "--epochs", 1, "--run", "r").code == 0
+    assert (
+        undertow("train", sales, *SALES, *SMALL, "--gaps", "split", "--epochs", 1, "--folder", "r").code == 0
+    )
     said = undertow("predict", "r", sales)
     assert "no forecast across 1 place where --gaps split left rows out: the future of promo" in said.out
     assert "after the table" not in said.out
@@ -185,7 +187,7 @@ def test_forecasts_across_rows_that_a_split_left_out_are_named(undertow, sales):
 
 def test_calendar_and_static_columns_need_no_future_rows(undertow, sales):
     options = ("--target", "sold", "--group", "store", "--horizon", AHEAD, "--steps", 8, "--head", "decoder")
-    assert undertow("train", sales, *options, *SMALL, "--epochs", 1, "--run", "r").code == 0
+    assert undertow("train", sales, *options, *SMALL, "--epochs", 1, "--folder", "r").code == 0
     said = undertow("predict", "r", sales, "-o", "out.csv")
     assert "not known" not in said.out
     assert pl.read_csv("out.csv")["truth"].null_count() == 2 * (1 + 2 + 3 + 4)
@@ -207,7 +209,7 @@ def test_a_known_future_that_cannot_be_is_refused(undertow, sales, options, name
 
 
 def test_a_decoder_has_intervals_of_each_row_of_the_horizon(undertow, sales):
-    options = ("--interval", 0.8, "--epochs", 3, "--run", "r")
+    options = ("--interval", 0.8, "--epochs", 3, "--folder", "r")
     assert undertow("train", sales, *SALES, *SMALL, *options).code == 0
     said = undertow("predict", "r", sales, "-o", "out.csv")
     assert said.code == 0, said.err
@@ -241,7 +243,7 @@ def ramp_table(stores=("north", "south", "west"), days: int = 60) -> pl.DataFram
 def test_series_have_embeddings_and_strangers_their_mean(undertow, tmp_path, head):
     ramp_table().write_csv("ramps.csv")
     options = ("--target", "sold", "--group", "store", "--steps", 5, "--horizon", 2, "--head", head)
-    said = undertow("train", "ramps.csv", *options, *SMALL, "--embed-group", "--epochs", 2, "--run", "r")
+    said = undertow("train", "ramps.csv", *options, *SMALL, "--embed-group", "--epochs", 2, "--folder", "r")
     assert said.code == 0, said.err
     run = open_run(tmp_path / "r")
     assert run.facts["series"] == ["north", "south", "west"]

@@ -8,7 +8,7 @@ import pytest
 from inputs import CLASSIFY
 from undertow.app.runs.folder import open_run
 
-TRAIN = (*CLASSIFY, "--epochs", 1, "--run", "r")
+TRAIN = (*CLASSIFY, "--epochs", 1, "--folder", "r")
 
 
 def table(labels, path="a.csv", separator=","):

@@ -79,7 +79,7 @@ AMBIGUOUS = (("a / b", "c"), ("a", "b / c"))
 
 def test_a_run_names_series_by_all_keys(undertow, tmp_path):
     panel_table().write_csv("sales.csv")
-    said = undertow("train", "sales.csv", *PANEL, "--epochs", 1, "--run", "r")
+    said = undertow("train", "sales.csv", *PANEL, "--epochs", 1, "--folder", "r")
     assert said.code == 0, said.err
     assert "160 rows in 4 series" in said.out
     run = open_run(tmp_path / "r")

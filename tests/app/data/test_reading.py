@@ -344,7 +344,7 @@ def test_moving_holidays_do_not_break_business_days():
 # --------------------------------------------------------------------------------- further files
 
 TITLE = "Station, Aachen\nSource, DWD\n"
-SMALL = ("--target", "y", "--steps", 10, "--hidden-size", 4, "--epochs", 1, "--run", "r")
+SMALL = ("--target", "y", "--steps", 10, "--hidden-size", 4, "--epochs", 1, "--folder", "r")
 
 
 def test_predict_says_what_the_training_did_not_know(undertow):
@@ -499,7 +499,7 @@ def test_predict_refuses_a_marker_in_labelled_sequences_too(undertow):
     rows = [f"{s},{'up' if s % 2 else 'down'},{(s * 7 + t * 3) % 17}.5" for s in range(20) for t in range(4)]
     Path("a.csv").write_text("\n".join(["id,way,x", *rows]))
     Path("b.csv").write_text("\n".join(["id,way,x", *rows[:-1], "19,up,-9999"]))
-    options = ("--sequence", "id", "--label", "way", "--epochs", 1, "--hidden-size", 3, "--run", "r", "-q")
+    options = ("--sequence", "id", "--label", "way", "--epochs", 1, "--hidden-size", 3, "--folder", "r", "-q")
     assert undertow("train", "a.csv", *options).code == 0
     said = undertow("predict", "r", "b.csv")
     assert (said.code, said.err.count("\n")) == (2, 1)

@@ -68,7 +68,7 @@ def test_normaliser_sees_training_sequences_alone(walks):
 
 
 def test_trains_and_labels(undertow, walks):
-    result = undertow("train", walks, *CLASSIFY, "--epochs", 12, "--lr", 0.02, "--run", "r")
+    result = undertow("train", walks, *CLASSIFY, "--epochs", 12, "--lr", 0.02, "--folder", "r")
     assert result.code == 0, result.err
     assert "classify: a table with --sequence and --label" in result.out
     assert "2 classes: down, up" in result.out
@@ -83,7 +83,7 @@ def test_trains_and_labels(undertow, walks):
 
 
 def test_labels_a_table_that_has_none(undertow, walks):
-    undertow("train", walks, *CLASSIFY, "--epochs", 1, "--run", "r")
+    undertow("train", walks, *CLASSIFY, "--epochs", 1, "--folder", "r")
     walk_table(3).drop("way").write_csv("new.csv")
     said = undertow("predict", "r", "new.csv", "-o", "out.csv")
     assert "the labels cannot be compared with the truth" in said.out
@@ -91,7 +91,7 @@ def test_labels_a_table_that_has_none(undertow, walks):
 
 
 def test_new_order_of_sequences_changes_no_answer(undertow, walks):
-    undertow("train", walks, *CLASSIFY, "--epochs", 1, "--run", "r")
+    undertow("train", walks, *CLASSIFY, "--epochs", 1, "--folder", "r")
     table = walk_table(8)
     table.write_csv("a.csv")
     table.sort("id", "step", descending=[True, False]).write_csv("b.csv")

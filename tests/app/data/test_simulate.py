@@ -65,7 +65,7 @@ def test_baselines_know_nothing_of_the_target(river):
 
 
 def test_a_simulation_is_learnt_and_needs_no_target(undertow, river, tmp_path):
-    said = undertow("train", river, *RIVER, "--epochs", 60, "--lr", 0.02, "--run", "r")
+    said = undertow("train", river, *RIVER, "--epochs", 60, "--lr", 0.02, "--folder", "r")
     assert said.code == 0, said.err
     run = open_run(tmp_path / "r")
     best = min(run.read_metrics(), key=lambda row: row["validation"])["validation"]

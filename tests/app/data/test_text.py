@@ -156,14 +156,14 @@ def test_what_was_inferred_is_said(tmp_path):
 def test_several_files_are_documents(undertow, text):
     for name in ("b", "c"):
         Path(f"{name}.txt").write_text(text.read_text()[:900])
-    result = undertow("train", text, "b.txt", "c.txt", *TEXT, "--epochs", 1, "--run", "r")
+    result = undertow("train", text, "b.txt", "c.txt", *TEXT, "--epochs", 1, "--folder", "r")
     assert "5,400 characters in 3 files, each from a zero state; the end of each validates, 540" in result.out
     assert undertow("train", "--resume", "r", "--epochs", 2).code == 0
     assert undertow("inspect", "r").code == undertow("doctor", "r").code == 0
     Path("many").mkdir()
     for k in range(30):
         Path(f"many/{k:02}.txt").write_text(text.read_text()[: 450 + k % 3])
-    result = undertow("train", "many", *TEXT, "--epochs", 1, "--run", "s")
+    result = undertow("train", "many", *TEXT, "--epochs", 1, "--folder", "s")
     said = "13,530 characters in 30 files, each from a zero state; [23] whole files validate, with [0-9,]+\n"
     assert re.search(said, result.out)
     assert undertow("inspect", "s").code == undertow("doctor", "s").code == 0
@@ -172,7 +172,20 @@ def test_several_files_are_documents(undertow, text):
 @pytest.mark.parametrize("kind", ["words", "bpe"])
 def test_words_and_pairs_work_in_every_verb(undertow, text, kind):
     text.write_text(text.read_text() + "unheard of things " * 3)
-    given = (text, *TEXT, "--symbols", kind, "--vocabulary", 300, "--epochs", 30, "--lr", 0.02, "--run", "r")
+    given = (
+        text,
+        *TEXT,
+        "--symbols",
+        kind,
+        "--vocabulary",
+        300,
+        "--epochs",
+        30,
+        "--lr",
+        0.02,
+        "--folder",
+        "r",
+    )
     result = undertow("train", *given)
     assert result.code == 0, result.err
     unit = {"words": "word", "bpe": "token"}[kind]
@@ -190,14 +203,14 @@ def test_words_and_pairs_work_in_every_verb(undertow, text, kind):
 
 
 def test_an_unknown_word_is_never_written_and_one_of_the_prompt_is_named(undertow, text):
-    undertow("train", text, *TEXT, "--symbols", "words", "--epochs", 1, "--run", "r")
+    undertow("train", text, *TEXT, "--symbols", "words", "--epochs", 1, "--folder", "r")
     said = undertow("generate", "r", "--prompt", "the zebra", "--temperature", 1e6, "--length", 400)
     assert "<unk>" not in said.out
     assert said.err == "undertow: --prompt: read as <unk>, since the model does not know it: zebra\n"
 
 
 def test_learns_a_rhyme_and_says_it(undertow, text):
-    result = undertow("train", text, *TEXT, "--epochs", 12, "--lr", 0.02, "--run", "r")
+    result = undertow("train", text, *TEXT, "--epochs", 12, "--lr", 0.02, "--folder", "r")
     assert result.code == 0, result.err
     assert "text: rhyme.txt is no table" in result.out
     assert "bits/char" in result.out
@@ -209,7 +222,7 @@ def test_learns_a_rhyme_and_says_it(undertow, text):
 
 
 def test_measure_is_the_cross_entropy_of_the_whole_validation_part(undertow, text):
-    undertow("train", text, *TEXT, "--epochs", 1, "--run", "r")
+    undertow("train", text, *TEXT, "--epochs", 1, "--folder", "r")
     run = open_run(Path("r"))
     model, task = run.load_model(), TextTask(run.data, run.training.batch_size, 0)
     bits, count = 0.0, 0
@@ -224,14 +237,14 @@ def test_measure_is_the_cross_entropy_of_the_whole_validation_part(undertow, tex
 
 
 def test_same_seed_same_text_and_another_seed_another(undertow, text):
-    undertow("train", text, *TEXT, "--epochs", 1, "--run", "r")
+    undertow("train", text, *TEXT, "--epochs", 1, "--folder", "r")
     one, two, other = (undertow("generate", "r", "--seed", seed, "--length", 60).out for seed in (1, 1, 2))
     assert one == two != other
     assert len(one) == 1 + 60 + 1
 
 
 def test_bytes_model_writes_readable_text(undertow, text):
-    assert undertow("train", text, *TEXT, "--epochs", 1, "--symbols", "bytes", "--run", "r").code == 0
+    assert undertow("train", text, *TEXT, "--epochs", 1, "--symbols", "bytes", "--folder", "r").code == 0
     assert open_run(Path("r")).unit == "bits/char"
     assert undertow("generate", "r", "--prompt", "né", "--length", 40).out.startswith("né")
     for verb, flag in (("generate", "--prompt"), ("inspect", "--input"), ("doctor", "--input")):

@@ -18,7 +18,7 @@ OPTIONS = (*FORECAST, "--epochs", 1)
 
 @pytest.fixture
 def run(undertow, waves):
-    assert undertow("train", waves, *OPTIONS, "--run", "r").code == 0
+    assert undertow("train", waves, *OPTIONS, "--folder", "r").code == 0
     return open_run(Path("r"))
 
 
@@ -42,7 +42,7 @@ def test_periods_share_out_the_part_held_back(run):
 
 
 def test_no_forecast_reaches_into_the_next_period(undertow, waves):
-    undertow("train", waves, *OPTIONS, "--horizon", 3, "--run", "r3")
+    undertow("train", waves, *OPTIONS, "--horizon", 3, "--folder", "r3")
     mine = backtest(open_run(Path("r3")), None, 2, None, quiet).of("origin", by="LSTM")
     assert mine[0]["n"] == 2 * 3 * 14  # of 16 moments the last two would need rows of the next period
 

@@ -17,7 +17,7 @@ from undertow.app.runs.folder import open_run
 
 @pytest.fixture
 def run(undertow, waves):
-    undertow("train", waves, *FORECAST, "--horizon", 3, "--epochs", 2, "--run", "r")
+    undertow("train", waves, *FORECAST, "--horizon", 3, "--epochs", 2, "--folder", "r")
     return Path("r")
 
 
@@ -91,7 +91,7 @@ def test_rows_after_the_training_part_do_not_change_the_linear_model(undertow, r
     table.with_columns(level=pl.when(late).then(pl.col("level") + 50).otherwise("level")).write_csv(
         "late.csv"
     )
-    undertow("train", "late.csv", *FORECAST, "--horizon", 3, "--epochs", 1, "--run", "late")
+    undertow("train", "late.csv", *FORECAST, "--horizon", 3, "--epochs", 1, "--folder", "late")
     other = open_run(Path("late"))
     late_model = linear.forecast(other, waves, forecasts(other, waves)[0])
     np.testing.assert_allclose(late_model, before)
@@ -110,7 +110,7 @@ def test_a_linear_process_is_forecast_without_error(undertow):
     values = np.sin(0.3 * t) + 0.5 * np.cos(0.3 * t)  # y_{t+1} = 2 cos(0.3) y_t - y_{t-1}
     pl.DataFrame({"t": t, "y": values}).write_csv("sine.csv")
     undertow(
-        "train", "sine.csv", "--target", "y", "--steps", 8, "--hidden-size", 4, "--epochs", 1, "--run", "s"
+        "train", "sine.csv", "--target", "y", "--steps", 8, "--hidden-size", 4, "--epochs", 1, "--folder", "s"
     )
     opened = open_run(Path("s"))
     (found,) = forecasts(opened, Path("sine.csv"))

@@ -15,7 +15,7 @@ from undertow.app.runs.folder import open_run
 
 @pytest.fixture
 def run(undertow, walks):
-    undertow("train", walks, *CLASSIFY, "--epochs", 2, "--run", "r")
+    undertow("train", walks, *CLASSIFY, "--epochs", 2, "--folder", "r")
     return open_run(Path("r"))
 
 

@@ -13,7 +13,7 @@ from undertow.app.runs.folder import open_run
 def test_metrics_are_those_of_the_written_predictions(undertow):
     table = walk_table(40).with_columns(end=pl.col("x").last().over("id").round(3)).drop("way")
     table.write_csv("ends.csv")
-    options = ("--sequence", "id", "--label", "end", "--hidden-size", 8, "--epochs", 2, "--run", "r")
+    options = ("--sequence", "id", "--label", "end", "--hidden-size", 8, "--epochs", 2, "--folder", "r")
     assert undertow("train", "ends.csv", *options).code == 0
     undertow("predict", "r", "ends.csv", "-o", "p.csv")
     written = pl.read_csv("p.csv")

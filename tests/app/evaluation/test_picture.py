@@ -14,7 +14,7 @@ from undertow.app.runs.folder import open_run
 
 
 def test_forecasts_over_time_and_by_rows_ahead(undertow, waves):
-    undertow("train", waves, *FORECAST, "--horizon", 3, "--epochs", 1, "--run", "r")
+    undertow("train", waves, *FORECAST, "--horizon", 3, "--epochs", 1, "--folder", "r")
     found = evaluate(open_run(Path("r")), None)
     figure = picture._forecasts(found, "rmse")
     *series, ahead = figure.axes
@@ -41,7 +41,7 @@ def test_forecasts_over_time_and_by_rows_ahead(undertow, waves):
 
 
 def test_without_rows_ahead_bars_compare_the_forecasters(undertow, waves):
-    undertow("train", waves, *FORECAST, "--epochs", 1, "--run", "r")
+    undertow("train", waves, *FORECAST, "--epochs", 1, "--folder", "r")
     found = evaluate(open_run(Path("r")), None)
     bars = picture._forecasts(found, "mae").axes[-1]
     np.testing.assert_allclose(
@@ -55,6 +55,6 @@ def test_a_matrix_shows_its_counts(undertow, walks):
     assert sorted(text.get_text() for text in ax.texts) == ["15", "30", "5"]
     np.testing.assert_allclose(ax.images[0].get_array(), [[1, 0], [0.25, 0.75]])
     assert "90.0% of 50 right" in ax.get_title(loc="left")
-    undertow("train", walks, *CLASSIFY, "--epochs", 1, "--run", "r")
+    undertow("train", walks, *CLASSIFY, "--epochs", 1, "--folder", "r")
     assert undertow("evaluate", "r", "--picture", "p.png").code == 0
     assert Path("p.png").stat().st_size > 5000

@@ -35,7 +35,7 @@ def test_frequencies_by_hand():
 
 @pytest.mark.parametrize("symbols", ["characters", "bytes", "words"])
 def test_the_part_held_back_scores_as_in_the_training(undertow, rhyme, symbols):
-    assert undertow("train", rhyme, *OPTIONS, "--symbols", symbols, "--run", "r").code == 0
+    assert undertow("train", rhyme, *OPTIONS, "--symbols", symbols, "--folder", "r").code == 0
     run = open_run(Path("r"))
     mine, alone_, pair = evaluate(run, None).of("all")
     metric = "bits_char"
@@ -47,7 +47,7 @@ def test_the_part_held_back_scores_as_in_the_training(undertow, rhyme, symbols):
 
 
 def test_another_text_and_the_training_text_gone(undertow, rhyme):
-    undertow("train", rhyme, *OPTIONS, "--run", "r")
+    undertow("train", rhyme, *OPTIONS, "--folder", "r")
     Path("other.txt").write_text("again came the wave\n")
     said = undertow("evaluate", "r", "other.txt", "-o", "m.csv")
     assert said.code == 0, said.err
@@ -60,7 +60,7 @@ def test_another_text_and_the_training_text_gone(undertow, rhyme):
 
 
 def test_refusals(undertow, rhyme):
-    undertow("train", rhyme, *OPTIONS, "--run", "r")
+    undertow("train", rhyme, *OPTIONS, "--folder", "r")
     Path("x.txt").write_text("xylophone")
     assert undertow("evaluate", "r", "x.txt").err.startswith(
         "undertow: x.txt: not in the text that the model"

@@ -28,7 +28,7 @@ def drifts(n, seed=0):
 def numbers(undertow):
     drifts(60).write_csv("drifts.csv")
     result = undertow(
-        "train", "drifts.csv", *REGRESS, "--epochs", 15, "--lr", 0.02, "--noise", 0, "--run", "r"
+        "train", "drifts.csv", *REGRESS, "--epochs", 15, "--lr", 0.02, "--noise", 0, "--folder", "r"
     )
     assert result.code == 0, result.err
     return result
@@ -52,7 +52,7 @@ def test_numbers_are_learnt_in_their_own_unit(undertow, numbers):
 
 
 def test_a_baseline_that_lacks_a_series_is_compared_on_the_others(undertow, waves):
-    said = undertow("train", waves, *FORECAST, "--interval", 0, "--epochs", 1, "--run", "r")
+    said = undertow("train", waves, *FORECAST, "--interval", 0, "--epochs", 1, "--folder", "r")
     assert said.code == 0, said.err
     table = pl.read_csv(waves).with_columns(pl.col("place").replace("south", "west"))
     table.write_csv("new.csv")
@@ -117,7 +117,7 @@ def sums(n, seed=0):
 def train_steps(undertow, label, other):
     sums(60).drop(other).write_csv("sums.csv")
     options = ("--hidden-size", 12, "--epochs", 25, "--lr", 0.02, "--noise", 0)
-    result = undertow("train", "sums.csv", "--sequence", "id", "--label", label, *options, "--run", "r")
+    result = undertow("train", "sums.csv", "--sequence", "id", "--label", label, *options, "--folder", "r")
     assert result.code == 0, result.err
     return result
 
@@ -169,7 +169,7 @@ def test_every_verb_reads_a_run_of_steps(undertow, label):
 
 def test_rows_stand_for_steps_without_a_time(undertow):
     sums(30).drop("total", "step").write_csv("sums.csv")
-    options = ("--sequence", "id", "--label", "sign", "--epochs", 1, "--hidden-size", 4, "--run", "r")
+    options = ("--sequence", "id", "--label", "sign", "--epochs", 1, "--hidden-size", 4, "--folder", "r")
     undertow("train", "sums.csv", *options)
     undertow("predict", "r", "sums.csv", "-o", "out.csv")
     assert pl.read_csv("out.csv")["row"].to_list() == list(range(1, len(sums(30)) + 1))
@@ -177,7 +177,7 @@ def test_rows_stand_for_steps_without_a_time(undertow):
 
 def test_balanced_accuracy_is_the_mean_recall(undertow):
     sums(30).drop("total").write_csv("sums.csv")
-    options = ("--sequence", "id", "--label", "sign", "--epochs", 2, "--hidden-size", 4, "--run", "r")
+    options = ("--sequence", "id", "--label", "sign", "--epochs", 2, "--hidden-size", 4, "--folder", "r")
     assert undertow("train", "sums.csv", *options, "--class-weights", "balanced").code == 0
     assert open_run(Path("r")).data.class_weights == "balanced"
     said = undertow("predict", "r", "sums.csv", "-o", "out.csv").out
@@ -188,6 +188,6 @@ def test_balanced_accuracy_is_the_mean_recall(undertow):
 
 def test_class_weights_of_numbers_are_refused(undertow):
     drifts(20).write_csv("drifts.csv")
-    result = undertow("train", "drifts.csv", *REGRESS, "--class-weights", "balanced", "--run", "r")
+    result = undertow("train", "drifts.csv", *REGRESS, "--class-weights", "balanced", "--folder", "r")
     assert result.code == 2
     assert "--class-weights balanced: drift holds numbers, no classes" in result.err

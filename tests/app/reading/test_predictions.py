@@ -11,7 +11,7 @@ from undertow.app.runs.folder import open_run
 
 
 def test_forecasts_stand_beside_the_rows_that_they_are_for(undertow, waves):
-    undertow("train", waves, *FORECAST, "--horizon", 3, "--epochs", 1, "--run", "r")
+    undertow("train", waves, *FORECAST, "--horizon", 3, "--epochs", 1, "--folder", "r")
     (found,) = forecasts(open_run(Path("r")), waves)
     table = pl.read_csv(waves, try_parse_dates=True)
     level = table["level"].to_numpy()  # 160 rows of north, then 160 of south
@@ -28,7 +28,7 @@ def test_forecasts_stand_beside_the_rows_that_they_are_for(undertow, waves):
 
 
 def test_labels_come_with_the_chances_of_all_classes(undertow, walks):
-    undertow("train", walks, *CLASSIFY, "--epochs", 1, "--run", "r")
+    undertow("train", walks, *CLASSIFY, "--epochs", 1, "--folder", "r")
     found = labels(open_run(Path("r")), walks)
     assert found.classes == ["down", "up"]
     assert found.chances.shape == (40, 2)

@@ -13,7 +13,7 @@ from undertow.app.reading.watch import observe, read, watch
 from undertow.app.runs.folder import open_run
 from undertow.problems import UNSCORED
 
-SHORT = ("--epochs", 1, "-q", "--run", "run")
+SHORT = ("--epochs", 1, "-q", "--folder", "run")
 
 
 @pytest.fixture

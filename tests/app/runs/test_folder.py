@@ -26,7 +26,7 @@ from undertow.app.training.view import LiveView
 
 
 def test_a_run_is_five_files_and_none_is_a_pickle(undertow, walks):
-    undertow("train", walks, *CLASSIFY, "--epochs", 2, "--run", "r")
+    undertow("train", walks, *CLASSIFY, "--epochs", 2, "--folder", "r")
     assert sorted(path.name for path in Path("r").iterdir()) == sorted(FILES)
     content = json.loads(Path("r/config.json").read_text())
     assert content["undertow_run"] == 1
@@ -46,11 +46,11 @@ def test_a_run_is_five_files_and_none_is_a_pickle(undertow, walks):
 @pytest.mark.parametrize("cell", ["lstm", "rnn"])
 def test_same_options_same_run(undertow, walks, cell):
     for name in "ab":
-        undertow("train", walks, *CLASSIFY, "--cell", cell, "--epochs", 2, "--run", name)
+        undertow("train", walks, *CLASSIFY, "--cell", cell, "--epochs", 2, "--folder", name)
     first, second = (open_run(Path(name)).load_model().state_dict() for name in "ab")
     for name, value in first.items():
         assert torch.equal(value, second[name])
-    undertow("train", walks, *CLASSIFY, "--cell", cell, "--epochs", 2, "--seed", 1, "--run", "c")
+    undertow("train", walks, *CLASSIFY, "--cell", cell, "--epochs", 2, "--seed", 1, "--folder", "c")
     assert not torch.equal(first["head.weight"], open_run(Path("c")).load_model().state_dict()["head.weight"])
 
 
@@ -133,7 +133,7 @@ def test_scores_are_means_over_predictions():
 
 @pytest.mark.parametrize(("problem", "unit"), [("adding", "RMSE"), ("temporal-order", "right")])
 def test_problems_train(undertow, problem, unit):
-    options = ("--steps", 12, "--epochs", 1, "--hidden-size", 4, "--batch-size", 4, "--run", "r")
+    options = ("--steps", 12, "--epochs", 1, "--hidden-size", 4, "--batch-size", 4, "--folder", "r")
     result = undertow("train", problem, *options)
     assert result.code == 0, result.err
     assert f"{problem} is a built-in problem" in result.out
@@ -142,19 +142,19 @@ def test_problems_train(undertow, problem, unit):
 
 
 def test_a_short_lag_is_learnt(undertow):
-    options = ("--steps", 10, "--epochs", 4, "--hidden-size", 16, "--lr", 0.02, "--run", "r")
+    options = ("--steps", 10, "--epochs", 4, "--hidden-size", 16, "--lr", 0.02, "--folder", "r")
     assert undertow("train", "two-sequence", *options).code == 0
     assert open_run(Path("r")).read_metrics()[-1]["validation"] > 0.97
 
 
 def test_rnn_trains_on_text_too(undertow, text):
-    result = undertow("train", text, *TEXT, "--cell", "rnn", "--epochs", 1, "--run", "r")
+    result = undertow("train", text, *TEXT, "--cell", "rnn", "--epochs", 1, "--folder", "r")
     assert result.code == 0, result.err
     assert len(undertow("generate", "r", "--length", 20).out) == 1 + 20 + 1
 
 
 def test_info_says_what_matters(undertow, waves):
-    undertow("train", waves, *FORECAST, "--epochs", 2, "--run", "r")
+    undertow("train", waves, *FORECAST, "--epochs", 2, "--folder", "r")
     said = undertow("info", "r")
     assert said.code == 0, said.err
     words = (
@@ -172,7 +172,7 @@ def test_info_says_what_matters(undertow, waves):
 @pytest.mark.parametrize("precision", ["64-true", "bf16-mixed"])
 @pytest.mark.parametrize("cell", ["lstm", "rnn"])
 def test_precisions(undertow, walks, precision, cell):
-    options = (*CLASSIFY, "--precision", precision, "--cell", cell, "--epochs", 2, "--run", "r")
+    options = (*CLASSIFY, "--precision", precision, "--cell", cell, "--epochs", 2, "--folder", "r")
     result = undertow("train", walks, *options)
     assert result.code == 0, result.err
     assert undertow("predict", "r", walks).code == 0
@@ -180,8 +180,8 @@ def test_precisions(undertow, walks, precision, cell):
 
 
 def test_quiet_only_says_how_it_ended(undertow, walks):
-    loud = undertow("train", walks, *CLASSIFY, "--epochs", 2, "--run", "a").out
-    quiet = undertow("train", walks, *CLASSIFY, "--epochs", 2, "--run", "b", "--quiet").out
+    loud = undertow("train", walks, *CLASSIFY, "--epochs", 2, "--folder", "a").out
+    quiet = undertow("train", walks, *CLASSIFY, "--epochs", 2, "--folder", "b", "--quiet").out
     assert "epoch 1/2" in loud
     assert "epoch 1/2" not in quiet
     assert "on the validation part" in quiet
@@ -193,7 +193,7 @@ def test_live_line_fits_the_terminal(undertow, walks, monkeypatch, width):
     console = Console(force_terminal=True, width=width, file=screen)
     monkeypatch.setenv("TERM", "xterm-256color")
     monkeypatch.setattr(session, "view", lambda _, quiet, progress: LiveView(console, progress))
-    assert undertow("train", walks, *CLASSIFY, "--epochs", 3, "--run", "r").code == 0
+    assert undertow("train", walks, *CLASSIFY, "--epochs", 3, "--folder", "r").code == 0
     for word in ("epoch 3/3", "best", "% right", "steps/s", "left"):
         assert word in screen.getvalue()
     assert "\x1b[1A\x1b[2K\x1b[1A" not in screen.getvalue()  # never two lines
@@ -201,7 +201,7 @@ def test_live_line_fits_the_terminal(undertow, walks, monkeypatch, width):
 
 def test_a_log_hears_of_long_epochs(undertow, walks, monkeypatch):
     monkeypatch.setattr(progress, "PLAIN_EVERY", 0.0)
-    said = undertow("train", walks, *CLASSIFY, "--epochs", 2, "--run", "r").out
+    said = undertow("train", walks, *CLASSIFY, "--epochs", 2, "--folder", "r").out
     assert "epoch 0.25/2  train" in said
     assert said.count("validation ") == 2 + 1  # and in the summary
 
@@ -209,7 +209,9 @@ def test_a_log_hears_of_long_epochs(undertow, walks, monkeypatch):
 @pytest.mark.skipif(not DATA.is_dir(), reason="no shared data beside the repository")
 def test_motions_end_to_end(undertow):
     source, test = DATA / "basic-motions-train.csv", DATA / "basic-motions-test.csv"
-    result = undertow("train", source, "--sequence", "sequence", "--label", "label", "--run", "r", "--quiet")
+    result = undertow(
+        "train", source, "--sequence", "sequence", "--label", "label", "--folder", "r", "--quiet"
+    )
     assert result.code == 0, result.err
     said = undertow("predict", "r", test, "-o", "labels.csv")
     assert said.code == 0, said.err
@@ -220,7 +222,7 @@ def test_motions_end_to_end(undertow):
 @pytest.mark.skipif(not DATA.is_dir(), reason="no shared data beside the repository")
 def test_weather_beats_both_baselines(undertow):
     source = DATA / "seattle-weather.csv"
-    result = undertow("train", source, "--target", "temp_max", "--run", "r", "--quiet")
+    result = undertow("train", source, "--target", "temp_max", "--folder", "r", "--quiet")
     assert result.code == 0, result.err
     assert result.out.count("beaten by") == 2
     assert "not beaten" not in result.out
@@ -246,7 +248,7 @@ def test_data_are_known_by_the_content_of_every_file(tmp_path):
 def test_a_full_disk_ends_a_training_in_one_line(undertow, walks, small_files):
     """The weights too, which safetensors writes."""
     with small_files:
-        result = undertow("train", walks, *CLASSIFY, "--epochs", 1, "-q", "--run", "r")
+        result = undertow("train", walks, *CLASSIFY, "--epochs", 1, "-q", "--folder", "r")
     assert result.code == 2
     assert result.err.startswith("undertow: r/") and "cannot be written: " in result.err
     assert result.err.count("\n") == 1

@@ -85,7 +85,7 @@ def test_units_turn_spreads_into_the_labels_unit():
     ],
 )
 def test_options_choose_readout_and_directions(undertow, walks, options, readout, bidirectional):
-    train = ("--sequence", "id", "--label", "way", "--hidden-size", 4, "--epochs", 1, "--run", "r")
+    train = ("--sequence", "id", "--label", "way", "--hidden-size", 4, "--epochs", 1, "--folder", "r")
     result = undertow("train", walks, *train, *options)
     assert result.code == 0, result.err
     assert ("in both directions" in result.out) == bidirectional
@@ -97,7 +97,7 @@ def test_options_choose_readout_and_directions(undertow, walks, options, readout
 
 
 def test_a_readout_where_each_step_has_a_label_is_refused(undertow, walks):
-    train = ("--sequence", "id", "--label", "way", "--per", "step", "--epochs", 1, "--run", "r")
+    train = ("--sequence", "id", "--label", "way", "--per", "step", "--epochs", 1, "--folder", "r")
     result = undertow("train", walks, *train, "--readout", "max")
     assert result.code == 2
     assert "--readout max: has no meaning where each step has a label" in result.err

@@ -49,7 +49,9 @@ def test_better():
 
 @pytest.mark.parametrize("select", ["mae", "last"])
 def test_a_forecast_keeps_the_weights_that_were_asked_for(undertow, waves, select):
-    said = undertow("train", waves, *FORECAST, "--epochs", 4, "--lr", 0.3, "--select", select, "--run", "r")
+    said = undertow(
+        "train", waves, *FORECAST, "--epochs", 4, "--lr", 0.3, "--select", select, "--folder", "r"
+    )
     assert said.code == 0
     assert f"(--select {select})" in " ".join(said.out.split())
     run = open_run(Path("r"))
@@ -74,8 +76,8 @@ def test_a_forecast_keeps_the_weights_that_were_asked_for(undertow, waves, selec
 
 def test_f1_chooses_classes_and_goes_on_after_a_break(undertow, walks):
     options = (*CLASSIFY, "--select", "f1")
-    assert undertow("train", walks, *options, "--epochs", 6, "--run", "whole").code == 0
-    assert undertow("train", walks, *options, "--epochs", 3, "--run", "part").code == 0
+    assert undertow("train", walks, *options, "--epochs", 6, "--folder", "whole").code == 0
+    assert undertow("train", walks, *options, "--epochs", 3, "--folder", "part").code == 0
     assert open_run(Path("part")).training.select == "f1"
     assert undertow("train", "--resume", "part", "--epochs", 6).code == 0
     costs = [row["cost"] for row in open_run(Path("part")).read_metrics()]
@@ -88,7 +90,7 @@ def test_f1_chooses_classes_and_goes_on_after_a_break(undertow, walks):
 )
 def test_a_measure_of_another_task_is_refused(undertow, request, select, data, options):
     source = request.getfixturevalue(data)
-    said = undertow("train", source, *options, "--select", select, "--run", "r")
+    said = undertow("train", source, *options, "--select", select, "--folder", "r")
     assert said.code == 2
     assert f"--select {select}: expected loss" in said.err
     assert not Path("r").exists()

@@ -41,7 +41,7 @@ def scores(folder):
 
 
 def test_forecasts_are_the_mean_and_their_intervals_are_calibrated_together(undertow, waves):
-    trained = undertow("train", waves, *WAVES, "--run", "r")
+    trained = undertow("train", waves, *WAVES, "--folder", "r")
     assert trained.code == 0, trained.err
     assert "member 1 of 2" in trained.out and "member 2 of 2" in trained.out
     for name in ("r", "r/members/1", "r/members/2"):
@@ -63,8 +63,8 @@ def test_forecasts_are_the_mean_and_their_intervals_are_calibrated_together(unde
 
 
 def test_a_member_is_the_run_of_its_seed_with_the_data_of_the_first(undertow, walks):
-    undertow("train", walks, *WALKS, "--run", "r")
-    undertow("train", walks, *changed(CLASSIFY, ("--epochs", 2)), "--run", "alone")
+    undertow("train", walks, *WALKS, "--folder", "r")
+    undertow("train", walks, *changed(CLASSIFY, ("--epochs", 2)), "--folder", "alone")
     alone, run = open_run(Path("alone")), open_run(Path("r"))
     first, second = (each.load_model().state_dict() for each in members.of(run)[:2])
     assert all(torch.equal(first[name], value) for name, value in alone.load_model().state_dict().items())
@@ -74,7 +74,7 @@ def test_a_member_is_the_run_of_its_seed_with_the_data_of_the_first(undertow, wa
 
 
 def test_labels_get_the_mean_probability_and_the_score_is_that_of_the_mean(undertow, walks):
-    undertow("train", walks, *WALKS, "--run", "r")
+    undertow("train", walks, *WALKS, "--folder", "r")
     run = open_run(Path("r"))
     task = session._prepared(run.data, run.training)
     (batch,) = task.validation_batches()
@@ -93,7 +93,7 @@ def test_labels_get_the_mean_probability_and_the_score_is_that_of_the_mean(under
 
 
 def test_text_is_drawn_from_the_mean_probability_with_a_state_for_each_member(undertow, text):
-    undertow("train", text, *changed(TEXT, ("--epochs", 1, "--members", 2)), "--run", "r")
+    undertow("train", text, *changed(TEXT, ("--epochs", 1, "--members", 2)), "--folder", "r")
     assert undertow("generate", "r", "--length", 20, "--seed", 0).code == 0
     run = open_run(Path("r"))
     network, singles = together.network_of(run), [each.load_model() for each in members.of(run)]
@@ -108,11 +108,11 @@ def test_text_is_drawn_from_the_mean_probability_with_a_state_for_each_member(un
 @pytest.mark.parametrize("stop", [1, 8, 15])
 def test_resumed_equals_undisturbed(undertow, walks, monkeypatch, stop):
     """Three members of 8 steps each: in the first, after its last step, in the second."""
-    undertow("train", walks, *WALKS, "--run", "whole")
+    undertow("train", walks, *WALKS, "--folder", "whole")
     with monkeypatch.context() as patch:
         StopAt.seen = 0
         patch.setattr(session, "view", lambda *_: StopAt(stop))
-        stopped = undertow("train", walks, *WALKS, "--run", "part")
+        stopped = undertow("train", walks, *WALKS, "--folder", "part")
     assert stopped.code == 130 and "undertow train --resume part" in stopped.out
     refused = undertow("predict", "part", walks)
     assert refused.code == 2 and "not all trained; undertow train --resume part trains them" in refused.err
@@ -124,7 +124,7 @@ def test_resumed_equals_undisturbed(undertow, walks, monkeypatch, stop):
 @pytest.mark.parametrize("place", ["save", "write_config", "add", "score", "train_member"])
 def test_killed_anywhere_and_resumed_equals_undisturbed(undertow, waves, monkeypatch, place):
     """An exception that nothing catches stands for SIGKILL: what comes after it does not happen."""
-    undertow("train", waves, *WAVES, "--run", "whole")
+    undertow("train", waves, *WAVES, "--folder", "whole")
 
     class Killed(BaseException):
         pass
@@ -140,13 +140,13 @@ def test_killed_anywhere_and_resumed_equals_undisturbed(undertow, waves, monkeyp
 
     with monkeypatch.context() as patch, pytest.raises(Killed):
         patch.setattr(owner, place, dies)
-        undertow("train", waves, *WAVES, "--run", "part")
+        undertow("train", waves, *WAVES, "--folder", "part")
     assert undertow("train", "--resume", "part").code == 0
     assert tensors("part") == tensors("whole") and scores("part") == scores("whole")
 
 
 def test_a_finished_ensemble_is_continued_by_more_epochs_only(undertow, walks):
-    undertow("train", walks, *WALKS, "--run", "r")
+    undertow("train", walks, *WALKS, "--folder", "r")
     before = tensors("r")
     refused = undertow("train", "--resume", "r")
     assert refused.code == 2 and "all 3 members are finished already" in refused.err
@@ -157,12 +157,12 @@ def test_a_finished_ensemble_is_continued_by_more_epochs_only(undertow, walks):
 
 
 def test_overwrite_leaves_no_member_behind_and_other_folders_of_that_name_are_refused(undertow, walks):
-    undertow("train", walks, *WALKS, "--run", "r")
-    undertow("train", walks, *changed(CLASSIFY, ("--epochs", 1)), "--run", "r", "--overwrite")
+    undertow("train", walks, *WALKS, "--folder", "r")
+    undertow("train", walks, *changed(CLASSIFY, ("--epochs", 1)), "--folder", "r", "--overwrite")
     assert not Path("r/members").exists() and not Path("r/ensemble.json").exists()
     Path("mine/members").mkdir(parents=True)
     Path("mine/members/list.txt").write_text("names")
-    refused = undertow("train", walks, *CLASSIFY, "--run", "mine", "--overwrite")
+    refused = undertow("train", walks, *CLASSIFY, "--folder", "mine", "--overwrite")
     assert refused.code == 2 and Path("mine/members/list.txt").exists()
 
 
@@ -174,5 +174,5 @@ def test_an_ensemble_has_2_to_100_members(undertow, walks, count):
 
 
 def test_the_time_budget_is_that_of_all_members(undertow, walks):
-    undertow("train", walks, *WALKS, "--minutes", 9, "--run", "r")
+    undertow("train", walks, *WALKS, "--minutes", 9, "--folder", "r")
     assert [each.training.minutes for each in members.of(open_run(Path("r")))] == [3, 3, 3]

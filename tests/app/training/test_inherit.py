@@ -10,7 +10,7 @@ import torch
 from inputs import CLASSIFY, FORECAST, TEXT, walk_table, wave_table
 from undertow.app.runs.folder import fingerprint, open_run
 
-RUN = ("--epochs", 1, "--lr", 1e-6, "--run")
+RUN = ("--epochs", 1, "--lr", 1e-6, "--folder")
 
 
 def differ(one, other):
@@ -27,7 +27,7 @@ def differ(one, other):
 
 
 def test_a_text_goes_on_with_weights_and_alphabet(undertow, text):
-    assert undertow("train", text, *TEXT, "--epochs", 12, "--lr", 0.02, "--run", "old").code == 0
+    assert undertow("train", text, *TEXT, "--epochs", 12, "--lr", 0.02, "--folder", "old").code == 0
     Path("new.txt").write_text("the lazy dog jumps over the quick brown fox.\n" * 40)
     result = undertow(
         "train", "new.txt", "--init-from", "old", "--symbols", "characters", "--batch-size", 8, *RUN, "new"
@@ -51,7 +51,7 @@ def test_a_text_goes_on_with_weights_and_alphabet(undertow, text):
 
 
 def test_characters_that_the_run_does_not_know_are_named(undertow, text):
-    undertow("train", text, *TEXT, "--epochs", 1, "--run", "old")
+    undertow("train", text, *TEXT, "--epochs", 1, "--folder", "old")
     Path("new.txt").write_text("the Quick brown fox, the Quick dog.\n" * 40)
     refused = undertow("train", "new.txt", "--init-from", "old", "--batch-size", 8, *RUN, "new")
     assert refused.code == 2
@@ -62,7 +62,7 @@ def test_characters_that_the_run_does_not_know_are_named(undertow, text):
 
 @pytest.mark.parametrize("kind", ["words", "bpe", "bytes"])
 def test_other_symbols_encode_any_text(undertow, text, kind):
-    undertow("train", text, *TEXT, "--symbols", kind, "--epochs", 1, "--run", "old")
+    undertow("train", text, *TEXT, "--symbols", kind, "--epochs", 1, "--folder", "old")
     Path("new.txt").write_text("The Fox — über allem!\n" * 90, encoding="utf-8")
     result = undertow("train", "new.txt", "--init-from", "old", "--batch-size", 8, *RUN, "new")
     assert result.code == 0, result.err
@@ -72,7 +72,7 @@ def test_other_symbols_encode_any_text(undertow, text, kind):
 
 
 def test_a_forecast_keeps_columns_and_normaliser(undertow, waves):
-    assert undertow("train", waves, *FORECAST, "--epochs", 3, "--run", "old").code == 0
+    assert undertow("train", waves, *FORECAST, "--epochs", 3, "--folder", "old").code == 0
     table = wave_table(90).with_columns(pl.col("level") * 100)
     table.with_columns(extra=pl.lit(1.5)).write_csv("new.csv")
     result = undertow("train", "new.csv", "--init-from", "old", *RUN, "new")
@@ -90,7 +90,7 @@ def test_a_forecast_keeps_columns_and_normaliser(undertow, waves):
 
 
 def test_the_embedding_of_series_is_kept_with_a_new_head(undertow, waves):
-    assert undertow("train", waves, *FORECAST, "--embed-group", "--epochs", 1, "--run", "old").code == 0
+    assert undertow("train", waves, *FORECAST, "--embed-group", "--epochs", 1, "--folder", "old").code == 0
     longer = undertow("train", waves, "--init-from", "old", "--horizon", 3, *RUN, "longer")
     assert "the head is new, since the horizon is another" in longer.out
     assert differ("old", "longer") == {"head.weight", "head.bias"}
@@ -98,14 +98,14 @@ def test_the_embedding_of_series_is_kept_with_a_new_head(undertow, waves):
 
 def test_the_normaliser_is_what_the_training_uses(undertow, waves):
     """The first loss on the data of before is the last one of before."""
-    undertow("train", waves, *FORECAST, "--epochs", 3, "--run", "old")
-    undertow("train", waves, "--init-from", "old", "--epochs", 1, "--lr", 1e-9, "--run", "new")
+    undertow("train", waves, *FORECAST, "--epochs", 3, "--folder", "old")
+    undertow("train", waves, "--init-from", "old", "--epochs", 1, "--lr", 1e-9, "--folder", "new")
     best = min(row["validation"] for row in open_run(Path("old")).read_metrics())
     assert open_run(Path("new")).read_metrics()[0]["validation"] == pytest.approx(best, rel=1e-4)
 
 
 def test_columns_of_the_run_must_be_there(undertow, waves):
-    undertow("train", waves, *FORECAST, "--epochs", 1, "--run", "old")
+    undertow("train", waves, *FORECAST, "--epochs", 1, "--folder", "old")
     wave_table(90).drop("sky").write_csv("new.csv")
     refused = undertow("train", "new.csv", "--init-from", "old", *RUN, "new")
     assert refused.code == 2
@@ -114,7 +114,7 @@ def test_columns_of_the_run_must_be_there(undertow, waves):
 
 
 def test_classes_decide_about_the_head(undertow, walks):
-    assert undertow("train", walks, *CLASSIFY, "--epochs", 2, "--run", "old").code == 0
+    assert undertow("train", walks, *CLASSIFY, "--epochs", 2, "--folder", "old").code == 0
     same = undertow("train", walks, "--init-from", "old", *RUN, "same")
     assert "and normaliser, and head" in same.out
     assert differ("old", "same") == set()
@@ -172,7 +172,7 @@ def test_a_problem_can_be_made_longer(undertow):
     ids=str,
 )
 def test_options_that_contradict_the_run_are_refused(undertow, text, options, said):
-    undertow("train", text, *TEXT, "--epochs", 1, "--run", "old")
+    undertow("train", text, *TEXT, "--epochs", 1, "--folder", "old")
     refused = undertow("train", text, "--init-from", "old", *options)
     assert refused.code == 2
     assert refused.err.startswith(f"undertow: {said}")
@@ -180,7 +180,7 @@ def test_options_that_contradict_the_run_are_refused(undertow, text, options, sa
 
 def test_no_run_and_damaged_weights_are_one_line(undertow, text):
     assert undertow("train", text, "--init-from", "nowhere").err == "undertow: nowhere: no such run folder\n"
-    undertow("train", text, *TEXT, "--epochs", 1, "--run", "old")
+    undertow("train", text, *TEXT, "--epochs", 1, "--folder", "old")
     Path("old/model.safetensors").write_bytes(b"x" * 99)
     refused = undertow("train", text, "--init-from", "old", *RUN, "new")
     assert refused.code == 2

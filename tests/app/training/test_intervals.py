@@ -57,8 +57,8 @@ def test_errors_that_are_all_zero_or_unknown_give_finite_bounds():
 
 
 def test_the_network_is_that_of_a_run_without_intervals(undertow, waves):
-    undertow("train", waves, *SHORT, "--run", "with")
-    undertow("train", waves, *SHORT, "--interval", 0, "--run", "without")
+    undertow("train", waves, *SHORT, "--folder", "with")
+    undertow("train", waves, *SHORT, "--interval", 0, "--folder", "without")
     assert Path("with/model.safetensors").read_bytes() == Path("without/model.safetensors").read_bytes()
     assert not (Path("without") / interval.FILE).exists()
     predicted = undertow("predict", "without", waves)
@@ -66,7 +66,7 @@ def test_the_network_is_that_of_a_run_without_intervals(undertow, waves):
 
 
 def test_predict_writes_both_bounds_and_counts_the_truths_between_them(undertow, waves):
-    trained = undertow("train", waves, *SHORT, "--run", "r", "--interval", 0.8).out
+    trained = undertow("train", waves, *SHORT, "--folder", "r", "--interval", 0.8).out
     said = re.search(r"80% intervals: .* wide on average; .*% of the truths lie inside .*", trained)
     assert said and said[0].rstrip() in undertow("info", "r").out
     assert json.loads(Path("r/config.json").read_text())["training"]["interval"] == 0.8
@@ -90,17 +90,17 @@ def test_predict_writes_both_bounds_and_counts_the_truths_between_them(undertow,
 
 @pytest.mark.parametrize("stop", [1, "end"])
 def test_resumed_intervals_are_those_of_an_undisturbed_run(undertow, waves, monkeypatch, stop):
-    undertow("train", waves, *SHORT, "--run", "whole")
+    undertow("train", waves, *SHORT, "--folder", "whole")
     last = open_run(Path("whole")).read_metrics()[-1]["step"]
     with monkeypatch.context() as patch:
         patch.setattr(session, "view", lambda *_: StopAt(last - 1 if stop == "end" else stop))
-        assert undertow("train", waves, *SHORT, "--run", "part").code == 130
+        assert undertow("train", waves, *SHORT, "--folder", "part").code == 130
     assert undertow("train", "--resume", "part").code == 0
     assert files("part") == files("whole")
 
 
 def test_a_run_killed_before_its_intervals_were_written_gets_them_on_resume(undertow, waves):
-    undertow("train", waves, *SHORT, "--run", "r")
+    undertow("train", waves, *SHORT, "--folder", "r")
     whole = files("r")
     assert "finished already" in undertow("train", "--resume", "r").err
     (Path("r") / interval.FILE).unlink()
@@ -113,7 +113,7 @@ def test_a_run_killed_before_its_intervals_were_written_gets_them_on_resume(unde
 def test_an_interrupted_run_has_intervals_and_a_resumed_one_not_the_old_ones(undertow, waves, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(session, "view", lambda *_: StopAt(9))
-        undertow("train", waves, *changed(SHORT, ("--epochs", 9)), "--run", "r")
+        undertow("train", waves, *changed(SHORT, ("--epochs", 9)), "--folder", "r")
     assert (Path("r") / interval.FILE).exists()
     monkeypatch.setattr(session, "finish", lambda *_: 0)  # what a kill right after the start would leave
     undertow("train", "--resume", "r")
@@ -134,7 +134,7 @@ def test_only_forecasts_have_intervals(undertow, walks):
 def test_each_target_has_bounds_in_its_own_unit(undertow, waves):
     table = pl.read_csv(waves).with_columns(hundredfold=pl.col("level") * 100)
     table.write_csv("two.csv")
-    undertow("train", "two.csv", *SHORT, "--target", "hundredfold", "--run", "r")
+    undertow("train", "two.csv", *SHORT, "--target", "hundredfold", "--folder", "r")
     undertow("predict", "r", "two.csv", "-o", "p.parquet")
     found = pl.read_parquet("p.parquet")
     assert (found["lower"] <= found["prediction"]).all() and (found["prediction"] <= found["upper"]).all()

@@ -21,7 +21,7 @@ ENVIRONMENT = os.environ | {"PYTHONPATH": str(Path(package.__file__).parents[1])
 
 @pytest.fixture
 def trained(undertow, walks):
-    assert undertow("train", walks, *CLASSIFY, "--epochs", 1, "--run", "r", "-q").code == 0
+    assert undertow("train", walks, *CLASSIFY, "--epochs", 1, "--folder", "r", "-q").code == 0
     return Path("r")
 
 
@@ -35,7 +35,10 @@ def test_a_killed_training_goes_on_bit_for_bit():
 
 def test_one_process_at_a_time_trains_in_a_folder(undertow, walks, trained):
     with lock.held(trained):
-        for arguments in (("--resume", "r", "--epochs", 2), (walks, *CLASSIFY, "--run", "r", "--overwrite")):
+        for arguments in (
+            ("--resume", "r", "--epochs", 2),
+            (walks, *CLASSIFY, "--folder", "r", "--overwrite"),
+        ):
             refused = undertow("train", *arguments)
             assert refused.code == 2
             assert refused.err == (
@@ -67,14 +70,14 @@ def test_a_folder_of_a_process_killed_at_its_start_is_free(undertow, walks):
     Path("r").mkdir()
     for name in ("last.safetensors", ".config.json.new", lock.LOCK):
         (Path("r") / name).write_text("half")
-    assert undertow("train", walks, *CLASSIFY, "--epochs", 1, "--run", "r", "-q").code == 0
+    assert undertow("train", walks, *CLASSIFY, "--epochs", 1, "--folder", "r", "-q").code == 0
     assert sorted(path.name for path in Path("r").iterdir()) == sorted(FILES)
 
 
 def test_files_get_the_mode_that_the_umask_says(undertow, walks):
     before = os.umask(0o027)
     try:
-        assert undertow("train", walks, *CLASSIFY, "--epochs", 1, "--run", "r", "-q").code == 0
+        assert undertow("train", walks, *CLASSIFY, "--epochs", 1, "--folder", "r", "-q").code == 0
     finally:
         os.umask(before)
     assert {stat.S_IMODE(path.stat().st_mode) for path in Path("r").iterdir()} == {0o640}

@@ -47,12 +47,12 @@ def test_resumed_equals_uninterrupted(undertow, request, monkeypatch, plan):
     source, options = PLANS[plan]
     if source != "two-sequence":
         source = request.getfixturevalue(source)
-    assert undertow("train", source, *options, "--run", "whole").code == 0
+    assert undertow("train", source, *options, "--folder", "whole").code == 0
     whole = results("whole")
     for stop in (1, whole[0]["step"], whole[-1]["step"] - 1):
         with monkeypatch.context() as patch:
             patch.setattr(session, "view", lambda *_, stop=stop: StopAt(stop))
-            stopped = undertow("train", source, *options, "--run", f"part-{stop}")
+            stopped = undertow("train", source, *options, "--folder", f"part-{stop}")
         assert stopped.code == 130
         assert f"undertow train --resume part-{stop}" in stopped.out
         torch.manual_seed(99)  # a new process would not have the old random numbers either
@@ -67,7 +67,7 @@ def test_resumed_equals_uninterrupted(undertow, request, monkeypatch, plan):
 
 
 def test_more_epochs_go_on(undertow, walks):
-    undertow("train", walks, *CLASSIFY, "--epochs", 2, "--run", "r")
+    undertow("train", walks, *CLASSIFY, "--epochs", 2, "--folder", "r")
     again = undertow("train", "--resume", "r")
     assert again.code == 2
     assert "finished already (all 2 epochs done)" in again.err
@@ -79,7 +79,7 @@ def test_more_epochs_go_on(undertow, walks):
 
 def test_stops_early_and_keeps_the_best(undertow, walks):
     options = (*CLASSIFY, "--epochs", 200, "--patience", 2, "--lr", 0.5)
-    result = undertow("train", walks, *options, "--run", "r")
+    result = undertow("train", walks, *options, "--folder", "r")
     assert "no improvement in 2 evaluations" in result.out
     run = open_run(Path("r"))
     losses = [row["validation_loss"] for row in run.read_metrics()]
@@ -91,7 +91,7 @@ def test_stops_early_and_keeps_the_best(undertow, walks):
 
 
 def test_time_budget_ends_it(undertow, walks):
-    result = undertow("train", walks, *CLASSIFY, "--epochs", 100_000, "--minutes", 0.02, "--run", "r")
+    result = undertow("train", walks, *CLASSIFY, "--epochs", 100_000, "--minutes", 0.02, "--folder", "r")
     assert result.code == 0
     assert "0.02 minutes used up" in result.out
     assert open_run(Path("r")).read_metrics()[-1]["seconds"] >= 1.2
@@ -109,7 +109,7 @@ def test_time_budget_ends_it(undertow, walks):
 def test_a_signal_ends_a_training(tmp_path, walks, times, number, name):
     """A real signal to a real process: once ends cleanly, everything saved; twice ends at once."""
     command = [sys.executable, "-m", "undertow.app.cli", "train", walks, *CLASSIFY, "--epochs", 100_000]
-    command += ["--patience", 100_000, "--run", "r"]
+    command += ["--patience", 100_000, "--folder", "r"]
     with subprocess.Popen(
         [str(word) for word in command],
         cwd=tmp_path,
@@ -141,7 +141,7 @@ def test_a_training_whose_terminal_closes_is_saved(tmp_path, walks):
         "import fcntl, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); "
         "from undertow.app import main; main()"
     )  # fmt: skip
-    options = ("train", walks, *CLASSIFY, "--epochs", 100_000, "--patience", 100_000, "--run", "r")
+    options = ("train", walks, *CLASSIFY, "--epochs", 100_000, "--patience", 100_000, "--folder", "r")
     ours, theirs = pty.openpty()
     with subprocess.Popen(
         [sys.executable, "-c", script, *map(str, options)],

@@ -36,7 +36,7 @@ def healthy(undertow, text, waves, walks):
     sources = {"text": text, "forecast": waves, "classify": walks}
 
     def train(task, cell="lstm"):
-        result = undertow("train", sources[task], *WAYS[task], "--cell", cell, "--run", task, *SPEEDY)
+        result = undertow("train", sources[task], *WAYS[task], "--cell", cell, "--folder", task, *SPEEDY)
         assert result.code == 0, result.err
         return Path(task)
 
@@ -48,7 +48,7 @@ def fresh(undertow):
     """A run on adding, hardly begun; its weights are what a test makes of them."""
     options = ("--steps", LAG, "--hidden-size", H, "--epochs", 1, "--lr", 1e-3, "--batch-size", 4, "-q")
     options += ("--init", "torch")
-    result = undertow("train", "adding", *options, "--run", "run")
+    result = undertow("train", "adding", *options, "--folder", "run")
     assert result.code == 0, result.err
     return Path("run")
 
@@ -214,7 +214,7 @@ def test_the_lag_and_the_guess_are_those_of_the_task(undertow, healthy, fresh):
 )
 def test_knowing_the_time_is_a_guess_to_beat(undertow, name, steps, exact):
     """Where every step is asked, a clock alone is right nearly always: that is no memory."""
-    options = ("--steps", steps, "--hidden-size", 4, "--epochs", 1, "-q", "--run", "run")
+    options = ("--steps", steps, "--hidden-size", 4, "--epochs", 1, "-q", "--folder", "run")
     assert undertow("train", name, *options).code == 0
     watched = watch(open_run(Path("run")))
     found = training_of(watched)

@@ -10,7 +10,7 @@ from inputs import FORECAST
 
 @pytest.fixture
 def run(undertow, waves):
-    assert undertow("train", waves, *FORECAST, "--epochs", 1, "--run", "r").code == 0
+    assert undertow("train", waves, *FORECAST, "--epochs", 1, "--folder", "r").code == 0
     return "r"
 
 

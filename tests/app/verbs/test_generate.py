@@ -6,7 +6,7 @@ from inputs import TEXT
 
 
 def test_stops_end_the_text_and_filters_make_it_sure(undertow, text):
-    assert undertow("train", text, *TEXT, "--epochs", 12, "--lr", 0.02, "--run", "r").code == 0
+    assert undertow("train", text, *TEXT, "--epochs", 12, "--lr", 0.02, "--folder", "r").code == 0
     rhyme = "the quick brown fox jumps over the lazy dog.\n"
     for options in (["--temperature", 0], ["--top-k", 1], ["--top-p", 1e-6], ["--min-p", 1]):
         said = undertow("generate", "r", "--prompt", "the quick", "--length", 36, *options)
@@ -35,7 +35,7 @@ def test_options_out_of_range_are_one_line(undertow, options, said):
 
 
 def test_a_stop_that_the_model_cannot_write_is_refused(undertow, text):
-    undertow("train", text, *TEXT, "--epochs", 1, "--run", "r")
+    undertow("train", text, *TEXT, "--epochs", 1, "--folder", "r")
     refused = undertow("generate", "r", "--stop", "END")
     assert refused.code == 2
     assert refused.err.startswith(

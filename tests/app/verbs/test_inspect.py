@@ -36,7 +36,7 @@ def train(undertow, text, waves, walks):
             "-q",
             "--cell",
             cell,
-            "--run",
+            "--folder",
             folder,
         )
         assert result.code == 0, result.err
@@ -210,7 +210,7 @@ def test_only_runs_that_answer_the_same_question_are_compared(
     first = {"waves": FORECAST, "walks": CLASSIFY}.get(source, options)
     sources = {"first": files.get(source, name), "second": files.get(source, source)}
     for folder, given in (("first", first), ("second", options)):
-        result = undertow("train", sources[folder], *given, "--run", folder, *SHORT)
+        result = undertow("train", sources[folder], *given, "--folder", folder, *SHORT)
         assert result.code == 0, result.err
     refused = undertow("inspect", "first", "--compare", "second")
     assert (refused.code, refused.err) == (
@@ -232,7 +232,7 @@ def twice(lines, column, name):
 def test_a_problem_with_a_target_at_every_step(undertow, problem):
     """E_t in bits, its mean the loss; nothing is said of the end alone; no step that is padding."""
     name, steps = problem
-    options = ("--steps", steps, "--hidden-size", 8, "--run", "run", *SHORT)
+    options = ("--steps", steps, "--hidden-size", 8, "--folder", "run", *SHORT)
     assert undertow("train", name, *options).code == 0
     assert undertow("inspect", "run").code == 0
     data = data_of(Path("run/report.html"))
@@ -261,13 +261,13 @@ def test_a_folder_named_like_a_problem_does_not_hide_it(undertow):
     """Such as the run of one: only a file of that name is meant before it."""
     options = ("adding", "--steps", 20, "--hidden-size", 8, *SHORT)
     for folder in ("adding", "again"):
-        result = undertow("train", *options, "--run", folder)
+        result = undertow("train", *options, "--folder", folder)
         assert result.code == 0, result.err
 
 
 def test_a_problem_that_reads_symbols_shows_them_and_one_that_reads_values_those(undertow):
     for name, symbolic in (("temporal-order", True), ("adding-1997", False), ("two-sequence", False)):
-        options = ("--steps", 20, "--hidden-size", 8, "--run", name, *SHORT)
+        options = ("--steps", 20, "--hidden-size", 8, "--folder", name, *SHORT)
         assert undertow("train", name, *options).code == 0
         assert undertow("inspect", name).code == 0
         data = data_of(Path(name) / "report.html")

@@ -11,7 +11,7 @@ from undertow.app.outputs import is_leftover, make_folder
 from undertow.app.runs import lock
 from undertow.app.runs.folder import DOCTOR, FILES, MAYBE, MEMBERS, REPORT
 
-RUNS = Path("runs")  # holds the runs without --run
+RUNS = Path("runs")  # holds the runs without --folder
 
 
 @contextmanager
@@ -38,7 +38,7 @@ def claimed(folder: Path | None, stem: str, overwrite: bool) -> Iterator[Path]:
         folder = _next_folder(stem)
         made = [folder, *made]
     try:
-        make_folder(folder, "--run")
+        make_folder(folder, "--folder")
         with lock.held(folder):
             refuse_existing(folder, overwrite)
             _remove_files(folder)
@@ -64,7 +64,7 @@ def _next_folder(stem: str) -> Path:
             continue
         except OSError as error:
             raise UserError(
-                f"{folder}: cannot make this folder: {error.strerror}; choose another --run"
+                f"{folder}: cannot make this folder: {error.strerror}; choose another --folder"
             ) from None
         return folder
     raise AssertionError
@@ -126,12 +126,12 @@ def refuse_existing(folder: Path, overwrite: bool) -> None:
     """
     try:
         if folder.exists() and not folder.is_dir():
-            raise UserError(f"--run {folder}: expected a folder, and it is a file")
+            raise UserError(f"--folder {folder}: expected a folder, and it is a file")
         names = {path.name for path in folder.iterdir()} if folder.exists() else set()
     except OSError as error:
-        raise UserError(f"--run {folder}: {error.strerror}") from None
+        raise UserError(f"--folder {folder}: {error.strerror}") from None
     if "config.json" in names:
         if not overwrite:
             raise UserError(f"{folder}: holds a run already; --overwrite replaces it, --resume continues it")
     elif [name for name in names if name not in (*FILES, *MAYBE, lock.LOCK) and not is_leftover(name)]:
-        raise UserError(f"{folder}: holds other files and no run; choose another --run")
+        raise UserError(f"{folder}: holds other files and no run; choose another --folder")

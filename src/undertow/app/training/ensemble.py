@@ -62,7 +62,7 @@ def train_member(run: Run, task: Task, k: int, viewer: Viewer) -> Trainer:
         The training.
     """
     member = members.plan(run, k)
-    make_folder(member.folder, "--run")
+    make_folder(member.folder, "--folder")
     with lock.held(member.folder):
         remove_leftovers(member.folder)
         trainer = take_up(member, task)

@@ -18,7 +18,7 @@ def train(
         typer.Argument(help="Texts or tables, files or folders, or the name of a built-in problem."),
     ] = None,
     *,
-    run: Annotated[
+    folder: Annotated[
         Path | None, typer.Option(help="Folder of the run. (default: runs/SOURCE-n)", rich_help_panel=RUN)
     ] = None,
     resume: Annotated[
@@ -38,7 +38,7 @@ def train(
         ),
     ] = None,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace the run in --run.", rich_help_panel=RUN)
+        bool, typer.Option("--overwrite", help="Replace the run in --folder.", rich_help_panel=RUN)
     ] = False,
     quiet: Annotated[
         bool, typer.Option("--quiet", "-q", help="Print the result only.", rich_help_panel=RUN)
@@ -66,9 +66,9 @@ def train(
     }
     config.check_given(given)
     if resume is not None:
-        if source or run or overwrite or init_from:
+        if source or folder or overwrite or init_from:
             raise UserError(
-                f"--resume {resume}: takes no SOURCE, --run, --overwrite or --init-from; "
+                f"--resume {resume}: takes no SOURCE, --folder, --overwrite or --init-from; "
                 "they are those of the run"
             )
         code = _resume(resume, given, quiet)
@@ -77,7 +77,7 @@ def train(
             "SOURCE: expected a file, a folder or a problem, or --resume RUN; see undertow train --help"
         )
     else:
-        code = _start(source, given, run, overwrite, quiet, init_from)
+        code = _start(source, given, folder, overwrite, quiet, init_from)
     if code:
         raise typer.Exit(code)
 
@@ -88,7 +88,7 @@ signature(train, config.options())
 def _start(
     sources: list[str],
     given: dict[str, Any],
-    run: Path | None,
+    folder: Path | None,
     overwrite: bool,
     quiet: bool,
     init_from: Path | None,
@@ -96,10 +96,10 @@ def _start(
     from undertow.app.inputs import check_source
     from undertow.app.training.task_of import task_of
 
-    if run is not None:
+    if folder is not None:
         from undertow.app.runs.claim import refuse_existing
 
-        refuse_existing(run, overwrite)
+        refuse_existing(folder, overwrite)
     source, *further = sources
     for each in further:
         check_source(Path(each))
@@ -118,7 +118,7 @@ def _start(
     config.check_together(options, "")
     from undertow.app.training import session
 
-    return session.start(source, why, options, run, overwrite, quiet, parent)
+    return session.start(source, why, options, folder, overwrite, quiet, parent)
 
 
 def _resume(folder: Path, given: dict[str, Any], quiet: bool) -> int:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import pytest
 
 from undertow.app import cli
-from undertow.app.data import problem
+from undertow.app.data.tasks import problem
 from undertow.app.training import curve
 
 SECONDS = 60  # that one case may take

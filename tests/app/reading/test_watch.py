@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from inputs import CLASSIFY, FORECAST, TEXT
-from undertow.app.data.problem import ProblemTask
+from undertow.app.data.tasks.problem import ProblemTask
 from undertow.app.errors import UserError
 from undertow.app.reading.watch import observe, read, watch
 from undertow.app.runs.folder import open_run

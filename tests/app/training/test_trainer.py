@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from undertow.app.data import problem
-from undertow.app.data.problem import ProblemTask
+from undertow.app.data.tasks import problem
+from undertow.app.data.tasks.problem import ProblemTask
 from undertow.app.loop import Hook
 from undertow.app.runs.config import DataConfig, ModelConfig, TrainConfig
 from undertow.app.runs.folder import Run

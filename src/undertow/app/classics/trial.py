@@ -9,7 +9,7 @@ import numpy.typing as npt
 import torch
 
 from undertow.app.classics.settings import Setting
-from undertow.app.data.problem import build_network, draw_batch, objective_of
+from undertow.app.data.tasks.problem import build_network, draw_batch, objective_of
 from undertow.app.loop import Hook, Learner, Loop, half_then_linear
 from undertow.app.runs.objective import Batch
 from undertow.app.signals import Interrupt

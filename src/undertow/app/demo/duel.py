@@ -14,7 +14,7 @@ from torch import Tensor
 
 import undertow
 from undertow import equations, problems
-from undertow.app.data.problem import build_network, draw_batch, objective_of
+from undertow.app.data.tasks.problem import build_network, draw_batch, objective_of
 from undertow.app.loop import Hook, Learner, Loop, half_then_linear
 from undertow.app.runs.model import SequenceModel
 from undertow.app.runs.objective import Batch

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from undertow.app import metrics
-from undertow.app.data.targets import stratified
+from undertow.app.data.tasks.targets import stratified
 from undertow.app.errors import UserError
 from undertow.app.evaluation.result import Result
 from undertow.app.reading.predictions import Places, labels

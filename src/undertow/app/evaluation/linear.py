@@ -7,11 +7,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from undertow.app.data.forecast import MOST_WINDOWS, features, validation_rows, window_starts, windows
-from undertow.app.data.normalise import with_centre
-from undertow.app.data.panel import Series
-from undertow.app.data.series import read_series
-from undertow.app.data.table import numbers
+from undertow.app.data.tables.panel import Series
+from undertow.app.data.tables.series import read_series
+from undertow.app.data.tables.table import numbers
+from undertow.app.data.tasks.forecast import MOST_WINDOWS, features, validation_rows, window_starts, windows
+from undertow.app.data.tasks.normalise import with_centre
 from undertow.app.reading.predictions import Floats, Forecasts, Places, is_training_table
 from undertow.app.runs import members
 from undertow.app.runs.folder import Run

@@ -11,7 +11,7 @@ from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from undertow.app.data import moments
+from undertow.app.data.times import moments
 from undertow.app.evaluation.forecasts import Scored
 from undertow.app.evaluation.labels import Confusion
 from undertow.app.evaluation.result import Result

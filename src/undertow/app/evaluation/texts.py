@@ -9,9 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
-from undertow.app.data.alphabet import Alphabet
-from undertow.app.data.documents import Documents, read_documents
-from undertow.app.data.text import (
+from undertow.app.data.tasks.text import (
     VALIDATION_LANES,
     VALIDATION_WINDOW,
     Stream,
@@ -21,6 +19,8 @@ from undertow.app.data.text import (
     parts,
     stream,
 )
+from undertow.app.data.texts.alphabet import Alphabet
+from undertow.app.data.texts.documents import Documents, read_documents
 from undertow.app.errors import UserError
 from undertow.app.evaluation.result import Result
 from undertow.app.reading.predictions import is_training_table

@@ -8,7 +8,7 @@ import polars as pl
 from numpy.typing import NDArray
 from rich.text import Text
 
-from undertow.app.data import calendars
+from undertow.app.data.times import calendars
 from undertow.app.reading.predictions import (
     Floats,
     Forecasts,

@@ -10,16 +10,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from undertow.app.data import moments
-from undertow.app.data.forecast import features, strangers, truth_of, window_starts, with_series
-from undertow.app.data.known import future_of
-from undertow.app.data.normalise import with_centre
-from undertow.app.data.panel import Series
 from undertow.app.data.reading import ROW
-from undertow.app.data.sentinels import check_sentinels
-from undertow.app.data.sequences import Sequences, pad, read_sequences
-from undertow.app.data.series import read_series
-from undertow.app.data.table import numbers
+from undertow.app.data.tables.known import future_of
+from undertow.app.data.tables.panel import Series
+from undertow.app.data.tables.series import read_series
+from undertow.app.data.tables.table import numbers
+from undertow.app.data.tasks.forecast import features, strangers, truth_of, window_starts, with_series
+from undertow.app.data.tasks.normalise import with_centre
+from undertow.app.data.tasks.sequences import Sequences, pad, read_sequences
+from undertow.app.data.times import moments
+from undertow.app.data.values.sentinels import check_sentinels
 from undertow.app.errors import UserError
 from undertow.app.reading.forecaster import forecast
 from undertow.app.runs import members

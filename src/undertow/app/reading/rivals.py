@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from undertow.app.data import calendars
-from undertow.app.data.forecast import seasonal_forecast
+from undertow.app.data.tasks.forecast import seasonal_forecast
+from undertow.app.data.times import calendars
 from undertow.app.reading.predictions import Floats, Forecasts
 from undertow.app.runs.folder import Run
 

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from torch.nn import functional
 
 import undertow
-from undertow.app.data.documents import read_documents
-from undertow.app.data.forecast import (
+from undertow.app.data.tables.series import read_series
+from undertow.app.data.tasks.forecast import (
     features,
     objective_of,
     truth_of,
@@ -25,13 +25,13 @@ from undertow.app.data.forecast import (
     windows,
     with_series,
 )
-from undertow.app.data.normalise import with_centre
-from undertow.app.data.problem import ProblemTask
-from undertow.app.data.sequences import pad, read_sequences
-from undertow.app.data.series import read_series
-from undertow.app.data.symbols import CLASSES, SIGNALS, SYMBOLS
-from undertow.app.data.targets import targets_of
-from undertow.app.data.text import alphabet_of, excerpts, parts, stream
+from undertow.app.data.tasks.normalise import with_centre
+from undertow.app.data.tasks.problem import ProblemTask
+from undertow.app.data.tasks.sequences import pad, read_sequences
+from undertow.app.data.tasks.symbols import CLASSES, SIGNALS, SYMBOLS
+from undertow.app.data.tasks.targets import targets_of
+from undertow.app.data.tasks.text import alphabet_of, excerpts, parts, stream
+from undertow.app.data.texts.documents import read_documents
 from undertow.app.errors import UserError
 from undertow.app.runs.facts import columns_of
 from undertow.app.runs.folder import Run, fingerprint

@@ -34,11 +34,11 @@ from undertow.app.training.view import LiveView, PlainView, View
 from undertow.app.words import line
 
 TASKS = {  # by name, since some import what others do not need
-    "text": ("undertow.app.data.text", "TextTask"),
-    "forecast": ("undertow.app.data.forecast", "ForecastTask"),
-    "classify": ("undertow.app.data.sequences", "SequenceTask"),
-    "regress": ("undertow.app.data.sequences", "SequenceTask"),
-    "problem": ("undertow.app.data.problem", "ProblemTask"),
+    "text": ("undertow.app.data.tasks.text", "TextTask"),
+    "forecast": ("undertow.app.data.tasks.forecast", "ForecastTask"),
+    "classify": ("undertow.app.data.tasks.sequences", "SequenceTask"),
+    "regress": ("undertow.app.data.tasks.sequences", "SequenceTask"),
+    "problem": ("undertow.app.data.tasks.problem", "ProblemTask"),
 }
 EMBEDDING, SERIES = 64, 8  # widest embedding of a symbol, and of a series
 

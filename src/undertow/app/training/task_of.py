@@ -5,9 +5,9 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from undertow.app.data import content
-from undertow.app.data.lines import fields as fields_of
-from undertow.app.data.lines import is_value, separator
+from undertow.app.data.files import content
+from undertow.app.data.files.lines import fields as fields_of
+from undertow.app.data.files.lines import is_value, separator
 from undertow.app.errors import UserError, one_of
 from undertow.app.inputs import check_source, no_column
 from undertow.app.runs.config import DataConfig, check_gaps, check_meant
@@ -108,7 +108,7 @@ def _column_names(path: Path, given: dict[str, Any]) -> list[str]:
     """The columns of a table. A plain table is read without Polars, which takes long to import."""
     if names := _heading(path, given):
         return names
-    from undertow.app.data import table
+    from undertow.app.data.tables import table
 
     own = {field.name for field in fields(DataConfig)}
     found: dict[str, Any] = {"source": str(path), "task": "forecast", "validation": 0.2, "steps": 1}

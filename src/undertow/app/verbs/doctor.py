@@ -114,7 +114,7 @@ def _guess(watched: "Watched") -> tuple[float | None, str]:
     """
     import numpy as np
 
-    from undertow.app.data.problem import ProblemTask
+    from undertow.app.data.tasks.problem import ProblemTask
 
     run, kind = watched.run, watched.objective.kind
     known = {name: value for name, value in run.baselines.items() if math.isfinite(value)}

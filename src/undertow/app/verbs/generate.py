@@ -61,7 +61,7 @@ def generate(
         raise UserError(f"{run}: expected a run trained on text, and its task is {opened.data.task}")
     import numpy as np
 
-    from undertow.app.data.text import alphabet_of
+    from undertow.app.data.tasks.text import alphabet_of
     from undertow.app.runs.together import network_of
     from undertow.app.words import visible
 

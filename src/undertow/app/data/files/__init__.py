@@ -1,0 +1,1 @@
+"""Files to tables and texts: formats, encodings, separators."""

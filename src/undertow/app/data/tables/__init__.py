@@ -1,0 +1,1 @@
+"""Tables to series: features, groups, what is missing, what is known of the future."""

@@ -1,0 +1,1 @@
+"""The tasks: what each offers to the training loop."""

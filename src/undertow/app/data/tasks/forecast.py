@@ -1,0 +1,343 @@
+"""Forecasting: from a window of T rows to the next ``horizon`` values of K targets.
+
+The split is by time: training targets all lie before the first validation target. Validation windows
+may begin in the training part, since at that time its rows are known. The normaliser and the baselines
+see the training part alone.
+"""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from undertow.app.data import Baseline, Facts, Known, Shape
+from undertow.app.data.tables.known import check_known, known_lines, positions, static_columns
+from undertow.app.data.tables.panel import Series
+from undertow.app.data.tables.series import check_target, read_series
+from undertow.app.data.tables.table import encode, numbers
+from undertow.app.data.tasks.naive import naive_scales, season_rows
+from undertow.app.data.tasks.normalise import ONE_DEVIATION, fit_normaliser, normaliser, with_centre
+from undertow.app.data.times import calendars
+from undertow.app.errors import UserError, one_of
+from undertow.app.runs.config import DataConfig
+from undertow.app.runs.facts import Columns
+from undertow.app.runs.model import normalise
+from undertow.app.runs.objective import Batch, Objective
+from undertow.app.runs.shapes import UNITS
+
+MOST_WINDOWS = 50_000  # an epoch; of a longer table each epoch draws others
+VALIDATION_BATCH = 512
+MOST_SEASONS = 20_000  # kept in config.json for predict
+
+Seasons = dict[str, dict[str, dict[str, float]]]  # means by target, series and season
+
+
+class ForecastTask:
+    """Windows of one or many series of a table."""
+
+    evaluations = 1
+
+    def __init__(self, config: DataConfig, batch_size: int, seed: int, known: Known | None = None) -> None:
+        path = Path(config.source)
+        self.config, self.batch_size, self.seed = config, batch_size, seed
+        series = read_series(path, config, known.facts if known is not None else None)
+        columns = series.columns
+        if known is None:
+            columns.calendar.extend(calendar(series))
+        if not config.simulate:
+            check_target(columns, path, config)
+        if not columns.width:
+            raise UserError(f"{path}: --simulate: no other column is a feature")
+        x = torch.from_numpy(features(series, path, config))  # [rows, C]
+        self.columns = [columns.numeric.index(name) for name in config.target if not config.simulate]
+        late = validation_rows(series, config.validation)
+        y = np.stack([truth_of(series, path, name) for name in config.target], axis=1)
+        self.y = torch.from_numpy(y).float()  # [rows, K]
+        early = self.y[torch.from_numpy(~late)]
+        self.mean = early.double().nanmean(0).float()  # [K]
+        self.starts, self.validation = self._split(series, late, path)
+        self.centre, self.scale = normaliser(known, x[torch.from_numpy(~late)], ONE_DEVIATION)
+        x = with_centre(x, self.centre)
+        self.last = x[:, self.columns]  # [rows, K]
+        self.x = normalise(x, self.centre, self.scale)  # once, not in every batch
+        numbered = embedded_names(series, path, config) if known is None else known.facts["series"]
+        self.x = with_series(self.x, series, numbered)
+        self.spread = self.scale[self.columns]  # [K]
+        if config.simulate:
+            self.spread = fit_normaliser(early, ONE_DEVIATION)[1]
+        self.objective = objective_of(self.spread.tolist(), config.horizon)
+        names = known_names(series, path, config) if known is None else known.facts["known"]
+        self.shape = replace(shape_of(columns, config, names), series=len(numbered))
+        seasons = {name: seasonal_means(series, name, late) for name in config.target}
+        kept = sum(len(means) for each in seasons.values() for means in each.values()) <= MOST_SEASONS
+        self.facts = Facts(
+            lines=[*self._lines(series, late, names), *series.said, *unseen(series, seasons)],
+            values=series.facts()
+            | {"seasons": seasons if kept else {}, "known": names, "series": numbered}
+            | {"means": dict(zip(config.target, self.mean.tolist(), strict=True))}
+            | self._scales(series, late),
+            baselines=self._baselines(series, seasons),
+        )
+
+    def _split(self, series: Series, late: NDArray[np.bool_], path: Path) -> tuple[Tensor, Tensor]:
+        steps, horizon = self.config.steps, self.config.horizon
+        starts = window_starts(series.spans, self.config.first + horizon)  # [windows]
+        if not len(starts):
+            longest = max(stop - start for start, stop in series.spans)
+            raise UserError(
+                f"{path}: the longest series has {longest} rows; --steps {steps} and --horizon {horizon} "
+                f"need {self.config.first + horizon}"
+            )
+        scored = (
+            self._targets(torch.from_numpy(starts)).isfinite().any(dim=1).numpy()
+        )  # what is filled never counts
+        first = starts + self.config.first  # of the horizon
+        train = starts[~late[first + horizon - 1] & scored]
+        validation = starts[late[first] & scored]
+        for name, part in (("train on", train), ("validate on", validation)):
+            if not len(part):
+                raise UserError(
+                    f"{path}: no window of --steps {steps} is left to {name}; "
+                    f"a smaller --steps or another --validation leaves some"
+                )
+        return torch.from_numpy(train), torch.from_numpy(validation)
+
+    def _lines(self, series: Series, late: NDArray[np.bool_], known: list[str]) -> list[str]:
+        count, short = series.names().n_unique(), sum(b - a < self.config.steps + 1 for a, b in series.spans)
+        several = f" in {count} series" if count > 1 else ""
+        skipped = f", {short} too short for the window" if short else ""
+        since = ""
+        if series.time is not None:
+            times = series.table[series.time]
+            often = f", {series.frequency.words}" if series.frequency.words not in ("", "daily") else ""
+            since = (
+                f"{often}, ordered by {series.time}; validates from {times.filter(pl.Series(late)).min()!s}"
+            )
+            if count > 1 and not dated(series):
+                since = f", ordered by {series.time}; validates on the end of each"
+        return [
+            f"{len(series.table):,} rows{several}{skipped}{since}",
+            series.columns.describe(),
+            *known_lines(series, self.config, known),
+        ]
+
+    def _scales(self, series: Series, late: NDArray[np.bool_]) -> dict[str, Any]:
+        """What ``undertow evaluate`` needs for MASE, by target and series."""
+        season, scales = season_rows(series), {}
+        for name, values in zip(self.config.target, self.y.double().numpy().T, strict=True):
+            found = naive_scales(series, values, ~late, season)
+            scales[name] = found if len(found) <= MOST_SEASONS else {}
+        return {"season": season, "scales": scales}
+
+    def _baselines(self, series: Series, seasons: Seasons) -> list[Baseline]:
+        truth = self.y[self._ahead(self.validation)]  # [windows, horizon, K]
+        spread = self.spread if len(self.spread) > 1 else torch.ones(1)  # [K]
+        if self.config.simulate:  # nothing is known of the target
+            found = [Baseline("training mean", rms((self.mean - truth) / spread))]
+        else:
+            last = self.last[self.validation + self.config.steps - 1, None]  # [windows, 1, K]
+            found = [Baseline("persistence", rms((last - truth) / spread))]
+        if any(seasons.values()):
+            each = [seasonal_forecast(series, seasons[name]) for name in self.config.target]
+            by_row = torch.from_numpy(np.stack(each, axis=1))  # [rows, K]
+            if (error := by_row[self._ahead(self.validation)] - truth).isfinite().any():
+                found.append(Baseline(calendars.season_name(series.step), rms(error / spread)))
+        return found
+
+    def _ahead(self, starts: Tensor) -> Tensor:
+        """The rows of the horizon after each window, [N, horizon]."""
+        return starts[:, None] + self.config.first + torch.arange(self.config.horizon)
+
+    def _targets(self, starts: Tensor) -> Tensor:
+        return self.y[self._ahead(starts)].flatten(1)  # [N, horizon * K]
+
+    def buffers(self) -> dict[str, Tensor]:
+        """Return the normaliser of the features, [C] each, and the units of simulated targets, [K] each."""
+        found = {"centre": self.centre, "scale": self.scale}
+        if self.config.simulate:
+            found |= dict(zip(UNITS, (self.mean, self.spread), strict=True))
+        return found
+
+    def steps_per_epoch(self) -> int:
+        """Return the number of optimiser steps in one epoch."""
+        return -(-min(MOST_WINDOWS, len(self.starts)) // self.batch_size)
+
+    def train_batches(self, epoch: int) -> Iterator[Batch]:
+        """Yield the batches of an epoch, the same ones whenever the same epoch is asked for."""
+        rng = np.random.default_rng([self.seed, epoch])
+        chosen = torch.from_numpy(rng.permutation(len(self.starts))[:MOST_WINDOWS])
+        yield from self._batches(self.starts[chosen], self.batch_size)
+
+    def validation_batches(self) -> Iterator[Batch]:
+        """Yield the validation part, in a fixed order."""
+        yield from self._batches(self.validation, VALIDATION_BATCH)
+
+    def _batches(self, starts: Tensor, size: int) -> Iterator[Batch]:
+        for chosen in torch.split(starts, size):
+            x = windows(self.x, chosen, self.config.steps + self.shape.ahead)
+            yield Batch(x, self._targets(chosen), normalised=True)
+
+
+def dated(series: Series) -> bool:
+    """Whether the rows have dates, which tell the same moment in all series."""
+    return series.time is not None and series.table.schema[series.time] in (pl.Date, pl.Datetime)
+
+
+def calendar(series: Series) -> list[str]:
+    """The calendar cycles that a table's time column shows; none without dates."""
+    if not dated(series):
+        return []
+    return calendars.calendar_cycles(series.ticks, series.step)
+
+
+def objective_of(spreads: list[float], horizon: int) -> Objective:
+    """The RMSE of one target; of several targets the error in units of each one's spread."""
+    if len(spreads) == 1:
+        return Objective("rmse", "RMSE", spreads[0])
+    return Objective("rmse", "NRMSE", tuple(spreads) * horizon)
+
+
+def shape_of(columns: Columns, config: DataConfig, known: list[str]) -> Shape:
+    """What the data ask of the model: all forecasts at once, or those of one row from a decoder."""
+    if config.simulate:
+        return Shape(len(config.target), "last", inputs=columns.width, quantity=True)
+    residual = tuple(columns.numeric.index(name) for name in config.target)
+    if config.head == "direct":
+        return Shape(config.horizon * len(residual), "last", inputs=columns.width, residual=residual)
+    return Shape(
+        len(residual),
+        "last",
+        inputs=columns.width,
+        residual=residual,
+        ahead=config.horizon,
+        known=tuple(positions(columns, known)),
+    )
+
+
+def embedded_names(series: Series, path: Path, config: DataConfig) -> list[str]:
+    """The names of the series that are embedded, in order; none without ``--embed-group``."""
+    if not config.embed_group:
+        return []
+    if not series.group:
+        raise UserError(f"{path}: --embed-group: there is one series; --group COLUMN tells several apart")
+    return [str(name) for name in series.names().unique(maintain_order=True)]
+
+
+def with_series(x: Tensor, series: Series, names: list[str]) -> Tensor:
+    """Features x [rows,C] with the number of each row's series, [rows,C+1]; x if none are embedded.
+
+    A series whose name is not among ``names``, which training did not hold, has the number -1.
+    """
+    if not names:
+        return x
+    numbers = {name: k for k, name in enumerate(names)}
+    found = [numbers.get(str(name), -1) for name in series.names()]
+    return torch.cat([x, torch.tensor(found, dtype=x.dtype)[:, None]], dim=1)
+
+
+def strangers(series: Series, names: list[str]) -> list[str]:
+    """A line that names the series that training did not hold, if series are embedded."""
+    found = [name for name in map(str, series.names().unique(maintain_order=True)) if name not in names]
+    said = f"not in the training, so read with the mean of all embeddings: {one_of(found)}" if found else ""
+    return [said] if names and said else []
+
+
+def known_names(series: Series, path: Path, config: DataConfig) -> list[str]:
+    """The columns whose future a decoder reads: those of ``--known``, and static ones; none without one."""
+    if config.head == "direct":
+        return []
+    check_known(series.columns, path, config)
+    static = static_columns(series)
+    return [*config.known, *(name for name in static if name not in (*config.known, *config.target))]
+
+
+def window_starts(spans: list[tuple[int, int]], length: int) -> NDArray[np.int64]:
+    """Where windows of ``length`` rows begin, none of them across two series."""
+    starts = [np.arange(start, stop - length + 1) for start, stop in spans if stop - start >= length]
+    return np.concatenate(starts) if starts else np.empty(0, np.int64)
+
+
+def windows(x: Tensor, starts: Tensor, steps: int) -> Tensor:
+    """The windows of ``x`` [rows, C] that begin at ``starts`` [N]: [T, N, C]."""
+    rows, C = x.shape
+    every = x.as_strided((rows - steps + 1, steps, C), (C, C, 1))  # a view: windows overlap
+    return every.index_select(0, starts).transpose(0, 1)
+
+
+def validation_rows(series: Series, fraction: float) -> NDArray[np.bool_]:
+    """Which rows belong to the last ``fraction`` in time, [rows].
+
+    One date divides all series. Where rows are only numbered, each series is divided by itself.
+    """
+    ticks, names = series.ticks, series.names()
+    if dated(series) or names.n_unique() == 1:
+        return np.asarray(ticks >= np.sort(ticks)[first_of(len(ticks), fraction)])
+    lengths = names.rle().struct.field("len").to_list()
+    return np.concatenate([np.arange(length) >= first_of(length, fraction) for length in lengths])
+
+
+def first_of(rows: int, fraction: float) -> int:
+    """The first of the last ``fraction`` of some rows: at least one row."""
+    return min(rows - 1, round(rows * (1 - fraction)))
+
+
+def truth_of(series: Series, path: Path, target: str) -> NDArray[np.float64]:
+    """A target as the file holds it, [rows]; NaN where it is missing."""
+    return np.where(series.known(target), numbers(series.table, path, target, with_gaps=True), np.nan)
+
+
+def rms(error: Tensor) -> float:
+    """Over what is known; NaN stands for a target or forecast that is not."""
+    return float(error.double().square().nanmean().sqrt())
+
+
+def features(series: Series, path: Path, config: DataConfig) -> NDArray[np.float32]:
+    """The inputs of every row, [rows, C]; NaN only where ``--gaps flag`` has no earlier value to repeat."""
+    absent = series.absent if config.gaps == "flag" else None
+    return encode(series.table, path, series.columns, series.time, absent)
+
+
+def unseen(series: Series, seasons: Seasons) -> list[str]:
+    """A line for each target: the series without a training part, of which a seasonal mean knows nothing."""
+    lines = []
+    for target, means in seasons.items():
+        names = [name for name in series.names().unique(maintain_order=True) if name not in means]
+        of = f" of {target}" if len(seasons) > 1 else ""
+        if means and names:
+            lines.append(f"no training part, so left out of the seasonal mean{of}: {one_of(names)}")
+    return lines
+
+
+def seasonal_means(series: Series, target: str, late: NDArray[np.bool_]) -> dict[str, dict[str, float]]:
+    """Mean of the target by series and season, training part alone; season '' is the mean of all of them."""
+    if series.time is None or (season := calendars.season(series.table[series.time], series.step)) is None:
+        return {}
+    rows = series.table.select(
+        pl.col(target).cast(pl.Float64).alias("y"),
+        season.alias("season"),
+        series.names().alias("series"),
+    ).filter(pl.Series(~late & series.known(target)))
+    means: dict[str, dict[str, float]] = {}
+    for name, season_, value in rows.group_by("series", "season").agg(pl.col("y").mean()).iter_rows():
+        means.setdefault(name, {})[season_] = value
+    for name, value in rows.group_by("series").agg(pl.col("y").mean()).iter_rows():
+        means[name][""] = value
+    return means
+
+
+def seasonal_forecast(series: Series, seasons: dict[str, dict[str, float]]) -> NDArray[np.float64]:
+    """The seasonal mean for every row, [rows]; NaN for a series that the training part did not hold."""
+    assert series.time is not None
+    season = calendars.season(series.table[series.time], series.step)
+    assert season is not None
+    found = [
+        means.get(key, means[""]) if (means := seasons.get(name)) else np.nan
+        for name, key in zip(series.names(), season, strict=True)
+    ]
+    return np.array(found, np.float64)

@@ -1,0 +1,1 @@
+"""Texts to symbols: documents, alphabets, byte pairs."""

@@ -1,0 +1,1 @@
+"""Columns of times: how they are written, their order, their frequency."""

@@ -1,0 +1,1 @@
+"""Texts in columns to numbers and categories."""

@@ -1,0 +1,86 @@
+"""The configuration of the training."""
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from msgspec import Meta
+
+from undertow.app.runs.config.kinds import FORECAST, Count, NotNegative, Positive, Rate
+from undertow.app.runs.options import AHEAD, TRAINING, Option
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """The training."""
+
+    lr: Annotated[  # a cosine that ends at 5% of it
+        Positive,
+        Option(
+            "Peak learning rate.",
+            TRAINING,
+            {"text": 3e-3, "forecast": 3e-3, "classify": 5e-3, "regress": 5e-3, "problem": 5e-3},
+        ),
+    ]
+    batch_size: Annotated[
+        Count,
+        Option(
+            "Sequences a step, N.",
+            TRAINING,
+            {"text": 32, "forecast": 64, "classify": 8, "regress": 8, "problem": 64},
+        ),
+    ]
+    epochs: Annotated[  # of a text what TEXT_BUDGET allows; of a problem 100 batches each
+        Count,
+        Option(
+            "Passes over the training part.",
+            TRAINING,
+            {"forecast": 60, "classify": 100, "regress": 100, "problem": 50},
+        ),
+    ]
+    patience: (
+        Annotated[  # a text is evaluated twice an epoch; few sequences to classify are too noisy to stop by
+            Count,
+            Option(
+                "Evaluations without improvement before it stops.",
+                TRAINING,
+                {"text": 6, "forecast": 12, "classify": 100, "regress": 100, "problem": 50},
+            ),
+        ]
+    )
+    clip: Annotated[NotNegative, Option("Largest gradient norm; 0 never clips.", TRAINING, 1.0)]
+    seed: Annotated[int, Meta(ge=0, le=2**63 - 1), Option("Seed of all random numbers.", TRAINING, 0)]
+    select: Annotated[
+        Literal["loss", "rmse", "mae", "accuracy", "f1", "last"],
+        Option(
+            "Measure on the validation part that chooses the weights to keep: loss; rmse or mae of numbers; "
+            "accuracy or f1 (macro) of classes; or last, the last evaluation.",
+            TRAINING,
+            "loss",
+        ),
+    ] = "loss"
+    device: Annotated[Literal["auto", "cpu", "cuda"], Option("auto, cpu or cuda.", TRAINING, "auto")] = "auto"
+    precision: Annotated[  # as Lightning Fabric names them
+        Literal["32-true", "64-true", "bf16-mixed", "16-mixed"],
+        Option("32-true, 64-true, bf16-mixed or 16-mixed.", TRAINING, "32-true"),
+    ] = "32-true"
+    interval: Annotated[  # the network is the same with and without
+        Rate,
+        Option(
+            "Share of the truths that a forecast's interval is to hold; 0: no intervals.",
+            AHEAD,
+            {"text": 0.0, "forecast": 0.9, "classify": 0.0, "problem": 0.0},
+            FORECAST,
+        ),
+    ] = 0.0
+    members: Annotated[
+        Annotated[int, Meta(ge=1, le=100)],
+        Option(
+            "Networks of an ensemble, which start from different seeds and answer with their mean.",
+            TRAINING,
+            1,
+            given=Annotated[int, Meta(ge=2, le=100)],
+        ),
+    ] = 1
+    member: Annotated[int, Meta(ge=1, le=100)] = 1  # its number; the seeds of the networks are consecutive
+    minutes: Annotated[NotNegative, Option("Time budget in all, in minutes; 0: none.", TRAINING, 0.0)] = 0.0
+    weight_decay: NotNegative = 0.01

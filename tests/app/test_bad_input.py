@@ -342,3 +342,17 @@ def test_divergence_is_said_and_what_was_saved_stays(undertow, waves, monkeypatc
     result = undertow("train", waves, *FORECAST, "--epochs", 9, "--folder", "r")
     refused(result, "diverged", "step 10", "--lr")
     assert undertow("predict", "r", waves).code == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--target", "level", "--group", "level"), ("--group level", "--target names it")),
+        (("--target", "level", "--time", "day", "--group", "day"), ("--time day", "--group names it")),
+        (("--sequence", "id", "--label", "id"), ("--label id", "--sequence names it")),
+        (("--sequence", "id", "--label", "way", "--time", "way"), ("--time way", "--label names it")),
+    ],
+)
+def test_a_column_has_one_part(undertow, tmp_path, options, words):
+    wave_table(40).write_csv(tmp_path / "waves.csv")
+    refused(undertow("train", "waves.csv", *options), *words)

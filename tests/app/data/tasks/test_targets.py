@@ -78,6 +78,11 @@ def test_classes_at_every_step_are_padded_with_no_target():
     assert targets.describe("way") == ["2 classes: a, b", "1 row without a label: not scored"]
 
 
+def test_classes_that_cannot_validate_are_named():
+    targets = targets_of(pl.Series(["a", "b", "a", "c"]), [1] * 4, PATH, config("classify"))
+    assert targets.describe("way")[1:] == ["classes with one sequence, which does not validate: b, c"]
+
+
 def test_numbers_at_every_step_are_padded_with_no_target():
     labels = pl.Series([1.0, None, 3.0, 5.0])
     targets = targets_of(labels, [3, 1], PATH, config("regress", "step"))

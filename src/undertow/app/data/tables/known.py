@@ -23,12 +23,16 @@ from undertow.app.words import counted
 
 
 def without_future(
-    table: pl.DataFrame, group: tuple[str, ...], targets: tuple[str, ...]
+    table: pl.DataFrame, path: Path, group: tuple[str, ...], config: DataConfig
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Split a sorted table into its rows up to the last known target of each series, and those after it."""
-    known = pl.any_horizontal(pl.col(name).is_not_null() for name in targets)
+    """Split a sorted table for a decoder: rows up to the last known target of each series, those after it."""
+    if config.head == "direct":
+        return table, table[:0]
+    known = pl.any_horizontal(pl.col(name).is_not_null() for name in config.target)
     later = known.cast(pl.Int64).reverse().cum_sum().reverse()  # known targets in this row and after it
     past = table.select((later.over(*group) if group else later) > 0).to_series()
+    if not past.any():
+        raise UserError(f"{path}: --target {config.target[0]}: no row has a value")
     return table.filter(past), table.filter(~past)
 
 

@@ -31,58 +31,91 @@ def read_series(path: Path, config: DataConfig, facts: dict[str, Any] | None = N
     """
     kept = converted(facts["reading"], Reading, "facts.reading") if facts else None
     table, reading = read_table(path, config, kept)
-    if kept is not None and config.simulate:  # what is computed need not be there
-        absent = [name for name in config.target if name not in table.columns]
-        table = table.with_columns(pl.lit(None, pl.Float64).alias(name) for name in absent)
-    require(table, path, config.target, "--target")
-    require(table, path, [config.time], "--time")
-    require(table, path, config.group, "--group")
-    time = facts["time"] if facts else order.find_time(table.drop(without(config)), config.time)
-    if time is not None:
-        require(table, path, [time], "--time")
-        table = order.parse_time(table, path, time, ROW, config, reading, kept is not None)
+    require_named(table := with_simulated(table, config, kept), path, config)
+    table, time = in_time(table, path, config, reading, facts)
     group = tuple(facts["group"]) if facts else config.group
     group = group or one_panel(table, time, reading)
     check_groups(table, path, group)
-    table = earlier(table, time, group, config.before)
-    by = [*group, *([time] if time is not None else [])]
-    if by and not (by == [time] and table[by[0]].is_sorted()):
-        table = table.sort(by, maintain_order=True)
+    table = in_order(earlier(table, time, group, config.before), time, group)
     table = without_duplicates(table, path, time, group, config, reading)
-    future = table[:0]
-    if config.head == "decoder":
-        table, future = without_future(table, group, config.target)
-        if table.is_empty():
-            raise UserError(f"{path}: --target {config.target[0]}: no row has a value")
-    ticks = [moments.ticks(table[time][a:b]) for a, b in spans_of(table, group)] if time is not None else []
-    frequency = recognise(ticks, time is not None and table.schema[time] in moments.DATES)
-    if facts:
-        frequency = converted(facts["frequency"], Frequency, "facts.frequency")
-        columns = columns_of(facts)
-        require(table, path, [*columns.numeric, *columns.categories])
-    else:
-        columns = choose(table, path, by, reading)
-    check_sentinels_of(table, path, columns, config, kept is not None)
-    if config.simulate and kept is None:
-        check_target(columns, path, config)
-        columns = replace(columns, numeric=[name for name in columns.numeric if name not in config.target])
-    series = Series(
-        table,
-        spans_of(table, group),
-        time,
-        group,
-        frequency,
-        columns,
-        reading,
-        said=reading.describe(),
-        future=future,
-    )
+    table, future = without_future(table, path, group, config)
+    spans = spans_of(table, group)
+    columns = features_of(table, path, (*group, time), config, reading, facts)
+    frequency = frequency_of(table, time, spans, facts)
+    said = reading.describe()
     if not facts:
-        series.said.extend(f"warning: {each}" for each in unused(table, columns))
+        said.extend(f"warning: {each}" for each in unused(table, columns))
+    series = Series(table, spans, time, group, frequency, columns, reading, said=said, future=future)
     ready = complete(without_leading_gaps(series, path, config), path, config)
     if config.gaps == "flag" and not facts:
         columns.flags.extend(name for name in columns.numeric if name in ready.absent)
     return ready
+
+
+def with_simulated(table: pl.DataFrame, config: DataConfig, kept: Reading | None) -> pl.DataFrame:
+    """The table of a run with ``--simulate``, whose targets are computed: further tables may lack them."""
+    if kept is None or not config.simulate:
+        return table
+    absent = [name for name in config.target if name not in table.columns]
+    return table.with_columns(pl.lit(None, pl.Float64).alias(name) for name in absent)
+
+
+def require_named(table: pl.DataFrame, path: Path, config: DataConfig) -> None:
+    """Raise UserError unless the columns that options name are there."""
+    require(table, path, config.target, "--target")
+    require(table, path, [config.time], "--time")
+    require(table, path, config.group, "--group")
+
+
+def in_time(
+    table: pl.DataFrame, path: Path, config: DataConfig, reading: Reading, facts: dict[str, Any] | None
+) -> tuple[pl.DataFrame, str | None]:
+    """The table with its times read, and their column, found or that of the training; None without one."""
+    time = facts["time"] if facts else order.find_time(table.drop(without(config)), config.time)
+    if time is None:
+        return table, None
+    require(table, path, [time], "--time")
+    return order.parse_time(table, path, time, ROW, config, reading, facts is not None), time
+
+
+def in_order(table: pl.DataFrame, time: str | None, group: tuple[str, ...]) -> pl.DataFrame:
+    """The table sorted by series and time; rows without either keep their order."""
+    by = [*group, *([time] if time is not None else [])]
+    if not by or (by == [time] and table[by[0]].is_sorted()):
+        return table
+    return table.sort(by, maintain_order=True)
+
+
+def features_of(
+    table: pl.DataFrame,
+    path: Path,
+    leave_out: tuple[str | None, ...],
+    config: DataConfig,
+    reading: Reading,
+    facts: dict[str, Any] | None,
+) -> Columns:
+    """The columns that are features: those of the training, or all that can be but simulated targets."""
+    if facts:
+        columns = columns_of(facts)
+        require(table, path, [*columns.numeric, *columns.categories])
+    else:
+        columns = choose(table, path, leave_out, reading)
+    check_sentinels_of(table, path, columns, config, facts is not None)
+    if config.simulate and not facts:
+        check_target(columns, path, config)
+        columns = replace(columns, numeric=[name for name in columns.numeric if name not in config.target])
+    return columns
+
+
+def frequency_of(
+    table: pl.DataFrame, time: str | None, spans: list[tuple[int, int]], facts: dict[str, Any] | None
+) -> Frequency:
+    """How often rows come: as in the training, or recognised from the times of each series."""
+    if facts:
+        found: Frequency = converted(facts["frequency"], Frequency, "facts.frequency")
+        return found
+    ticks = [moments.ticks(table[time][start:stop]) for start, stop in spans] if time is not None else []
+    return recognise(ticks, time is not None and table.schema[time] in moments.DATES)
 
 
 def check_target(columns: Columns, path: Path, config: DataConfig) -> None:

@@ -66,16 +66,7 @@ def read_sequences(
     """
     kept = converted(facts["reading"], Reading, "facts.reading") if facts else None
     table, reading = read_table(path, config, kept)
-    sequence, label = config.sequence, config.label
-    if sequence is None or label is None:
-        missing = "--sequence" if sequence is None else "--label"
-        raise UserError(
-            f"{path}: labelled sequences also need {missing} COLUMN; columns: {one_of(table.columns[1:])}"
-        )
-    require(table, path, [sequence], "--sequence")
-    require(table, path, [config.time], "--time")
-    if labelled or label in table.columns:
-        require(table, path, [label], "--label")
+    sequence, label = named_columns(table, path, config, labelled)
     check_filled(table, path, sequence)
     said: list[str] = []
     if label in table.columns:
@@ -97,6 +88,21 @@ def read_sequences(
         found = table[label] if by_step else labels.of_sequences(table, path, sequence, label, labelled)
     names, lengths = runs["value"].to_list(), runs["len"].to_list()
     return Sequences(table, names, lengths, found, time, reading, config, said, absent)
+
+
+def named_columns(table: pl.DataFrame, path: Path, config: DataConfig, labelled: bool) -> tuple[str, str]:
+    """The columns of sequences and labels; raises UserError if a column that an option names is not there."""
+    sequence, label = config.sequence, config.label
+    if sequence is None or label is None:
+        missing = "--sequence" if sequence is None else "--label"
+        raise UserError(
+            f"{path}: labelled sequences also need {missing} COLUMN; columns: {one_of(table.columns[1:])}"
+        )
+    require(table, path, [sequence], "--sequence")
+    require(table, path, [config.time], "--time")
+    if labelled or label in table.columns:
+        require(table, path, [label], "--label")
+    return sequence, label
 
 
 def without_gaps(
@@ -131,6 +137,28 @@ def learnt(labels: pl.Series, known: Known | None) -> list[str] | None:
     return classes if classes and set(labels.drop_nulls().cast(pl.String)) <= set(classes) else None
 
 
+def check_weights(config: DataConfig) -> None:
+    """Raise UserError if ``--class-weights`` is given for numbers."""
+    if config.class_weights != "none" and config.task != "classify":
+        raise UserError(f"--class-weights {config.class_weights}: {config.label} holds numbers, no classes")
+
+
+def features_of(data: Sequences, path: Path, known: Known | None) -> Columns:
+    """The columns that are features: those of the run whose weights are taken, or all that can be."""
+    config = data.config
+    if known is not None:
+        columns = columns_of(known.facts)
+    else:
+        columns = choose(data.table, path, [config.sequence, config.label, data.time], data.reading)
+    if config.missing is None:
+        check_sentinels(data.table, path, columns.numeric)
+    if not columns.width:
+        raise UserError(f"{path}: no column is left as a feature")
+    if config.gaps == "flag" and known is None:
+        columns.flags.extend(name for name in columns.numeric if name in data.absent)
+    return columns
+
+
 class SequenceTask:
     """Labelled sequences; of classes every one keeps its share in the validation part."""
 
@@ -142,33 +170,35 @@ class SequenceTask:
         data = read_sequences(path, config, known.facts if known is not None else None)
         config = data.config
         assert data.labels is not None
+        check_weights(config)
         classes = learnt(data.labels, known)
-        if config.class_weights != "none" and config.task != "classify":
-            raise UserError(
-                f"--class-weights {config.class_weights}: {config.label} holds numbers, no classes"
-            )
         self.targets = targets = targets_of(data.labels, data.lengths, path, config, classes)
-        if known is None:
-            columns = choose(data.table, path, [config.sequence, config.label, data.time], data.reading)
-        else:
-            columns = columns_of(known.facts)
-        if config.missing is None:
-            check_sentinels(data.table, path, columns.numeric)
-        if not columns.width:
-            raise UserError(f"{path}: no column is left as a feature")
-        if config.gaps == "flag" and known is None:
-            columns.flags.extend(name for name in columns.numeric if name in data.absent)
-        x = data.encode(path, columns, config.gaps)
+        columns = features_of(data, path, known)
         self.train, self.validation = targets.split(config.validation, seed)
-        parts = data.split(x)
+        self._check_parts(path)
+        parts = data.split(data.encode(path, columns, config.gaps))
         self.centre, self.scale = normaliser(
             known, torch.cat([parts[k] for k in self.train.tolist()]), QUARTER
         )
         self.x = [normalise(with_centre(part, self.centre), self.centre, self.scale) for part in parts]
+        self.units = targets.units(self.train) if config.task == "regress" else None
+        self.shape = Shape(
+            targets.outputs,
+            readout="every" if targets.every else "last",
+            inputs=columns.width,
+            longest=max(data.lengths),
+            quantity=config.task == "regress",
+        )
+        self.objective = targets.objective(self.train, config.class_weights == "balanced")
+        self.facts = self._facts(data, columns)
+
+    def _check_parts(self, path: Path) -> None:
+        """Raise UserError if nothing validates, or a part has no label."""
+        targets = self.targets
         if not len(self.validation):
             of_class = " of one class" if targets.classes and not targets.every else ""
             raise UserError(
-                f"{path}: {counted(len(self.x), 'sequence')}, none of which can validate: "
+                f"{path}: {counted(len(targets.y), 'sequence')}, none of which can validate: "
                 f"expected 2 or more{of_class}"
             )
         for part, name in ((self.train, "training"), (self.validation, "validation")):
@@ -176,33 +206,28 @@ class SequenceTask:
                 raise UserError(
                     f"{path}: no label is left in the {name} part; another --seed splits otherwise"
                 )
+
+    def _facts(self, data: Sequences, columns: Columns) -> Facts:
+        """What the data hold, in lines for people and for config.json."""
+        config, targets = data.config, self.targets
         shortest, longest = min(data.lengths), max(data.lengths)
-        quantity = config.task == "regress"
-        self.units = targets.units(self.train) if quantity else None
-        self.shape = Shape(
-            targets.outputs,
-            readout="every" if targets.every else "last",
-            inputs=columns.width,
-            longest=longest,
-            quantity=quantity,
-        )
-        self.objective = targets.objective(self.train, config.class_weights == "balanced")
         steps = counted(longest, "step") if shortest == longest else f"{shortest} to {longest} steps"
-        ordered = f", ordered by {data.time}" if data.time else ", in the file's order"
-        self.facts = Facts(
+        ordered = f"ordered by {data.time}" if data.time else "in the file's order"
+        validate = f"{len(self.validation)} of them validate"
+        values = {
+            "columns": columns.to_dict(),
+            "time": data.time,
+            "reading": msgspec.to_builtins(data.reading),
+        }
+        return Facts(
             lines=[
-                f"{len(self.x)} sequences of {steps}{ordered}; {len(self.validation)} of them validate",
+                f"{len(self.x)} sequences of {steps}, {ordered}; {validate}",
                 *data.said,
                 *targets.describe(config.label),
                 columns.describe(),
                 *data.reading.describe(),
             ],
-            values={
-                "columns": columns.to_dict(),
-                "time": data.time,
-                "reading": msgspec.to_builtins(data.reading),
-            }
-            | ({"classes": targets.classes} if targets.classes else {}),
+            values=values | ({"classes": targets.classes} if targets.classes else {}),
             baselines=targets.baselines(self.train, self.validation),
             settled={"task": config.task, "per": config.per, "infer": False},
         )

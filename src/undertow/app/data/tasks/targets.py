@@ -93,9 +93,17 @@ class Targets:
         missing = sum(y.numel() for y in self.y) - len(known)
         unscored = [f"{counted(missing, 'row')} without a label: not scored"] if missing else []
         if self.classes:
-            return [f"{len(self.classes)} classes: {one_of(self.classes)}", *unscored]
+            return [f"{len(self.classes)} classes: {one_of(self.classes)}", *self._alone(), *unscored]
         low, high, middle = float(known.min()), float(known.max()), float(known.mean())
         return [f"{label} {where}: {low:.4g} to {high:.4g}, mean {middle:.4g}", *unscored]
+
+    def _alone(self) -> list[str]:
+        """A line that names the classes with one sequence, which ``split`` leaves in the training part."""
+        if self.every:
+            return []
+        counts = self.known(torch.arange(len(self.y))).bincount(minlength=self.outputs).tolist()
+        names = [name for name, count in zip(self.classes, counts, strict=True) if count == 1]
+        return [f"classes with one sequence, which does not validate: {one_of(names)}"] if names else []
 
 
 def targets_of(

@@ -7,6 +7,8 @@ from undertow.app.runs.config.declarations import options
 from undertow.app.runs.config.kinds import LABELLED
 from undertow.app.runs.options import checked
 
+ONE_PART = ("target", "group", "sequence", "label", "time")  # options that name different columns
+
 
 def check_given(given: dict[str, Any]) -> None:
     """Check the values of options against their types and ranges, before anything is read.
@@ -15,11 +17,24 @@ def check_given(given: dict[str, Any]) -> None:
         given: Values by option.
 
     Raises:
-        UserError: A value is out of range, whatever the task.
+        UserError: A value is out of range, whatever the task, or two options name the same column.
     """
     for option in options():
         if option.name in given:
             checked(option, given[option.name])
+    _check_columns(given)
+
+
+def _check_columns(given: dict[str, Any]) -> None:
+    """Raise UserError if a column is named by two of the options that give a column its part."""
+    named: dict[str, str] = {}
+    for option in (each for each in options() if each.name in ONE_PART and each.name in given):
+        for name in given[option.name] if option.repeats else (given[option.name],):
+            if name in named:
+                raise UserError(
+                    f"{option.flag} {name}: expected another column; {named[name]} names it already"
+                )
+            named[name] = option.flag
 
 
 def check_meant(task: str, why: str, given: dict[str, Any]) -> None:

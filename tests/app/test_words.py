@@ -43,6 +43,24 @@ def test_data_are_printed_as_they_stand():
 
 
 @pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ((1, "row"), "the row"),
+        ((3, "row"), "the 3 rows"),
+        ((3, "row", 3), "the 3 rows"),
+        ((3, "row", 1), "the last of 3 rows"),
+        ((3, "row", 2, "first"), "the first 2 of 3 rows"),
+    ],
+)
+def test_all_things_or_some_of_them(asked, said):
+    assert words.all_of(*asked) == said
+
+
+def test_nouns_with_a_plural_of_their_own():
+    assert [words.counted(n, "stretch", "stretches") for n in (1, 2)] == ["1 stretch", "2 stretches"]
+
+
+@pytest.mark.parametrize(
     ("n", "said"), [(0, "0 steps"), (1, "1 step"), (1.0, "1 step"), (0.5, "0.5 steps"), (1000, "1,000 steps")]
 )
 def test_one_thing_has_no_s(n, said):

@@ -43,7 +43,7 @@ class _Plain:
 
 
 class _Verb(_Plain, TyperCommand):
-    """Refuses an option that is given twice: the second value would silently replace the first."""
+    """Refuses an option given twice: the second value would replace the first. Words errors for the verb."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         _, _, given = self.make_parser(ctx).parse_args(args=list(args))
@@ -53,6 +53,12 @@ class _Verb(_Plain, TyperCommand):
                 raise UserError(f"{flag}: given {single.count(flag)} times; expected once")
         found: list[str] = super().parse_args(ctx, args)
         return found
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except UserError as error:  # which may propose options that this verb does not have
+            raise error.where({flag for option in self.params for flag in option.opts}) from error
 
 
 class _Verbs(_Plain, TyperGroup):

@@ -1,10 +1,40 @@
 """The one exception that a user is meant to read."""
 
+import re
+from collections.abc import Collection
 from pathlib import Path
 
 
 class UserError(Exception):
-    """Something the user can put right: shown as one line on stderr, exit code 2, no traceback."""
+    """Something the user can put right: shown as one line on stderr, exit code 2, no traceback.
+
+    Args:
+        message: What is wrong.
+        *remedies: What options of ``undertow train`` do about it: ``--gaps fill repeats the value before``.
+    """
+
+    def __init__(self, message: str, *remedies: str) -> None:
+        super().__init__(message, *remedies)
+        self.message, self.remedies = message, remedies
+
+    def __str__(self) -> str:
+        return f"{self.message}; {', '.join(self.remedies)}" if self.remedies else self.message
+
+    def where(self, flags: Collection[str]) -> "UserError":
+        """Word the error for a verb that has some of the options only.
+
+        Args:
+            flags: The verb's options, such as ``--gaps``.
+
+        Returns:
+            The error with the remedies that the verb takes; without any, it names those of a training.
+        """
+        taken = [each for each in self.remedies if set(re.findall(r"--[a-z][a-z-]*", each)) <= set(flags)]
+        if taken or not self.remedies:
+            return UserError(self.message, *taken)
+        return UserError(
+            f"{self.message}; correct the file, or train with an option: {', '.join(self.remedies)}"
+        )
 
 
 def must_be_unicode(path: Path) -> None:

@@ -52,18 +52,36 @@ def cell(text: object, most: int = CELL) -> str:
     return whole if len(whole) <= most else f"{whole[: most - 1]}…"
 
 
-def counted(n: float, thing: str) -> str:
+def counted(n: float, thing: str, several: str = "") -> str:
     """Say a number with what it counts: ``1 step``, ``1,000 steps``, ``0.5 minutes``.
 
     Args:
         n: The number.
-        thing: The noun in the singular, one whose plural takes an s.
+        thing: The noun in the singular.
+        several: The noun in the plural. (default: with an s)
 
     Returns:
         The number and the noun.
     """
     number = f"{n:,}" if isinstance(n, int) else f"{n:g}"
-    return f"{number} {thing}" if n == 1 else f"{number} {thing}s"
+    return f"{number} {thing if n == 1 else several or thing + 's'}"
+
+
+def all_of(n: int, thing: str, part: int | None = None, which: str = "last") -> str:
+    """Say all things of a kind, or how many of them: ``the row``, ``the 3 rows``, ``the last 2 of 3 rows``.
+
+    Args:
+        n: How many there are.
+        thing: The noun in the singular, one whose plural takes an s.
+        part: How many are meant, if not all.
+        which: Where these stand, such as last.
+
+    Returns:
+        The words.
+    """
+    if part is None or part == n:
+        return f"the {thing}" if n == 1 else f"the {counted(n, thing)}"
+    return f"the {which}{f' {part:,}' * (part > 1)} of {counted(n, thing)}"
 
 
 def literal(text: object, most: int = CELL) -> str:

@@ -1,6 +1,7 @@
 """Evaluated forecasts: the same errors computed from the file that predict writes, and a linear model."""
 
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -41,6 +42,23 @@ def test_metrics_are_those_of_the_written_predictions(undertow, run):
         own = table.filter(pl.col("ahead") == ahead)
         assert row["n"] == len(own)
         assert row["mae"] == pytest.approx((own["prediction"] - own["truth"]).abs().mean(), rel=1e-5)
+
+
+def test_intervals_hold_the_truths_that_calibrated_them(undertow):
+    """The calibration puts a bound on a truth of the validation part: rounding must not leave it outside."""
+    shifted = (pl.col("level") * 0.37 + 100).round(3)
+    wave_table(160).with_columns(shifted).write_csv("waves.csv")
+    undertow("train", "waves.csv", *FORECAST, "--horizon", 3, "--epochs", 2, "--folder", "r")
+    run = open_run(Path("r"))
+    for row in evaluate(run, None).of("ahead", by="LSTM"):
+        assert row["coverage"] * row["n"] == pytest.approx(math.ceil((row["n"] + 1) * 0.9))
+    wave_table(200).with_columns(shifted).write_csv("new.csv")
+    said = undertow("predict", "r", "new.csv", "-o", "p.csv").out
+    table = pl.read_csv("p.csv").drop_nulls("truth")
+    inside = table.filter(pl.col("truth").is_between("lower", "upper"))
+    assert f"inside ({len(inside):,} of {len(table):,})" in said
+    (row,) = evaluate(run, Path("new.csv")).of("all", by="LSTM")
+    assert row["coverage"] == pytest.approx(len(inside) / len(table))
 
 
 def test_baselines_and_their_skill(run):

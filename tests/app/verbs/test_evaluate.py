@@ -5,7 +5,7 @@ import json
 import polars as pl
 import pytest
 
-from inputs import FORECAST
+from inputs import FORECAST, wave_table
 
 
 @pytest.fixture
@@ -51,3 +51,22 @@ def test_metric_orders_the_series(undertow, run):
     said = undertow("evaluate", run, "--metric", "nse")
     assert "by NSE of the LSTM" in said.out
     assert undertow("evaluate", run, "--metric", "wape").code == 2
+
+
+def test_remedies_are_options_that_the_verb_has(undertow, run):
+    """--gaps is an option of train and predict, --missing of train alone; evaluate has neither."""
+    table, there = wave_table(60), pl.int_range(pl.len()) != 30
+    words = pl.when(there).then(pl.col("level").cast(pl.String)).otherwise(pl.lit("high"))
+    table.with_columns(level=pl.when(there).then("level")).write_csv("hole.csv")
+    table.with_columns(level=words).write_csv("word.csv")
+    said = {}
+    for name in ("hole.csv", "word.csv"):
+        for verb in ("train", "predict", "evaluate"):
+            options = (name, *FORECAST, "--folder", "n") if verb == "train" else ("r", name)
+            said[verb, name] = undertow(verb, *options).err
+    gaps, missing = "--gaps fill repeats the one before, ", "--missing 'high' reads it as a missing value"
+    train = "; correct the file, or train with an option: "
+    assert [("; " + gaps in said[verb, "hole.csv"]) for verb in ("train", "predict")] == [True, True]
+    assert train + gaps in said["evaluate", "hole.csv"]
+    assert "; " + missing in said["train", "word.csv"]
+    assert all(train + missing in said[verb, "word.csv"] for verb in ("predict", "evaluate"))

@@ -14,6 +14,7 @@ from undertow.app.evaluation.forecasts import METRICS, measured, score
 from undertow.app.evaluation.result import Result
 from undertow.app.reading.predictions import Floats, Forecasts, forecasts
 from undertow.app.runs.folder import Run, open_run
+from undertow.app.words import counted
 
 Tell = Callable[[str], None]
 
@@ -83,7 +84,8 @@ def _periods(found: Forecasts, truth: Floats, periods: int, path: Path) -> dict[
     every = np.unique(begin[usable])
     if len(every) < periods:
         raise UserError(
-            f"--backtest {periods}: {path} has {len(every)} moments to forecast from; ask for fewer"
+            f"--backtest {periods}: {path} has {counted(len(every), 'moment')} to forecast from; "
+            "ask for fewer"
         )
     parts = np.array_split(every, periods)
     made = {}

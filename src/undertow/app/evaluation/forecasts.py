@@ -16,6 +16,7 @@ from undertow.app.evaluation.result import Result
 from undertow.app.reading.predictions import Floats, Forecasts, Places, forecasts
 from undertow.app.reading.rivals import persistence, seasonal_mean, training_mean
 from undertow.app.runs.folder import Run
+from undertow.app.words import counted
 
 METRICS = ("rmse", "mae", "mase", "nse", "kge", "bias")
 
@@ -60,7 +61,7 @@ def evaluate(run: Run, path: Path, held_back: bool) -> Result:
         if not np.isfinite(scored.truth).any():
             raise UserError(
                 f"{path}: no forecast of {found.target} has a known truth; "
-                f"expected a series of {run.data.first + 1} rows or more that ends with truths"
+                f"expected a series of {counted(run.data.first + 1, 'row')} or more that ends with truths"
             )
         result.said.extend(each for each in found.series.said if each not in result.said)
         if found.lower is not None and not pictured:

@@ -8,6 +8,7 @@ import polars as pl
 from numpy.typing import NDArray
 from rich.text import Text
 
+from undertow.app import metrics
 from undertow.app.data.times import calendars
 from undertow.app.reading.predictions import (
     Floats,
@@ -157,11 +158,11 @@ def _interval_lines(run: Run, found: Forecasts) -> list[Text]:
     """How many of the known truths lie inside the intervals, and how wide these are."""
     if found.lower is None or found.upper is None:
         return []
-    known, width = int(np.isfinite(found.truth).sum()), float(np.nanmean(found.upper - found.lower))
-    inside = int(((found.lower <= found.truth) & (found.truth <= found.upper)).sum())
-    held = (
-        f"{100 * inside / known:.1f}% of the known truths inside ({inside:,} of {known:,}), " if known else ""
-    )
+    width = float(np.nanmean(found.upper - found.lower))
+    known = int((np.isfinite(found.truth) & np.isfinite(found.lower)).sum())
+    share = metrics.coverage(found.truth, found.lower, found.upper)
+    inside = f"{100 * share:.1f}% of the known truths inside ({round(share * known):,} of {known:,}), "
+    held = inside if known else ""
     return [Text(f"{100 * run.training.interval:g}% intervals: {held}{width:.4g} wide on average")]
 
 

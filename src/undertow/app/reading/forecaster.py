@@ -12,6 +12,8 @@ from undertow.app.runs import bounds, members
 from undertow.app.runs.folder import Run
 
 BATCH = 512  # windows computed at once
+# Bounds are rounded outwards. The calibration, in float32, puts them on truths, which then count as inside.
+ROUNDING = 16 * float(np.finfo(np.float32).eps)
 
 
 @dataclass(frozen=True)
@@ -61,8 +63,13 @@ def forecast(run: Run, x: Tensor, rows: Tensor) -> Forecast:
     correction = bounds.read_correction(run.folder, prediction.shape[1])
     if correction is None or len(distances) < len(parts):
         return Forecast(_doubles(prediction))
-    below, above = bounds.corrected(torch.stack(distances).mean(0), correction).unbind(-1)
-    return Forecast(*map(_doubles, (prediction, prediction - below, prediction + above)))
+    below, above = map(_doubles, bounds.corrected(torch.stack(distances).mean(0), correction).unbind(-1))
+    middle = _doubles(prediction)
+    lower, upper = (
+        middle + sign * (side + ROUNDING * (np.abs(middle) + side))
+        for sign, side in ((-1, below), (1, above))
+    )
+    return Forecast(middle, lower, upper)
 
 
 def _of_one(run: Run, x: Tensor, rows: Tensor) -> tuple[Tensor, Tensor | None]:

@@ -217,7 +217,7 @@ def test_no_window_crosses_a_gap_that_splits():
 @pytest.mark.parametrize("gaps", ["error", "fill"])
 def test_leading_gaps_are_dropped_and_said(undertow, gaps):
     said, table = forecast(undertow, "leading-gap.csv", "--target", "flow", "--gaps", gaps)
-    assert "3 leading rows without a value are dropped" in said
+    assert "3 leading rows without a value left out" in said
     assert table["date"][0] == date(2019, 1, 4) + timedelta(days=12)
 
 

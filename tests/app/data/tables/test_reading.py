@@ -105,7 +105,7 @@ def test_a_row_of_units_below_the_heading_is_skipped(units):
 
 def test_a_first_row_without_values_is_no_row_of_units():
     found = read(table("place,y\nnorth,NA", lambda k: f"north,{k}"), group=("place",), gaps="split")
-    assert found.said == ["1 incomplete rows left out; 1 stretches without a gap"] or len(found.table) == 60
+    assert len(found.table) == 60
     assert "skipped" not in "".join(found.said)
 
 
@@ -390,7 +390,7 @@ def test_predict_refuses_a_marker_that_the_training_did_not_have(undertow):
     said = undertow("predict", "r", "b.csv")
     assert (said.code, said.err.count("\n")) == (2, 1)
     assert "column 'y' holds -9999 1 time, far from all other values (0 to 16)" in said.err
-    assert "leave the field empty" in said.err
+    assert "; correct the file, or train with an option: --missing -9999 reads it as missing" in said.err
     assert undertow("train", "a.csv", *SMALL, "--missing", "none", "--overwrite").code == 0
     assert undertow("predict", "r", "b.csv").code == 0
 

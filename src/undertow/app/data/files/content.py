@@ -131,7 +131,9 @@ def controls(text: str) -> int:
 
 def no_text(path: Path) -> UserError:
     """Make the error for binary content, for the caller to raise."""
-    return UserError(f"{path}: binary content, neither a text nor a table; --encoding NAME reads it as text")
+    return UserError(
+        f"{path}: binary content, neither a text nor a table", "--encoding NAME reads it as text"
+    )
 
 
 def decodes(raw: bytes, encoding: str) -> bool:

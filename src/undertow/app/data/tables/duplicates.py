@@ -47,7 +47,7 @@ def one_of_several(table: pl.DataFrame, name: str, how: str) -> pl.Expr:
 def twice(table: pl.DataFrame, path: Path, time: str, group: tuple[str, ...], again: pl.Series) -> UserError:
     """The error for the first time that comes twice, and what may settle it."""
     rows = table.filter(again).sort(ROW)
-    hints = ["--duplicates mean, first or last keeps one row of each"]
+    remedies = ["--duplicates mean, first or last keeps one row of each"]
     found = [
         name
         for name in column_names(table)
@@ -57,10 +57,10 @@ def twice(table: pl.DataFrame, path: Path, time: str, group: tuple[str, ...], ag
     ]
     if found or not group:
         keys = " ".join(f"--group {name}" for name in (*group, found[0] if found else "COLUMN"))
-        hints.insert(0, f"{keys} tells several series apart")
+        remedies.insert(0, f"{keys} tells several series apart")
     values = rows[time]
     if moments.is_local(values) and len(rows) < len(table) / 20:
-        hints.insert(
+        remedies.insert(
             0, "--time-zone ZONE, as in Europe/London, reads local time, whose clocks go back once a year"
         )
-    return UserError(f"{path}: row {rows[ROW][0]}: {time} {values[0]} comes twice; {'; '.join(hints)}")
+    return UserError(f"{path}: row {rows[ROW][0]}: {time} {values[0]} comes twice", *remedies)

@@ -13,6 +13,7 @@ from undertow.app.data.times import moments
 from undertow.app.data.times.frequency import DAY, gaps
 from undertow.app.errors import UserError, one_of
 from undertow.app.runs.config import DataConfig
+from undertow.app.words import counted
 
 MOST_MADE = 20  # times as many rows as there are that gaps may be filled with
 
@@ -40,11 +41,11 @@ def without_leading_gaps(series: Series, path: Path, config: DataConfig) -> Seri
     if keep.sum() <= len(keep) / 2:
         worst = max(series.columns.numeric, key=lambda name: series.table[name].null_count())
         raise UserError(
-            f"{path}: column {worst!r}: most rows come before its first value, or no row is complete; "
-            f"--gaps flag takes them all the same"
+            f"{path}: column {worst!r}: most rows come before its first value, or no row is complete",
+            "--gaps flag takes them all the same",
         )
     if dropped:
-        series.said.append(f"{dropped} leading rows without a value are dropped")
+        series.said.append(f"{counted(dropped, 'leading row')} without a value left out")
     if gone:
         series.said.append(f"left out, since no row is complete: {one_of(gone)}")
     table = series.table.filter(pl.Series(keep))
@@ -77,13 +78,15 @@ def check_gaps(series: Series, path: Path) -> None:
         return
     k = int(np.argmax(before > 0))
     times = series.table[series.time]
-    local = ""
+    local = []
     if before.max() * series.step <= DAY / 24 and moments.is_local(times):
-        local = "--time-zone ZONE reads local time, whose clocks skip an hour once a year; "
+        local = ["--time-zone ZONE reads local time, whose clocks skip an hour once a year"]
     raise UserError(
-        f"{path}: row {series.table[ROW][k]}: gap in {series.time!r} from {times[k - 1]} to "
-        f"{times[k]}; {local}--gaps fill repeats the row before, --gaps split has no window across, "
-        f"--gaps ignore takes rows as they come"
+        f"{path}: row {series.table[ROW][k]}: gap in {series.time!r} from {times[k - 1]} to {times[k]}",
+        *local,
+        "--gaps fill repeats the row before",
+        "--gaps split has no window across",
+        "--gaps ignore takes rows as they come",
     )
 
 
@@ -98,7 +101,8 @@ def split(series: Series) -> Series:
     stops = np.cumsum(lengths).tolist()
     spans = [(stop - length, stop) for stop, length in zip(stops, lengths, strict=True)]
     if len(spans) > len(series.spans):
-        series.said.append(f"{missing.sum()} incomplete rows left out; {len(spans)} stretches without a gap")
+        out = counted(int(missing.sum()), "incomplete row")
+        series.said.append(f"{out} left out; {counted(len(spans), 'stretch', 'stretches')} without a gap")
     return replaced(series, table, spans)
 
 
@@ -107,8 +111,8 @@ def fill(series: Series, path: Path) -> Series:
     table, made = series.table, gaps_of(series)
     if made.sum() > MOST_MADE * len(table):
         raise UserError(
-            f"{path}: --gaps fill would make {made.sum():,} rows of {len(table):,} by {series.time!r}; "
-            f"--gaps split or ignore makes none"
+            f"{path}: --gaps fill would make {made.sum():,} rows of {len(table):,} by {series.time!r}",
+            "--gaps split or ignore makes none",
         )
     follows = [name for name in column_names(table) if name not in (*series.group, series.time)]
     if made.any():

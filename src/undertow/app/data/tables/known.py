@@ -19,7 +19,7 @@ from undertow.app.data.times import moments
 from undertow.app.errors import UserError
 from undertow.app.runs.config import DataConfig
 from undertow.app.runs.facts import Columns
-from undertow.app.words import counted
+from undertow.app.words import all_of, counted
 
 
 def without_future(
@@ -101,12 +101,9 @@ class Future:
         names, targets, horizon = ", ".join(config.known), ", ".join(config.target), config.horizon
         lines = []
         if most := int((~self.known[self.ends]).sum(axis=1).max()):
-            left = (
-                f"the last {most} of {horizon} rows" if most < horizon else f"the {counted(horizon, 'row')}"
-            )
             lines = [
-                f"no forecast for {left} after the table: the future of {names} is missing; "
-                f"add rows with {names} and without {targets}"
+                f"no forecast for {all_of(horizon, 'row', most)} after the table: the future of {names} is "
+                f"missing; add rows with {names} and without {targets}"
             ]
         if inner := int((~self.known[~self.ends]).any(axis=1).sum()):
             lines.append(

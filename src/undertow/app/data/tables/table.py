@@ -133,8 +133,8 @@ def check_words(table: pl.DataFrame, path: Path, name: str, reading: Reading) ->
         example = table[name].drop_nulls().filter(table[name].drop_nulls().str.contains("[.,]"))[0]
         sign = "comma" if "," in example else "point"
         raise UserError(
-            f"{path}: column {name!r}: {example!r} may have a decimal {sign} or one for thousands; "
-            f"--decimal , or --decimal . settles it"
+            f"{path}: column {name!r}: {example!r} may have a decimal {sign} or one for thousands",
+            "--decimal , or --decimal . settles it",
         )
     if how.sign == "?":
         raise mixed_signs(table[name], path, name)
@@ -173,8 +173,8 @@ def not_a_number(table: pl.DataFrame, path: Path, name: str, how: ColumnReading 
     )
     row, value = table.filter(is_text).select(ROW, name).row(0)
     return UserError(
-        f"{path}: column {name!r}, row {row}: expected a number, got {value!r}; "
-        f"--missing {value!r} reads it as a missing value"
+        f"{path}: column {name!r}, row {row}: expected a number, got {value!r}",
+        f"--missing {value!r} reads it as a missing value",
     )
 
 
@@ -218,7 +218,8 @@ def numbers(table: pl.DataFrame, path: Path, name: str, with_gaps: bool = False)
         row, value = table[ROW][int(np.argmax(large))], values[np.argmax(large)]
         raise UserError(
             f"{path}: column {name!r}, row {row}: expected a number of at most {LARGEST:g} in size, "
-            f"got {value:g}; --missing {value:g} reads it as a missing value"
+            f"got {value:g}",
+            f"--missing {value:g} reads it as a missing value",
         )
     return values
 
@@ -229,6 +230,8 @@ def check_present(table: pl.DataFrame, path: Path, name: str) -> None:
     if missing.any():
         row = table.filter(missing)[ROW][0]
         raise UserError(
-            f"{path}: column {name!r}, row {row}: the value is missing ({missing.sum()} are); "
-            f"--gaps fill repeats the one before, --gaps flag also marks it, --gaps split leaves the row out"
+            f"{path}: column {name!r}, row {row}: the value is missing ({missing.sum()} are)",
+            "--gaps fill repeats the one before",
+            "--gaps flag also marks it",
+            "--gaps split leaves the row out",
         )

@@ -121,11 +121,11 @@ class TextTask:
         length, needed = len(self.train) + len(self.validation), self.batch_size * (self.steps + 1)
         if len(self.train) < needed:
             raise UserError(
-                f"{path}: {length} symbols are too few: --batch-size {self.batch_size} lanes of "
+                f"{path}: {counted(length, 'symbol')}, too few: --batch-size {self.batch_size} lanes of "
                 f"--steps {self.steps} need {needed} for training, there are {len(self.train)}; lower one"
             )
         if not (~self.validation.begins).any():
-            raise UserError(f"{path}: {length} symbols leave nothing to validate; raise --validation")
+            raise UserError(f"{path}: {counted(length, 'symbol')}, none left to validate; raise --validation")
 
     def _extent(self, found: Documents, train: list[Any], validation: list[Any]) -> str:
         """How much text there is, and which part validates."""

@@ -51,8 +51,8 @@ def form_of(values: pl.Series, path: Path, time: str, config: DataConfig) -> str
     if not forms or forms[0][1] <= 0.5:
         first = next(iter(values.drop_nulls()), None)
         raise UserError(
-            f"{path}: column {time!r}: expected dates or times, got {first!r}; "
-            f"--time-format says how they are written"
+            f"{path}: column {time!r}: expected dates or times, got {first!r}",
+            "--time-format says how they are written",
         )
     best = [form for form, share in forms if share == forms[0][1] and "[" not in form] or [forms[0][0]]
     texts = values.cast(pl.String)
@@ -108,7 +108,7 @@ def clearest(texts: pl.Series, forms: list[str], path: Path, time: str) -> str:
     example = next(t for k, t in enumerate(texts) if found[one][k] != found[other][k])
     choices = " or ".join(f"--time-format {form!r}" for form in sorted(different))
     raise UserError(
-        f"{path}: column {time!r}: {example!r} can be read in {len(different)} ways; {choices} settles it"
+        f"{path}: column {time!r}: {example!r} can be read in {len(different)} ways", f"{choices} settles it"
     )
 
 

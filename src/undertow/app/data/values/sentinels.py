@@ -17,8 +17,7 @@ FILLS = (2**15 - 1, -(2**15), 2**31 - 1, -(2**31), 1e20, 1e30, 1e35, 1e36, 9.969
 def check_sentinels(table: pl.DataFrame, path: Path, names: list[str], kept: bool = False) -> None:
     """Raise UserError for a column with a constant far outside of everything else.
 
-    A table read after the training, ``kept``, may have ordinary values far apart, and takes no option: only
-    the usual markers count there.
+    A table read after the training, ``kept``, may have values far apart: only the usual markers count there.
     """
     for name in names:
         values = table[name].drop_nulls().cast(pl.Float64)
@@ -28,15 +27,11 @@ def check_sentinels(table: pl.DataFrame, path: Path, names: list[str], kept: boo
             if (rest := apart(values, value)) is not None:
                 often = int((values == value).sum())
                 low, high = rest
-                settled = (
-                    "leave the field empty where it means missing; a training with --missing"
-                    if kept
-                    else "--missing"
-                )
                 raise UserError(
                     f"{path}: column {name!r} holds {value:g} {counted(often, 'time')}, far from all other "
-                    f"values ({low:g} to {high:g}); {settled} {value:g} reads it as missing, "
-                    f"--missing none as a number"
+                    f"values ({low:g} to {high:g})",
+                    f"--missing {value:g} reads it as missing",
+                    "--missing none as a number",
                 )
 
 

@@ -2,7 +2,7 @@
 
 import sys
 from contextlib import nullcontext, suppress
-from dataclasses import fields, replace
+from dataclasses import dataclass, fields, replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -43,6 +43,19 @@ TASKS = {  # by name, since some import what others do not need
 EMBEDDING, SERIES = 64, 8  # widest embedding of a symbol, and of a series
 
 
+@dataclass(frozen=True)
+class Ended:
+    """How a training ended.
+
+    Args:
+        folder: Its run folder.
+        code: The exit code: 0, or 128 and the number of the signal that stopped the training.
+    """
+
+    folder: Path
+    code: int
+
+
 def start(
     source: str,
     why: str,
@@ -52,7 +65,7 @@ def start(
     quiet: bool,
     init_from: Run | None = None,
     console: Console | None = None,
-) -> int:
+) -> Ended:
     """Train from the beginning.
 
     Args:
@@ -66,7 +79,7 @@ def start(
         console: Where it is printed. None: the terminal.
 
     Returns:
-        The exit code: 0, or 128 and the number of the signal that stopped the training.
+        The run folder, and how the training ended.
 
     Raises:
         UserError: The data, the options or the folder do not fit; nothing has been written then.
@@ -94,12 +107,12 @@ def start(
         run.init_from = inherit.record(init_from)
     with claimed(folder, Path(source).stem, overwrite) as run.folder:
         if trainer is None:
-            return _start_ensemble(console, run, task, quiet)
+            return Ended(run.folder, _start_ensemble(console, run, task, quiet))
         trainer.save()
         run.write_config()  # last: from here on the run can be resumed
         if not quiet:
             summary.introduce(console, run, task, trainer.plain)
-        return finish(console, trainer, quiet)
+        return Ended(run.folder, finish(console, trainer, quiet))
 
 
 def _start_ensemble(console: Console, run: Run, task: Task, quiet: bool) -> int:
@@ -130,14 +143,15 @@ def again(run: Run, data: DataConfig, folder: Path) -> int:
         folder: The new run folder; a run in it is replaced.
 
     Returns:
-        The exit code, as of ``start``.
+        The exit code, as in ``Ended``.
 
     Raises:
         UserError: The data do not fit the options.
     """
     options = to_dict(run.model) | to_dict(run.training) | to_dict(data)
     del options["readout"]  # which follows from the data of a forecast
-    return start(data.source, "", options, folder, overwrite=True, quiet=True, console=Terminal(quiet=True))
+    silent = Terminal(quiet=True)
+    return start(data.source, "", options, folder, overwrite=True, quiet=True, console=silent).code
 
 
 def resume(run: Run, given: dict[str, Any], quiet: bool) -> int:
@@ -149,7 +163,7 @@ def resume(run: Run, given: dict[str, Any], quiet: bool) -> int:
         quiet: Whether to print the result only.
 
     Returns:
-        The exit code, as of ``start``.
+        The exit code, as in ``Ended``.
 
     Raises:
         UserError: The training is finished, its data have changed, or the run is damaged.
@@ -223,7 +237,7 @@ def finish(console: Console, trainer: Trainer, quiet: bool) -> int:
         quiet: Whether to print the result only.
 
     Returns:
-        The exit code, as of ``start``.
+        The exit code, as in ``Ended``.
     """
     run, progress = trainer.run, trainer.progress
     done = fit(trainer, view(console, quiet, progress))

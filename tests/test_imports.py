@@ -17,6 +17,7 @@ import pytest
 import undertow
 
 PACKAGE = Path(undertow.__file__).parent
+THE_APPS = ["Run", "UserError", "load_run", "train"]
 NUMPY_ALONE = ["doctor", "equations", "flow", "hardware", "plots", "problems"]
 APP_MODULES = sorted((PACKAGE / "app").rglob("*.py"))
 
@@ -48,12 +49,28 @@ def test_the_palette_loads_nothing_else():
 
 
 def test_what_needs_torch_loads_nothing_of_the_app():
-    others = set(undertow.__all__) - {*NUMPY_ALONE, "palette"}
+    others = set(undertow.__all__) - {*NUMPY_ALONE, *THE_APPS, "palette"}
     loaded = loaded_by(f"import undertow; {'; '.join(f'undertow.{name}' for name in sorted(others))}")
     assert "torch" in loaded
     assert not [module for module in loaded if module.startswith("undertow.app")]
     assert not loaded & {"typer", "rich", "polars", "lightning_fabric", "matplotlib", "bokeh"}
     assert not loaded & {"lightning", "pytorch_lightning", "tensorboard"}
+
+
+def test_the_command_from_python_loads_no_torch_until_it_is_needed():
+    loaded = loaded_by(f"import undertow; {'; '.join(f'undertow.{name}' for name in THE_APPS)}")
+    assert "polars" in loaded
+    assert not loaded & {"torch", "lightning_fabric", "matplotlib", "pandas"}
+
+
+def test_a_missing_library_of_the_command_is_named_with_its_remedy():
+    code = (
+        "import sys, undertow; sys.modules['polars'] = None\n"
+        "try: undertow.train\n"
+        "except ModuleNotFoundError as error: print(error)"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout == "undertow.train needs polars: pip install 'undertow[app]'\n"
 
 
 def test_public_names():

@@ -3,7 +3,8 @@
 Each public name is loaded when it is first used, so ``import undertow`` needs neither torch nor the
 command line and stays fast. ``LSTM``, ``RNN``, ``convert``, ``patch``, ``trace``, ``load_trace`` and
 ``FlowMonitor`` need torch. ``plots`` needs matplotlib. ``diagnose``, ``doctor``, ``equations``, ``flow`` and
-``problems`` need only NumPy. ``palette`` needs nothing.
+``problems`` need only NumPy. ``palette`` needs nothing. ``train`` and ``load_run`` need what the command line
+needs: undertow[app].
 """
 
 from importlib import import_module
@@ -17,6 +18,10 @@ if TYPE_CHECKING:
     from undertow import palette as palette
     from undertow import plots as plots
     from undertow import problems as problems
+    from undertow.app.api import Run as Run
+    from undertow.app.api import load_run as load_run
+    from undertow.app.api import train as train
+    from undertow.app.errors import UserError as UserError
     from undertow.doctor import diagnose as diagnose
     from undertow.nn import LSTM as LSTM
     from undertow.nn import RNN as RNN
@@ -34,25 +39,31 @@ _PUBLIC = {
     "FlowMonitor": "undertow.tracing.monitor",
     "LSTM": "undertow.nn",
     "RNN": "undertow.nn",
+    "Run": "undertow.app.api",
     "Trace": "undertow.tracing",
+    "UserError": "undertow.app.errors",
     "convert": "undertow.nn.convert",
     "diagnose": "undertow.doctor",
     "doctor": "undertow.doctor",
     "equations": "undertow.equations",
     "flow": "undertow.flow",
     "hardware": "undertow.hardware",
+    "load_run": "undertow.app.api",
     "load_trace": "undertow.tracing",
     "palette": "undertow.palette",
     "patch": "undertow.nn.convert",
     "plots": "undertow.plots",
     "problems": "undertow.problems",
     "trace": "undertow.tracing",
+    "train": "undertow.app.api",
 }
 __all__ = [
     "LSTM",
     "RNN",
     "FlowMonitor",
+    "Run",
     "Trace",
+    "UserError",
     "__version__",
     "convert",
     "diagnose",
@@ -60,19 +71,27 @@ __all__ = [
     "equations",
     "flow",
     "hardware",
+    "load_run",
     "load_trace",
     "palette",
     "patch",
     "plots",
     "problems",
     "trace",
+    "train",
 ]
 
 
 def __getattr__(name: str) -> Any:
     if name not in _PUBLIC:
         raise AttributeError(f"module 'undertow' has no attribute {name!r}")
-    module = import_module(_PUBLIC[name])
+    try:
+        module = import_module(_PUBLIC[name])
+    except ModuleNotFoundError as missing:
+        if _PUBLIC[name].startswith("undertow.app") and not str(missing.name).startswith("undertow"):
+            hint = f"undertow.{name} needs {missing.name}: pip install 'undertow[app]'"
+            raise ModuleNotFoundError(hint, name=missing.name) from None
+        raise
     value = module if module.__name__ == f"undertow.{name}" else getattr(module, name)
     globals()[name] = value
     return value

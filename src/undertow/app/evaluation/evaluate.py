@@ -3,9 +3,11 @@
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from undertow.app.evaluation.result import Result
+from undertow.app.outputs import make_folder
 from undertow.app.reading.predictions import is_training_table
 from undertow.app.reading.watch import source
 from undertow.app.runs.folder import Run
@@ -76,3 +78,37 @@ def backtest(
     if held_back:
         result.said.insert(0, f"{path.name}: {HELD_BACK}")
     return result
+
+
+def answer(
+    run: Run,
+    given: Path | None,
+    periods: int | None,
+    retrain: bool,
+    keep: Path | None,
+    tell: Callable[[str], None],
+) -> Result:
+    """Evaluate as ``undertow evaluate`` is asked to.
+
+    Args:
+        run: The run.
+        given: As of ``evaluate``.
+        periods: K of a backtest. None: no backtest.
+        retrain: Whether to train anew before each period.
+        keep: Where the runs of these trainings stay. None: they do not.
+        tell: Called with a line before each training.
+
+    Returns:
+        The metrics.
+
+    Raises:
+        UserError: As of ``evaluate`` and ``backtest``.
+    """
+    if periods is None:
+        return evaluate(run, given)
+    if not retrain:
+        return backtest(run, given, periods, None, tell)
+    if keep is not None:
+        return backtest(run, given, periods, make_folder(keep, "--keep"), tell)
+    with TemporaryDirectory(prefix="undertow-") as folder:
+        return backtest(run, given, periods, Path(folder), tell)

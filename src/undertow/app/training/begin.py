@@ -12,6 +12,8 @@ from undertow.app.inputs import check_source
 from undertow.app.runs import config
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from undertow.app.training.session import Ended
 
 
@@ -24,6 +26,7 @@ def begin(
     init_from: Path | None = None,
     overwrite: bool = False,
     quiet: bool = False,
+    console: "Console | None" = None,
 ) -> "Ended":
     """Start or resume a training.
 
@@ -35,6 +38,7 @@ def begin(
         init_from: The run whose weights are the first ones. None: new weights.
         overwrite: Whether a run in ``folder`` may be replaced.
         quiet: Whether to print the result only.
+        console: Where it is printed. None: the terminal.
 
     Returns:
         The run folder, and how the training ended.
@@ -54,12 +58,12 @@ def begin(
                 f"--resume {resume}: takes no SOURCE, --folder, --overwrite or --init-from; "
                 "they are those of the run"
             )
-        return _resume(resume, given, quiet)
+        return _resume(resume, given, quiet, console)
     if not sources:
         raise UserError(
             "SOURCE: expected a file, a folder or a problem, or --resume RUN; see undertow train --help"
         )
-    return _start(sources, given, folder, overwrite, quiet, init_from)
+    return _start(sources, given, folder, overwrite, quiet, init_from, console)
 
 
 def _start(
@@ -69,6 +73,7 @@ def _start(
     overwrite: bool,
     quiet: bool,
     init_from: Path | None,
+    console: "Console | None",
 ) -> "Ended":
     from undertow.app.training.task_of import task_of
 
@@ -94,10 +99,10 @@ def _start(
     config.check_together(options, "")
     from undertow.app.training import session
 
-    return session.start(source, why, options, folder, overwrite, quiet, parent)
+    return session.start(source, why, options, folder, overwrite, quiet, parent, console)
 
 
-def _resume(folder: Path, given: dict[str, Any], quiet: bool) -> "Ended":
+def _resume(folder: Path, given: dict[str, Any], quiet: bool, console: "Console | None") -> "Ended":
     from undertow.app.runs import lock
     from undertow.app.runs.folder import open_run
 
@@ -109,4 +114,4 @@ def _resume(folder: Path, given: dict[str, Any], quiet: bool) -> "Ended":
         opened = open_run(folder)
         from undertow.app.training import session
 
-        return session.Ended(folder, session.resume(opened, given, quiet))
+        return session.Ended(folder, session.resume(opened, given, quiet, console))

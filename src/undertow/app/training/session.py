@@ -154,13 +154,14 @@ def again(run: Run, data: DataConfig, folder: Path) -> int:
     return start(data.source, "", options, folder, overwrite=True, quiet=True, console=silent).code
 
 
-def resume(run: Run, given: dict[str, Any], quiet: bool) -> int:
+def resume(run: Run, given: dict[str, Any], quiet: bool, console: Console | None = None) -> int:
     """Resume a training.
 
     Args:
         run: The run.
         given: Options with new values, of those in ``MAY_CHANGE``.
         quiet: Whether to print the result only.
+        console: Where it is printed. None: the terminal.
 
     Returns:
         The exit code, as in ``Ended``.
@@ -168,7 +169,7 @@ def resume(run: Run, given: dict[str, Any], quiet: bool) -> int:
     Raises:
         UserError: The training is finished, its data have changed, or the run is damaged.
     """
-    console, folder = Terminal(), run.folder
+    console, folder = console or Terminal(), run.folder
     run.training = replace(run.training, **given)
     _check_source(run)
     whole = members.is_ensemble(run)

@@ -1,15 +1,9 @@
 """``undertow evaluate``: how good a trained model is, beside baselines."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
-
-if TYPE_CHECKING:
-    from rich.console import Console
-
-    from undertow.app.evaluation.result import Result
-    from undertow.app.runs.folder import Run
 
 
 def evaluate(
@@ -55,7 +49,7 @@ def evaluate(
     long as the one held back in the training, and each is scored with a new
     training on the rows before it.
     """
-    from undertow.app.errors import UserError
+    from undertow.app.evaluation.asked import check_asked, check_picture
     from undertow.app.inputs import check_source
     from undertow.app.outputs import check_output
     from undertow.app.terminal import Terminal
@@ -66,21 +60,15 @@ def evaluate(
     if picture is not None:
         check_output(picture, (".png",), overwrite, "--picture")
     opened = open_run(run)
-    if opened.data.task == "problem":
-        raise UserError(
-            f"{run}: expected a run trained on a file, and {opened.data.source} draws its own sequences; "
-            f"undertow info {run} has their score"
-        )
-    _check_together(opened.data.task, backtest, retrain, keep, picture)
+    check_asked(opened, backtest, retrain, keep)
+    check_picture(opened.data.task, backtest, picture)
     if data is not None:
         check_source(data)
     from undertow.app.evaluation import result, view  # which import NumPy and rich
-    from undertow.app.evaluation.evaluate import evaluate as evaluated
+    from undertow.app.evaluation.evaluate import answer
 
     console = Terminal()
-    found = (
-        _backtested(opened, data, backtest, retrain, keep, console) if backtest else evaluated(opened, data)
-    )
+    found = answer(opened, data, backtest, retrain, keep, lambda line: console.print(line, soft_wrap=True))
     if output is not None:
         result.write(found, output)
     if picture is not None:
@@ -91,39 +79,3 @@ def evaluate(
     for what, path in (("All metrics", output), ("A picture", picture)):
         if path is not None:
             console.print(f"{what} written to {path}", soft_wrap=True)
-
-
-def _check_together(
-    task: str, backtest: int | None, retrain: bool, keep: Path | None, picture: Path | None
-) -> None:
-    """Raise UserError if options have no meaning for the task or beside each other."""
-    from undertow.app.errors import UserError
-
-    if backtest and task != "forecast":
-        raise UserError(f"--backtest: has no meaning for task {task}: only forecasts have periods")
-    if retrain and not backtest:
-        raise UserError("--retrain: has a meaning with --backtest K only")
-    if keep is not None and not retrain:
-        raise UserError(f"--keep {keep}: has a meaning with --retrain only")
-    if picture is not None and (backtest or task in ("regress", "text")):
-        why = "--backtest" if backtest else "task regress"
-        raise UserError(f"--picture {picture}: {why} has no picture; leave it out")
-
-
-def _backtested(
-    run: "Run", data: Path | None, periods: int, retrain: bool, keep: Path | None, console: "Console"
-) -> "Result":
-    from tempfile import TemporaryDirectory
-
-    from undertow.app.evaluation.evaluate import backtest
-    from undertow.app.outputs import make_folder
-
-    def tell(line: str) -> None:
-        console.print(line, soft_wrap=True)
-
-    if not retrain:
-        return backtest(run, data, periods, None, tell)
-    if keep is not None:
-        return backtest(run, data, periods, make_folder(keep, "--keep"), tell)
-    with TemporaryDirectory(prefix="undertow-") as folder:
-        return backtest(run, data, periods, Path(folder), tell)

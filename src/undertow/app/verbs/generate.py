@@ -1,18 +1,10 @@
 """``undertow generate``: writes text with a trained language model, symbol by symbol."""
 
 import sys
-from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from undertow.app.reading.sampling import Sampling
-    from undertow.app.runs.model import SequenceModel
 
 
 def generate(
@@ -49,71 +41,22 @@ def generate(
     it can be piped. The state is carried from symbol to symbol. A symbol is
     drawn after temperature, top-k, top-p and min-p, in this order.
     """
-    from undertow.app.errors import UserError
-    from undertow.app.reading.sampling import Sampling, until
+    from undertow.app.reading.sampling import Sampling
+    from undertow.app.reading.writer import check_run, check_stops, write
     from undertow.app.training.leftovers import open_run
 
-    sampling, stops = Sampling(temperature, top_k, top_p, min_p), stop or []
-    if "" in stops:
-        raise UserError("--stop: expected a text, got an empty one")
-    opened = open_run(run)
-    if opened.data.task != "text":
-        raise UserError(f"{run}: expected a run trained on text, and its task is {opened.data.task}")
-    import numpy as np
-
-    from undertow.app.data.tasks.text import alphabet_of
-    from undertow.app.runs.together import network_of
+    sampling, stops = Sampling(temperature, top_k, top_p, min_p), check_stops(stop)
+    opened = check_run(open_run(run))
     from undertow.app.words import visible
 
-    alphabet = alphabet_of(opened.facts)
-    first = alphabet.encode(prompt or "\n")
-    for each in stops:
-        alphabet.encode(each, "--stop")
-    _warn(alphabet.unknown(prompt))
-    model, rng = network_of(opened), np.random.default_rng(seed)
-    symbols = _symbols(model, first, alphabet.unwritten, length, sampling, rng)
     shown = visible if sys.stdout.isatty() else str  # a pipe gets the symbols themselves
-    sys.stdout.write(shown(prompt))
-    for piece in until(alphabet.write(symbols), stops):
+    for piece in write(opened, prompt, length, sampling, stops, seed, _warn):
         sys.stdout.write(shown(piece))
         sys.stdout.flush()
     sys.stdout.write("\n")
 
 
-def _warn(unknown: list[str]) -> None:
-    """Name the words of the prompt that the model does not know, on standard error."""
-    from undertow.app.errors import one_of
+def _warn(said: str) -> None:
     from undertow.app.words import line
 
-    if unknown:
-        said = one_of([word.strip() for word in unknown], 5)
-        print(
-            f"undertow: --prompt: read as <unk>, since the model does not know it: {line(said)}",
-            file=sys.stderr,
-        )
-
-
-def _symbols(
-    model: "SequenceModel",
-    first: "NDArray[np.int64]",
-    unwritten: list[int],
-    length: int,
-    sampling: "Sampling",
-    rng: "np.random.Generator",
-) -> Iterator[int]:
-    """Draw ``length`` symbols, each from the network's output after all before it."""
-    import torch
-
-    from undertow.app.errors import UserError
-
-    x, state = torch.from_numpy(first)[:, None], None  # [T, 1]
-    for _ in range(length):
-        with torch.no_grad():
-            output, state = model(x, state)
-        scores = output[-1, 0].double()
-        if not scores.isfinite().all():
-            raise UserError("the network's output is not finite: its weights are damaged")
-        scores[unwritten] = -torch.inf
-        symbol = sampling.draw(scores.numpy(), rng)
-        yield symbol
-        x = torch.tensor([[symbol]])  # [1, 1]
+    print(f"undertow: {line(said)}", file=sys.stderr)

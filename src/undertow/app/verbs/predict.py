@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from rich.text import Text
 
     from undertow.app.reading.answers import Answers
-    from undertow.app.runs.config import DataConfig
 
 SHOWN = 10  # rows printed
 
@@ -41,24 +40,19 @@ def predict(
     after the table. A class or a number is given to every sequence. If the truth
     is known, the error is printed beside that of baselines that need no learning.
     """
-    from undertow.app.errors import UserError
     from undertow.app.inputs import check_source
     from undertow.app.outputs import check_output
+    from undertow.app.reading.asked import check_run, with_gaps
     from undertow.app.terminal import Terminal
     from undertow.app.training.leftovers import open_run
     from undertow.app.words import counted
 
     if output is not None:
         check_output(output, (".csv", ".parquet"), overwrite)
-    opened = open_run(run)
-    if opened.data.task not in ("forecast", "classify", "regress"):
-        other = f"undertow generate {run}" if opened.data.task == "text" else f"undertow info {run}"
-        raise UserError(
-            f"{run}: expected a run trained on a table, and its task is {opened.data.task}; try {other}"
-        )
+    opened = check_run(open_run(run))
     check_source(table)
     if gaps is not None:
-        opened.data = _with_gaps(opened.data, gaps)
+        opened.data = with_gaps(opened.data, gaps)
     from undertow.app.reading.answers import answer  # which imports torch and polars
 
     answers = answer(opened, table)
@@ -69,30 +63,6 @@ def predict(
     if output is not None:
         written = f"{counted(len(answers.table), 'prediction')} written to {output}"
         console.print(written, soft_wrap=True)
-
-
-def _with_gaps(data: "DataConfig", gaps: str) -> "DataConfig":
-    """Replace the gaps of the training. Raises UserError if the value has no meaning for the run."""
-    from dataclasses import replace
-
-    from undertow.app.runs.config import check_gaps, check_given
-
-    given: dict[str, Any] = {"gaps": gaps}
-    check_given(given)
-    check_gaps(data.task, gaps)
-    _check_flags(gaps, data.gaps)
-    return replace(data, **given)
-
-
-def _check_flags(gaps: str, trained: str) -> None:
-    """Raise UserError if the network would miss a feature that says which values are missing."""
-    from undertow.app.errors import UserError
-
-    if gaps != trained and (gaps == "flag" or (gaps, trained) == ("fill", "flag")):
-        raise UserError(
-            f"--gaps {gaps}: the run was trained with --gaps {trained}, and flags are features of it; "
-            f"leave the option out, or train a run with --gaps {gaps}"
-        )
 
 
 def _write(table: "pl.DataFrame", output: Path) -> None:

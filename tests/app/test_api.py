@@ -186,4 +186,5 @@ def test_columns_of_pandas_keep_their_values():
     back = frames.to_pandas(frame)
     assert back["local"].tolist() == table["local"].tolist()
     assert back["time"][0] == table["time"].iloc[0]
-    assert back["word"].tolist() == ["a", None]
+    assert back["word"].tolist()[0] == "a"
+    assert back["word"].isna().tolist() == [False, True]

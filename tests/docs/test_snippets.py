@@ -69,6 +69,7 @@ def with_python(page: Path) -> bool:
 @pytest.mark.parametrize("page", list(filter(with_python, PAGES)), ids=lambda page: page.name)
 def test_python_blocks_run(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    shutil.copytree(ROOT / "examples", "examples")
     torch.manual_seed(0)
     names: dict[str, object] = {"__name__": page.stem}
     for block in blocks(page):

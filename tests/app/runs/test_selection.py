@@ -26,6 +26,14 @@ def test_costs_of_numbers():
     assert score.cost("loss", NUMBERS) == score.cost("last", NUMBERS) == pytest.approx(10 / 5 / 4)
 
 
+def test_absolute_errors_of_several_targets_count_in_their_spreads():
+    """Metres beside millimetres: without the spreads one target alone would choose the weights."""
+    objective, score = Objective("rmse", "NRMSE", (2.0, 100.0)), ValidationScore()
+    output, y = torch.zeros(2, 2), torch.tensor([[1.0, 50.0], [3.0, torch.nan]])
+    score.add(objective.loss(output, y).item(), output, y, "rmse")
+    assert score.cost("mae", objective) == pytest.approx((0.5 + 0.5 + 1.5) / 3)
+
+
 def test_costs_of_classes():
     score = ValidationScore()
     output = torch.eye(3)[[0, 1, 1, 2]]
@@ -94,3 +102,9 @@ def test_a_measure_of_another_task_is_refused(undertow, request, select, data, o
     assert said.code == 2
     assert f"--select {select}: expected loss" in said.err
     assert not Path("r").exists()
+
+
+def test_patience_beside_the_last_evaluation_is_refused(undertow, waves):
+    said = undertow("train", waves, *FORECAST, "--select", "last", "--patience", 3, "--folder", "r")
+    assert said.code == 2
+    assert "--patience 3: has no meaning with --select last" in said.err

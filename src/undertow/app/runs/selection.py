@@ -86,7 +86,7 @@ def best_of(select: str, rows: list[dict[str, Any]]) -> dict[str, Any]:
 class ValidationScore(Score):
     """A score of the validation part, with the sums of all measures by which it may be chosen."""
 
-    absolute: float = 0.0  # sum of the absolute errors, in the unit of the targets
+    absolute: "Tensor | None" = None  # [outputs], sums of the absolute errors, in the units of the targets
     confusion: "Tensor | None" = None  # [classes,classes] int64, row true class, column predicted class
 
     def add(self, loss: float, output: "Tensor", y: "Tensor", kind: str) -> None:
@@ -97,7 +97,8 @@ class ValidationScore(Score):
 
         super().add(loss, output, y, kind)
         if kind == "rmse":
-            self.absolute += float((output - y).abs().double().nansum())
+            errors = (output - y).abs().double().flatten(0, -2).nansum(0).cpu()
+            self.absolute = errors if self.absolute is None else self.absolute + errors
         elif kind == "accuracy":
             classes, scored = output.shape[-1], y != UNSCORED
             cells = y[scored] * classes + output.argmax(-1)[scored]
@@ -112,14 +113,22 @@ class ValidationScore(Score):
             objective: The objective of the task.
 
         Returns:
-            The loss; RMSE or mean absolute error; 1 - accuracy or 1 - macro F1.
+            The loss; RMSE or mean absolute error, of several targets in units of their spreads;
+            1 - accuracy or 1 - macro F1.
         """
         if select in ("rmse", "accuracy"):
             return self.value(objective) if select == "rmse" else 1 - self.value(objective)
         if select == "mae":
-            return self.absolute / self.count if self.count else math.nan
+            return self._mean_absolute(objective)
         if select == "f1":
             from undertow.app import metrics
 
             return math.nan if self.confusion is None else 1 - metrics.macro_f1(self.confusion.numpy())
         return self.loss
+
+    def _mean_absolute(self, objective: Objective) -> float:
+        if not self.count or self.absolute is None:
+            return math.nan
+        several = isinstance(objective.scale, tuple)
+        unit: Any = self.absolute.new_tensor(objective.scale) if several else 1.0
+        return float((self.absolute / unit).sum()) / self.count

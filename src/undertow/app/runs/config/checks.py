@@ -17,12 +17,16 @@ def check_given(given: dict[str, Any]) -> None:
         given: Values by option.
 
     Raises:
-        UserError: A value is out of range, whatever the task, or two options name the same column.
+        UserError: A value is out of range, whatever the task, or two options exclude each other.
     """
     for option in options():
         if option.name in given:
             checked(option, given[option.name])
     _check_columns(given)
+    if given.get("select") == "last" and "patience" in given:
+        raise UserError(
+            f"--patience {given['patience']}: has no meaning with --select last, which trains all epochs"
+        )
 
 
 def _check_columns(given: dict[str, Any]) -> None:

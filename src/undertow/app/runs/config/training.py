@@ -53,7 +53,7 @@ class TrainConfig:
         Literal["loss", "rmse", "mae", "accuracy", "f1", "last"],
         Option(
             "Measure on the validation part that chooses the weights to keep: loss; rmse or mae of numbers; "
-            "accuracy or f1 (macro) of classes; or last, the last evaluation.",
+            "accuracy or f1 (macro) of classes; or last, the last evaluation, of all epochs.",
             TRAINING,
             "loss",
         ),
@@ -68,7 +68,7 @@ class TrainConfig:
         Option(
             "Share of the truths that a forecast's interval is to hold; 0: no intervals.",
             AHEAD,
-            {"text": 0.0, "forecast": 0.9, "classify": 0.0, "problem": 0.0},
+            {"forecast": 0.9},
             FORECAST,
         ),
     ] = 0.0

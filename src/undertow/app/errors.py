@@ -37,6 +37,10 @@ class UserError(Exception):
         )
 
 
+class Finished(UserError):
+    """A training is finished, and there is nothing to resume."""
+
+
 def must_be_unicode(path: Path) -> None:
     """Refuse a file name that is not Unicode, since config.json could not hold it.
 

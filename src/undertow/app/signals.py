@@ -7,6 +7,7 @@ trains, ends the command at once. The exit code is 128 plus the signal's number,
 import os
 import signal
 import threading
+import time
 from contextlib import suppress
 from types import FrameType
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 SIGNALS = [
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
 ]  # Windows has no SIGHUP
+REPEATED = 3.0  # seconds in which several processes may get the same signal twice
 
 
 def _end(number: int, frame: FrameType | None = None) -> None:
@@ -66,6 +68,31 @@ class Interrupt:
         if self.asked:
             _end(number)
         self.asked, self.number = True, number
+        _silence_lost_terminal()
+
+
+class SharedInterrupt(Interrupt):
+    """Notes a signal, and sets ``asked`` when all processes of a training know of it.
+
+    A terminal and a launcher may both send a signal: it counts as the second one only after REPEATED seconds.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.heard = 0  # the number of the first signal that came to this process
+        self._heard_at = 0.0
+
+    def agree(self, counts: list[float]) -> None:
+        """Take over what all processes have heard: how many of them each of SIGNALS."""
+        for number, count in zip(SIGNALS, counts, strict=True):
+            if count and not self.asked:
+                self.asked, self.number = True, int(number)
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        if self.heard and time.monotonic() - self._heard_at > REPEATED:
+            _end(number)
+        if not self.heard:
+            self.heard, self._heard_at = number, time.monotonic()
         _silence_lost_terminal()
 
 

@@ -11,6 +11,7 @@ from undertow.app.runs.folder import Run
 from undertow.app.runs.objective import Objective
 from undertow.app.terminal import Terminal
 from undertow.app.training import session, summary
+from undertow.app.training.alone import ALONE
 from undertow.app.training.progress import Position, Progress
 
 FOLDER = Path("runs/a folder whose name is longer than a line of the terminal/walks-1")
@@ -68,6 +69,7 @@ def test_a_terminal_that_is_gone_ends_no_interrupted_training_with_an_error(done
         run=trained,
         progress=Progress(trained.training, Objective("accuracy", "right"), 10, 1),
         fit=lambda view: done,
+        team=ALONE,
         loop=SimpleNamespace(interrupt=SimpleNamespace(code=129, name="SIGHUP")),
     )
     if done:

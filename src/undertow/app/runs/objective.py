@@ -107,6 +107,26 @@ class Objective:
         loss = functional.cross_entropy(scores, y, weight, ignore_index=UNSCORED)
         return 0.0 * scores.sum() if loss.isnan() and not (y != UNSCORED).any() else loss
 
+    def targets(self, y: "Tensor") -> tuple[float, int]:
+        """Count what ``loss`` is a mean over.
+
+        Args:
+            y: The targets, as of Batch.
+
+        Returns:
+            How much the targets count together, and how many they are.
+        """
+        import torch
+
+        from undertow.problems import UNSCORED
+
+        known = y == y if self.kind == "rmse" else y != UNSCORED
+        count = int(known.sum())
+        if not self.weights:
+            return count, count
+        weights = torch.tensor(self.weights, dtype=torch.float64, device=y.device)
+        return float(weights[y[known]].sum()), count
+
     def show(self, value: float) -> str:
         """Show a value with its unit: ``2.104 bits/char``, ``97.5% right``, ``2.31 RMSE``."""
         if self.kind == "accuracy":

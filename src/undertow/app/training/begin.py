@@ -4,16 +4,19 @@
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from undertow.app.errors import UserError
 from undertow.app.inputs import check_source
 from undertow.app.runs import config
+from undertow.app.training import launch, place, resuming
+from undertow.app.training.alone import Alone
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from undertow.app.runs.folder import Run
     from undertow.app.training.session import Ended
 
 
@@ -27,6 +30,8 @@ def begin(
     overwrite: bool = False,
     quiet: bool = False,
     console: "Console | None" = None,
+    devices: int | None = None,
+    timeout: float = place.TIMEOUT,
 ) -> "Ended":
     """Start or resume a training.
 
@@ -34,11 +39,13 @@ def begin(
         sources: Files or folders, or the name of a built-in problem; none with ``resume``.
         given: Values by option; None and an empty list stand for an option that is left out.
         folder: The run folder. None: the next free one in ``runs``.
-        resume: The run to continue. None: a new training.
+        resume: The run to continue; ``auto``: the one in ``folder``, if there is one. None: a new training.
         init_from: The run whose weights are the first ones. None: new weights.
         overwrite: Whether a run in ``folder`` may be replaced.
         quiet: Whether to print the result only.
         console: Where it is printed. None: the terminal.
+        devices: Processes to start on this machine. None: 1, or those that torchrun or SLURM started.
+        timeout: Seconds that a process waits for the others.
 
     Returns:
         The run folder, and how the training ended.
@@ -52,18 +59,25 @@ def begin(
         if value is not None and value != []
     }
     config.check_given(given)
-    if resume is not None:
-        if sources or folder or overwrite or init_from:
-            raise UserError(
-                f"--resume {resume}: takes no SOURCE, --folder, --overwrite or --init-from; "
-                "they are those of the run"
-            )
-        return _resume(resume, given, quiet, console)
-    if not sources:
-        raise UserError(
-            "SOURCE: expected a file, a folder or a problem, or --resume RUN; see undertow train --help"
-        )
-    return _start(sources, given, folder, overwrite, quiet, init_from, console)
+    resuming.check(resume, sources, folder, overwrite, init_from)
+    here = place.find(place.checked(devices, timeout))
+    with place.one_voice(here):
+        resuming.refuse_members(given.get("members", 1), here)
+        team = launch.join(here, given.get("device", "auto"), timeout)
+        if resume == resuming.AUTO and folder is not None:
+            resume = folder if resuming.holds_run(folder, team) else None
+        console = console if team.leads else _silence()
+        if resume is not None:
+            ended = resuming.resume(resume, sources, given, quiet, console, team)
+        else:
+            ended = _start(sources, given, folder, overwrite, quiet, init_from, console, team)
+    return ended if here is None else replace(ended, code=here.code(ended.code))
+
+
+def _silence() -> "Console":
+    from undertow.app.terminal import Terminal
+
+    return Terminal(quiet=True)
 
 
 def _start(
@@ -74,13 +88,25 @@ def _start(
     quiet: bool,
     init_from: Path | None,
     console: "Console | None",
+    team: Alone,
 ) -> "Ended":
+    with team.agreed():
+        if folder is not None and team.leads:
+            from undertow.app.runs.claim import refuse_existing
+
+            refuse_existing(folder, overwrite)
+        why, options, parent = _options(sources, given, init_from)
+    from undertow.app.training import session
+
+    return session.start(sources[0], why, options, folder, overwrite, quiet, parent, console, team)
+
+
+def _options(
+    sources: Sequence[str], given: dict[str, Any], init_from: Path | None
+) -> tuple[str, dict[str, Any], "Run | None"]:
+    """The reason for the task, a value for each of its options, and the run of ``--init-from``."""
     from undertow.app.training.task_of import task_of
 
-    if folder is not None:
-        from undertow.app.runs.claim import refuse_existing
-
-        refuse_existing(folder, overwrite)
     source, *further = sources
     for each in further:
         check_source(Path(each))
@@ -97,21 +123,4 @@ def _start(
     options["infer"] = task == "classify" and "task" not in given
     why = why if parent is None else f"as {init_from}, whose weights it starts from"
     config.check_together(options, "")
-    from undertow.app.training import session
-
-    return session.start(source, why, options, folder, overwrite, quiet, parent, console)
-
-
-def _resume(folder: Path, given: dict[str, Any], quiet: bool, console: "Console | None") -> "Ended":
-    from undertow.app.runs import lock
-    from undertow.app.runs.folder import open_run
-
-    if fixed := sorted(set(given) - set(config.MAY_CHANGE)):
-        flag = fixed[0].replace("_", "-")
-        raise UserError(f"--{flag} cannot change on --resume; only --{', --'.join(config.MAY_CHANGE)} can")
-    open_run(folder)  # before a lock is written into a folder that is no run
-    with lock.held(folder):
-        opened = open_run(folder)
-        from undertow.app.training import session
-
-        return session.Ended(folder, session.resume(opened, given, quiet, console))
+    return why, options, parent

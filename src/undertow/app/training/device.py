@@ -16,8 +16,8 @@ PLAIN = "32-true"  # the precision of torch's parameters
 class _Plain:
     """The methods of ``lightning_fabric.Fabric`` that the loop calls, for one device and no conversion."""
 
-    def __init__(self, device: str) -> None:
-        self.device = torch.device(device)
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
 
     def setup(self, module: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[nn.Module, Any]:
         return module.to(self.device), optimizer
@@ -32,29 +32,43 @@ class _Plain:
         return nn.utils.clip_grad_norm_(parameters, max_norm, error_if_nonfinite=error_if_nonfinite)
 
 
-def make_fabric(device: str, precision: str) -> Any:
-    """Choose what sets up a network and its optimiser, and computes its gradients.
+def chosen(device: str) -> str:
+    """Choose the kind of device.
 
     Args:
         device: auto, cpu or cuda.
-        precision: 32-true, 64-true, bf16-mixed or 16-mixed.
 
     Returns:
-        A ``_Plain`` for 32-true, else a lightning_fabric.Fabric.
+        cpu or cuda.
 
     Raises:
         UserError: There is no such device.
     """
     if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+        return "cuda" if torch.cuda.is_available() else "cpu"
     if device == "cuda" and not torch.cuda.is_available():
         raise UserError(
             "--device cuda: expected a CUDA device, and this machine or this build of torch has none"
         )
+    return device
+
+
+def make_fabric(device: torch.device, precision: str) -> Any:
+    """Choose what sets up a network and its optimiser, and computes its gradients.
+
+    Args:
+        device: The device of this process.
+        precision: 32-true, 64-true, bf16-mixed or 16-mixed.
+
+    Returns:
+        A ``_Plain`` for 32-true, else a lightning_fabric.Fabric.
+    """
     if precision == PLAIN:
         return _Plain(device)
     from lightning_fabric import Fabric
+    from lightning_fabric.strategies.single_device import SingleDeviceStrategy
 
-    fabric = Fabric(accelerator=device, devices=1, precision=precision)  # type: ignore[arg-type]
+    how: Any = {"precision": precision}
+    fabric = Fabric(accelerator=device.type, strategy=SingleDeviceStrategy(device), **how)
     fabric.launch()
     return fabric

@@ -7,7 +7,7 @@ import torch
 from rich.console import Console
 
 from undertow.app.data import Task
-from undertow.app.errors import UserError
+from undertow.app.errors import Finished
 from undertow.app.outputs import make_folder
 from undertow.app.runs import interval, lock, members, together
 from undertow.app.runs.claim import remove_leftovers
@@ -100,14 +100,14 @@ def take_up(member: Run, task: Task) -> Trainer:
 
 
 def refuse_finished(run: Run, task: Task) -> None:
-    """Raise UserError if all members are trained and nothing is left to do."""
+    """Raise Finished if all members are trained and nothing is left to do."""
     if members.scores(run) is None:
         return
     for k in range(1, run.training.members + 1):
         trainer = take_up(members.plan(run, k), task)
         if not trainer.progress.at.finished:
             return
-    raise UserError(
+    raise Finished(
         f"{run.folder}: all {run.training.members} members are finished already; "
         "a larger --epochs, --patience or --minutes continues them"
     )

@@ -17,6 +17,8 @@ def fit(trainer: Trainer, view: View) -> bool:
     """
     run, progress = trainer.run, trainer.progress
     done = trainer.fit(view)
+    if not trainer.team.leads:
+        return done
     if progress.rows:
         from undertow.app.training import curve
 

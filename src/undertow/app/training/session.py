@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import Console
 
 from undertow.app.data import Known, Task
-from undertow.app.errors import UserError
+from undertow.app.errors import Finished, UserError
 from undertow.app.inputs import check_source as check_readable
 from undertow.app.runs import interval, members, selection
 from undertow.app.runs.claim import claimed, remove_leftovers, remove_pages
@@ -27,6 +27,7 @@ from undertow.app.runs.folder import SCORES, Run, fingerprint, stamp
 from undertow.app.runs.model import SequenceModel
 from undertow.app.terminal import Terminal, marked
 from undertow.app.training import checkpoint, ensemble, inherit, intervals, memory, summary, targets
+from undertow.app.training.alone import ALONE, Alone, led
 from undertow.app.training.fitting import fit
 from undertow.app.training.progress import Progress
 from undertow.app.training.trainer import Trainer
@@ -65,6 +66,7 @@ def start(
     quiet: bool,
     init_from: Run | None = None,
     console: Console | None = None,
+    team: Alone = ALONE,
 ) -> Ended:
     """Train from the beginning.
 
@@ -77,6 +79,7 @@ def start(
         quiet: Whether to print the result only.
         init_from: The run whose weights are the first ones. None: new weights.
         console: Where it is printed. None: the terminal.
+        team: The processes that train together.
 
     Returns:
         The run folder, and how the training ended.
@@ -85,34 +88,44 @@ def start(
         UserError: The data, the options or the folder do not fit; nothing has been written then.
     """
     console = console or Terminal()
-    where = source if options["task"] == "problem" else str(Path(source).resolve())
-    data = _pick(DataConfig, options | {"source": where})
-    training = _pick(TrainConfig, {"epochs": 1} | options)
-    task = _prepared(data, training, inherit.known(init_from) if init_from is not None else None)
-    data = replace(data, **task.facts.settled)
+    with team.agreed():
+        run, task, trainer = _planned(source, options, folder, init_from, team)
+    team.check_alike(run.source.get("sha256"), source)
     if not quiet:
         said = "[bold]{kind}[/]: {why} [dim](--task overrides)[/]"
-        console.print(marked(said, kind=data.task, why=line(why)))
-    if "epochs" not in options:
-        training = replace(
-            training, epochs=text_epochs(task.steps_per_epoch() * data.steps * training.batch_size)
-        )
-    run = _new_run(data, _model_config(task, options), training, task, folder or Path())
-    memory.check_model(data, run.model, training.batch_size)
-    trainer = None if members.is_ensemble(run) else Trainer(run, task)
-    if init_from is not None:
-        if trainer is None:
-            raise UserError("--init-from: members of an ensemble start from seeds; leave out one of the two")
-        task.facts.lines.append(inherit.take(trainer.plain, run, init_from))
-        run.init_from = inherit.record(init_from)
-    with claimed(folder, Path(source).stem, overwrite) as run.folder:
+        console.print(marked(said, kind=run.data.task, why=line(why)))
+    with led(team, lambda: claimed(folder, Path(source).stem, overwrite)) as run.folder:
         if trainer is None:
             return Ended(run.folder, _start_ensemble(console, run, task, quiet))
         trainer.save()
         run.write_config()  # last: from here on the run can be resumed
         if not quiet:
-            summary.introduce(console, run, task, trainer.plain)
+            summary.introduce(console, run, task, trainer.plain, team.size)
         return Ended(run.folder, finish(console, trainer, quiet))
+
+
+def _planned(
+    source: str, options: dict[str, Any], folder: Path | None, init_from: Run | None, team: Alone
+) -> tuple[Run, Task, Trainer | None]:
+    """The run, its data, and its training, unless it is an ensemble."""
+    where = source if options["task"] == "problem" else str(Path(source).resolve())
+    data = _pick(DataConfig, options | {"source": where})
+    training = _pick(TrainConfig, {"epochs": 1} | options)
+    task = _prepared(data, training, inherit.known(init_from) if init_from is not None else None)
+    data = replace(data, **task.facts.settled)
+    if "epochs" not in options:
+        training = replace(
+            training, epochs=text_epochs(task.steps_per_epoch() * data.steps * training.batch_size)
+        )
+    run = team.run(_new_run(data, _model_config(task, options), training, task, folder or Path()))
+    memory.check_model(data, run.model, training.batch_size)
+    trainer = None if members.is_ensemble(run) else Trainer(run, task, team)
+    if init_from is not None:
+        if trainer is None:
+            raise UserError("--init-from: members of an ensemble start from seeds; leave out one of the two")
+        task.facts.lines.append(inherit.take(trainer.plain, run, init_from))
+        run.init_from = inherit.record(init_from)
+    return run, task, trainer
 
 
 def _start_ensemble(console: Console, run: Run, task: Task, quiet: bool) -> int:
@@ -154,7 +167,9 @@ def again(run: Run, data: DataConfig, folder: Path) -> int:
     return start(data.source, "", options, folder, overwrite=True, quiet=True, console=silent).code
 
 
-def resume(run: Run, given: dict[str, Any], quiet: bool, console: Console | None = None) -> int:
+def resume(
+    run: Run, given: dict[str, Any], quiet: bool, console: Console | None = None, team: Alone = ALONE
+) -> int:
     """Resume a training.
 
     Args:
@@ -162,43 +177,59 @@ def resume(run: Run, given: dict[str, Any], quiet: bool, console: Console | None
         given: Options with new values, of those in ``MAY_CHANGE``.
         quiet: Whether to print the result only.
         console: Where it is printed. None: the terminal.
+        team: The processes that train together.
 
     Returns:
         The exit code, as in ``Ended``.
 
     Raises:
-        UserError: The training is finished, its data have changed, or the run is damaged.
+        Finished: The training is finished.
+        UserError: Its data have changed, or the run is damaged.
     """
     console, folder = console or Terminal(), run.folder
     run.training = replace(run.training, **given)
+    with team.agreed():
+        task, trainer = _taken_up(run, team)
+    if trainer is None:
+        return _resume_ensemble(console, run, task, quiet)
+    gone = _cleared(run) if team.leads else []
+    if not quiet:
+        console.print(f"Going on with {folder} from epoch {trainer.progress.at.epoch + 1}", soft_wrap=True)
+        if gone:
+            console.print(f"  Removed {' and '.join(gone)}, which showed the model of before")
+        summary.introduce(console, run, task, trainer.plain, team.size)
+    return finish(console, trainer, quiet)
+
+
+def _taken_up(run: Run, team: Alone) -> tuple[Task, Trainer | None]:
+    """The data of a run, and its training where it stands, unless it is an ensemble."""
     _check_source(run)
     whole = members.is_ensemble(run)
-    if not whole:
+    if not whole and team.leads:
         checkpoint.check_weights(run)
         if run.read_metrics():
             run.count_parameters()  # the best weights are read at the end, for intervals
     task = _prepared(run.data, run.training, _known(run))
     memory.check_model(run.data, run.model, run.training.batch_size)
     if whole:
-        return _resume_ensemble(console, run, task, quiet)
-    trainer = Trainer(run, task)
+        return task, None
+    trainer = Trainer(run, task, team)
     checkpoint.check(run, task, trainer.plain)
     trainer.resume()
-    if trainer.progress.at.finished and not intervals.missing(run):
-        raise UserError(
-            f"{folder}: finished already ({trainer.progress.at.finished}); "
+    if trainer.progress.at.finished and not (team.leads and intervals.missing(run)):
+        raise Finished(
+            f"{run.folder}: finished already ({trainer.progress.at.finished}); "
             "a larger --epochs, --patience or --minutes continues it"
         )
+    return task, trainer
+
+
+def _cleared(run: Run) -> list[str]:
+    """Prepare a folder for further training; the names of the pages that were removed."""
     run.write_config()
     run.path(interval.FILE).unlink(missing_ok=True)  # of the model that is about to change
-    remove_leftovers(folder)
-    gone = remove_pages(folder)
-    if not quiet:
-        console.print(f"Going on with {folder} from epoch {trainer.progress.at.epoch + 1}", soft_wrap=True)
-        if gone:
-            console.print(f"  Removed {' and '.join(gone)}, which showed the model of before")
-        summary.introduce(console, run, task, trainer.plain)
-    return finish(console, trainer, quiet)
+    remove_leftovers(run.folder)
+    return remove_pages(run.folder)
 
 
 def _known(run: Run) -> Known | None:
@@ -242,8 +273,10 @@ def finish(console: Console, trainer: Trainer, quiet: bool) -> int:
     """
     run, progress = trainer.run, trainer.progress
     done = fit(trainer, view(console, quiet, progress))
-    each = targets.errors(run, trainer.task) if progress.at.best else {}
     interrupt = trainer.loop.interrupt
+    if not trainer.team.leads:
+        return 0 if done else interrupt.code
+    each = targets.errors(run, trainer.task) if progress.at.best else {}
     with nullcontext() if done else suppress(OSError):  # after SIGHUP nobody may be there to read
         summary.conclude(console, run, progress, done, interrupt.name, each)
     return 0 if done else interrupt.code

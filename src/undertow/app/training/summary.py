@@ -23,7 +23,7 @@ NEXT = {  # besides looking at it
 LOOK = ["undertow inspect {run}", "undertow doctor {run}"]
 
 
-def introduce(console: Console, run: Run, task: Task, model: nn.Module) -> None:
+def introduce(console: Console, run: Run, task: Task, model: nn.Module, processes: int = 1) -> None:
     """Print the data, the model, the plan and the run folder, a line each.
 
     Args:
@@ -31,6 +31,7 @@ def introduce(console: Console, run: Run, task: Task, model: nn.Module) -> None:
         run: The run.
         task: Its data.
         model: Its network.
+        processes: How many share every batch.
     """
     grid = Table.grid(padding=(0, 2, 0, 0))
     grid.add_column(width=7)
@@ -44,7 +45,8 @@ def introduce(console: Console, run: Run, task: Task, model: nn.Module) -> None:
         "  plan",
         f"{counted(training.epochs, 'epoch')} of {counted(task.steps_per_epoch(), 'step')}{budget}, "
         f"batch size {training.batch_size}, lr {training.lr:g}, seed {training.seed}"
-        + (f", {training.members} members" if training.members > 1 else ""),
+        + (f", {training.members} members" if training.members > 1 else "")
+        + (f", {processes} processes" if processes > 1 else ""),
     )
     grid.add_row("  keeps", words(training.select))
     console.print(grid)

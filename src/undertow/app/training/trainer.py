@@ -5,9 +5,8 @@ carried state, random numbers and running sums are all part of the checkpoint.
 """
 
 import math
-import time
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import islice
 from typing import Any
 
@@ -22,9 +21,10 @@ from undertow.app.runs.model import SequenceModel
 from undertow.app.runs.objective import Batch, Score
 from undertow.app.runs.selection import ValidationScore
 from undertow.app.runs.weights import load_weights
-from undertow.app.signals import Interrupt
-from undertow.app.training.device import make_fabric
+from undertow.app.training.alone import ALONE, Alone
+from undertow.app.training.device import chosen, make_fabric
 from undertow.app.training.optimizer import AdamW
+from undertow.app.training.processes import Team
 from undertow.app.training.progress import Position, Progress
 
 SAVE_EVERY = 10.0  # seconds between checkpoints: writing takes longer than an epoch of a small network
@@ -54,18 +54,45 @@ class FabricLearner(Learner):
         return float(norm) if norm is not None else math.nan
 
 
+class TeamLearner(FabricLearner):
+    """Learns with other processes, each of which reads its part of every batch.
+
+    Args:
+        team: The processes.
+        *others: The arguments of FabricLearner.
+    """
+
+    def __init__(self, team: Team, *others: Any) -> None:
+        super().__init__(*others)
+        self.team = team
+
+    def learn(self, batch: Batch) -> Step:
+        """Do one optimiser step, as of Learner, and return the loss of all parts together."""
+        began = self.team.now()
+        step = super().learn(batch)
+        return replace(step, loss=self.loss_of_all, seconds=self.team.now() - began)
+
+    def backward(self, loss: Tensor) -> None:
+        """Compute the gradients of the loss of all parts together."""
+        part = self.team.part_of_loss(loss)
+        super().backward(part)
+        self.loss_of_all = self.team.add_up(self.network.parameters(), part)
+
+
 class Trainer(Hook):
     """Trains the model of a run on its data.
 
     Args:
         run: The run; its model is made from ``run.model`` and the seed.
         task: The data.
+        team: The processes that train it.
     """
 
-    def __init__(self, run: Run, task: Task) -> None:
-        self.run, self.task, config = run, task, run.training
+    def __init__(self, run: Run, task: Task, team: Alone = ALONE) -> None:
+        self.run, self.task, self.team, config = run, task, team, run.training
         self.progress = Progress(config, task.objective, task.steps_per_epoch(), task.evaluations)
-        self.fabric = make_fabric(config.device, config.precision)
+        device = team.device if isinstance(team, Team) else torch.device(chosen(config.device))
+        self.fabric = make_fabric(device, config.precision)
         torch.manual_seed(config.seed + config.member - 1)
         self.plain = SequenceModel(run.model)
         for name, value in task.buffers().items():
@@ -73,11 +100,12 @@ class Trainer(Hook):
         optimizer: Any = AdamW(self.plain.parameters(), lr=config.lr, weight_decay=config.weight_decay)
         self.model, self.optimizer = self.fabric.setup(self.plain, optimizer)
         how = self.progress.learning_rate, task.objective.loss, config.clip
-        self.learner = FabricLearner(self.fabric, self.model, self.optimizer, *how)
+        made = self.fabric, self.model, self.optimizer, *how
+        self.learner = TeamLearner(team, *made) if isinstance(team, Team) else FabricLearner(*made)
         self.loop = Loop([self.learner], lambda: self.progress.at.due, self._evaluate)
         self.best: dict[str, Tensor] = {}  # the best weights, while they are not on disk
         self.written = 0  # rows of the metrics on disk
-        self.saved_at = time.monotonic()
+        self.saved_at = team.now()
 
     # -- the loop ---------------------------------------------------------------------------------
 
@@ -90,7 +118,8 @@ class Trainer(Hook):
         Returns:
             Whether the training is finished.
         """
-        with Interrupt() as interrupt:
+        self.team.begin(self.plain)
+        with self.team.interrupt() as interrupt:
             self.loop.run(self._batches(), [self, view], interrupt)
             self.save()
         return bool(self.progress.at.finished)
@@ -100,9 +129,14 @@ class Trainer(Hook):
         at, steps = self.progress.at, self.progress.steps_per_epoch
         while not at.finished:
             for batch in islice(self.task.train_batches(at.epoch), at.batch, steps):
-                yield batch
+                self.team.seed(self.run.training.seed, self.run.training.member, at.step)
+                yield self._part(batch)
                 if at.finished:
                     return
+
+    def _part(self, batch: Batch) -> Batch:
+        """What this process reads of a batch."""
+        return self.team.cut(batch, self.task.objective, self.run.model.readout == "every")
 
     def on_step(self, loop: Loop, steps: list[Step]) -> None:
         """Count the step, and save now and then. Raises UserError if the loss is not finite."""
@@ -127,11 +161,12 @@ class Trainer(Hook):
 
     def _evaluate(self) -> dict[str, Any] | None:
         """The new row of the metrics; None if a signal came: the evaluation is then done on resuming."""
-        progress, began = self.progress, time.monotonic()
-        score = self._validate()
-        progress.at.seconds += time.monotonic() - began
+        progress, began = self.progress, self.team.now()
+        score, train = self.team.total(self._validate()), self.team.total(progress.score)
+        progress.at.seconds += self.team.now() - began
         if self.loop.interrupt.asked:
             return None
+        progress.score = train
         if progress.add_evaluation(score):
             self.best = {name: value.clone() for name, value in self.plain.state_dict().items()}
         if len(progress.rows) == 1 or self._saved_long_ago():
@@ -145,18 +180,19 @@ class Trainer(Hook):
         for batch in self.task.validation_batches():
             if self.loop.interrupt.asked:
                 break
-            batch = batch.to(self.fabric.device)
+            batch = self._part(batch).to(self.fabric.device)
             output, state = self.model(
                 batch.x, state if batch.carried else None, batch.lengths, batch.normalised, batch.reset
             )
-            score.add(objective.loss(output, batch.y).item(), output, batch.y, objective.kind)
+            loss = self.team.weigh(objective.loss(output, batch.y).item())
+            score.add(loss, output, batch.y, objective.kind)
         self.model.train()
         return score
 
     # -- checkpoint -------------------------------------------------------------------------------
 
     def _saved_long_ago(self) -> bool:
-        return time.monotonic() - self.saved_at > SAVE_EVERY
+        return self.team.now() - self.saved_at > SAVE_EVERY
 
     def _write_measured(self) -> None:
         """Write the best weights and the metrics, if they are new."""
@@ -171,17 +207,17 @@ class Trainer(Hook):
         """Write all of where training stands: ``last.safetensors`` after the files that it refers to."""
         self._write_measured()
         at = self.progress.at
-        at.train = self.progress.score.to_dict()
+        at.train = self.team.total(self.progress.score).to_dict()
         tensors = {f"model.{name}": value for name, value in self.plain.state_dict().items()}
         for index, moments in self.optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{index}.{name}": value for name, value in moments.items()}
-        if self.learner.carry is not None:
-            tensors |= {f"carry.{index}": value for index, value in enumerate(self.learner.carry)}
+        carry = self.team.whole(self.learner.carry)
+        tensors |= {f"carry.{index}": value for index, value in enumerate(carry or ())}
         tensors["random.cpu"] = torch.get_rng_state()
         if self.fabric.device.type == "cuda":
             tensors["random.cuda"] = torch.cuda.get_rng_state(self.fabric.device)
         self.run.write_last(tensors, asdict(at))
-        self.saved_at = time.monotonic()
+        self.saved_at = self.team.now()
 
     def resume(self) -> None:
         """Take over the state in ``last.safetensors``. Raises UserError if it is damaged."""
@@ -190,13 +226,14 @@ class Trainer(Hook):
         if set(state) != set(asdict(Position())):
             raise UserError(f"{path}: damaged: it does not say where training stood")
         at = progress.at = Position(**state)
-        progress.score = Score(**at.train)
+        progress.score = Score(**at.train) if self.team.leads else Score()
         progress.rows = [row for row in self.run.read_metrics() if row["step"] <= at.step]
         self.written = len(progress.rows)
         load_weights(self.plain, _part(tensors, "model."), path)
         self._resume_optimizer(_part(tensors, "optimizer."))
         device = self.fabric.device
-        self.learner.carry = tuple(value.to(device) for value in _part(tensors, "carry.").values()) or None
+        carry = tuple(value.to(device) for value in _part(tensors, "carry.").values())
+        self.learner.carry = self.team.own(carry or None)
         torch.set_rng_state(tensors["random.cpu"])
         if "random.cuda" in tensors and device.type == "cuda":
             torch.cuda.set_rng_state(tensors["random.cuda"], device)

@@ -7,7 +7,7 @@ import typer
 
 from undertow.app.runs import config
 from undertow.app.runs.options import signature
-from undertow.app.training import begin
+from undertow.app.training import begin, place
 
 RUN = "Run"
 
@@ -24,7 +24,8 @@ def train(
     resume: Annotated[
         Path | None,
         typer.Option(
-            help="Run to continue; --epochs, --minutes, --patience and --device may change.",
+            help="Run to continue; --epochs, --minutes, --patience and --device may change. "
+            "auto: the run in --folder, if there is one.",
             rich_help_panel=RUN,
             metavar="RUN",
         ),
@@ -40,6 +41,18 @@ def train(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace the run in --folder.", rich_help_panel=RUN)
     ] = False,
+    devices: Annotated[
+        int | None,
+        typer.Option(
+            help="Processes on this machine that share every batch, each with a device. "
+            "(default: 1, or what torchrun or SLURM started)",
+            rich_help_panel=RUN,
+        ),
+    ] = None,
+    timeout: Annotated[
+        float,
+        typer.Option(help="Seconds that a process waits for the others.", rich_help_panel=RUN),
+    ] = place.TIMEOUT,
     quiet: Annotated[
         bool, typer.Option("--quiet", "-q", help="Print the result only.", rich_help_panel=RUN)
     ] = False,
@@ -67,6 +80,8 @@ def train(
         init_from=init_from,
         overwrite=overwrite,
         quiet=quiet,
+        devices=devices,
+        timeout=timeout,
     )
     if ended.code:
         raise typer.Exit(ended.code)

@@ -1,12 +1,15 @@
 """Pictures of evaluations: what is drawn is what was found."""
 
 import itertools
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import polars as pl
+import pytest
 from PIL import Image
 
-from inputs import CLASSIFY, FORECAST
+from inputs import CLASSIFY, FORECAST, walk_table
 from undertow.app.evaluation import picture
 from undertow.app.evaluation.evaluate import evaluate
 from undertow.app.evaluation.labels import Confusion
@@ -38,6 +41,36 @@ def test_forecasts_over_time_and_by_rows_ahead(undertow, waves):
     with Image.open("p.png") as image:
         assert image.width > 1000
     assert undertow("evaluate", "r", "--picture", "p.png").code == 2
+
+
+def test_each_target_is_drawn(undertow, waves):
+    pl.read_csv(waves).with_columns(depth=pl.col("level") * 2).write_csv("two.csv")
+    options = (*FORECAST, "--target", "depth", "--horizon", 2, "--epochs", 1)
+    assert undertow("train", "two.csv", *options, "--folder", "r").code == 0
+    found = evaluate(open_run(Path("r")), None)
+    titles = [ax.get_title(loc="left") for ax in picture._forecasts(found, "mae").axes]
+    assert [title.split()[0] for title in titles] == ["level", "level", "MAE", "depth", "depth", "MAE"]
+    assert [titles[2], titles[5]] == ["MAE of level by rows ahead", "MAE of depth by rows ahead"]
+    many = replace(found, pictured=found.pictured * 5)
+    assert len(picture._forecasts(many, "mae").axes) == 3 * picture.MOST_TARGETS
+    assert many.said[-1] == "the picture shows the first 8 of 10 targets"
+
+
+def test_numbers_beside_the_truth(undertow):
+    table = walk_table(40).with_columns(end=pl.col("x").last().over("id").round(3)).drop("way")
+    table.write_csv("ends.csv")
+    options = ("--sequence", "id", "--label", "end", "--hidden-size", 8, "--epochs", 1, "--folder", "r")
+    assert undertow("train", "ends.csv", *options).code == 0
+    found = evaluate(open_run(Path("r")), None)
+    (row, _) = found.of("all")
+    (ax,) = picture._numbers(found.pictured, row).axes
+    diagonal, points = ax.get_lines()
+    x, y = points.get_data()
+    assert np.sqrt(np.mean((y - x) ** 2)) == pytest.approx(row["rmse"]) and len(x) == row["n"]
+    np.testing.assert_array_equal(*diagonal.get_data())
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("true end", "predicted end")
+    assert undertow("evaluate", "r", "--picture", "p.png").code == 0
+    assert Path("p.png").stat().st_size > 5000
 
 
 def test_without_rows_ahead_bars_compare_the_forecasters(undertow, waves):

@@ -8,8 +8,8 @@ from undertow.app.evaluation.view import MOST_SERIES, show, value, worst_first
 from undertow.app.terminal import Terminal
 
 
-def printed(result: Result, metric: str = "rmse") -> str:
-    console = Terminal(width=100, record=True, force_terminal=False)
+def printed(result: Result, metric: str = "rmse", width: int = 100) -> str:
+    console = Terminal(width=width, record=True, force_terminal=False)
     show(console, result, metric)
     return console.export_text()
 
@@ -69,3 +69,12 @@ def test_a_large_confusion_matrix_becomes_a_list():
     text = printed(many)
     assert "confused most often" in text and "row true" not in text
     assert text.split("times")[1].split() == ["c4", "c7", "9"]
+
+
+def test_heads_are_whole_on_80_columns_and_not_cut_on_60():
+    by = ["LSTM", "persistence", "7 rows ago", "seasonal (day-of-year) mean", "linear"]
+    found = Result("forecast", "f", [], [row("all", "", name, 1234.5678) for name in by])
+    heads = printed(found, width=80).split("RMSE")[0].split()
+    assert {"persistence", "(day-of-year)", "linear"} <= set(heads)
+    narrow = printed(found, width=60)
+    assert "…" not in narrow and narrow.count("1235") == len(by)

@@ -34,6 +34,6 @@ def check_asked(run: Run, backtest: int | None, retrain: bool, keep: Path | None
 
 def check_picture(task: str, backtest: int | None, picture: Path | None) -> None:
     """Raise UserError if an evaluation that has no picture is to be drawn."""
-    if picture is not None and (backtest or task in ("regress", "text")):
+    if picture is not None and (backtest or task == "text"):
         why = "--backtest" if backtest else f"task {task}"
         raise UserError(f"--picture {picture}: {why} has no picture; leave it out")

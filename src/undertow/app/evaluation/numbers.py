@@ -1,5 +1,6 @@
 """Numbers of labelled sequences, or at each of their steps, beside the truth."""
 
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -8,10 +9,27 @@ from undertow.app import metrics
 from undertow.app.errors import UserError
 from undertow.app.evaluation.labels import held_back_places
 from undertow.app.evaluation.result import Result
-from undertow.app.reading.predictions import quantities
+from undertow.app.reading.predictions import Floats, quantities
 from undertow.app.runs.folder import Run
 
 METRICS = {"rmse": metrics.rmse, "mae": metrics.mae, "r2": metrics.nse, "bias": metrics.bias}  # R² is the NSE
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Predicted numbers beside the true ones.
+
+    Args:
+        label: Their column.
+        what: What has a number: sequence or step.
+        truth: [n].
+        predicted: [n].
+    """
+
+    label: str
+    what: str
+    truth: Floats
+    predicted: Floats
 
 
 def evaluate(run: Run, path: Path, held_back: bool) -> Result:
@@ -42,4 +60,4 @@ def evaluate(run: Run, path: Path, held_back: bool) -> Result:
         result.rows.append({"part": "all", "name": "", "by": by, "n": len(truth)} | each)
     mine, other = (row["rmse"] for row in result.rows)
     result.rows[1]["skill"] = 1 - mine / other if other else np.nan
-    return result
+    return replace(result, pictured=Pairs(str(run.data.label), what, truth, found.predicted[chosen]))

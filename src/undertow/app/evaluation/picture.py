@@ -1,4 +1,4 @@
-"""The picture of an evaluation: forecasts over time and their errors, or the confusion matrix."""
+"""The picture of an evaluation: forecasts over time and their errors, a confusion matrix, or numbers."""
 
 from pathlib import Path
 from typing import Any
@@ -14,14 +14,16 @@ from matplotlib.ticker import MaxNLocator
 from undertow.app.data.times import moments
 from undertow.app.evaluation.forecasts import Scored
 from undertow.app.evaluation.labels import Confusion
+from undertow.app.evaluation.numbers import Pairs
 from undertow.app.evaluation.result import Result
 from undertow.app.evaluation.view import NAMES, value, worst_first
 from undertow.app.outputs import atomically
-from undertow.app.words import literal
+from undertow.app.words import counted, literal
 from undertow.palette import BLUE, GREEN, GREY, INK, ORANGE, PALE, PURPLE, SKY
 from undertow.plots import style
 
-MOST_SERIES = 3  # drawn over time
+MOST_TARGETS = 8  # drawn below each other
+MOST_SERIES = 3  # of each, drawn over time
 MOST_ROWS = 150  # of a series, the latest
 MOST_DATES = 8  # below the axis
 MOST_CLASSES = 30  # of a matrix whose cells hold numbers
@@ -39,6 +41,8 @@ def draw(result: Result, metric: str, path: Path) -> None:
     """
     if isinstance(result.pictured, Confusion):
         figure = _matrix(result.pictured)
+    elif isinstance(result.pictured, Pairs):
+        figure = _numbers(result.pictured, result.of("all")[0])
     else:
         figure = _forecasts(result, metric)
     atomically(path, lambda beside: figure.savefig(beside, format="png"))
@@ -48,20 +52,32 @@ def draw(result: Result, metric: str, path: Path) -> None:
 
 
 def _forecasts(result: Result, metric: str) -> Figure:
-    """The worst, the middle and the best series of the first target over time; below them the errors."""
-    scored: Scored = result.pictured[0]
-    chosen = _chosen(result, scored, metric)
-    figure, axes = style.panels(len(chosen) + 1, 1, (WIDTH, 1.75 * len(chosen) + 2.3))
-    for ax, (name, words) in zip(axes[:-1, 0], chosen.items(), strict=True):
-        _over_time(ax, scored, name)
-        style.title(ax, f"{literal(scored.found.target)}{words}")
+    """For each target the worst, the middle and the best series over time, and the errors below them."""
+    targets: list[Scored] = result.pictured[:MOST_TARGETS]
+    if len(targets) < len(result.pictured):
+        result.said.append(f"the picture shows the first {MOST_TARGETS} of {len(result.pictured)} targets")
+    chosen = [_chosen(result, scored, metric) for scored in targets]
+    height = sum(1.75 * len(names) + 2.3 for names in chosen)
+    figure, axes = style.panels(sum(len(names) + 1 for names in chosen), 1, (WIDTH, height))
+    places = iter(axes[:, 0])
+    for scored, names in zip(targets, chosen, strict=True):
+        for name, words in names.items():
+            _over_time(ax := next(places), scored, name)
+            style.title(ax, f"{literal(scored.found.target)}{words}")
+        _errors(next(places), result, scored.found.target, metric)
     axes[0, 0].legend(frameon=False, fontsize=style.POINTS, loc="upper left", bbox_to_anchor=(1, 1))
-    rows = result.of("ahead", target=scored.found.target)
-    if rows:
-        _by_ahead(axes[-1, 0], rows, metric)
-    else:
-        _bars(axes[-1, 0], result.of("all", target=scored.found.target), metric)
     return figure
+
+
+def _errors(ax: Axes, result: Result, target: str, metric: str) -> None:
+    """The errors of a target by the rows ahead, or of one row ahead those of each forecaster."""
+    of = f" of {literal(target)}" * (len(result.pictured) > 1)
+    if rows := result.of("ahead", target=target):
+        _by_ahead(ax, rows, metric)
+        style.title(ax, f"{NAMES[metric]}{of} by rows ahead")
+    else:
+        _bars(ax, result.of("all", target=target), metric)
+        style.title(ax, f"{NAMES[metric]}{of}, each forecaster")
 
 
 def _chosen(result: Result, scored: Scored, metric: str) -> dict[str, str]:
@@ -133,7 +149,6 @@ def _by_ahead(ax: Axes, rows: list[dict[str, Any]], metric: str) -> None:
         ax.plot(ahead, errors, color=colours[name], lw=width, marker="o", ms=2.5, solid_capstyle="round")
         if np.isfinite(errors[-1]):
             ends.append((float(ahead[-1]), float(errors[-1]), literal(name), colours[name]))
-    style.title(ax, f"{NAMES[metric]} by rows ahead")
     ax.set(xlabel="rows ahead", xlim=(rows[0]["name"], rows[-1]["name"]))
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     if metric in ("rmse", "mae", "mase"):
@@ -154,7 +169,6 @@ def _bars(ax: Axes, rows: list[dict[str, Any]], metric: str) -> None:
         style.note(ax, max(0.0, row[metric]), k, value(metric, row[metric]), **beside)
     ax.margins(x=0.12)
     ax.tick_params(axis="y", length=0)
-    style.title(ax, f"{NAMES[metric]} of each forecaster")
 
 
 # -- labels ---------------------------------------------------------------------------------------
@@ -180,4 +194,21 @@ def _matrix(found: Confusion) -> Figure:
     ax.set(xlabel="predicted", ylabel="true")
     right = np.trace(found.counts) / max(1, found.counts.sum())
     style.title(ax, f"{100 * right:.1f}% of {found.counts.sum():,} right")
+    return figure
+
+
+# -- numbers --------------------------------------------------------------------------------------
+
+
+def _numbers(found: Pairs, row: dict[str, Any]) -> Figure:
+    """Each predicted number beside the true one; on the diagonal they are equal."""
+    figure, axes = style.panels(size=(1.5 * style.COLUMN, 1.5 * style.COLUMN))
+    ax = axes[0, 0]
+    ends = [float(np.min([found.truth, found.predicted])), float(np.max([found.truth, found.predicted]))]
+    ax.plot(ends, ends, color=GREY, lw=0.8, zorder=0)
+    faint = float(np.clip(30 / np.sqrt(len(found.truth)), 0.1, 0.8))
+    ax.plot(found.truth, found.predicted, "o", color=BLUE, ms=3, alpha=faint, mew=0)
+    ax.set(xlabel=f"true {literal(found.label)}", ylabel=f"predicted {literal(found.label)}", aspect="equal")
+    words = f"RMSE {value('rmse', row['rmse'])}, R² {value('r2', row['r2'])}"
+    style.title(ax, f"{counted(len(found.truth), found.what)}: {words}")
     return figure

@@ -91,10 +91,10 @@ def _print(console: Console, table: Table) -> None:
 
 
 def _table(title: str, first: str, columns: list[str]) -> Table:
-    table = Table(box=None, pad_edge=False, padding=(0, 2), header_style="bold", title=Text(title))
-    table.add_column(Text(first))
+    table = Table(box=None, pad_edge=False, padding=(0, 1), header_style="bold", title=Text(title))
+    table.add_column(Text(first), overflow="fold")  # long heads go over several lines
     for name in columns:
-        table.add_column(Text(cell(name)), justify="right")
+        table.add_column(Text(cell(name)), justify="right", overflow="fold")
     return table
 
 

@@ -136,6 +136,35 @@ def test_a_linear_process_is_forecast_without_error(undertow):
     assert np.nanmax(np.abs(predicted - found.truth)) < 0.01
 
 
+def test_the_linear_model_reads_the_known_future(undertow):
+    """The target is twice the promotion of its own row: without the known future it cannot be forecast."""
+    promo = np.random.default_rng(0).normal(size=240).round(2)
+    table = pl.DataFrame({"promo": promo, "sold": (2 * promo + 5).round(2)})
+    table.write_csv("shop.csv")
+    options = ("--target", "sold", "--known", "promo", "--steps", 4, "--horizon", 2, "--hidden-size", 4)
+    assert undertow("train", "shop.csv", *options, "--epochs", 1, "--folder", "r").code == 0
+    (row,) = evaluate(open_run(Path("r")), None).of("all", by="linear")
+    assert (
+        row["rmse"] < 0.02 < 0.5 < evaluate(open_run(Path("r")), None).of("all", by="persistence")[0]["rmse"]
+    )
+    future = pl.DataFrame({"promo": [1.0], "sold": [None]}, schema=table.schema)
+    pl.concat([table, future]).write_csv("new.csv")  # the future of one row only
+    found = forecasts(open_run(Path("r")), Path("new.csv"))[0]
+    ahead = linear.forecast(open_run(Path("r")), Path("new.csv"), found)
+    assert ahead[-1, 0] == pytest.approx(7.0, abs=0.05) and np.isnan(ahead[-1, 1])
+
+
+def test_the_linear_model_simulates(undertow):
+    """The target is the rain of two rows. Its last value is not there, so persistence is no rival."""
+    rain = np.random.default_rng(0).exponential(size=240).round(2)
+    pl.DataFrame({"rain": rain, "level": (rain + np.roll(rain, 1)).round(2)}).write_csv("river.csv")
+    options = ("--target", "level", "--simulate", "--steps", 4, "--hidden-size", 4, "--epochs", 1)
+    assert undertow("train", "river.csv", *options, "--folder", "r").code == 0
+    rows = evaluate(open_run(Path("r")), None).of("all")
+    assert [row["by"] for row in rows] == ["LSTM", "training mean", "linear"]
+    assert rows[2]["rmse"] < 0.2 * rows[1]["rmse"]
+
+
 def test_measure_leaves_out_what_is_not_known():
     nan = np.nan
     row = measure(np.array([[1.0, nan]]), np.array([[2.0, 5.0]]), np.array([[0.5, 0.5]]))

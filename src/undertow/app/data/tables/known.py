@@ -147,18 +147,18 @@ def _rows_ahead(series: Series, config: DataConfig, names: list[str]) -> pl.Data
     last = np.array([stop - 1 for _, stop in series.spans])
     at, ahead = np.repeat(last, config.horizon), np.tile(np.arange(1, config.horizon + 1), len(last))
     statics = [name for name in names if name not in config.known]
-    rows = series.table[at].select(*series.group, *statics, *([series.time] if series.time else []))
+    count = pl.Series("ahead of undertow", ahead)  # also keeps the rows where nothing else is selected
+    rows = series.table[at].select(*series.group, *statics, *([series.time] if series.time else []), count)
     if series.time is not None:
         ticks = series.frequency.after(series.ticks[at], ahead)
         rows = rows.with_columns(moments.from_ticks(ticks, series.table[series.time]))
     if not config.known:
         return rows
-    rows = rows.with_columns(pl.Series("ahead of undertow", ahead))
     key = series.time or "ahead of undertow"
     given = series.future
     if series.time is None:
-        count = pl.int_range(1, pl.len() + 1)
-        given = given.with_columns((count.over(*series.group) if series.group else count).alias(key))
+        number = pl.int_range(1, pl.len() + 1)
+        given = given.with_columns((number.over(*series.group) if series.group else number).alias(key))
     by = [*series.group, key]
     return rows.join(given.select(*by, *config.known), on=by, how="left", maintain_order="left")
 

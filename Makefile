@@ -9,7 +9,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(VEN
 LEVELS ?= native
 SOURCES := $(shell find src native -type f -not -name '*.so' -not -name '*.pyc') pyproject.toml CMakeLists.txt
 
-.PHONY: demo test fuzz kills mutants lint types sanitize sanitize-threads test-clients bench evidence pictures wheel clean
+.PHONY: demo test fuzz kills kills-ddp mutants lint types sanitize sanitize-threads test-clients bench evidence pictures wheel clean
 
 demo: $(VENV)/app
 	$(BIN)/undertow demo
@@ -29,6 +29,11 @@ fuzz: $(VENV)/dev
 KILLS ?= 200
 kills: $(VENV)/dev
 	OMP_NUM_THREADS=1 $(BIN)/python tools/kills.py --kills $(KILLS)
+
+# The same in several processes, of which one is killed, stops answering or has no memory left: 50 times.
+KILLS_DDP ?= 50
+kills-ddp: $(VENV)/dev
+	OMP_NUM_THREADS=1 $(BIN)/python tools/kills_ddp.py --kills $(KILLS_DDP)
 
 # Do the tests notice a wrong program? A sample of mutants; SEED=1 draws others, SCALE=5 draws five times as many,
 # ROOM="flow nn" of these rooms alone, JOBS=1 runs one at a time.

@@ -12,6 +12,8 @@ from contextlib import redirect_stderr, suppress
 from importlib import import_module
 from pathlib import Path
 
+os.environ["TORCH_CPP_LOG_LEVEL"] = "ERROR"  # read when torch is imported
+
 import torch
 
 from undertow.app import cli, main

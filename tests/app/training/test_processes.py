@@ -50,6 +50,14 @@ def test_any_number_of_processes_gives_the_same_training(trained):
                 assert mine == pytest.approx(other, rel=1e-4, abs=1e-5), f"{name}, {size}"
 
 
+def test_a_disturbed_training_goes_on():
+    """The small version of `make kills-ddp`."""
+    command = [sys.executable, ROOT / "tools" / "kills_ddp.py", "--kills", "2", "--seed", "1"]
+    done = subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("2 kills in ")
+
+
 def test_only_the_first_process_speaks(trained):
     for name, by_size in trained.items():
         for size in set(by_size) - {"1"}:

@@ -5,9 +5,8 @@ Lightning Fabric starts those of ``--devices``, reads the variables of torchrun 
 
 from typing import Any
 
-from undertow.app.errors import UserError
 from undertow.app.training.alone import ALONE, Alone
-from undertow.app.training.place import Place
+from undertow.app.training.place import Lost, Place
 
 
 def join(here: Place | None, device: str, timeout: float) -> Alone:
@@ -22,7 +21,7 @@ def join(here: Place | None, device: str, timeout: float) -> Alone:
         The processes.
 
     Raises:
-        UserError: There are too few devices, or the processes do not find each other.
+        Lost: There are too few devices, or the processes do not find each other.
     """
     if here is None:
         return ALONE
@@ -32,8 +31,8 @@ def join(here: Place | None, device: str, timeout: float) -> Alone:
         fabric = _fabric(here, device, timeout)
         fabric.launch()
     except (RuntimeError, ValueError) as error:
-        why = " ".join(str(error).split())
-        raise UserError(f"process {here.rank + 1} of {here.size}: cannot join the others: {why}") from None
+        why = next(iter(str(error).splitlines()), type(error).__name__)
+        raise Lost(f"process {here.rank + 1} of {here.size}: cannot join the others: {why}") from None
     return Team(here, fabric.device)
 
 

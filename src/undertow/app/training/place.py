@@ -95,7 +95,10 @@ def find(devices: int | None) -> Place | None:
     if found is None and devices is not None:
         rank = int(os.environ.get("LOCAL_RANK", 0))
         found = Place(rank, devices, rank, devices, "--devices")
-    return found if found is not None and found.size > 1 else None
+    if found is None or found.size == 1:
+        return None
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # before torch is imported: one line is enough
+    return found
 
 
 def _of_torchrun() -> Place | None:

@@ -4,8 +4,9 @@ python tools/kills_ddp.py [--kills 50] [--seed 0]
 
 At a random instant a process is killed, all are killed or asked to end, one stops answering (as behind a
 lost network) or has no memory left. All others must then end by themselves, each with one line. In the end,
-weights and optimiser must be those of an undisturbed training, bit for bit where the number of processes
-stayed the same and to rounding where it changed, and the folder must hold a run's files and nothing else.
+weights and optimiser must be those of an undisturbed training: bit for bit where the number of processes
+stayed the same, and to rounding where it changed and nothing was drawn at random. The folder must hold a
+run's files and nothing else.
 """
 
 import argparse
@@ -25,7 +26,7 @@ from undertow.app.runs.folder import FILES
 from undertow.app.training import trainer
 
 OPTIONS = "--steps 16 --batch-size 7 --hidden-size 12 --num-layers 2 --epochs 3 --timeout 4 --resume auto"
-START = ["train", "rhyme.txt", *OPTIONS.split(), "--folder"]
+START = ["train", "rhyme.txt", *OPTIONS.split()]
 SAVE_EVERY = 0.02  # seconds: many chances to be killed while writing
 GRACE = 60  # seconds after which a process that should have ended hangs
 FAULTS = {"kill one": 4, "kill all": 1, "terminate": 2, "stop one": 1, "no memory": 2}  # how often each
@@ -93,17 +94,19 @@ def check(fault: str, codes: list[int]) -> None:
         assert len(errors) == (code == 2), what
 
 
-def train_through(folder: Path, sizes: list[int], longest: float, draw: random.Random, most: int) -> int:
+def train_through(
+    command: list[str], sizes: list[int], longest: float, draw: random.Random, most: int
+) -> int:
     """Train to the end with up to ``most`` faults; how many there were."""
     faults = 0
     while True:
         size = draw.choice(sizes)
         if faults == most:
-            codes = wait(ranks.start([*START, str(folder)], size))
+            codes = wait(ranks.start(command, size))
             assert not any(codes), ranks.said(size)
             return faults
         fault = draw.choices(list(FAULTS), list(FAULTS.values()))[0]
-        codes = disturbed([*START, str(folder)], size, fault, draw, longest)
+        codes = disturbed(command, size, fault, draw, longest)
         check(fault, codes)
         faults += any(codes)
 
@@ -139,13 +142,16 @@ def main() -> None:
         os.chdir(made)
         Path("rhyme.txt").write_text("the quick brown fox jumps over the lazy dog.\n" * 40)
         began = time.monotonic()
-        assert not any(wait(ranks.start([*START, "whole"], 2))), ranks.said(2)
-        longest = time.monotonic() - began
+        for dropout in ("0.2", "0"):
+            start = [*START, "--dropout", dropout, "--folder", f"whole-{dropout}"]
+            assert not any(wait(ranks.start(start, 2))), ranks.said(2)
+        longest = (time.monotonic() - began) / 2
         while faults < chosen.kills:
             rounds, folder = rounds + 1, Path(f"run-{rounds}")
-            sizes = [1, 2, 3] if rounds % 2 == 0 else [2]
-            faults += train_through(folder, sizes, longest, draw, min(8, chosen.kills - faults))
-            compare(folder, Path("whole"), exact=sizes == [2])
+            sizes, dropout = ([1, 2, 3], "0") if rounds % 2 == 0 else ([2], "0.2")
+            start = [*START, "--dropout", dropout, "--folder", str(folder)]
+            faults += train_through(start, sizes, longest, draw, min(8, chosen.kills - faults))
+            compare(folder, Path(f"whole-{dropout}"), exact=sizes == [2])
             names = sorted(path.name for path in folder.iterdir())
             assert names == sorted(FILES), f"{folder} holds {names}"
         os.chdir("/")

@@ -25,7 +25,7 @@ from safetensors import safe_open
 from undertow.app.runs.folder import FILES
 from undertow.app.training import trainer
 
-OPTIONS = "--steps 16 --batch-size 7 --hidden-size 12 --num-layers 2 --epochs 3 --timeout 4 --resume auto"
+OPTIONS = "--steps 16 --batch-size 7 --hidden-size 12 --num-layers 2 --epochs 3 --timeout 10 --resume auto"
 START = ["train", "rhyme.txt", *OPTIONS.split()]
 SAVE_EVERY = 0.02  # seconds: many chances to be killed while writing
 GRACE = 60  # seconds after which a process that should have ended hangs

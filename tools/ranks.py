@@ -12,7 +12,7 @@ from contextlib import redirect_stderr, suppress
 from importlib import import_module
 from pathlib import Path
 
-os.environ["TORCH_CPP_LOG_LEVEL"] = "ERROR"  # read when torch is imported
+os.environ["TORCH_CPP_LOG_LEVEL"] = "FATAL"  # read when torch is imported
 
 import torch
 

@@ -97,7 +97,7 @@ def find(devices: int | None) -> Place | None:
         found = Place(rank, devices, rank, devices, "--devices")
     if found is None or found.size == 1:
         return None
-    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # before torch is imported: one line is enough
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "FATAL")  # before torch is imported: one line is enough
     return found
 
 

@@ -11,6 +11,7 @@ import argparse
 import tempfile
 from collections.abc import Iterable
 from contextlib import nullcontext
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from statistics import median
@@ -21,7 +22,7 @@ import torch
 from rich.console import Console
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.nn.utils.rnn import pack_padded_sequence, pad_sequence
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence, pad_sequence
 from torch.utils.data import DataLoader
 
 import record
@@ -38,7 +39,7 @@ from undertow.app.training.view import View
 from undertow.app.verbs.bench import machine
 
 OPTIONS = {  # what is trained -> its options, epochs, and the batches of an epoch if not all
-    "forecast": ({"target": "temp_max"}, 10, None),
+    "forecast": ({"target": ("temp_max",)}, 10, None),
     "classes": ({"sequence": "sequence", "label": "label"}, 10, None),
     "text": ({}, 1, 120),
 }
@@ -54,16 +55,38 @@ class Network(nn.Module):
         width = model.width or model.inputs
         self.embedding = nn.Embedding(model.symbols, width) if model.symbols else None
         between = model.dropout if model.num_layers > 1 else 0.0
-        self.rnn = nn.LSTM(width, model.hidden_size, model.num_layers, dropout=between)
+        self.linear = nn.Linear(model.autoregression, model.outputs, bias=False) if model.residual else None
+        self.rnn = nn.LSTM(
+            width + 2 * len(model.residual),
+            model.hidden_size,
+            model.num_layers,
+            dropout=between,
+            bidirectional=model.bidirectional,
+        )
         self.dropout = nn.Dropout(model.dropout)
-        self.head = nn.Linear(model.hidden_size, model.outputs)
-        self.every, self.noise = model.readout == "every", model.noise
+        states = model.hidden_size * model.directions
+        self.head = nn.Linear(2 * states if model.readout == "mean-max" else states, model.outputs)
+        self.readout, self.noise = model.readout, model.noise
 
     def forward(self, x: Any, state: Any = None) -> Any:
         if self.embedding is not None:
             x = self.embedding(x)
+        moves = None
+        if self.linear is not None:  # the last feature is the window in its own unit, for the linear part
+            x, moves = x[..., :-1], x[..., -1]
         y, state = self.rnn(x, state)
-        return self.head(self.dropout(y if self.every else state[0][-1])), state
+        output = self.head(self.dropout(self._read_out(y, state)))
+        return output if self.linear is None else output + self.linear(moves.T), state
+
+    def _read_out(self, y: Any, state: Any) -> Tensor:
+        if self.readout != "mean-max":
+            return y if self.readout == "every" else state[0][-1]
+        if not isinstance(y, PackedSequence):
+            return torch.cat([y.mean(0), y.amax(0)], dim=-1)
+        y, lengths = pad_packed_sequence(y)
+        beyond = (torch.arange(len(y))[:, None] >= lengths)[..., None]
+        largest = y.masked_fill(beyond, -torch.inf).amax(0)
+        return torch.cat([y.sum(0) / lengths[:, None], largest], dim=-1)
 
 
 def examples(batches: Iterable[Batch]) -> list[tuple[Tensor, Tensor]]:
@@ -90,27 +113,39 @@ class Theirs:
         run, task, self.epochs = trainer.run, trainer.task, epochs
         torch.manual_seed(0)
         self.net, self.is_text = Network(run.model), run.data.task == "text"
-        self.net.load_state_dict(trainer.plain.state_dict(), strict=False)  # but the normaliser
+        names = dict(self.net.named_parameters())
+        own = {name: value for name, value in trainer.plain.state_dict().items() if name in names}
+        self.net.load_state_dict(own, strict=False)  # but the linear part, whose weights start as zeros
+        if self.net.linear is not None:
+            nn.init.zeros_(self.net.linear.weight)
+        self.model = trainer.plain
         self.optimizer = torch.optim.AdamW(self.net.parameters(), lr=run.training.lr)
-        self.half, self.normaliser = run.training.precision == "bf16-mixed", task.buffers()
+        self.half = run.training.precision == "bf16-mixed"
         self.peak, self.step, self.steps = run.training.lr, 0, trainer.progress.total_steps
         self.train: Any = list(task.train_batches(0))
         self.validation: Any = list(task.validation_batches())
         if not self.is_text:
-            parts = self._prepared(examples(self.train), run), self._prepared(examples(self.validation), run)
+            parts = [examples(part) for part in (self.train, self.validation)]
+            if run.data.task == "forecast":
+                parts = [self._prepared(part, task) for part in (self.train, self.validation)]
             sizes = run.training.batch_size, VALIDATION_BATCH
             self.train, self.validation = (
                 DataLoader(part, n, shuffle=True, collate_fn=collate)  # type: ignore[arg-type]
                 for part, n in zip(parts, sizes, strict=True)
             )
 
-    def _prepared(self, found: list[tuple[Tensor, Tensor]], run: Any) -> list[tuple[Tensor, Tensor]]:
-        """A forecast's target as distance from the last value, in units of its scale."""
-        if run.data.task != "forecast":
-            return found
-        (column,) = run.model.residual
-        centre, scale = (self.normaliser[name][column] for name in ("centre", "scale"))
-        return [(x, (y - centre - scale * x[-1, column].sinh()) / scale) for x, y in found]
+    @torch.no_grad()
+    def _prepared(self, batches: list[Batch], task: Any) -> list[tuple[Tensor, Tensor]]:
+        """Windows in their own unit; the target in it too, with the unit in that of the loss."""
+        found = []
+        for batch in batches:
+            window = self.model._window(batch.x)
+            assert window is not None
+            x = torch.cat([self.model._inputs(batch.x, True, window), window.moves], dim=-1)
+            y = (batch.y - window.last) / window.size
+            y = torch.stack([y, window.size / task.objective.scale], dim=-1)
+            found += [(x[:, n].clone(), y[n]) for n in range(len(y))]
+        return found
 
     def loss(self, batch: Batch, state: Any) -> tuple[Tensor, Any]:
         x: Any = batch.x
@@ -120,7 +155,8 @@ class Theirs:
             x = pack_padded_sequence(x, batch.lengths, enforce_sorted=False)
         output, state = self.net(x, state if batch.carried else None)
         if batch.y.is_floating_point():
-            return functional.mse_loss(output, batch.y), state
+            target, size = batch.y.unbind(-1)
+            return ((output - target) * size).square().mean(), state
         return functional.cross_entropy(output.flatten(0, -2), batch.y.flatten()), state
 
     def fit(self) -> float:
@@ -180,6 +216,7 @@ def trainer_of(source: Path, name: str, precision: str, folder: str) -> Trainer:
         every = task.train_batches
         task.train_batches = lambda epoch: islice(every(epoch), batches)
         task.steps_per_epoch, task.evaluations = lambda: batches, 1
+    data = replace(data, **task.facts.settled)
     run = session._new_run(data, session._model_config(task, options), training, task, Path(folder))
     return Trainer(run, task)
 

@@ -19,7 +19,7 @@ from undertow.app.runs.objective import Batch
 from undertow.app.signals import Interrupt
 
 Schedule = Callable[[float], float]  # the peak learning rate of a parameter group -> its rate now
-Loss = Callable[[Tensor, Tensor], Tensor]  # output and target -> a scalar
+Loss = Callable[..., Tensor]  # output, target and the target's unit, if it has one -> a scalar
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Learner:
         network: A SequenceModel, or what takes its arguments and returns output and state as it does.
         optimizer: The optimiser of its parameters. The learning rates of its groups are the schedule's peaks.
         schedule: Maps the peak rate of a parameter group to its rate for the next step.
-        loss: Maps output and target to the scalar that is minimised.
+        loss: Maps output and target, and the unit of a batch that has one, to the scalar that is minimised.
         clip: The largest L2 norm of all gradients together (Pascanu, Mikolov & Bengio 2013); 0: no limit.
     """
 
@@ -69,7 +69,7 @@ class Learner:
             batch.x, self.carry if batch.carried else None, batch.lengths, batch.normalised, batch.reset
         )
         self.carry = tuple(tensor.detach() for tensor in state)
-        loss = self.loss(output, batch.y)
+        loss = self.loss(output, batch.y, *(() if batch.unit is None else (batch.unit,)))
         self.optimizer.zero_grad()
         self.backward(loss)
         norm = self.clip()

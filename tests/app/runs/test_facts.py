@@ -28,7 +28,7 @@ VALID = {  # facts, data, model
     "forecast": (
         TABLE | SERIES,
         DataConfig("days.csv", "forecast", 0.2, 4, horizon=2, target=("level",)),
-        ModelConfig("lstm", 8, 1, 0.0, 2, "last", inputs=7, residual=(1,)),
+        ModelConfig("lstm", 8, 1, 0.0, 2, "last", inputs=7, residual=(1,), autoregression=4),
     ),
     "classify": (
         TABLE | {"classes": ["down", "up"]},
@@ -67,6 +67,7 @@ WRONG = [  # task, where, name, value, the entry that the message names
     ("text", "data", "steps", 0, "data.steps"),
     ("text", "data", "validation", 0.0, "data.validation"),
     ("forecast", "data", "target", ("sky",), "data.target"),
+    ("forecast", "model", "autoregression", 3, "model.autoregression"),
     ("forecast", "model", "residual", (0,), "model.residual"),
     ("forecast", "model", "residual", (2,), "model.residual"),
     ("forecast", "model", "outputs", 3, "model.outputs"),

@@ -13,12 +13,57 @@ def model(**options):
     return SequenceModel(ModelConfig(**given | {"readout": "last", "inputs": 3} | options))
 
 
-def test_forecasts_start_from_the_last_value_of_the_target():
-    network, x = model(residual=(1,)), torch.randn(6, 5, 3)
+def forecaster(**options):
+    network = model(residual=(1,), autoregression=6, **options).double()
+    network.centre.copy_(torch.tensor([1.0, 2.0, 3.0]))
     network.scale.copy_(torch.tensor([2.0, 3.0, 5.0]))
-    torch.testing.assert_close(network(x)[0], x[-1, :, 1, None].expand(5, 2))
-    network.head.bias.data = torch.tensor([1.0, -2.0])
-    torch.testing.assert_close(network(x)[0], x[-1, :, 1, None] + 3.0 * torch.tensor([1.0, -2.0]))
+    return network, torch.randn(6, 5, 3, dtype=torch.float64)
+
+
+def size_of(y):
+    """How much windows [T, N] move, by hand."""
+    return (y - y[-1]).square().mean(0).sqrt() + 1e-3 * y.abs().mean(0) + 1e-6 * 3.0
+
+
+def test_forecasts_start_from_the_last_value_in_units_of_the_window():
+    network, x = forecaster()
+    y = x[:, :, 1]
+    torch.testing.assert_close(network(x)[0], y[-1, :, None].expand(5, 2))
+    network.head.bias.data = torch.tensor([1.0, -2.0], dtype=torch.float64)
+    torch.testing.assert_close(network(x)[0], y[-1, :, None] + size_of(y)[:, None] * network.head.bias)
+
+
+def test_a_linear_part_reads_the_window():
+    network, x = forecaster()
+    torch.nn.init.normal_(network.autoregression.weight)
+    y, weight = x[:, :, 1], network.autoregression.weight[0]  # [horizon, T]
+    torch.testing.assert_close(network(x)[0], y[-1, :, None] + ((y - y[-1]).T @ weight.T))
+    longer = torch.cat([torch.randn(3, 5, 3, dtype=torch.float64), x])
+    torch.testing.assert_close(network(longer)[0], network(x)[0])  # only the last rows count
+    shorter = y[2:]
+    expected = y[-1, :, None] + ((shorter - y[-1]).T @ weight[:, 2:].T)
+    torch.testing.assert_close(network(x[2:])[0], expected)
+
+
+@pytest.mark.parametrize("factor", [1e6, 1e-3])
+def test_a_series_of_another_size_is_forecast_alike(factor):
+    """The network sees the size only in the features that tell of it."""
+    network, x = forecaster(hidden_size=1)
+    torch.nn.init.normal_(network.head.weight)
+    torch.nn.init.normal_(network.autoregression.weight)
+    network.rnn.weight_ih_l0.data[:, 3:] = 0.0  # where the window lies, and how much it moves
+    other = x.clone()
+    other[:, :, 1] *= factor
+    torch.testing.assert_close(network(other)[0], factor * network(x)[0], rtol=1e-2, atol=1e-2 * factor)
+
+
+def test_the_features_tell_where_a_window_lies_and_how_much_it_moves():
+    network, x = forecaster()
+    read = network._inputs(x, False, network._window(x))  # [T, N, C + 2]
+    y, size = x[:, :, 1], size_of(x[:, :, 1])
+    torch.testing.assert_close(read[:, :, 1], ((y - y[-1]) / size).asinh())
+    torch.testing.assert_close(read[:, :, 3], ((y[-1] - 2.0) / 3.0).asinh().expand(6, 5))
+    torch.testing.assert_close(read[:, :, 4], ((size / 3.0).log() / 3).expand(6, 5))
 
 
 def test_features_are_normalised():
@@ -95,4 +140,5 @@ def test_normalised_features_give_what_the_raw_ones_do():
     network.get_buffer("scale").copy_(torch.tensor([0.5, 70.0]))
     x = 1000 * torch.randn(7, 4, 2, dtype=torch.float64)
     features = normalise(x, network.get_buffer("centre"), network.get_buffer("scale"))
+    features[..., 1] = x[..., 1]  # but not those of the target
     torch.testing.assert_close(network(features, normalised=True)[0], network(x)[0], rtol=1e-12, atol=1e-10)

@@ -160,9 +160,10 @@ def _interval_lines(run: Run, found: Forecasts) -> list[Text]:
         return []
     width = float(np.nanmean(found.upper - found.lower))
     known = int((np.isfinite(found.truth) & np.isfinite(found.lower)).sum())
-    share = metrics.coverage(found.truth, found.lower, found.upper)
-    inside = f"{100 * share:.1f}% of the known truths inside ({round(share * known):,} of {known:,}), "
-    held = inside if known else ""
+    held = ""
+    if known:
+        share = metrics.coverage(found.truth, found.lower, found.upper)
+        held = f"{100 * share:.1f}% of the known truths inside ({round(share * known):,} of {known:,}), "
     return [Text(f"{100 * run.training.interval:g}% intervals: {held}{width:.4g} wide on average")]
 
 

@@ -58,12 +58,14 @@ def forecast(run: Run, x: Tensor, rows: Tensor) -> Forecast:
         The forecasts of each window.
     """
     parts = [_of_one(each, x, rows) for each in members.of(run)]
-    prediction = torch.stack([predicted for predicted, _ in parts]).mean(0)
-    distances = [each for _, each in parts if each is not None]
+    prediction = torch.stack([predicted for predicted, _, _ in parts]).mean(0)
+    distances = [each for _, each, _ in parts if each is not None]
     correction = bounds.read_correction(run.folder, prediction.shape[1])
     if correction is None or len(distances) < len(parts):
         return Forecast(_doubles(prediction))
-    below, above = map(_doubles, bounds.corrected(torch.stack(distances).mean(0), correction).unbind(-1))
+    sizes = parts[0][2]  # members have one normaliser, so the same sizes
+    widened = bounds.corrected(torch.stack(distances).mean(0), correction) * sizes[..., None]
+    below, above = map(_doubles, widened.unbind(-1))
     middle = _doubles(prediction)
     lower, upper = (
         middle + sign * (side + ROUNDING * (np.abs(middle) + side))
@@ -72,13 +74,14 @@ def forecast(run: Run, x: Tensor, rows: Tensor) -> Forecast:
     return Forecast(middle, lower, upper)
 
 
-def _of_one(run: Run, x: Tensor, rows: Tensor) -> tuple[Tensor, Tensor | None]:
-    """The forecasts of one network, [windows,O], and its distances to the bounds before the calibration."""
+def _of_one(run: Run, x: Tensor, rows: Tensor) -> tuple[Tensor, Tensor | None, Tensor]:
+    """Of one network: forecasts [windows,O], distances to the bounds before the calibration, window sizes."""
     model = run.load_model()
-    with torch.no_grad(), bounds.features_of(model) as features:
+    with torch.no_grad(), bounds.listening(model) as heard:
         parts = [model(x[chosen.T])[0] for chosen in torch.split(rows, BATCH)]
     layer = bounds.read(run.folder, model)
-    return torch.cat(parts), None if layer is None else layer.distances(torch.cat(features))
+    distances = None if layer is None else layer.distances(torch.cat(heard.features))
+    return torch.cat(parts), distances, torch.cat(heard.sizes)
 
 
 def _doubles(values: Tensor) -> NDArray[np.float64]:

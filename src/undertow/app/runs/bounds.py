@@ -1,12 +1,13 @@
 """Prediction intervals: the bounds between which a forecast's truth is to lie with a given probability.
 
 A linear layer reads what the network's head reads. For each forecast it gives two distances, to the lower and
-to the upper bound. The network itself does not change, so its forecasts are those of a run without intervals.
+to the upper bound, in units of how much the window moves. The network itself does not change, so its
+forecasts are those of a run without intervals.
 """
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
@@ -40,7 +41,7 @@ class Bounds(nn.Module):
             features: [N,F], or [N,rows,F].
 
         Returns:
-            [N,O,2] to the lower and to the upper bound, at least 0.
+            [N,O,2] to the lower and to the upper bound, at least 0, in units of the size of the window.
         """
         relative = functional.softplus(self.linear(features)).reshape(len(features), -1, 2)
         return self.get_buffer("unit")[:, None] * relative
@@ -55,22 +56,39 @@ def corrected(distances: Tensor, correction: Tensor) -> Tensor:
     return (distances + correction[:, None]).clamp(min=0)
 
 
+@dataclass
+class Heard:
+    """What a network reads, call by call.
+
+    Args:
+        features: [N,F], of a decoder [N,ahead,F]: what the head reads.
+        sizes: [N,O], how much each window moves.
+    """
+
+    features: list[Tensor] = field(default_factory=list)
+    sizes: list[Tensor] = field(default_factory=list)
+
+
 @contextmanager
-def features_of(model: SequenceModel) -> Iterator[list[Tensor]]:
-    """Collect what the head of a network reads during the block.
+def listening(model: SequenceModel) -> Iterator[Heard]:
+    """Collect what a network reads during the block.
 
     Args:
         model: The network.
 
     Yields:
-        A list that gets a tensor [N,F], of a decoder [N,ahead,F], in each call of the network.
+        What was heard, which grows with each call of the network.
     """
-    found: list[Tensor] = []
-    handle = model.head.register_forward_pre_hook(lambda _, inputs: found.append(inputs[0].detach()))
+    found = Heard()
+    handles = [
+        model.register_forward_pre_hook(lambda _, inputs: found.sizes.append(model.sizes(inputs[0]))),
+        model.head.register_forward_pre_hook(lambda _, inputs: found.features.append(inputs[0].detach())),
+    ]
     try:
         yield found
     finally:
-        handle.remove()
+        for handle in handles:
+            handle.remove()
 
 
 def write(folder: Path, tensors: dict[str, Tensor], about: interval.About) -> None:

@@ -9,6 +9,8 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_
 import undertow
 from undertow.app.runs.config import ModelConfig
 from undertow.app.runs.readouts import Readout, Units, final
+from undertow.app.runs.shapes import OF_WINDOW
+from undertow.app.runs.windows import Autoregression, Window, window_of, with_window
 
 State = tuple[Tensor, ...]  # (h, c) of the LSTM, (h,) of the RNN; each [layers, N, H]
 CELLS = {"lstm": undertow.LSTM, "rnn": undertow.RNN}
@@ -57,7 +59,7 @@ class SequenceModel(nn.Module):
             self.register_buffer("scale", torch.ones(width))  # [C]
         dropout = config.dropout if config.num_layers > 1 else 0.0
         self.series = nn.Embedding(config.series, config.width) if config.series else None
-        own = config.width if config.series else 0
+        own = OF_WINDOW * len(config.residual) + (config.width if config.series else 0)
         self.rnn = CELLS[config.cell](
             width + own,
             config.hidden_size,
@@ -75,7 +77,10 @@ class SequenceModel(nn.Module):
         self.readout = Readout(config.readout, config.hidden_size * config.directions)
         self.head = nn.Linear(self.readout.width, config.outputs)
         self.units = Units(config.outputs) if config.quantity else None
+        self.autoregression = None
         if config.residual:  # an untrained network then forecasts the last value: persistence
+            horizon = config.ahead or config.outputs // len(config.residual)
+            self.autoregression = Autoregression(len(config.residual), horizon, config.autoregression)
             nn.init.zeros_(self.head.weight)
             nn.init.zeros_(self.head.bias)
 
@@ -95,16 +100,18 @@ class SequenceModel(nn.Module):
                 the last: its number, or -1 for a series that training did not hold.
             state: The state before the first step, as this method returns it. None: zeros.
             lengths: [N] int64, the steps of each sequence. None: all T.
-            normalised: Whether the features are ``normalised`` already, as those of a training are.
+            normalised: Whether the features are ``normalised`` already, as those of a training are; targets
+                of a forecast never are.
             reset: [T,N], True at steps that start from the initial state again. None: no step.
 
         Returns:
             The predictions, [T,N,outputs] if the head reads every step (T: the largest of ``lengths``), else
             [N,outputs], with a decoder [N,ahead*outputs]; and the state after each sequence's last step.
         """
+        window = self._window(x)
         if self.decoder is not None:
-            return self._decoded(x, state, normalised)
-        inputs: Tensor | PackedSequence = self._inputs(x, normalised)
+            return self._decoded(x, state, normalised, window)
+        inputs: Tensor | PackedSequence = self._inputs(x, normalised, window)
         if lengths is not None:
             inputs = pack_padded_sequence(cast(Tensor, inputs), lengths, enforce_sorted=False)
         hidden, last = self.rnn(inputs, self._to_rnn(state), reset=reset)  # [T, N, H], (h_n, c_n) or h_n
@@ -112,31 +119,34 @@ class SequenceModel(nn.Module):
         output = self.head(self.dropout(self._read_out(hidden, last[0], lengths)))
         if self.units is not None:
             output = self.units(output)
-        return self._from_last_value(output, x, normalised), cast(State, last)
+        return self._in_units(output, window), cast(State, last)
 
-    def _decoded(self, x: Tensor, state: State | None, normalised: bool) -> tuple[Tensor, State]:
+    def _decoded(
+        self, x: Tensor, state: State | None, normalised: bool, window: Window | None
+    ) -> tuple[Tensor, State]:
         """The forecasts of a decoder that starts from the state after the window."""
         assert self.decoder is not None
-        inputs, ahead = self._inputs(x, normalised), self.config.ahead
+        inputs, ahead = self._inputs(x, normalised, window), self.config.ahead
         _, last = self.rnn(inputs[:-ahead], self._to_rnn(state))
         place = torch.arange(1, ahead + 1, device=x.device, dtype=inputs.dtype) / ahead
         place = place[:, None, None].expand(-1, inputs.shape[1], 1)
-        columns = [*self.config.known, *range(self.config.inputs, inputs.shape[-1])]  # and the embedding
+        columns = [*self.config.known, *range(self.config.inputs, inputs.shape[-1])]  # and what follows
         known = torch.cat([inputs[-ahead:, :, columns], place], dim=-1)
         hidden, _ = self.decoder(known, last)  # [ahead, N, H]
         output = self.head(self.dropout(hidden.transpose(0, 1))).flatten(1)  # [N, ahead * outputs]
         last = last if isinstance(last, tuple) else (last,)
-        return self._from_last_value(output, x[:-ahead], normalised), cast(State, last)
+        return self._in_units(output, window), cast(State, last)
 
-    def _inputs(self, x: Tensor, normalised: bool) -> Tensor:
+    def _inputs(self, x: Tensor, normalised: bool, window: Window | None) -> Tensor:
         """What the layers read."""
         if self.embedding is not None:
             return cast(Tensor, self.embedding(x))
         if not self.normalise:
             return x
         if self.series is not None:
-            return torch.cat([self._features(x[..., :-1], normalised), self._of_series(x[..., -1])], dim=-1)
-        return self._features(x, normalised)
+            features = self._features(x[..., :-1], normalised, window)
+            return torch.cat([features, self._of_series(x[..., -1])], dim=-1)
+        return self._features(x, normalised, window)
 
     def _of_series(self, numbers: Tensor) -> Tensor:
         """The embedding of series, [T,N,W]; the mean of all for a series that training did not hold."""
@@ -144,8 +154,12 @@ class SequenceModel(nn.Module):
         own, mean = self.series(numbers.long().clamp(min=0)), self.series.weight.mean(0)
         return torch.where(numbers[..., None] < 0, mean, own)
 
-    def _features(self, x: Tensor, normalised: bool) -> Tensor:
-        features = x if normalised else normalise(x, cast(Tensor, self.centre), cast(Tensor, self.scale))
+    def _features(self, x: Tensor, normalised: bool, window: Window | None) -> Tensor:
+        centre, scale = cast(Tensor, self.centre), cast(Tensor, self.scale)
+        features = x if normalised else normalise(x, centre, scale)
+        if window is not None:
+            targets = list(self.config.residual)
+            features = with_window(features, targets, window, centre[targets], scale[targets])
         if self.training and self.config.noise:
             features = features + self.config.noise * torch.randn_like(features)
         return features
@@ -161,13 +175,26 @@ class SequenceModel(nn.Module):
     def _to_rnn(self, state: State | None) -> Tensor | State | None:
         return state[0] if state is not None and self.config.cell == "rnn" else state
 
-    def _from_last_value(self, output: Tensor, x: Tensor, normalised: bool) -> Tensor:
-        columns = list(self.config.residual)
-        if not columns:
+    def _window(self, x: Tensor) -> Window | None:
+        """The windows of the targets, whose values are never normalised; None without a linear part."""
+        if not (targets := list(self.config.residual)):
+            return None
+        return window_of(x[: len(x) - self.config.ahead, :, targets], cast(Tensor, self.scale)[targets])
+
+    def sizes(self, x: Tensor) -> Tensor:
+        """How much each window moves, [N,horizon*K], the unit of its errors; 1, [N,1], without targets.
+
+        Args:
+            x: As of ``forward``.
+        """
+        if (window := self._window(x)) is None:
+            return x.new_ones(x.shape[1], 1)
+        return window.size.repeat(1, self.config.ahead or self.config.outputs // window.size.shape[1])
+
+    def _in_units(self, output: Tensor, window: Window | None) -> Tensor:
+        """The predictions; of forecasts, [N, horizon * K] in the targets' own units."""
+        if window is None or self.autoregression is None:
             return output
-        centre, scale = cast(Tensor, self.centre)[columns], cast(Tensor, self.scale)[columns]  # [K]
-        last = x[-1][:, None, columns]  # [N, 1, K]
-        last = centre + scale * torch.sinh(last) if normalised else last
-        ahead = output.reshape(len(output), -1, len(columns))  # [N, horizon, K]
-        forecast: Tensor = last + scale * ahead
-        return forecast.flatten(1)  # in the targets' units
+        ahead = output.reshape(len(output), -1, len(self.config.residual))  # [N, horizon, K]
+        ahead = ahead + self.autoregression(window.moves)
+        return torch.addcmul(window.last[:, None], window.size[:, None], ahead).flatten(1)

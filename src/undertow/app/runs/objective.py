@@ -23,6 +23,7 @@ class Batch:
         carried: Whether the sequences go on from the end of the batch before.
         normalised: Whether ``x`` are features that the normaliser has read already.
         reset: [T,N], True at steps that start from the initial state again, if there are any.
+        unit: [N,outputs], the unit of each number in the loss that is minimised. None: the objective's scale.
     """
 
     x: "Tensor"
@@ -31,11 +32,13 @@ class Batch:
     carried: bool = False
     normalised: bool = False
     reset: "Tensor | None" = None
+    unit: "Tensor | None" = None
 
     def to(self, device: "torch.device") -> "Batch":
         """Return the batch on ``device``; lengths stay on the CPU."""
         reset = None if self.reset is None else self.reset.to(device)
-        return replace(self, x=self.x.to(device), y=self.y.to(device), reset=reset)
+        unit = None if self.unit is None else self.unit.to(device)
+        return replace(self, x=self.x.to(device), y=self.y.to(device), reset=reset, unit=unit)
 
 
 @dataclass(frozen=True)
@@ -77,15 +80,16 @@ class Objective:
         """
         return cls({"RMSE": "rmse", "NRMSE": "rmse", "right": "accuracy"}.get(unit, "bits"), unit)
 
-    def loss(self, output: "Tensor", y: "Tensor") -> "Tensor":
+    def loss(self, output: "Tensor", y: "Tensor", unit: "Tensor | None" = None) -> "Tensor":
         """Compute the mean loss over the targets.
 
         Args:
             output: [T,N,outputs], or [N,outputs].
             y: The targets, as of Batch.
+            unit: As of Batch.
 
         Returns:
-            A scalar: nats, or squared error in units of ``scale``.
+            A scalar: nats, or squared error in units of ``unit`` or ``scale``.
         """
         import torch
         from torch.nn import functional
@@ -94,7 +98,8 @@ class Objective:
 
         if self.kind == "rmse":
             several = isinstance(self.scale, tuple)
-            unit: Any = output.new_tensor(self.scale) if several else self.scale
+            own: Any = output.new_tensor(self.scale) if several else self.scale
+            unit = own if unit is None else unit
             loss = functional.mse_loss(output / unit, y / unit)
             if not loss.isnan():
                 return loss

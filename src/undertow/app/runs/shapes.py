@@ -8,6 +8,7 @@ from pathlib import Path
 from undertow.app.errors import UserError
 from undertow.app.runs.config import ModelConfig
 
+OF_WINDOW = 2  # features of each target that tell of its window: see windows.py
 GATES = {"lstm": 4, "rnn": 1}
 FEATURES = ("centre", "scale")  # of the normaliser, [C] each
 UNITS = ("units.centre", "units.scale")  # of numbers that labels are, [outputs] each
@@ -31,6 +32,10 @@ def expected(config: ModelConfig) -> dict[str, list[int]]:
     found |= {name: [config.outputs] for name in UNITS} if config.quantity else {}
     own = config.width if config.series else 0  # inputs from the embedding of the series
     found |= {"series.weight": [config.series, own]} if own else {}
+    own += OF_WINDOW * len(config.residual)
+    if targets := len(config.residual):
+        horizon = config.ahead or config.outputs // targets
+        found |= {"autoregression.weight": [targets, horizon, config.autoregression]}
     ends = ("", "_reverse")[: config.directions]
     stacks = {"rnn": width + own} | ({"decoder": len(config.known) + own + 1} if config.ahead else {})
     for name, k, end in product(stacks, range(config.num_layers), ends):

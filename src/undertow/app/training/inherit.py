@@ -107,6 +107,7 @@ def differences(new: Run, run: Run) -> list[str]:
     pairs.append(("set of classes", new.facts.get("classes"), run.facts.get("classes")))
     if new.data.task == "problem":
         pairs.append(("problem", new.data.source, run.data.source))
+    pairs.append(("window", new.model.autoregression, run.model.autoregression))
     pairs.append(("number of outputs", new.model.outputs, run.model.outputs))
     return [name for name, mine, theirs in pairs if mine != theirs]
 

@@ -25,7 +25,7 @@ MOST_WINDOWS = 20_000  # of the training part that the bounds are fitted to
 STEPS, RATE, BATCH = 600, 0.01, 256  # of the fit
 JUDGED, JUDGE_EVERY = 5_000, 30  # windows of the validation part by which a step of the fit is chosen; steps
 
-Part = tuple[Tensor, Tensor]  # what the head reads, [N,F], and the errors, truth minus forecast, [N,O]
+Part = tuple[Tensor, Tensor]  # what the head reads, [N,F], and the errors in units of the windows, [N,O]
 
 
 def missing(run: Run) -> bool:
@@ -41,11 +41,12 @@ def add(run: Run, task: Task) -> None:
         task: Its data.
     """
     model, share = run.load_model(), run.training.interval
-    features, errors = read(model, task.validation_batches())
-    found = fit(read(model, _some(task.train_batches(0))), (features, errors), share, run.training.seed)
+    features, errors, sizes = read(model, task.validation_batches())
+    train = read(model, _some(task.train_batches(0)))[:2]
+    found = fit(train, (features, errors), share, run.training.seed)
     distances = found.distances(features)
     found.get_buffer("correction").copy_(conformal(distances, errors, share))
-    widths = _widths(found(features), len(run.data.target))
+    widths = _widths(found(features), sizes, len(run.data.target))
     bounds.write(
         run.folder,
         found.state_dict(),
@@ -53,9 +54,10 @@ def add(run: Run, task: Task) -> None:
     )
 
 
-def _widths(distances: Tensor, targets: int) -> list[float]:
-    """The mean width of the intervals of each target; the targets alternate in O."""
-    found: list[float] = distances.sum(-1).reshape(len(distances), -1, targets).mean((0, 1)).tolist()
+def _widths(distances: Tensor, sizes: Tensor, targets: int) -> list[float]:
+    """The mean width of the intervals of each target, in its own unit; the targets alternate in O."""
+    widths = distances.sum(-1) * sizes  # [N, O]
+    found: list[float] = widths.reshape(len(widths), -1, targets).mean((0, 1)).tolist()
     return found
 
 
@@ -68,21 +70,21 @@ def add_common(run: Run, members: Sequence[Run], task: Task) -> None:
         task: Their data.
     """
     parts = [_uncalibrated(member, task) for member in members]
-    distances, errors = (torch.stack(each).mean(0) for each in zip(*parts, strict=True))
+    distances, errors, sizes = (torch.stack(each).mean(0) for each in zip(*parts, strict=True))
     share, correction = run.training.interval, conformal(distances, errors, run.training.interval)
-    widths = _widths(corrected(distances, correction), len(run.data.target))
+    widths = _widths(corrected(distances, correction), sizes, len(run.data.target))
     about = interval.About(share, cross_coverage(distances, errors, share), widths)
     bounds.write(run.folder, {"correction": correction}, about)
 
 
-def _uncalibrated(run: Run, task: Task) -> tuple[Tensor, Tensor]:
-    """The distances to the bounds, [N,O,2], and the errors, [N,O], in the validation part."""
+def _uncalibrated(run: Run, task: Task) -> tuple[Tensor, Tensor, Tensor]:
+    """In the validation part the distances to the bounds, [N,O,2], errors and sizes of windows, [N,O]."""
     model = run.load_model()
-    features, errors = read(model, task.validation_batches())
+    features, errors, sizes = read(model, task.validation_batches())
     layer = bounds.read(run.folder, model)
     if layer is None:
         raise UserError(f"{run.path(interval.FILE)}: missing from the run folder")
-    return layer.distances(features), errors
+    return layer.distances(features), errors, sizes
 
 
 def _some(batches: Iterable[Batch]) -> Iterable[Batch]:
@@ -95,7 +97,7 @@ def _some(batches: Iterable[Batch]) -> Iterable[Batch]:
             return
 
 
-def read(model: SequenceModel, batches: Iterable[Batch]) -> Part:
+def read(model: SequenceModel, batches: Iterable[Batch]) -> tuple[Tensor, Tensor, Tensor]:
     """Let a network forecast.
 
     Args:
@@ -103,13 +105,15 @@ def read(model: SequenceModel, batches: Iterable[Batch]) -> Part:
         batches: What it reads.
 
     Returns:
-        What its head reads and the errors of its forecasts; NaN where the truth is unknown.
+        What its head reads, [N,F]; the errors of its forecasts, truth minus forecast, in units of how much
+        each window moves, [N,O], NaN where the truth is unknown; and these units, [N,O] or [N,1].
     """
     errors = []
-    with torch.no_grad(), bounds.features_of(model) as features:
+    with torch.no_grad(), bounds.listening(model) as heard:
         for batch in batches:
             errors.append(batch.y - model(batch.x, None, batch.lengths, batch.normalised)[0])
-    return torch.cat(features), torch.cat(errors)
+    sizes = torch.cat(heard.sizes)
+    return torch.cat(heard.features), torch.cat(errors) / sizes, sizes
 
 
 def fit(train: Part, validation: Part, share: float, seed: int) -> Bounds:

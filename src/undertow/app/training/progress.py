@@ -69,8 +69,10 @@ class Progress:
 
     def add_step(self, step: Step) -> None:
         """Count one optimiser step."""
-        at, clip = self.at, self.config.clip
-        self.score.add(step.loss, step.output, step.batch.y, self.objective.kind)
+        at, clip, loss = self.at, self.config.clip, step.loss
+        if step.batch.unit is not None:  # then what is minimised is not what is shown
+            loss = self.objective.loss(step.output, step.batch.y).item()
+        self.score.add(loss, step.output, step.batch.y, self.objective.kind)
         steps, total, clipped = at.norms
         at.norms = [steps + 1, total + step.norm, clipped + (0 < clip < step.norm)]
         at.step += 1

@@ -20,7 +20,7 @@ from undertow.app.runs.config import (
     DataConfig,
     ModelConfig,
     TrainConfig,
-    text_epochs,
+    epochs_of,
     to_dict,
 )
 from undertow.app.runs.folder import SCORES, Run, fingerprint, stamp
@@ -114,9 +114,8 @@ def _planned(
     task = _prepared(data, training, inherit.known(init_from) if init_from is not None else None)
     data = replace(data, **task.facts.settled)
     if "epochs" not in options:
-        training = replace(
-            training, epochs=text_epochs(task.steps_per_epoch() * data.steps * training.batch_size)
-        )
+        read = task.steps_per_epoch() * training.batch_size * (data.steps if data.task == "text" else 1)
+        training = replace(training, epochs=epochs_of(data.task, read))
     run = team.run(_new_run(data, _model_config(task, options), training, task, folder or Path()))
     memory.check_model(data, run.model, training.batch_size)
     trainer = None if members.is_ensemble(run) else Trainer(run, task, team)
@@ -321,6 +320,7 @@ def _model_config(task: Task, options: dict[str, Any]) -> ModelConfig:
         symbols=shape.symbols,
         width=min(SERIES, -(-shape.series // 2)) if shape.series else min(EMBEDDING, shape.symbols),
         residual=shape.residual,
+        autoregression=shape.longest if shape.residual else 0,
         quantity=shape.quantity,
         ahead=shape.ahead,
         known=shape.known,

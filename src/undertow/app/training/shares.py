@@ -52,7 +52,8 @@ def part(batch: Batch, rank: int, size: int, every: bool) -> Batch:
     if mine != places(n, rank, size):
         y = _unscored(y)
     reset = batch.reset[:, mine].contiguous() if batch.reset is not None else None
-    return replace(batch, x=batch.x[:steps, mine], y=y, lengths=lengths, reset=reset)
+    unit = batch.unit[mine] if batch.unit is not None else None
+    return replace(batch, x=batch.x[:steps, mine], y=y, lengths=lengths, reset=reset, unit=unit)
 
 
 def _unscored(y: Tensor) -> Tensor:

@@ -23,6 +23,8 @@ from undertow.app.data.tables.series import check_target, read_series
 from undertow.app.data.tables.table import encode, numbers
 from undertow.app.data.tasks.naive import naive_scales, season_rows
 from undertow.app.data.tasks.normalise import ONE_DEVIATION, fit_normaliser, normaliser, with_centre
+from undertow.app.data.tasks.units import series_units
+from undertow.app.data.tasks.window import window_rows
 from undertow.app.data.times import calendars
 from undertow.app.errors import UserError, one_of
 from undertow.app.runs.config import DataConfig
@@ -45,8 +47,10 @@ class ForecastTask:
 
     def __init__(self, config: DataConfig, batch_size: int, seed: int, known: Known | None = None) -> None:
         path = Path(config.source)
-        self.config, self.batch_size, self.seed = config, batch_size, seed
         series = read_series(path, config, known.facts if known is not None else None)
+        self.chosen = 0 if config.steps else window_rows(series, config.horizon)
+        config = replace(config, steps=config.steps or self.chosen)
+        self.config, self.batch_size, self.seed = config, batch_size, seed
         columns = series.columns
         if known is None:
             columns.calendar.extend(calendar(series))
@@ -66,14 +70,18 @@ class ForecastTask:
         x = with_centre(x, self.centre)
         self.last = x[:, self.columns]  # [rows, K]
         self.x = normalise(x, self.centre, self.scale)  # once, not in every batch
+        self.x[:, self.columns] = self.last  # these the model reads in units of their window
         numbered = embedded_names(series, path, config) if known is None else known.facts["series"]
         self.x = with_series(self.x, series, numbered)
         self.spread = self.scale[self.columns]  # [K]
         if config.simulate:
             self.spread = fit_normaliser(early, ONE_DEVIATION)[1]
+        self.units = None  # one series needs no unit beside the objective's
+        if not config.simulate and series.names().n_unique() > 1:
+            self.units = series_units(series, y, ~late, config.horizon, self.spread.double().numpy())
         self.objective = objective_of(self.spread.tolist(), config.horizon)
         names = known_names(series, path, config) if known is None else known.facts["known"]
-        self.shape = replace(shape_of(columns, config, names), series=len(numbered))
+        self.shape = replace(shape_of(columns, config, names), series=len(numbered), longest=config.steps)
         seasons = {name: seasonal_means(series, name, late) for name in config.target}
         kept = sum(len(means) for each in seasons.values() for means in each.values()) <= MOST_SEASONS
         self.facts = Facts(
@@ -83,6 +91,7 @@ class ForecastTask:
             | {"means": dict(zip(config.target, self.mean.tolist(), strict=True))}
             | self._scales(series, late),
             baselines=self._baselines(series, seasons),
+            settled={"steps": config.steps},
         )
 
     def _split(self, series: Series, late: NDArray[np.bool_], path: Path) -> tuple[Tensor, Tensor]:
@@ -124,6 +133,7 @@ class ForecastTask:
         return [
             f"{len(series.table):,} rows{several}{skipped}{since}",
             series.columns.describe(),
+            *([f"each forecast reads {self.chosen} rows (--steps)"] if self.chosen else []),
             *known_lines(series, self.config, known),
         ]
 
@@ -157,6 +167,11 @@ class ForecastTask:
     def _targets(self, starts: Tensor) -> Tensor:
         return self.y[self._ahead(starts)].flatten(1)  # [N, horizon * K]
 
+    def _units(self, starts: Tensor) -> Tensor | None:
+        if self.units is None:
+            return None
+        return self.units[starts].repeat(1, self.config.horizon)  # [N, horizon * K]
+
     def buffers(self) -> dict[str, Tensor]:
         """Return the normaliser of the features, [C] each, and the units of simulated targets, [K] each."""
         found = {"centre": self.centre, "scale": self.scale}
@@ -181,7 +196,7 @@ class ForecastTask:
     def _batches(self, starts: Tensor, size: int) -> Iterator[Batch]:
         for chosen in torch.split(starts, size):
             x = windows(self.x, chosen, self.config.steps + self.shape.ahead)
-            yield Batch(x, self._targets(chosen), normalised=True)
+            yield Batch(x, self._targets(chosen), normalised=True, unit=self._units(chosen))
 
 
 def dated(series: Series) -> bool:

@@ -6,7 +6,7 @@ A field with an ``Option`` is an option of ``undertow train``. The defaults were
 from undertow.app.runs.config.checks import check_gaps, check_given, check_meant, check_together
 from undertow.app.runs.config.data import DataConfig
 from undertow.app.runs.config.declarations import MAY_CHANGE, options, to_dict
-from undertow.app.runs.config.defaults import POOLED, text_epochs, with_defaults
+from undertow.app.runs.config.defaults import POOLED, epochs_of, with_defaults
 from undertow.app.runs.config.kinds import LABELLED
 from undertow.app.runs.config.model import ModelConfig
 from undertow.app.runs.config.training import TrainConfig
@@ -22,8 +22,8 @@ __all__ = [
     "check_given",
     "check_meant",
     "check_together",
+    "epochs_of",
     "options",
-    "text_epochs",
     "to_dict",
     "with_defaults",
 ]

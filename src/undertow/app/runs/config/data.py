@@ -34,9 +34,9 @@ class DataConfig:
         int,
         Meta(ge=0, le=1_000_000_000),
         Option(
-            "Window of a text or forecast, lag of a problem.",
+            "Window of a text or forecast (default: by the season of its rows), lag of a problem.",
             DATA,
-            {"text": 64, "forecast": 32, "classify": 0, "regress": 0, "problem": 100},
+            {"text": 64, "forecast": 0, "classify": 0, "regress": 0, "problem": 100},
             ("text", "forecast", "problem"),
             given=Annotated[int, Meta(ge=1, le=1_000_000_000)],
         ),

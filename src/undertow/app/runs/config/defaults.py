@@ -6,8 +6,10 @@ from typing import Any
 from undertow.app.runs.config.declarations import options
 
 POOLED = "mean-max"  # readout of labelled sequences
-TEXT_BUDGET = 5_000_000  # symbols: a text gets enough epochs to see about this many
-TEXT_EPOCHS = (1, 50)  # ... but never fewer or more passes than this
+BUDGETS = {  # what a training reads in all, and its fewest and most epochs
+    "text": (5_000_000, 1, 50),  # symbols
+    "forecast": (600_000, 10, 60),  # windows
+}
 
 
 def with_defaults(task: str, given: dict[str, Any]) -> dict[str, Any]:
@@ -18,7 +20,7 @@ def with_defaults(task: str, given: dict[str, Any]) -> dict[str, Any]:
         given: Values by option.
 
     Returns:
-        A value for every option of the task; without epochs for a text, since the data decide.
+        A value for every option of the task; without epochs for a text and a forecast, since the data decide.
     """
     found = {option.name: option.option.default_of(task) for option in options()}
     found = {name: value for name, value in found.items() if value is not MISSING} | given | {"task": task}
@@ -30,14 +32,15 @@ def with_defaults(task: str, given: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def text_epochs(symbols: int) -> int:
-    """Choose the epochs for a text.
+def epochs_of(task: str, epoch: int) -> int:
+    """Choose the epochs where the data decide.
 
     Args:
-        symbols: Its training symbols.
+        task: text or forecast.
+        epoch: What one epoch reads: symbols or windows.
 
     Returns:
-        Enough epochs to read about TEXT_BUDGET symbols, within TEXT_EPOCHS.
+        Enough epochs to read about the budget of the task, within its fewest and most.
     """
-    fewest, most = TEXT_EPOCHS
-    return min(most, max(fewest, round(TEXT_BUDGET / max(1, symbols))))
+    budget, fewest, most = BUDGETS[task]
+    return min(most, max(fewest, round(budget / max(1, epoch))))

@@ -57,6 +57,9 @@ class ModelConfig:
         ),
     ] = 0.0
     residual: tuple[Place, ...] = ()  # the targets: forecasts start from their last values; none: from 0
+    autoregression: Annotated[int, Meta(ge=0, le=1_000_000_000)] = (
+        0  # rows of a window that the linear part reads
+    )
     quantity: bool = False  # of labels: the head gives numbers around their mean, in units of their spread
     ahead: Annotated[int, Meta(ge=0, le=1_000_000)] = 0  # steps of the decoder; 0 without
     known: tuple[Place, ...] = ()  # the features that the decoder reads

@@ -29,12 +29,12 @@ class TrainConfig:
             {"text": 32, "forecast": 64, "classify": 8, "regress": 8, "problem": 64},
         ),
     ]
-    epochs: Annotated[  # of a text what TEXT_BUDGET allows; of a problem 100 batches each
+    epochs: Annotated[  # of a text and a forecast what BUDGETS allows; of a problem 100 batches each
         Count,
         Option(
             "Passes over the training part.",
             TRAINING,
-            {"forecast": 60, "classify": 100, "regress": 100, "problem": 50},
+            {"classify": 100, "regress": 100, "problem": 50},
         ),
     ]
     patience: (

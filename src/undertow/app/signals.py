@@ -28,6 +28,11 @@ def end_at_once() -> None:
     _handle(_end)
 
 
+def ignore() -> None:
+    """Ignore all of SIGNALS from now on: the command ends by itself, and has said why."""
+    _handle(signal.SIG_IGN)
+
+
 def _handle(handler: Any) -> dict[int, Any]:
     """Set ``handler`` for all SIGNALS that are not ignored (nohup ignores SIGHUP); the previous handlers."""
     before = {number: signal.getsignal(number) for number in SIGNALS}

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from undertow.app import signals
 from undertow.app.errors import UserError
 
 MOST, DAY = 1000, 86_400  # processes on a machine; seconds
@@ -128,6 +129,8 @@ def one_voice(here: Place | None) -> Iterator[None]:
     try:
         yield
     except UserError as error:
+        if here is not None:
+            signals.ignore()  # a launcher asks all processes to end when one has ended
         if here is None or here.speaks or isinstance(error, Lost):
             raise
         raise SystemExit(here.code(2)) from None

@@ -3,8 +3,8 @@
 python benchmarks/scale.py [--hidden 64 256 1024] [--nodes-only] [--write]
 
 First: the time of a training step in one process with two threads, in two processes with one thread each, and
-in one process with one thread, in turn. Then, for a network on n machines, from the measured time of a step
-with each machine's part of the batch:
+in one process with one thread, in turn; the least time, since others may use the machine. Then, for a network
+on n machines, from the measured time of a step with each machine's part of the batch:
 
     step(n) = compute(N / n) + 2 (n - 1) / n · bytes / bandwidth + 2 (n - 1) · latency
 
@@ -14,7 +14,6 @@ which is a ring all-reduce (Patarasuk & Yuan 2009) after the backward pass. Spee
 import argparse
 import json
 import os
-import statistics
 import sys
 import tempfile
 from itertools import pairwise
@@ -42,7 +41,7 @@ NETWORKS = {
     "10 Gb/s": (1.25e9, 25e-6),
     "100 Gb/s": (12.5e9, 5e-6),
 }  # bytes a second; seconds a message, assumed
-STEPS = {64: 40, 256: 20, 1024: 6}  # that are measured, by H
+STEPS = {64: 30, 256: 10, 1024: 2}  # that are measured in each round, by H
 ROUNDS = 3
 WAYS = {"1 process, 2 threads": (1, 2), "2 processes, 1 thread each": (2, 1), "1 process, 1 thread": (1, 1)}
 
@@ -55,11 +54,11 @@ def learner(hidden_size: int) -> Learner:
 
 
 def compute(hidden_size: int, n: int) -> float:
-    """Seconds of a step on n sequences, in this process: the median after one to warm up."""
+    """Seconds of a step on n sequences, in this process: the least after one to warm up."""
     learns = learner(hidden_size)
     x = torch.randint(SYMBOLS, (T, n))
-    count = max(3, STEPS.get(hidden_size, 3) // 4)
-    return statistics.median([learns.learn(Batch(x, x)).seconds for _ in range(1 + count)][1:])
+    count = STEPS.get(hidden_size, 2)
+    return min([learns.learn(Batch(x, x)).seconds for _ in range(1 + count)][1:])
 
 
 def parameters(hidden_size: int) -> int:
@@ -67,8 +66,8 @@ def parameters(hidden_size: int) -> int:
 
 
 def step_of(hidden_size: int, processes: int, threads: int, folder: str) -> float:
-    """Seconds of a step of ``undertow train`` in that many processes: the median after three to warm up."""
-    steps, times = STEPS.get(hidden_size, 6) + 3, Path(f"{folder}.times")
+    """Seconds of a step of ``undertow train`` in that many processes: the least after two to warm up."""
+    steps, times = STEPS.get(hidden_size, 6) + 2, Path(f"{folder}.times")
     before = Trainer.on_step
 
     def on_step(self: Trainer, loop: object, done: list) -> None:
@@ -88,11 +87,11 @@ def step_of(hidden_size: int, processes: int, threads: int, folder: str) -> floa
     Trainer.on_step = before
     assert not any(codes), ranks.said(processes)
     marks = [float(line) for line in times.read_text().splitlines()]
-    return statistics.median([b - a for a, b in pairwise(marks[2:])])
+    return min(b - a for a, b in pairwise(marks[1:]))
 
 
 def on_this_machine(hidden_sizes: list[int]) -> dict[str, dict[str, float]]:
-    """Milliseconds of a step by H and way: the median of ROUNDS, the ways in turn."""
+    """Milliseconds of a step by H and way: the least of ROUNDS, the ways in turn."""
     Path("text.txt").write_text("the quick brown fox jumps over the lazy dog.\n" * 6500)
     found = {}
     for hidden_size in hidden_sizes:
@@ -101,7 +100,7 @@ def on_this_machine(hidden_sizes: list[int]) -> dict[str, dict[str, float]]:
             for way, (processes, threads) in WAYS.items():
                 folder = f"{hidden_size}-{processes}-{threads}-{round_}"
                 times[way].append(1e3 * step_of(hidden_size, processes, threads, folder))
-        found[str(hidden_size)] = {way: statistics.median(each) for way, each in times.items()}
+        found[str(hidden_size)] = {way: min(each) for way, each in times.items()}
     return found
 
 

@@ -4,7 +4,7 @@ python benchmarks/scale.py [--hidden 64 256 1024] [--nodes-only] [--write]
 
 First: the time of a training step in one process with two threads, in two processes with one thread each, and
 in one process with one thread, in turn; the least time, since others may use the machine. Then, for a network
-on n machines, from the measured time of a step with each machine's part of the batch:
+on n machines with one core each, from the processor time of a step on each machine's part of the batch:
 
     step(n) = compute(N / n) + 2 (n - 1) / n · bytes / bandwidth + 2 (n - 1) · latency
 
@@ -18,7 +18,7 @@ import sys
 import tempfile
 from itertools import pairwise
 from pathlib import Path
-from time import perf_counter
+from time import perf_counter, process_time
 
 import record
 from undertow.app.verbs.bench import machine
@@ -54,11 +54,15 @@ def learner(hidden_size: int) -> Learner:
 
 
 def compute(hidden_size: int, n: int) -> float:
-    """Seconds of a step on n sequences, in this process: the least after one to warm up."""
+    """Processor seconds of a step on n sequences, in one thread: the least after one to warm up."""
     learns = learner(hidden_size)
     x = torch.randint(SYMBOLS, (T, n))
-    count = STEPS.get(hidden_size, 2)
-    return min([learns.learn(Batch(x, x)).seconds for _ in range(1 + count)][1:])
+    times = []
+    for _ in range(1 + max(2, STEPS.get(hidden_size, 2) // 3)):
+        began = process_time()
+        learns.learn(Batch(x, x))
+        times.append(process_time() - began)
+    return min(times[1:])
 
 
 def parameters(hidden_size: int) -> int:
@@ -135,7 +139,7 @@ def main() -> None:
             os.chdir(folder)
             result["step_ms"] = on_this_machine(chosen.hidden)
             os.chdir("/")
-    torch.set_num_threads(2)
+    torch.set_num_threads(1)
     result["nodes"] = {str(hidden_size): on_nodes(hidden_size) for hidden_size in chosen.hidden}
     print(json.dumps(result | {"load_after": os.getloadavg()[0]}, indent=1))
     if chosen.write:

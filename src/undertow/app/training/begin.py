@@ -95,16 +95,28 @@ def _start(
             from undertow.app.runs.claim import refuse_existing
 
             refuse_existing(folder, overwrite)
-        why, options, parent = _options(sources, given, init_from)
+        why, options, parent = options_of(sources, given, init_from)
     from undertow.app.training import session
 
     return session.start(sources[0], why, options, folder, overwrite, quiet, parent, console, team)
 
 
-def _options(
-    sources: Sequence[str], given: dict[str, Any], init_from: Path | None
+def options_of(
+    sources: Sequence[str], given: dict[str, Any], init_from: Path | None = None
 ) -> tuple[str, dict[str, Any], "Run | None"]:
-    """The reason for the task, a value for each of its options, and the run of ``--init-from``."""
+    """Complete the options of a training, without torch.
+
+    Args:
+        sources: As of ``begin``.
+        given: Values by option, of the right types.
+        init_from: As of ``begin``.
+
+    Returns:
+        The reason for the task, a value for each of its options, and the run of ``init_from``.
+
+    Raises:
+        UserError: The data or the options do not fit.
+    """
     from undertow.app.training.task_of import task_of
 
     source, *further = sources

@@ -1,22 +1,22 @@
 """A training brought to its end, with what belongs to a run beside its network."""
 
+from undertow.app.loop import Hook
 from undertow.app.training import intervals
 from undertow.app.training.trainer import Trainer
-from undertow.app.training.view import View
 
 
-def fit(trainer: Trainer, view: View) -> bool:
+def fit(trainer: Trainer, *hooks: Hook) -> bool:
     """Train to the end or to a signal, then draw the learning curve and add the intervals.
 
     Args:
         trainer: The training, at its start or resumed.
-        view: Told of every step and evaluation.
+        *hooks: Told of every step and evaluation.
 
     Returns:
         Whether the training is finished.
     """
     run, progress = trainer.run, trainer.progress
-    done = trainer.fit(view)
+    done = trainer.fit(*hooks)
     if not trainer.team.leads:
         return done
     if progress.rows:

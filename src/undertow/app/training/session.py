@@ -1,6 +1,7 @@
 """One training from options to run folder: read the data, build the model, train, sum up."""
 
 import sys
+from collections.abc import Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, fields, replace
 from importlib import import_module
@@ -30,7 +31,7 @@ from undertow.app.training import checkpoint, ensemble, inherit, intervals, memo
 from undertow.app.training.alone import ALONE, Alone, led
 from undertow.app.training.fitting import fit
 from undertow.app.training.progress import Progress
-from undertow.app.training.trainer import Trainer
+from undertow.app.training.trainer import HookMaker, Trainer
 from undertow.app.training.view import LiveView, PlainView, View
 from undertow.app.words import line
 
@@ -67,6 +68,7 @@ def start(
     init_from: Run | None = None,
     console: Console | None = None,
     team: Alone = ALONE,
+    hooks: Sequence[HookMaker] = (),
 ) -> Ended:
     """Train from the beginning.
 
@@ -80,6 +82,7 @@ def start(
         init_from: The run whose weights are the first ones. None: new weights.
         console: Where it is printed. None: the terminal.
         team: The processes that train together.
+        hooks: Make what else is told of the training, unless it is that of an ensemble.
 
     Returns:
         The run folder, and how the training ended.
@@ -101,7 +104,7 @@ def start(
         run.write_config()  # last: from here on the run can be resumed
         if not quiet:
             summary.introduce(console, run, task, trainer.plain, team.size)
-        return Ended(run.folder, finish(console, trainer, quiet))
+        return Ended(run.folder, finish(console, trainer, quiet, hooks))
 
 
 def _planned(
@@ -259,19 +262,20 @@ def _check_source(run: Run) -> None:
         raise UserError(f"{path}: has changed since {run.folder} began; start a new run")
 
 
-def finish(console: Console, trainer: Trainer, quiet: bool) -> int:
+def finish(console: Console, trainer: Trainer, quiet: bool, hooks: Sequence[HookMaker] = ()) -> int:
     """Train to the end or to a signal, draw the learning curve and print the result.
 
     Args:
         console: Where it is printed.
         trainer: The training, at its start or resumed.
         quiet: Whether to print the result only.
+        hooks: Make what else is told of the training.
 
     Returns:
         The exit code, as in ``Ended``.
     """
     run, progress = trainer.run, trainer.progress
-    done = fit(trainer, view(console, quiet, progress))
+    done = fit(trainer, view(console, quiet, progress), *(make(trainer) for make in hooks))
     interrupt = trainer.loop.interrupt
     if not trainer.team.leads:
         return 0 if done else interrupt.code

@@ -5,7 +5,7 @@ carried state, random numbers and running sums are all part of the checkpoint.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from itertools import islice
 from typing import Any
@@ -109,18 +109,18 @@ class Trainer(Hook):
 
     # -- the loop ---------------------------------------------------------------------------------
 
-    def fit(self, view: Hook) -> bool:
+    def fit(self, *hooks: Hook) -> bool:
         """Train until the training is finished or a signal stops it, and save.
 
         Args:
-            view: Told of every step and evaluation.
+            *hooks: Told of every step and evaluation.
 
         Returns:
             Whether the training is finished.
         """
         self.team.begin(self.plain)
         with self.team.interrupt() as interrupt:
-            self.loop.run(self._batches(), [self, view], interrupt)
+            self.loop.run(self._batches(), [self, *hooks], interrupt)
             self.save()
         return bool(self.progress.at.finished)
 
@@ -245,6 +245,9 @@ class Trainer(Hook):
             index, _, moment = name.partition(".")
             content["state"].setdefault(int(index), {})[moment] = value
         self.optimizer.load_state_dict(content)
+
+
+HookMaker = Callable[[Trainer], Hook]  # what is told of a training, made when it begins
 
 
 def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -1,0 +1,1 @@
+"""What ``undertow tune`` does: a study of Optuna whose trials are trainings."""

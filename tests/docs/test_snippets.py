@@ -29,6 +29,7 @@ SMALLER = {  # what shortens a command that would take long, by the beginning of
     "undertow train examples/data/activity.csv": "--epochs 1 --hidden-size 4",
     "undertow train examples/data/batteries.csv": "--epochs 1 --hidden-size 4",
     "undertow train examples/messy/": "--epochs 1 --hidden-size 4 --steps 20",
+    "undertow tune examples/data/river.csv": "--epochs 1 --trials 1 --batch-size 128",
     "undertow train adding": "--epochs 1 --hidden-size 4 --minutes 0.02",
     "undertow train two-sequence": "--epochs 1 --hidden-size 4 --minutes 0.02",
     "undertow demo": "--lag 10 --steps 2",

@@ -1,0 +1,108 @@
+"""Two workers of one study, one of which is killed: no trial is lost, none is done twice."""
+
+import subprocess
+import sys
+
+import optuna
+import pytest
+
+from inputs import FORECAST
+from undertow.app.tuning.storage import open_storage
+
+TRIALS = 5
+TUNE = (
+    "--space",
+    "hidden_size=2,3",
+    "--space",
+    "steps=5,6",
+    "--batch-size",
+    16,
+    "--trials",
+    TRIALS,
+    "--quiet",
+)
+SLOW = """
+import sys, time
+from undertow.app.training import trainer
+from undertow.app.tuning import storage, worker
+storage.HEARTBEAT, storage.GRACE, worker.POLL = 1, 3, 0.2
+held, learn = sys.argv.pop(1) == "held", trainer.Trainer.on_step
+def on_step(self, loop, steps):
+    learn(self, loop, steps)
+    if held and loop.step == 2:
+        print("holding", self.run.folder, flush=True)
+        time.sleep(600)
+trainer.Trainer.on_step = on_step
+from undertow.app import main
+sys.argv[0] = "undertow"
+main()
+"""
+
+
+def begin(kind, waves, *more):
+    """A worker in a process of its own; one that is held stops in its first training until it is killed."""
+    command = [sys.executable, "-c", SLOW, kind, "tune", waves, *FORECAST[:4], *TUNE, "--epochs", 1, *more]
+    return subprocess.Popen(
+        list(map(str, command)), cwd=waves.parent, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def kill_one_of_two(waves, *more):
+    """The study after one worker was killed within a training, and the other one did what was left."""
+    dying = begin("held", waves, *more)
+    try:
+        assert dying.stdout.readline().startswith("holding "), dying.stderr.read()
+    finally:
+        dying.kill()
+    living = begin("free", waves, *more)
+    out, err = living.communicate(timeout=170)
+    assert living.returncode == 0, err
+    dying.communicate()
+    return out
+
+
+def check(study):
+    """All trials done once; the one of the killed worker has failed and was done again with its options."""
+    trials = study.trials
+    states = [trial.state.name for trial in trials]
+    assert states.count("FAIL") == 1
+    assert states.count("COMPLETE") + states.count("PRUNED") == TRIALS == len(trials) - 1
+    dead = trials[states.index("FAIL")]
+    again = [trial for trial in trials if trial.params == dead.params and trial is not dead]
+    assert len(again) == 1
+    assert again[0].system_attrs["failed_trial"] == dead.number
+    assert len({tuple(trial.params.items()) for trial in trials}) == TRIALS
+
+
+def test_a_killed_worker_loses_nothing_with_sqlite(waves):
+    kill_one_of_two(waves)
+    check(
+        optuna.load_study(
+            study_name="waves-tune", storage=f"sqlite:///{waves.parent}/runs/waves-tune/study.db"
+        )
+    )
+    assert (waves.parent / "runs/waves-tune/best/model.safetensors").exists()
+
+
+def test_a_killed_worker_loses_nothing_with_postgresql(waves, postgresql):
+    kill_one_of_two(waves, "--storage", postgresql)
+    check(optuna.load_study(study_name="waves-tune", storage=postgresql))
+    assert not (waves.parent / "runs/waves-tune/study.db").exists()
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "journal", "postgresql"])
+def test_two_workers_share_the_trials(waves, kind, request):
+    url = {"sqlite": None, "journal": f"journal:{waves.parent}/study.log"}.get(kind, "")
+    url = request.getfixturevalue("postgresql") if url == "" else url
+    more = [] if url is None else ["--storage", url]
+    more += ["--folder", "shared"]
+    workers = [begin("free", waves, *more) for _ in range(2)]
+    for worker in workers:
+        _, err = worker.communicate(timeout=170)
+        assert worker.returncode == 0, err
+
+    study = optuna.load_study(study_name="shared", storage=open_storage(url, waves.parent / "shared"))
+    done = [trial for trial in study.trials if trial.state.name in ("COMPLETE", "PRUNED")]
+    assert len(done) == TRIALS
+    assert len({tuple(trial.params.items()) for trial in done}) == TRIALS
+    assert all(trial.state.name == "FAIL" for trial in study.trials if trial not in done)

@@ -55,7 +55,7 @@ def kill_one_of_two(waves, *more):
     finally:
         dying.kill()
     living = begin("free", waves, *more)
-    out, err = living.communicate(timeout=170)
+    out, err = living.communicate(timeout=500)
     assert living.returncode == 0, err
     dying.communicate()
     return out
@@ -98,7 +98,7 @@ def test_two_workers_share_the_trials(waves, kind, request):
     more += ["--folder", "shared"]
     workers = [begin("free", waves, *more) for _ in range(2)]
     for worker in workers:
-        _, err = worker.communicate(timeout=170)
+        _, err = worker.communicate(timeout=500)
         assert worker.returncode == 0, err
 
     study = optuna.load_study(study_name="shared", storage=open_storage(url, waves.parent / "shared"))

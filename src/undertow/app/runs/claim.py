@@ -9,7 +9,7 @@ from pathlib import Path
 from undertow.app.errors import UserError
 from undertow.app.outputs import is_leftover, make_folder
 from undertow.app.runs import lock
-from undertow.app.runs.folder import DOCTOR, FILES, MAYBE, MEMBERS, REPORT
+from undertow.app.runs.folder import DOCTOR, FILES, LOGS, MAYBE, MEMBERS, REPORT
 
 RUNS = Path("runs")  # holds the runs without --folder
 
@@ -74,6 +74,7 @@ def _remove_files(folder: Path) -> None:
     """Remove the files of a run, and those that a killed process left."""
     if (folder / "config.json").exists():  # goes last: without it nobody knows whose folder this is
         shutil.rmtree(folder / MEMBERS, ignore_errors=True)
+        shutil.rmtree(folder / LOGS, ignore_errors=True)
     for name in (*FILES, *MAYBE):
         (folder / name).unlink(missing_ok=True)
     remove_pages(folder)

@@ -6,6 +6,7 @@
     metrics.jsonl       one line for each evaluation
     curve.png           the learning curve
     interval.safetensors  of a forecast, the intervals of the best weights
+    tensorboard         with --logger tensorboard, the metrics as its event files
 
 Each file is written beside its place and then renamed, so a crash cannot leave half of it. No pickle.
 """
@@ -41,6 +42,7 @@ SCORES, MEMBERS = (
     "ensemble.json",
     "members",
 )  # of an ensemble: a file, and a folder with a run for each member
+LOGS = "tensorboard"  # a folder, of --logger tensorboard
 MAYBE = (interval.FILE, SCORES)  # of some runs only
 REPORT, DOCTOR = "report.html", "doctor.html"  # written by inspect and doctor
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from undertow.app.inputs import check_source
 from undertow.app.runs import config
-from undertow.app.training import launch, place, resuming
+from undertow.app.training import launch, logger, place, resuming
 from undertow.app.training.alone import Alone
 
 if TYPE_CHECKING:
@@ -135,4 +135,5 @@ def options_of(
     options["infer"] = task == "classify" and "task" not in given
     why = why if parent is None else f"as {init_from}, whose weights it starts from"
     config.check_together(options, "")
+    logger.check(options["logger"])
     return why, options, parent

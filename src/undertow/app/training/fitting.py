@@ -1,7 +1,7 @@
 """A training brought to its end, with what belongs to a run beside its network."""
 
 from undertow.app.loop import Hook
-from undertow.app.training import intervals
+from undertow.app.training import intervals, logger
 from undertow.app.training.trainer import Trainer
 
 
@@ -16,7 +16,7 @@ def fit(trainer: Trainer, *hooks: Hook) -> bool:
         Whether the training is finished.
     """
     run, progress = trainer.run, trainer.progress
-    done = trainer.fit(*hooks)
+    done = trainer.fit(*hooks, *logger.hooks(trainer))
     if not trainer.team.leads:
         return done
     if progress.rows:

@@ -11,7 +11,15 @@ if TYPE_CHECKING:  # the space is checked before Optuna is imported
     from optuna.trial import Trial
 
 LOGARITHMIC = 10  # a range that spans this factor or more is drawn on a logarithmic scale
-FIXED = ("members", "seed", "device", "validation", "task", "select")  # not what a network learns better by
+FIXED = (
+    "members",
+    "seed",
+    "device",
+    "validation",
+    "task",
+    "select",
+    "logger",
+)  # not what a network learns better by
 
 # option -> its values, or those of each task, as --space takes them
 DEFAULTS: dict[str, str | dict[str, str]] = {

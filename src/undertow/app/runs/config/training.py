@@ -83,4 +83,8 @@ class TrainConfig:
     ] = 1
     member: Annotated[int, Meta(ge=1, le=100)] = 1  # its number; the seeds of the networks are consecutive
     minutes: Annotated[NotNegative, Option("Time budget in all, in minutes; 0: none.", TRAINING, 0.0)] = 0.0
+    logger: Annotated[  # --log is ambiguous to torchrun, which has options of its own that begin so
+        Literal["none", "tensorboard"],
+        Option("none, or tensorboard: event files beside metrics.jsonl.", TRAINING, "none"),
+    ] = "none"
     weight_decay: NotNegative = 0.01

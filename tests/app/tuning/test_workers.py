@@ -61,9 +61,17 @@ def kill_one_of_two(waves, *more):
     return out
 
 
-def check(study):
+def trials_of(name, storage):
+    """The trials of a study; the connections to its database are closed then."""
+    found = optuna.load_study(study_name=name, storage=storage).trials
+    if isinstance(storage, optuna.storages.RDBStorage):
+        storage.remove_session()
+        storage.engine.dispose()
+    return found
+
+
+def check(trials):
     """All trials done once; the one of the killed worker has failed and was done again with its options."""
-    trials = study.trials
     states = [trial.state.name for trial in trials]
     assert states.count("FAIL") == 1
     assert states.count("COMPLETE") + states.count("PRUNED") == TRIALS == len(trials) - 1
@@ -76,17 +84,14 @@ def check(study):
 
 def test_a_killed_worker_loses_nothing_with_sqlite(waves):
     kill_one_of_two(waves)
-    check(
-        optuna.load_study(
-            study_name="waves-tune", storage=f"sqlite:///{waves.parent}/runs/waves-tune/study.db"
-        )
-    )
-    assert (waves.parent / "runs/waves-tune/best/model.safetensors").exists()
+    folder = waves.parent / "runs/waves-tune"
+    check(trials_of("waves-tune", open_storage(None, folder)))
+    assert (folder / "best/model.safetensors").exists()
 
 
 def test_a_killed_worker_loses_nothing_with_postgresql(waves, postgresql):
     kill_one_of_two(waves, "--storage", postgresql)
-    check(optuna.load_study(study_name="waves-tune", storage=postgresql))
+    check(trials_of("waves-tune", open_storage(postgresql, waves.parent)))
     assert not (waves.parent / "runs/waves-tune/study.db").exists()
 
 
@@ -94,15 +99,13 @@ def test_a_killed_worker_loses_nothing_with_postgresql(waves, postgresql):
 def test_two_workers_share_the_trials(waves, kind, request):
     url = {"sqlite": None, "journal": f"journal:{waves.parent}/study.log"}.get(kind, "")
     url = request.getfixturevalue("postgresql") if url == "" else url
-    more = [] if url is None else ["--storage", url]
-    more += ["--folder", "shared"]
+    more = ["--folder", "shared", *([] if url is None else ["--storage", url])]
     workers = [begin("free", waves, *more) for _ in range(2)]
     for worker in workers:
         _, err = worker.communicate(timeout=500)
         assert worker.returncode == 0, err
-
-    study = optuna.load_study(study_name="shared", storage=open_storage(url, waves.parent / "shared"))
-    done = [trial for trial in study.trials if trial.state.name in ("COMPLETE", "PRUNED")]
+    trials = trials_of("shared", open_storage(url, waves.parent / "shared"))
+    done = [trial for trial in trials if trial.state.name in ("COMPLETE", "PRUNED")]
     assert len(done) == TRIALS
     assert len({tuple(trial.params.items()) for trial in done}) == TRIALS
-    assert all(trial.state.name == "FAIL" for trial in study.trials if trial not in done)
+    assert all(trial.state.name == "FAIL" for trial in trials if trial not in done)

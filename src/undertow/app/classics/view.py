@@ -5,7 +5,7 @@ import time
 from datetime import date
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn
+from rich.progress import Progress, TaskID
 from rich.table import Table
 
 from undertow import __version__
@@ -17,6 +17,7 @@ from undertow.app.outputs import atomically
 from undertow.app.signals import Interrupt
 from undertow.app.terminal import REFRESH, clock, marked
 from undertow.app.words import counted
+from undertow.app.working import bars
 
 HEADINGS = (
     "problem", "T", "H", "N", "LSTM starts", "LSTM solved", "sequences, median", "range", "published",
@@ -44,19 +45,13 @@ def train(results: Results, console: Console) -> int:
         The exit code: 0, or 128 and the number of the signal that stopped it.
     """
     todo = list(results.todo())
-    columns = (
-        SpinnerColumn(),
-        MofNCompleteColumn(),
-        BarColumn(bar_width=12),
-        TextColumn("{task.description}", markup=False),
-    )
     done = sum(2 * setting.seeds for setting in results.settings) - len(todo)
     if done and todo:
         are = "is" if done == 1 else "are"
         console.print(f"{counted(done, 'network')} {are} trained already, {len(todo)} to go.")
-    with Interrupt() as interrupt, Progress(*columns, console=console, transient=True) as progress:
-        bar = progress.add_task("", total=len(todo))
-        for setting, cell, seed in todo:
+    with Interrupt() as interrupt, bars(console) as progress:
+        bar = progress.add_task(f"0/{len(todo)}", total=len(todo), tail="")
+        for number, (setting, cell, seed) in enumerate(todo, 1):
             began = time.monotonic()
             trial = Trial(setting, cell, seed, results.most(setting, cell))
             trial.run([Watch(trial, progress, bar)], interrupt)
@@ -64,7 +59,7 @@ def train(results: Results, console: Console) -> int:
                 break
             outcome = trial.outcome(time.monotonic() - began)
             results.add(outcome)
-            progress.advance(bar)
+            progress.update(bar, completed=number, description=f"{number}/{len(todo)}")
             progress.console.print(marked(_said(outcome)))
     if interrupt.asked:
         console.print(f"Stopped by {interrupt.name}; what is done is kept. The same command goes on.")
@@ -82,7 +77,7 @@ class Watch(Hook):
         """Update the line, at most once every REFRESH seconds."""
         if time.monotonic() - self.drawn > REFRESH:
             self.drawn = time.monotonic()
-            self.progress.update(self.bar, description=_standing(self.trial, self.drawn - self.began))
+            self.progress.update(self.bar, tail=_standing(self.trial, self.drawn - self.began))
 
 
 def _standing(trial: Trial, seconds: float) -> str:

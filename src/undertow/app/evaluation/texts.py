@@ -27,6 +27,7 @@ from undertow.app.reading.predictions import is_training_table
 from undertow.app.runs import members
 from undertow.app.runs.folder import Run
 from undertow.app.runs.objective import Batch
+from undertow.app.working import through
 from undertow.problems import UNSCORED
 
 PSEUDO = 2.0  # counts that a symbol's successors get from the frequencies of all symbols
@@ -86,7 +87,7 @@ def _of_network(run: Run, batches: list[Batch]) -> NDArray[np.float64]:
     networks = [each.load_model() for each in members.of(run)]
     states: list[Any] = [None] * len(networks)
     found = []
-    for batch in batches:
+    for batch in through(batches, len(batches), "text"):
         chances: Any = 0.0
         for k, network in enumerate(networks):
             output, states[k] = network(batch.x, states[k] if batch.carried else None, reset=batch.reset)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from undertow.app.runs import bounds, members
 from undertow.app.runs.folder import Run
+from undertow.app.working import through
 
 BATCH = 512  # windows computed at once
 # Bounds are rounded outwards. The calibration, in float32, puts them on truths, which then count as inside.
@@ -77,8 +78,9 @@ def forecast(run: Run, x: Tensor, rows: Tensor) -> Forecast:
 def _of_one(run: Run, x: Tensor, rows: Tensor) -> tuple[Tensor, Tensor | None, Tensor]:
     """Of one network: forecasts [windows,O], distances to the bounds before the calibration, window sizes."""
     model = run.load_model()
+    chosen = torch.split(rows, BATCH)
     with torch.no_grad(), bounds.listening(model) as heard:
-        parts = [model(x[chosen.T])[0] for chosen in torch.split(rows, BATCH)]
+        parts = [model(x[each.T])[0] for each in through(chosen, len(chosen), "windows")]
     layer = bounds.read(run.folder, model)
     distances = None if layer is None else layer.distances(torch.cat(heard.features))
     return torch.cat(parts), distances, torch.cat(heard.sizes)

@@ -28,6 +28,7 @@ from undertow.app.runs.folder import Run, fingerprint
 from undertow.app.runs.model import SequenceModel
 from undertow.app.runs.together import Together, network_of
 from undertow.app.words import counted
+from undertow.app.working import through
 
 BATCH = 512  # sequences computed at once
 AT_ONCE = 500_000  # ... and their steps, all together
@@ -206,7 +207,8 @@ def _read_and_run(run: Run, path: Path) -> tuple[Sequences, Tensor]:
 def _outputs(model: SequenceModel | Together, x: list[Tensor]) -> Iterator[Tensor]:
     every, size = model.config.readout == "every", max(1, min(BATCH, AT_ONCE // max(map(len, x))))
     with torch.no_grad():
-        for start in range(0, len(x), size):
+        starts = range(0, len(x), size)
+        for start in through(starts, len(starts), "sequences"):
             padded, lengths = pad(x[start : start + size])  # [T, N, C], [N]
             output = model(padded, lengths=lengths)[0]  # [T, N, outputs] or [N, outputs]
             if every:

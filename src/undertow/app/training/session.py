@@ -10,6 +10,7 @@ from typing import Any
 
 from rich.console import Console
 
+from undertow.app import working
 from undertow.app.data import Known, Task
 from undertow.app.errors import Finished, UserError
 from undertow.app.inputs import check_source as check_readable
@@ -32,7 +33,7 @@ from undertow.app.training.alone import ALONE, Alone, led
 from undertow.app.training.fitting import fit
 from undertow.app.training.progress import Progress
 from undertow.app.training.trainer import HookMaker, Trainer
-from undertow.app.training.view import LiveView, PlainView, View
+from undertow.app.training.view import LiveView, PlainView, View, live
 from undertow.app.words import line
 
 TASKS = {  # by name, since some import what others do not need
@@ -150,7 +151,7 @@ def _resume_ensemble(console: Console, run: Run, task: Task, quiet: bool) -> int
 
 
 def again(run: Run, data: DataConfig, folder: Path) -> int:
-    """Train from the beginning with the options of a run on other data, and print nothing.
+    """Train from the beginning with the options of a run on other data, and print no lines.
 
     Args:
         run: The run, whose task is to forecast.
@@ -165,8 +166,9 @@ def again(run: Run, data: DataConfig, folder: Path) -> int:
     """
     options = to_dict(run.model) | to_dict(run.training) | to_dict(data)
     del options["readout"]  # which follows from the data of a forecast
-    silent = Terminal(quiet=True)
-    return start(data.source, "", options, folder, overwrite=True, quiet=True, console=silent).code
+    silent, hooks = Terminal(quiet=True), live(working.console())
+    ended = start(data.source, "", options, folder, overwrite=True, quiet=True, console=silent, hooks=hooks)
+    return ended.code
 
 
 def resume(

@@ -1,20 +1,20 @@
 """What ``undertow train`` shows meanwhile: a live line in a terminal, plain lines in a log, or nothing."""
 
+import sys
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.progress import BarColumn, SpinnerColumn, TextColumn
-from rich.progress import Progress as Bars
-from rich.table import Column
 
 from undertow.app.loop import Hook, Loop, Step
 from undertow.app.terminal import REFRESH, clock, sparkline
 from undertow.app.training.progress import Progress
+from undertow.app.working import PLAIN_EVERY, bars
 
-PLAIN_EVERY = 10.0  # seconds between lines in a log
-BAR = 12  # columns of the bar: the line must fit into 80
 CURVE = 12  # evaluations in the curve beside it
+
+if TYPE_CHECKING:
+    from undertow.app.training.trainer import HookMaker
 
 
 class View(Hook):
@@ -81,9 +81,7 @@ class LiveView(View):
     def on_start(self, loop: Loop) -> None:
         """Start the bar."""
         super().on_start(loop)
-        tail = TextColumn("{task.fields[tail]}", table_column=Column(no_wrap=True, overflow="ellipsis"))
-        columns = SpinnerColumn(), TextColumn("{task.description}"), BarColumn(bar_width=BAR), tail
-        self.bars = Bars(*columns, console=self.console, transient=True)
+        self.bars = bars(self.console)
         self.bar = self.bars.add_task("epoch 1", total=self.progress.total_steps, tail="")
         self.bars.start()
         self.drawn = 0.0
@@ -117,3 +115,15 @@ class LiveView(View):
             description=f"epoch {epoch}/{progress.config.epochs}",
             tail=" · ".join(parts),
         )
+
+
+def live(console: Console | None) -> "list[HookMaker]":
+    """Return what shows a training inside of a longer piece of work.
+
+    Args:
+        console: The terminal. None: nothing is shown.
+
+    Returns:
+        The maker of a live line in a terminal; none elsewhere, where the work prints its own lines.
+    """
+    return [lambda trainer: LiveView(console, trainer.progress)] if console and sys.stdout.isatty() else []

@@ -6,6 +6,7 @@ from typing import Any
 from undertow.app.outputs import make_folder
 from undertow.app.runs.folder import fingerprint
 from undertow.app.terminal import Terminal
+from undertow.app.training.view import live
 from undertow.app.tuning import view
 from undertow.app.tuning.space import Domain
 from undertow.app.tuning.storage import open_storage
@@ -57,7 +58,7 @@ def run(
     worker = Worker(
         study,
         plan,
-        [] if quiet else view.of_training(console),
+        live(None if quiet else console),
         lambda trial: None if quiet else view.say(console, study, plan, trial),
         wait,
     )

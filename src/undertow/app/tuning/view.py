@@ -1,7 +1,6 @@
 """What ``undertow tune`` prints: the study, a line for each trial, the best one and what mattered."""
 
 import shlex
-import sys
 from typing import Any
 
 import optuna
@@ -9,8 +8,6 @@ from optuna.trial import FrozenTrial, TrialState
 from rich.console import Console
 
 from undertow.app.terminal import marked
-from undertow.app.training.trainer import HookMaker
-from undertow.app.training.view import LiveView
 from undertow.app.tuning import picture
 from undertow.app.tuning.best import BEST, best_trial
 from undertow.app.tuning.study import Plan, counting
@@ -38,11 +35,6 @@ def introduce(
     for k, domain in enumerate(plan.space):
         scale = ", logarithmic" if domain.logarithmic else ""
         console.print(f"  {'space' if not k else '':<5}  {domain.name} {domain.text}{scale}")
-
-
-def of_training(console: Console) -> list[HookMaker]:
-    """Return what shows the training of a trial: a live line in a terminal, nothing elsewhere."""
-    return [lambda trainer: LiveView(console, trainer.progress)] if sys.stdout.isatty() else []
 
 
 def say(console: Console, study: optuna.Study, plan: Plan, trial: FrozenTrial) -> None:

@@ -54,6 +54,7 @@ def evaluate(
     from undertow.app.outputs import check_output
     from undertow.app.terminal import Terminal
     from undertow.app.training.leftovers import open_run
+    from undertow.app.working import shown
 
     if output is not None:
         check_output(output, (".json", ".csv"), overwrite)
@@ -68,7 +69,12 @@ def evaluate(
     from undertow.app.evaluation.evaluate import answer
 
     console = Terminal()
-    found = answer(opened, data, backtest, retrain, keep, lambda line: console.print(line, soft_wrap=True))
+
+    def tell(line: str) -> None:
+        console.print(line, soft_wrap=True)
+
+    with shown(console):
+        found = answer(opened, data, backtest, retrain, keep, tell)
     if output is not None:
         result.write(found, output)
     if picture is not None:

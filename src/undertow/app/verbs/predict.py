@@ -46,6 +46,7 @@ def predict(
     from undertow.app.terminal import Terminal
     from undertow.app.training.leftovers import open_run
     from undertow.app.words import counted
+    from undertow.app.working import shown
 
     if output is not None:
         check_output(output, (".csv", ".parquet"), overwrite)
@@ -55,10 +56,11 @@ def predict(
         opened.data = with_gaps(opened.data, gaps)
     from undertow.app.reading.answers import answer  # which imports torch and polars
 
-    answers = answer(opened, table)
+    console = Terminal()
+    with shown(console):
+        answers = answer(opened, table)
     if output is not None:
         _write(answers.table, output)
-    console = Terminal()
     show(console, answers)
     if output is not None:
         written = f"{counted(len(answers.table), 'prediction')} written to {output}"

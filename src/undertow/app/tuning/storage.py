@@ -1,5 +1,7 @@
 """Where a study is kept, so that workers in several processes or on several machines share it."""
 
+import re
+import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,13 +11,14 @@ from typing import Any
 import optuna
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage, RetryHeartbeatStaleTrialCallback
 from optuna.storages.journal import JournalFileBackend
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from undertow.app.errors import UserError
 
 HEARTBEAT = 10  # seconds between the signs of life of a worker
 GRACE = 60  # seconds without one after which it is taken for dead
 WAIT = 60  # seconds until SQLite gives up on a file that another process writes
+ATTEMPTS = 10  # to open a database while other workers make its tables
 RETRIES = 3  # of a trial whose worker died
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -63,13 +66,20 @@ def _database(url: str) -> RDBStorage:
     options: dict[str, Any] = {"pool_pre_ping": True}
     if url.startswith("sqlite"):
         options = {"connect_args": {"timeout": WAIT}}
-    return RDBStorage(
-        url,
-        engine_kwargs=options,
-        heartbeat_interval=HEARTBEAT,
-        grace_period=GRACE,
-        heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(max_retry=RETRIES),
-    )
+    for left in reversed(range(ATTEMPTS)):
+        try:
+            return RDBStorage(
+                url,
+                engine_kwargs=options,
+                heartbeat_interval=HEARTBEAT,
+                grace_period=GRACE,
+                heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(max_retry=RETRIES),
+            )
+        except DBAPIError as error:  # another worker makes the tables of a new database at this moment
+            if not left or not re.search("already exists|duplicate", str(error), re.IGNORECASE):
+                raise
+            time.sleep(1)
+    raise AssertionError
 
 
 def _grpc(place: str, flag: str) -> BaseStorage:

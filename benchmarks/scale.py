@@ -14,26 +14,21 @@ which is a ring all-reduce (Patarasuk & Yuan 2009) after the backward pass. Spee
 import argparse
 import json
 import os
+import subprocess
 import sys
 import tempfile
-from itertools import pairwise
 from pathlib import Path
-from time import perf_counter, process_time
+from time import process_time
 
-import record
-from undertow.app.verbs.bench import machine
-
-sys.path.append(str(Path(__file__).parents[1] / "tools"))
-import ranks
 import torch
 
+import record
 from undertow.app.loop import Learner
 from undertow.app.runs.config import ModelConfig
 from undertow.app.runs.model import SequenceModel
 from undertow.app.runs.objective import Batch, Objective
-from undertow.app.training import curve
 from undertow.app.training.optimizer import AdamW
-from undertow.app.training.trainer import Trainer
+from undertow.app.verbs.bench import machine
 
 N, T, SYMBOLS, LAYERS = 64, 64, 64, 2
 NODES = (1, 2, 4, 8, 16, 32, 64)
@@ -41,8 +36,9 @@ NETWORKS = {
     "10 Gb/s": (1.25e9, 25e-6),
     "100 Gb/s": (12.5e9, 5e-6),
 }  # bytes a second; seconds a message, assumed
-STEPS = {64: 30, 256: 10, 1024: 2}  # that are measured in each round, by H
-ROUNDS = 3
+STEPS = {64: 40, 256: 12, 1024: 2}  # from one evaluation to the next, by H
+ROUNDS = 2
+RHYME = "the quick brown fox jumps over the lazy dog.\n"
 WAYS = {"1 process, 2 threads": (1, 2), "2 processes, 1 thread each": (2, 1), "1 process, 1 thread": (1, 1)}
 
 
@@ -70,35 +66,24 @@ def parameters(hidden_size: int) -> int:
 
 
 def step_of(hidden_size: int, processes: int, threads: int, folder: str) -> float:
-    """Seconds of a step of ``undertow train`` in that many processes: the least after two to warm up."""
-    steps, times = STEPS.get(hidden_size, 6) + 2, Path(f"{folder}.times")
-    before = Trainer.on_step
-
-    def on_step(self: Trainer, loop: object, done: list) -> None:
-        before(self, loop, done)
-        if self.team.leads:
-            with times.open("a") as file:
-                file.write(f"{perf_counter()!r}\n")
-        if self.progress.at.step >= steps:
-            self.progress.at.finished = "long enough"
-
-    Trainer.on_step = on_step
-    torch.set_num_threads(threads)
-    os.environ["OMP_NUM_THREADS"] = str(threads)
+    """Seconds of a step of ``undertow train``, between two evaluations and with one of them."""
     options = f"--hidden-size {hidden_size} --num-layers {LAYERS} --batch-size {N} --steps {T} --epochs 1"
-    arguments = ["train", "text.txt", *options.split(), "--dropout", "0", "-q", "--folder", folder]
-    codes = [ranks.ended(each) for each in ranks.start(arguments, processes)]
-    Trainer.on_step = before
-    assert not any(codes), ranks.said(processes)
-    marks = [float(line) for line in times.read_text().splitlines()]
-    return min(b - a for a, b in pairwise(marks[1:]))
+    command = [sys.executable, "-m", "undertow", "train", f"{hidden_size}.txt", *options.split()]
+    devices = ["--devices", str(processes)] if processes > 1 else []
+    variables = os.environ | {"OMP_NUM_THREADS": str(threads)}
+    subprocess.run(
+        [*command, "--dropout", "0", "-q", "--folder", folder, *devices], env=variables, check=True
+    )
+    first, second = map(json.loads, Path(folder, "metrics.jsonl").read_text().splitlines())
+    return (second["seconds"] - first["seconds"]) / (second["step"] - first["step"])
 
 
 def on_this_machine(hidden_sizes: list[int]) -> dict[str, dict[str, float]]:
     """Milliseconds of a step by H and way: the least of ROUNDS, the ways in turn."""
-    Path("text.txt").write_text("the quick brown fox jumps over the lazy dog.\n" * 6500)
     found = {}
     for hidden_size in hidden_sizes:
+        symbols = 2 * STEPS.get(hidden_size, 2) * N * T / 0.9  # two evaluations an epoch, a tenth validates
+        Path(f"{hidden_size}.txt").write_text(RHYME * (1 + round(symbols / len(RHYME))))
         times: dict[str, list[float]] = {way: [] for way in WAYS}
         for round_ in range(ROUNDS):
             for way, (processes, threads) in WAYS.items():
@@ -133,8 +118,6 @@ def main() -> None:
     load = os.getloadavg()[0]
     result: dict[str, object] = {"load": load, "N": N, "T": T, "layers": LAYERS}
     if not chosen.nodes_only:
-        ranks.prepare()
-        curve.draw = lambda *_: None
         with tempfile.TemporaryDirectory() as folder:
             os.chdir(folder)
             result["step_ms"] = on_this_machine(chosen.hidden)

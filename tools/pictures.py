@@ -77,6 +77,21 @@ def doctor() -> None:
     screenshot("runs/two-sequence-1/doctor.html", "doctor.png", width=960, height=1315)
 
 
+def evaluation() -> None:
+    """What ``undertow evaluate --picture`` draws of the panel and of the labels per step of the guides."""
+    examples = ROOT / "examples" / "data"
+    undertow(
+        f"train {examples}/sales.csv --target sold --group store --group item --known promo --known holiday "
+        f"--horizon 14 --embed-group --quiet --folder sales"
+    )
+    undertow(f"evaluate sales --picture {IMAGES}/evaluation-forecast.png --overwrite")
+    undertow(
+        f"train {examples}/activity.csv --sequence person --time seconds --label state --quiet "
+        f"--folder activity"
+    )
+    undertow(f"evaluate activity --picture {IMAGES}/evaluation-labels.png --overwrite")
+
+
 def report_text(data: Path) -> None:
     """A report on language models."""
     train = f"train {data}/tinyshakespeare.txt --num-layers 1 --hidden-size 128 --epochs 2 --quiet"
@@ -127,6 +142,7 @@ PICTURES = {
     "adding": adding,
     "doctor": doctor,
     "report-adding": report_adding,
+    "evaluation": evaluation,
 }
 # tinyshakespeare.txt and seattle-weather.csv
 FROM_DATA = {

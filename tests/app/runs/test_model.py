@@ -14,7 +14,7 @@ def model(**options):
 
 
 def forecaster(**options):
-    network = model(residual=(1,), autoregression=6, **options).double()
+    network = model(**{"residual": (1,), "autoregression": 6, "panel": True} | options).double()
     network.centre.copy_(torch.tensor([1.0, 2.0, 3.0]))
     network.scale.copy_(torch.tensor([2.0, 3.0, 5.0]))
     return network, torch.randn(6, 5, 3, dtype=torch.float64)
@@ -36,13 +36,23 @@ def test_forecasts_start_from_the_last_value_in_units_of_the_window():
 def test_a_linear_part_reads_the_window():
     network, x = forecaster()
     torch.nn.init.normal_(network.autoregression.weight)
-    y, weight = x[:, :, 1], network.autoregression.weight[0]  # [horizon, T]
+    y, weight = x[:, :, 1], 0.1 * network.autoregression.weight[0]  # [horizon, T]
     torch.testing.assert_close(network(x)[0], y[-1, :, None] + ((y - y[-1]).T @ weight.T))
     longer = torch.cat([torch.randn(3, 5, 3, dtype=torch.float64), x])
     torch.testing.assert_close(network(longer)[0], network(x)[0])  # only the last rows count
     shorter = y[2:]
     expected = y[-1, :, None] + ((shorter - y[-1]).T @ weight[:, 2:].T)
     torch.testing.assert_close(network(x[2:])[0], expected)
+
+
+def test_the_windows_of_one_series_have_its_scale():
+    network, x = forecaster(panel=False)
+    y = x[:, :, 1]
+    network.head.bias.data = torch.tensor([1.0, -2.0], dtype=torch.float64)
+    torch.testing.assert_close(network(x)[0], y[-1, :, None] + 3.0 * network.head.bias)
+    read = network._inputs(x, False, network._window(x))
+    torch.testing.assert_close(read[:, :, 1], ((y - y[-1]) / 3.0).asinh())
+    assert not read[:, :, 4].any()
 
 
 @pytest.mark.parametrize("factor", [1e6, 1e-3])

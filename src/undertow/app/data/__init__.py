@@ -19,6 +19,7 @@ class Shape:
     inputs: int = 0
     symbols: int = 0
     residual: tuple[int, ...] = ()
+    panel: bool = False
     quantity: bool = False  # of labels: the head gives numbers around their mean, in units of their spread
     ahead: int = 0
     known: tuple[int, ...] = ()

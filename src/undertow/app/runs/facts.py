@@ -191,6 +191,7 @@ def _forecast(facts: _ForecastFacts, data: DataConfig, model: ModelConfig) -> di
         == [[name] for name in targets if not data.simulate],
         "model.outputs": model.outputs == len(targets) * (1 if model.ahead else data.horizon),
         "data.steps": data.steps > 0,
+        "model.panel": model.panel == (bool(facts["group"]) and not data.simulate),
         "model.autoregression": model.autoregression == (data.steps if model.residual else 0),
         "model.ahead": model.ahead == (data.horizon if data.head == "decoder" else 0),
         "facts.series": len(set(facts["series"])) == len(facts["series"]) == model.series,

@@ -179,10 +179,11 @@ class SequenceModel(nn.Module):
         """The windows of the targets, whose values are never normalised; None without a linear part."""
         if not (targets := list(self.config.residual)):
             return None
-        return window_of(x[: len(x) - self.config.ahead, :, targets], cast(Tensor, self.scale)[targets])
+        y, scale = x[: len(x) - self.config.ahead, :, targets], cast(Tensor, self.scale)[targets]
+        return window_of(y, scale, self.config.panel)
 
     def sizes(self, x: Tensor) -> Tensor:
-        """How much each window moves, [N,horizon*K], the unit of its errors; 1, [N,1], without targets.
+        """The unit of each window's errors, [N,horizon*K]; 1, [N,1], without targets.
 
         Args:
             x: As of ``forward``.

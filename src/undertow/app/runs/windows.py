@@ -1,8 +1,9 @@
 """Forecasts in units of their own window, so that series of any size look alike to the network.
 
-The values y of a window become (y - last) / size, where ``last`` is the value of its last row and ``size``
-tells how much the window moves. The network reads asinh of them; a linear part reads them as they are. A
-forecast is ``last + size * (linear part + output of the network)``.
+The values y of a window become (y - last) / size, where ``last`` is the value of its last row. With several
+series ``size`` tells how much the window moves; with one it is the scale of the series. The network reads
+asinh of these values; a linear part reads them as they are. A forecast is
+``last + size * (linear part + output of the network)``.
 """
 
 import math
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 LEVEL_SHARE = 1e-3  # of the mean |y|, in a window's size: a window that barely moves is no unit
+SLOWLY = 0.1  # the linear part learns at a tenth of the rate: it overfits long before the LSTM has learnt
 LEAST_SIZE = 1e-6  # of the scale of all series, in a window's size: above 0 where all values are 0
 
 
@@ -20,7 +22,7 @@ class Window(NamedTuple):
 
     Args:
         last: [N,K], the values of the last row.
-        size: [N,K], the root of the mean squared distance to ``last``, and a little more; above 0.
+        size: [N,K], above 0.
         moves: [T,N,K], (y - last) / size.
     """
 
@@ -52,23 +54,26 @@ class Autoregression(nn.Module):
             [N,horizon,K].
         """
         steps = min(len(moves), self.weight.shape[-1])
-        weight = self.weight[..., self.weight.shape[-1] - steps :]
+        weight = SLOWLY * self.weight[..., self.weight.shape[-1] - steps :]
         by_target = moves[len(moves) - steps :].permute(2, 1, 0) @ weight.mT  # [K, N, horizon]
         return by_target.permute(1, 2, 0)
 
 
-def window_of(y: Tensor, scale: Tensor) -> Window:
+def window_of(y: Tensor, scale: Tensor, own: bool) -> Window:
     """Measure windows.
 
     Args:
         y: The targets' values, [T,N,K].
         scale: Their scale in the training part, [K].
+        own: Whether each window has its own size; else it is ``scale``.
 
     Returns:
         The units of each window, and its values in them.
     """
     last = y[-1]
     apart = y - last
+    if not own:
+        return Window(last, scale.expand_as(last), apart / scale)
     moves = torch.linalg.vector_norm(apart, dim=0) / math.sqrt(len(y))
     level = torch.linalg.vector_norm(y, ord=1, dim=0) / len(y)
     size = moves + LEVEL_SHARE * level + LEAST_SIZE * scale

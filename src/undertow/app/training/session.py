@@ -326,6 +326,7 @@ def _model_config(task: Task, options: dict[str, Any]) -> ModelConfig:
         symbols=shape.symbols,
         width=min(SERIES, -(-shape.series // 2)) if shape.series else min(EMBEDDING, shape.symbols),
         residual=shape.residual,
+        panel=shape.panel,
         autoregression=shape.longest if shape.residual else 0,
         quantity=shape.quantity,
         ahead=shape.ahead,

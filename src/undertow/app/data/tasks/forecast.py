@@ -82,6 +82,8 @@ class ForecastTask:
         self.objective = objective_of(self.spread.tolist(), config.horizon)
         names = known_names(series, path, config) if known is None else known.facts["known"]
         self.shape = replace(shape_of(columns, config, names), series=len(numbered), longest=config.steps)
+        if self.shape.residual:
+            self.shape = replace(self.shape, panel=bool(series.group))
         seasons = {name: seasonal_means(series, name, late) for name in config.target}
         kept = sum(len(means) for each in seasons.values() for means in each.values()) <= MOST_SEASONS
         self.facts = Facts(

@@ -60,6 +60,7 @@ class ModelConfig:
     autoregression: Annotated[int, Meta(ge=0, le=1_000_000_000)] = (
         0  # rows of a window that the linear part reads
     )
+    panel: bool = False  # several series: forecasts are in units of how much their window moves
     quantity: bool = False  # of labels: the head gives numbers around their mean, in units of their spread
     ahead: Annotated[int, Meta(ge=0, le=1_000_000)] = 0  # steps of the decoder; 0 without
     known: tuple[Place, ...] = ()  # the features that the decoder reads

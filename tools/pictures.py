@@ -90,6 +90,8 @@ def evaluation() -> None:
         f"--folder activity"
     )
     undertow(f"evaluate activity --picture {IMAGES}/evaluation-labels.png --overwrite")
+    for path in IMAGES.glob("evaluation-*.png"):
+        Image.open(path).convert("RGB").quantize(256).save(path, optimize=True)
 
 
 def report_text(data: Path) -> None:

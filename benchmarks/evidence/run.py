@@ -45,12 +45,13 @@ def run(command: list[str], folder: Path) -> tuple[float, float]:
         RuntimeError: It failed; with the last lines it wrote.
     """
     threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
+    used = folder / "used"
     with (folder / "log").open("a") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log, env=os.environ | threads)
-        _, status, used = os.wait4(process.pid, 0)
-    if status:
-        raise RuntimeError(f"{shlex.join(command)}\n{(folder / 'log').read_text()[-2000:]}")
-    return used.ru_utime + used.ru_stime, used.ru_maxrss / 1024
+        measured = [sys.executable, "-S", str(HERE / "used.py"), str(used), *command]
+        if subprocess.run(measured, stdout=log, stderr=log, env=os.environ | threads).returncode:
+            raise RuntimeError(f"{shlex.join(command)}\n{(folder / 'log').read_text()[-2000:]}")
+    seconds, mib = map(float, used.read_text().split())
+    return seconds, mib
 
 
 def ours(undertow: list[str], source: Source, folder: Path, seed: int, seconds: int) -> tuple[float, float]:

@@ -13,7 +13,6 @@ import torch
 from torch import Tensor, nn
 
 LEVEL_SHARE = 1e-3  # of the mean |y|, in a window's size: a window that barely moves is no unit
-SLOWLY = 0.1  # the linear part learns at a tenth of the rate: it overfits long before the LSTM has learnt
 LEAST_SIZE = 1e-6  # of the scale of all series, in a window's size: above 0 where all values are 0
 
 
@@ -54,7 +53,7 @@ class Autoregression(nn.Module):
             [N,horizon,K].
         """
         steps = min(len(moves), self.weight.shape[-1])
-        weight = SLOWLY * self.weight[..., self.weight.shape[-1] - steps :]
+        weight = self.weight[..., self.weight.shape[-1] - steps :]
         by_target = moves[len(moves) - steps :].permute(2, 1, 0) @ weight.mT  # [K, N, horizon]
         return by_target.permute(1, 2, 0)
 

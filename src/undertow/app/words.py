@@ -1,5 +1,6 @@
 """Names, values and counts as printed. Nothing that the data hold is obeyed by the terminal."""
 
+import math
 import re
 
 # Control characters (C0 but for newline and tab, DEL, C1), line and paragraph separators, marks that turn the
@@ -105,8 +106,11 @@ def verdict(ahead: float, unit: str) -> str:
         unit: "%" or "point".
 
     Returns:
-        ``beaten by 40%``, ``not beaten: it is better by less than 1 point``, or ``as good``.
+        ``beaten by 40%``, ``not beaten: it is better by less than 1 point``, ``as good``, or
+        ``not comparable`` where an error is too large for a number.
     """
+    if not math.isfinite(ahead):
+        return "not comparable"
     if ahead == 0:
         return "as good"
     size = max(1, round(abs(ahead)))

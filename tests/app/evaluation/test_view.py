@@ -1,11 +1,15 @@
 """What evaluate prints: numbers as people read them, and long tables cut."""
 
+import math
+
 import numpy as np
+import pytest
 
 from undertow.app.evaluation.labels import Confusion, rows
 from undertow.app.evaluation.result import Result
 from undertow.app.evaluation.view import MOST_SERIES, show, value, worst_first
 from undertow.app.terminal import Terminal
+from undertow.app.words import verdict
 
 
 def printed(result: Result, metric: str = "rmse", width: int = 100) -> str:
@@ -51,6 +55,11 @@ def test_verdicts_say_who_is_better():
     text = printed(result)
     assert "persistence: beaten by 50%" in text
     assert "linear: not beaten: it is better by 25% (3 of 5 forecasts)" in text
+
+
+@pytest.mark.parametrize("ahead", [math.nan, math.inf, -math.inf])
+def test_errors_beyond_numbers_are_not_compared(ahead):
+    assert verdict(ahead, "%") == "not comparable"
 
 
 def test_the_horizon_is_cut_and_shows_the_metric_asked_for():

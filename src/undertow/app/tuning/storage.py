@@ -76,7 +76,9 @@ def _database(url: str) -> RDBStorage:
                 heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(max_retry=RETRIES),
             )
         except DBAPIError as error:  # another worker makes the tables of a new database at this moment
-            if not left or not re.search("already exists|duplicate", str(error), re.IGNORECASE):
+            if not left or not re.search(
+                "already exists|duplicate|UNIQUE constraint", str(error), re.IGNORECASE
+            ):
                 raise
             time.sleep(1)
     raise AssertionError

@@ -1,7 +1,7 @@
 """Prediction intervals: the bounds between which a forecast's truth is to lie with a given probability.
 
 A linear layer reads what the network's head reads. For each forecast it gives two distances, to the lower and
-to the upper bound, in units of how much the window moves. The network itself does not change, so its
+to the upper bound, in units of the window's size. The network itself does not change, so its
 forecasts are those of a run without intervals.
 """
 

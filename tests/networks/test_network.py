@@ -46,6 +46,7 @@ def test_states_are_zero_where_none_are_given() -> None:
             r"weight_ih: .*\[4\*H, C\]",
         ),
         (lambda: Pool("attention", 3), "query"),
+        (lambda: Pool("ends", 3), "expected an even number"),
         (lambda: Normalise([0, 1], [1]), "scale"),
     ],
 )

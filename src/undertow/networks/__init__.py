@@ -1,5 +1,6 @@
-"""Trained networks as NumPy arrays, wherever they were trained."""
+"""Trained networks as NumPy arrays, wherever they were trained: described, read and written."""
 
+from undertow.networks.formats import read, write
 from undertow.networks.network import (
     Bidirectional,
     Dense,
@@ -24,4 +25,6 @@ __all__ = [
     "Scale",
     "Stage",
     "Unsupported",
+    "read",
+    "write",
 ]

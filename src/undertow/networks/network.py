@@ -16,7 +16,7 @@ from undertow.layout import N_GATES, check_shape
 Array = npt.NDArray[np.float32]
 Activation: TypeAlias = Literal["", "tanh", "sigmoid", "relu", "softmax"]
 ACTIVATIONS: tuple[Activation, ...] = ("", "tanh", "sigmoid", "relu", "softmax")
-POOLS = ("mean", "max", "mean-max", "attention")
+POOLS = ("mean", "max", "mean-max", "attention", "ends")
 NORMS = ("gain_x", "gain_h", "gain_c", "bias_c")
 
 
@@ -257,13 +257,14 @@ class Pool(_Frozen):
     """All steps so far in one vector, as if the sequence ended at this step.
 
     Attributes:
-        kind: ``mean``, ``max``, ``mean-max`` (both side by side) or ``attention``, the mean weighted by
-            softmax(h · query / √D).
+        kind: ``mean``, ``max``, ``mean-max`` (both side by side), ``attention``, the mean weighted by
+            softmax(h · query / √D), or ``ends``, after two directions: the first half of D from the last step
+            and the second half from the first, where the layer that reads backward has read everything.
         width: D, of each step.
         query: [D], of attention. None for the others.
     """
 
-    kind: Literal["mean", "max", "mean-max", "attention"]
+    kind: Literal["mean", "max", "mean-max", "attention", "ends"]
     width: int
     query: Any = None
 
@@ -271,6 +272,8 @@ class Pool(_Frozen):
         self._freeze("query")
         if self.kind not in POOLS:
             raise Unsupported(f"kind: expected {', '.join(POOLS)}, got {self.kind}")
+        if self.kind == "ends" and self.width % 2:
+            raise ValueError(f"width: expected an even number for ends, got {self.width}")
         if (self.query is not None) != (self.kind == "attention"):
             raise ValueError("query: expected for attention, and for attention only")
         if self.query is not None:

@@ -1,0 +1,143 @@
+"""Files of trained networks: one table of formats, which says what reads and what writes each.
+
+A file is recognised by what it holds, a run by being a folder; only ONNX has no mark and goes by its suffix.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from undertow import atomic
+from undertow.networks.formats import nam, pickled, proteus, rtneural, state_dict, tensors
+from undertow.networks.formats.content import Archive, array, load_bytes, load_json
+from undertow.networks.network import Network, Unsupported
+
+
+@dataclass(frozen=True)
+class Format:
+    """A file format.
+
+    Attributes:
+        name: What people call it.
+        suffixes: Of files that are written, and of those that have no mark inside.
+        read: Makes a network of the file's bytes. None: it is not read.
+        write: Makes the file's bytes. None: it is not written.
+    """
+
+    name: str
+    suffixes: tuple[str, ...]
+    read: Callable[[bytes], Network] | None = None
+    write: Callable[[Network], bytes] | None = None
+
+
+def _json(data: bytes) -> Network:
+    """The network of a JSON file, whose entries tell the program that wrote it."""
+    content = load_json(data)
+    for holds, made in (
+        (nam.is_nam, nam.from_json),
+        (rtneural.is_rtneural, rtneural.from_json),
+        (proteus.is_proteus, proteus.from_json),
+    ):
+        if holds(content):
+            return made(content)
+    names = content if isinstance(content, dict) else {}
+    if any("weight_ih_l0" in name for name in names):
+        return state_dict.from_tensors({name: array(value, name) for name, value in names.items()})
+    raise ValueError(
+        "JSON of no known program: expected architecture and weights (.nam), in_shape and layers (RTNeural), "
+        "model_data and state_dict (Proteus), or weight_ih_l0 (a state dict)"
+    )
+
+
+FORMATS = (
+    Format(".nam", (".nam",), _json, lambda network: nam.to_json(network).encode()),
+    Format("RTNeural JSON", (".json", ".aidax"), _json, lambda network: rtneural.to_json(network).encode()),
+    Format("safetensors", (".safetensors",), tensors.from_bytes, tensors.to_bytes),
+    Format("state dict", (".pt", ".pth"), lambda data: state_dict.from_tensors(pickled.read(data))),
+)
+BY_SUFFIX = {suffix: each for each in FORMATS for suffix in each.suffixes}
+
+
+def read(path: str | Path) -> Network:
+    """Read a trained network, whichever program wrote it.
+
+    Args:
+        path: The file.
+
+    Returns:
+        The network.
+
+    Raises:
+        Unsupported: The file holds what a Network cannot represent; the message names it.
+        ValueError: The file cannot be read, is damaged, or is of no known format.
+    """
+    path = Path(path)
+    try:
+        return _read(path)
+    except Unsupported as error:
+        raise Unsupported(f"{path}: {error}") from None
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
+def write(network: Network, path: str | Path) -> None:
+    """Write a network in the format that the file's suffix names.
+
+    The file appears complete or not at all; an existing one is replaced.
+
+    Args:
+        network: The network.
+        path: The file: ``.safetensors``, which keeps everything, ``.nam``, ``.json`` or ``.aidax``.
+
+    Raises:
+        Unsupported: The format has no place for a part of the network; the message names it.
+        ValueError: The suffix is none of these.
+        OSError: The file cannot be written.
+    """
+    path = Path(path)
+    found = BY_SUFFIX.get(path.suffix.lower())
+    if found is None or found.write is None:
+        known = ", ".join(suffix for suffix, each in BY_SUFFIX.items() if each.write)
+        raise ValueError(f"{path}: expected a file name that ends in {known}")
+    try:
+        data = found.write(network)
+    except Unsupported as error:
+        raise Unsupported(f"{path}: {error}") from None
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+    atomic.write(path, lambda beside: beside.write_bytes(data))
+
+
+def _read(path: Path) -> Network:
+    data = load_bytes(path)
+    reader = _by_content(data) or (BY_SUFFIX[path.suffix.lower()].read if _marked(path) else None)
+    if reader is None:
+        names = ", ".join(each.name for each in FORMATS if each.read)
+        raise ValueError(f"expected a network as {names}, got a file of another kind")
+    return reader(data)
+
+
+def _marked(path: Path) -> bool:
+    return path.suffix.lower() in BY_SUFFIX
+
+
+def _by_content(data: bytes) -> Callable[[bytes], Network] | None:
+    """The reader that a file's first bytes or an archive's entries call for."""
+    if data.startswith(pickled.BEGIN):
+        return _archived
+    if tensors.is_safetensors(data):
+        return tensors.from_bytes
+    if data[:100].lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{"):
+        return _json
+    return None
+
+
+def _archived(data: bytes) -> Network:
+    """The network of a zip file, whose entries tell the program that wrote it."""
+    archive = Archive(data)
+    if pickled.is_torch(archive):
+        return state_dict.from_tensors(pickled.read(data))
+    raise ValueError("an archive of no known program")
+
+
+__all__ = ["FORMATS", "Format", "read", "write"]

@@ -9,7 +9,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(VEN
 LEVELS ?= native
 SOURCES := $(shell find src native -type f -not -name '*.so' -not -name '*.pyc') pyproject.toml CMakeLists.txt
 
-.PHONY: demo test fuzz kills kills-ddp mutants lint types sanitize sanitize-threads test-clients bench evidence pictures wheel clean
+.PHONY: demo test fuzz kills kills-ddp mutants lint types sanitize sanitize-threads test-clients test-formats bench evidence pictures wheel clean
 
 demo: $(VENV)/app
 	$(BIN)/undertow demo
@@ -63,6 +63,10 @@ sanitize-threads: $(VENV)/dev
 # One of them: make test-clients CLIENTS="--only amp".
 test-clients: .venv-clients/wheel/built
 	$(BIN)/python tests/clients/driver.py --wheel .venv-clients/wheel/*.whl $(CLIENTS)
+
+# Models of Keras, ONNX and sb3-contrib, made and run by these programs: docs/formats.md.
+test-formats: .venv-clients/wheel/built
+	$(BIN)/python tests/clients/formats/start.py --wheel .venv-clients/wheel/*.whl $(FORMATS)
 
 bench: $(VENV)/app
 	$(BIN)/python benchmarks/speed.py

@@ -8,7 +8,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from undertow import atomic
-from undertow.networks.formats import nam, pickled, proteus, rtneural, state_dict, tensors
+from undertow.networks.formats import (
+    keras,
+    nam,
+    onnx_read,
+    onnx_write,
+    pickled,
+    policies,
+    proteus,
+    rtneural,
+    state_dict,
+    tensors,
+)
 from undertow.networks.formats.content import Archive, array, load_bytes, load_json
 from undertow.networks.network import Network, Unsupported
 
@@ -54,15 +65,20 @@ FORMATS = (
     Format("RTNeural JSON", (".json", ".aidax"), _json, lambda network: rtneural.to_json(network).encode()),
     Format("safetensors", (".safetensors",), tensors.from_bytes, tensors.to_bytes),
     Format("state dict", (".pt", ".pth"), lambda data: state_dict.from_tensors(pickled.read(data))),
+    Format("ONNX", (".onnx",), onnx_read.from_bytes, onnx_write.to_bytes),
+    Format("sb3-contrib policy", (".zip",), policies.from_archive),
+    Format("Keras", (".keras",), keras.from_archive),
+    Format("Keras HDF5", (".h5", ".hdf5"), keras.from_hdf5),
 )
 BY_SUFFIX = {suffix: each for each in FORMATS for suffix in each.suffixes}
 
 
-def read(path: str | Path) -> Network:
+def read(path: str | Path, part: str = "") -> Network:
     """Read a trained network, whichever program wrote it.
 
     Args:
         path: The file.
+        part: Of a policy of sb3-contrib, ``actor`` (the default) or ``critic``. Other files have no parts.
 
     Returns:
         The network.
@@ -73,7 +89,7 @@ def read(path: str | Path) -> Network:
     """
     path = Path(path)
     try:
-        return _read(path)
+        return _read(path, part)
     except Unsupported as error:
         raise Unsupported(f"{path}: {error}") from None
     except ValueError as error:
@@ -108,8 +124,12 @@ def write(network: Network, path: str | Path) -> None:
     atomic.write(path, lambda beside: beside.write_bytes(data))
 
 
-def _read(path: Path) -> Network:
+def _read(path: Path, part: str) -> Network:
     data = load_bytes(path)
+    if data.startswith(pickled.BEGIN) and policies.is_policy(Archive(data)):
+        return policies.from_archive(data, part or "actor")
+    if part:
+        raise ValueError(f"part: expected none, since this is no policy of sb3-contrib, got {part}")
     reader = _by_content(data) or (BY_SUFFIX[path.suffix.lower()].read if _marked(path) else None)
     if reader is None:
         names = ", ".join(each.name for each in FORMATS if each.read)
@@ -127,6 +147,8 @@ def _by_content(data: bytes) -> Callable[[bytes], Network] | None:
         return _archived
     if tensors.is_safetensors(data):
         return tensors.from_bytes
+    if data.startswith(keras.HDF5):
+        return keras.from_hdf5
     if data[:100].lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{"):
         return _json
     return None
@@ -137,6 +159,8 @@ def _archived(data: bytes) -> Network:
     archive = Archive(data)
     if pickled.is_torch(archive):
         return state_dict.from_tensors(pickled.read(data))
+    if keras.is_keras(archive):
+        return keras.from_archive(data)
     raise ValueError("an archive of no known program")
 
 

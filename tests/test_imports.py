@@ -18,7 +18,7 @@ import undertow
 
 PACKAGE = Path(undertow.__file__).parent
 THE_APPS = ["Run", "UserError", "load_run", "train"]
-NUMPY_ALONE = ["doctor", "equations", "flow", "hardware", "plots", "problems"]
+NUMPY_ALONE = ["doctor", "equations", "flow", "hardware", "networks", "plots", "problems"]
 APP_MODULES = sorted((PACKAGE / "app").rglob("*.py"))
 
 

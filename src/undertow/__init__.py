@@ -1,10 +1,10 @@
 """undertow: the LSTM you can see through, at full speed.
 
 Each public name is loaded when it is first used, so ``import undertow`` needs neither torch nor the
-command line and stays fast. ``LSTM``, ``RNN``, ``convert``, ``patch``, ``trace``, ``load_trace`` and
-``FlowMonitor`` need torch. ``plots`` needs matplotlib. ``diagnose``, ``doctor``, ``equations``, ``flow`` and
-``problems`` need only NumPy. ``palette`` needs nothing. ``train`` and ``load_run`` need what the command line
-needs: undertow[app].
+command line and stays fast. ``LSTM``, ``RNN``, ``convert``, ``patch``, ``load``, ``trace``, ``load_trace``
+and ``FlowMonitor`` need torch. ``plots`` needs matplotlib. ``diagnose``, ``doctor``, ``equations``, ``flow``,
+``networks`` and ``problems`` need only NumPy. ``palette`` needs nothing. ``train`` and ``load_run`` need what
+the command line needs: undertow[app].
 """
 
 from importlib import import_module
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from undertow import equations as equations
     from undertow import flow as flow
     from undertow import hardware as hardware
+    from undertow import networks as networks
     from undertow import palette as palette
     from undertow import plots as plots
     from undertow import problems as problems
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from undertow.nn import RNN as RNN
     from undertow.nn.convert import convert as convert
     from undertow.nn.convert import patch as patch
+    from undertow.nn.loaded import load as load
     from undertow.tracing import Trace as Trace
     from undertow.tracing import load_trace as load_trace
     from undertow.tracing import trace as trace
@@ -48,8 +50,10 @@ _PUBLIC = {
     "equations": "undertow.equations",
     "flow": "undertow.flow",
     "hardware": "undertow.hardware",
+    "load": "undertow.nn.loaded",
     "load_run": "undertow.app.api",
     "load_trace": "undertow.tracing",
+    "networks": "undertow.networks",
     "palette": "undertow.palette",
     "patch": "undertow.nn.convert",
     "plots": "undertow.plots",
@@ -71,8 +75,10 @@ __all__ = [
     "equations",
     "flow",
     "hardware",
+    "load",
     "load_run",
     "load_trace",
+    "networks",
     "palette",
     "patch",
     "plots",

@@ -17,6 +17,7 @@ from undertow.networks.formats import (
     policies,
     proteus,
     rtneural,
+    run,
     state_dict,
     tensors,
 )
@@ -77,7 +78,7 @@ def read(path: str | Path, part: str = "") -> Network:
     """Read a trained network, whichever program wrote it.
 
     Args:
-        path: The file.
+        path: The file, or the folder of a run of ``undertow train``.
         part: Of a policy of sb3-contrib, ``actor`` (the default) or ``critic``. Other files have no parts.
 
     Returns:
@@ -125,6 +126,8 @@ def write(network: Network, path: str | Path) -> None:
 
 
 def _read(path: Path, part: str) -> Network:
+    if path.is_dir():
+        return run.from_folder(path)
     data = load_bytes(path)
     if data.startswith(pickled.BEGIN) and policies.is_policy(Archive(data)):
         return policies.from_archive(data, part or "actor")

@@ -1,0 +1,119 @@
+"""Run folders of ``undertow train``, read without torch and the libraries of the command line."""
+
+from pathlib import Path
+from typing import Any
+
+from undertow.networks.formats import state_dict, tensors
+from undertow.networks.formats.content import (
+    Object,
+    array,
+    entry,
+    list_at,
+    load_bytes,
+    load_json,
+    object_at,
+    plain,
+    text,
+    whole,
+)
+from undertow.networks.network import (
+    Bidirectional,
+    Dense,
+    Embedding,
+    Network,
+    Normalise,
+    Pool,
+    Scale,
+    Stage,
+    Unsupported,
+)
+
+FORMAT = 1  # of the run folder, as app/runs/folder.py writes it
+CONFIG, MODEL = "config.json", "model.safetensors"
+
+
+def from_folder(folder: Path) -> Network:
+    """Make the network of a run: of a text, of labelled sequences or of a built-in problem.
+
+    Args:
+        folder: The run folder.
+
+    Returns:
+        The network with its normaliser or embedding, its readout and, for numbers, their unit. Outputs of
+        classes are logits, as the module's.
+
+    Raises:
+        Unsupported: The run is a forecast, whose windows and decoder no stage represents, or an ensemble.
+        ValueError: The folder is no run, or damaged.
+    """
+    if not (folder / CONFIG).is_file():
+        raise ValueError(f"not a run folder (it holds no {CONFIG})")
+    content = object_at(load_json(load_bytes(folder / CONFIG), CONFIG), CONFIG)
+    version = entry(content, "undertow_run", f"{CONFIG}: not written by undertow")
+    if version != FORMAT:
+        raise Unsupported(f"{CONFIG}: undertow_run: this version of undertow reads {FORMAT}, got {version!r}")
+    if (folder / "members").is_dir():
+        raise Unsupported("an ensemble; read one of its members, such as members/1")
+    names = ("model", "data", "facts")
+    model, data, facts = (object_at(entry(content, name, CONFIG), name) for name in names)
+    task = text(entry(data, "task", "data"), "data.task")
+    if task == "forecast" or model.get("residual") or model.get("ahead"):
+        raise Unsupported("a forecast: its windows and its decoder have no counterpart; use undertow predict")
+    try:
+        held, _ = tensors.read(load_bytes(folder / MODEL))
+    except ValueError as error:
+        raise type(error)(f"{MODEL}: {error}") from None
+    stages = _stages(model, held)
+    if held:
+        raise ValueError(f"{MODEL}: damaged: {next(iter(held))} is not expected")
+    about = {name: content.get(name) for name in ("created", "versions", "unit")}
+    answers = "at every step" if model.get("readout") == "every" else "once, at the end"
+    metadata = plain({"task": task, "source": data.get("source"), "answers": answers, **about})
+    labels = _labels(task, model, data, facts)
+    count = stages[-1].widths()[1]
+    return Network(tuple(stages), labels=tuple(labels) if len(labels) == count else (), metadata=metadata)
+
+
+def _stages(model: Object, held: dict[str, Any]) -> list[Stage]:
+    """The stages of a model; the tensors that they take are taken out of ``held``."""
+
+    def take(name: str, *shape: int | None) -> Any:
+        entry(held, name, f"{MODEL}: damaged")
+        return array(held.pop(name), name, *shape)
+
+    first: list[Stage]
+    if whole(model.get("symbols", 0), "model.symbols"):
+        first = [Embedding(take("embedding.weight", None, None))]
+    else:
+        first = [Normalise(take("centre", None), take("scale", None))]
+    own = {name: held.pop(name) for name in list(held) if name.startswith("rnn.")}
+    layers = state_dict.recurrent(own, "rnn.")
+    cell, H, L = (entry(model, name, "model") for name in ("cell", "hidden_size", "num_layers"))
+    for layer in layers:
+        one = layer.forward if isinstance(layer, Bidirectional) else layer
+        if getattr(one, "cell", "") != cell or getattr(one, "hidden_size", 0) != H or len(layers) != L:
+            raise ValueError(f"{MODEL}: damaged: {CONFIG} asks for {L} layers of {H} units, {cell}")
+    width, readout = layers[-1].widths()[1], text(entry(model, "readout", "model"), "model.readout")
+    stages = first + layers
+    if readout == "last" and isinstance(layers[-1], Bidirectional):
+        stages.append(Pool("ends", width))
+    elif readout not in ("every", "last"):
+        query = take("readout.query", width) if readout == "attention" else None
+        stages.append(Pool(readout, width, query))  # type: ignore[arg-type]
+    stages.append(Dense(take("head.weight", None, None), take("head.bias", None)))
+    if model.get("quantity"):
+        stages.append(Scale(take("units.scale", None), take("units.centre", None)))
+    return stages
+
+
+def _labels(task: str, model: Object, data: Object, facts: Object) -> list[str]:
+    """What the outputs are called; empty where the run does not say."""
+    if task == "classify":
+        return [str(each) for each in list_at(facts.get("classes") or [], "facts.classes")]
+    if task == "regress":
+        return [str(data.get("label") or "")]
+    if task != "text" or facts.get("symbols") == "bpe":
+        return []
+    if facts.get("symbols") == "bytes":
+        return [repr(bytes([k]))[2:-1] for k in range(256)]
+    return [str(each) for each in list_at(facts.get("vocabulary") or [], "facts.vocabulary")]

@@ -10,6 +10,7 @@ from undertow.app.loop import Hook, Learner, Loop, half_then_linear, warm_up_the
 from undertow.app.runs.config import ModelConfig
 from undertow.app.runs.model import SequenceModel
 from undertow.app.runs.objective import Batch
+from undertow.app.training.optimizer import AdamW
 from undertow.app.training.trainer import FabricLearner, make_fabric
 
 
@@ -56,17 +57,17 @@ def train(learner, given, hooks=()):
     Loop([learner], never, lambda: None).run(given, hooks)
 
 
-class Applied(torch.optim.SGD):
+class Applied(AdamW):
     """Keeps the norm of all gradients together as each step is applied."""
 
     def __init__(self, network):
         super().__init__(network.parameters(), lr=0.01)
         self.norms = []
 
-    def step(self, closure=None):
+    def step(self):
         gradients = [p.grad.flatten() for group in self.param_groups for p in group["params"]]
         self.norms.append(float(torch.cat(gradients).norm()))
-        return super().step(closure)
+        super().step()
 
 
 class Seen(Hook):
@@ -126,7 +127,7 @@ def test_weights_decay_by_rate_times_decay(learner_of):
     """Without gradients AdamW only decays: w_n = w_0 (1 - lr λ)^n (Loshchilov & Hutter 2019)."""
     network = model()
     before = {name: p.detach().clone() for name, p in network.named_parameters()}
-    optimizer = torch.optim.AdamW(network.parameters(), lr=0.1, weight_decay=0.5)
+    optimizer = AdamW(network.parameters(), lr=0.1, weight_decay=0.5)
     learner = learner_of(network, optimizer, same, 1.0)
     learner.loss = lambda output, y: 0 * output.sum()
     train(learner, batches(4))
@@ -141,7 +142,7 @@ def test_every_group_follows_the_schedule_from_its_own_peak(learner_of):
         {"params": network.rnn.parameters(), "lr": 0.3},
         {"params": network.head.parameters(), "lr": 3.0},
     ]
-    optimizer, rates = torch.optim.SGD(groups), []
+    optimizer, rates = AdamW(groups), []
 
     class Rates(Hook):
         def on_step(self, loop, steps):

@@ -27,9 +27,9 @@ class _Plain:
 
     def clip_gradients(
         self, module: nn.Module, optimizer: Any, max_norm: float, error_if_nonfinite: bool
-    ) -> torch.Tensor:
-        parameters = module.parameters()
-        return nn.utils.clip_grad_norm_(parameters, max_norm, error_if_nonfinite=error_if_nonfinite)
+    ) -> float:
+        found: float = optimizer.clip(max_norm)
+        return found
 
 
 def chosen(device: str) -> str:

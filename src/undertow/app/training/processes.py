@@ -139,11 +139,10 @@ class Team(Alone):
         Returns:
             The loss of the batch.
         """
-        learnt = [each for each in parameters if each.grad is not None]
-        gradients = [each.grad for each in learnt if each.grad is not None]
+        gradients = [each.grad for each in parameters if each.grad is not None]
         *sums, total = self._sum(*gradients, loss.detach().to(gradients[0]))
-        for parameter, gradient in zip(learnt, sums, strict=True):
-            parameter.grad = gradient.view_as(parameter)
+        for gradient, summed in zip(gradients, sums, strict=True):
+            gradient.copy_(summed.view_as(gradient))
         self._sequences = self._share.n
         return float(total)
 

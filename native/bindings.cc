@@ -6,6 +6,7 @@
 #include "layer_call.h"
 #include "machine.h"
 #include "scratch.h"
+#include "stream_bindings.h"
 #include "threads.h"
 
 using namespace undertow;
@@ -199,6 +200,7 @@ NB_MODULE(_native, m) {
   m.def("tanh", [](nb::handle x, nb::handle y) {
     apply(usable_kernels().f32.tanh, usable_kernels().f64.tanh, x, y);
   }, nb::arg("x").none(), nb::arg("y").none(), nb::sig("def tanh(x: typing.Any, y: typing.Any) -> None"));
+  bind_streams(m);
   m.def("fma_peak", measured_peak, nb::arg("threads"), nb::arg("seconds"));
   m.def("handover", measured_handover, nb::arg("rounds"));
 }

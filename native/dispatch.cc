@@ -3,10 +3,12 @@
 #include <initializer_list>
 
 #include "lstm.h"
+#include "stream.h"
 
 namespace undertow {
 
 #define UNDERTOW_DECLARE(level)                  \
+  extern const Streaming level##_streaming;      \
   extern const KernelsOf<float> level##_float;   \
   extern const KernelsOf<double> level##_double; \
   extern const KernelsOf<bf16> level##_bf16;
@@ -56,6 +58,17 @@ const Kernels* kernels() {
     return kernels("baseline");
   }();
   return chosen;
+}
+
+const Streaming* streaming() {
+  const Kernels* chosen = kernels();
+#ifdef UNDERTOW_AVX512
+  if (chosen && !std::strncmp(chosen->name, "avx512", 6)) return &avx512_streaming;
+#endif
+#ifdef UNDERTOW_AVX2
+  if (chosen && !std::strcmp(chosen->name, "avx2")) return &avx2_streaming;
+#endif
+  return chosen ? &baseline_streaming : nullptr;
 }
 
 }  // namespace undertow

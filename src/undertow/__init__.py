@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from undertow import palette as palette
     from undertow import plots as plots
     from undertow import problems as problems
+    from undertow import stream as stream
     from undertow.app.api import Run as Run
     from undertow.app.api import load_run as load_run
     from undertow.app.api import train as train
@@ -58,6 +59,7 @@ _PUBLIC = {
     "patch": "undertow.nn.convert",
     "plots": "undertow.plots",
     "problems": "undertow.problems",
+    "stream": "undertow.stream",
     "trace": "undertow.tracing",
     "train": "undertow.app.api",
 }
@@ -83,6 +85,7 @@ __all__ = [
     "patch",
     "plots",
     "problems",
+    "stream",
     "trace",
     "train",
 ]

@@ -31,5 +31,5 @@ libraries+=$(${CXX:-c++} -print-file-name=libstdc++.so)
 export ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1
 export TSAN_OPTIONS=halt_on_error=1 OMP_NUM_THREADS=1
 export PYTHONPATH="$PWD/$build/site" PYTHONMALLOC=malloc
-LD_PRELOAD="$libraries" "$python" -m pytest tests/native -p no:cacheprovider --capture=sys \
+LD_PRELOAD="$libraries" "$python" -m pytest tests/native tests/stream/test_stream.py -p no:cacheprovider --capture=sys \
   -m "not sanitizer_conflict" --ignore=tests/native/test_torch.py --ignore=tests/native/test_bfloat16.py "$@"

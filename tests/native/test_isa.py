@@ -31,6 +31,7 @@ def python(code: str, *arguments: str, isa: str | None) -> subprocess.CompletedP
 @pytest.mark.parametrize("level", [level for level in native.isa_levels() if level != native.isa()])
 def test_a_forced_level_passes_the_kernel_tests(level):
     files = [str(HERE / f"test_{name}.py") for name in ("kernels", "varied_kernels", "vecmath", "bfloat16")]
+    files.append(str(HERE.parent / "stream" / "test_stream.py"))
     done = python(RUN, level, *files, isa=level)
     assert done.returncode == 0, done.stdout + done.stderr
     assert " passed" in done.stdout

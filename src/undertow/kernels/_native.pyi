@@ -2,7 +2,7 @@
 The CPU kernels. native/lstm.h has their contract; undertow.kernels.native is the way in.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 
@@ -81,6 +81,59 @@ def release_scratch() -> None: ...
 def sigmoid(x: Any, y: Any) -> None: ...
 
 def tanh(x: Any, y: Any) -> None: ...
+
+class Plan:
+    """A network's stages, packed for this processor. Streams share it."""
+
+    def __init__(self, stages: list[dict[str, Any]], skip: int) -> None: ...
+
+class Streams:
+    """Streams of one plan, each with its own state."""
+
+    def __init__(self, plan: Plan, rows: int, many: bool) -> None: ...
+
+    def step(self, x: Any, out: Any) -> None:
+        """
+        Take one step. Nothing is allocated.
+
+        Args:
+            x: The input, float32 [C]; [N,C] of N streams. A last dimension of 1 may be left out.
+            out: Where the output is written, float32 [O]; [N,O] of N streams.
+
+        Raises:
+            TypeError: An array has another dtype or cannot be read.
+            ValueError: A shape does not fit. The message names the argument.
+            RuntimeError: Another thread is using the stream.
+        """
+
+    def bind(self, x: Any, out: Any) -> Callable[[], None]:
+        """
+        Check the arrays of ``step`` once.
+
+        Args:
+            x: As of ``step``, a NumPy array. Whoever binds it writes each input into it.
+            out: As of ``step``, a NumPy array.
+
+        Returns:
+            A function without arguments that takes one step on these arrays.
+
+        Raises:
+            TypeError: As ``step`` does.
+            ValueError: As ``step`` does.
+        """
+
+    def run(self, x: Any, out: Any) -> None:
+        """
+        Take T steps, x [T,C] or [T,N,C], out [T,O] or [T,N,O], as ``step`` does. Nothing is allocated.
+        """
+
+    def reset(self) -> None:
+        """Return to the initial state."""
+
+    def move_state(self, stage: int, offset: int, array: Any, write: bool) -> None: ...
+
+    @property
+    def lanes(self) -> int: ...
 
 def fma_peak(threads: int, seconds: float) -> float: ...
 

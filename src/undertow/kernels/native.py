@@ -18,12 +18,16 @@ gives all such memory that is not in use, and the kernels' own, back to the syst
 when its tensor dies. Where the system has no memory left, idle memory is given back first; if that is not
 enough, they raise RuntimeError in torch's words.
 
+``Plan`` and ``Streams`` are the streaming runtime that ``undertow.stream`` stands on.
+
 ``fma_peak(threads, seconds)`` in flops a second, and ``handover(rounds)`` in seconds, measure the machine:
 see undertow.hardware.
 """
 
 from undertow.kernels._native import (
+    Plan,
     Scattered,
+    Streams,
     are_plain,
     backward,
     fma_peak,
@@ -39,7 +43,9 @@ from undertow.kernels._native import (
 )
 
 __all__ = [
+    "Plan",
     "Scattered",
+    "Streams",
     "are_plain",
     "backward",
     "fma_peak",

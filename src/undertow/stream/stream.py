@@ -1,0 +1,160 @@
+"""The streaming runtime: one network, any number of streams, each with its own state."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from undertow.kernels import native
+from undertow.networks import Network, Pool, Recurrent, read
+from undertow.stream.packing import stages_of
+
+Array = npt.NDArray[np.float32]
+State = tuple[Array, ...]
+
+
+class Stream(native.Streams):
+    """A network that runs step by step.
+
+    The state goes on from call to call. The same input gives the same bits however it is cut into calls, and
+    whatever the other streams read. ``step`` and, with ``out``, ``process`` allocate nothing, lock nothing
+    and do not call the system; calls that take longer than about 20 µs let other Python threads run.
+
+    Attributes:
+        network: The network.
+    """
+
+    network: Network
+
+    def __init__(self, network: Network, count: int | None = None, plan: native.Plan | None = None) -> None:
+        """Make streams of a network.
+
+        Args:
+            network: What runs.
+            count: N, how many streams run together on the same weights. None: one, whose arrays have no N.
+            plan: The packed weights of another Stream of this network. None: they are packed.
+
+        Raises:
+            Unsupported: The network has a layer that reads backwards.
+            ValueError: ``count`` is not between 1 and 1,048,576.
+        """
+        self._plan = native.Plan(stages_of(network), network.skip) if plan is None else plan
+        super().__init__(self._plan, 1 if count is None else count, count is not None)
+        self.network, self._count = network, count
+
+    def process(self, x: npt.ArrayLike, out: Array | None = None) -> Array:
+        """Take T steps.
+
+        Args:
+            x: The input, [T,C]; of N streams [T,N,C]. With C = 1 the last dimension may be left out. With an
+                embedding the symbols, whole numbers. What is not float32 and contiguous is copied.
+            out: Where the output is written, float32, contiguous; it may be ``x`` itself where C is O. None:
+                a new array.
+
+        Returns:
+            The output, [T,O] or [T,N,O]; without the last dimension where ``x`` has none and O is 1.
+
+        Raises:
+            ValueError: A shape does not fit, or a symbol is unknown. The message names the argument.
+            RuntimeError: Another thread is using the stream.
+        """
+        given = self._array(x)
+        if out is None:
+            out = np.empty(self._shape(given), np.float32)
+        self.run(given, out)
+        return out
+
+    @property
+    def state(self) -> State:
+        """What the stream remembers, as copies: of each layer h [R] and, of an LSTM, c [H]; then of pools.
+
+        With N streams each array has N as its first dimension. It can be set to what it was before, or to
+        the state of another stream of the same network.
+        """
+        return tuple(self._moved(None))
+
+    @state.setter
+    def state(self, given: Sequence[npt.ArrayLike]) -> None:
+        self._moved(given)
+
+    def streams(self, count: int) -> "Stream":
+        """Make ``count`` streams that run together on these weights, each from the initial state.
+
+        Args:
+            count: N, 1 to 1,048,576.
+
+        Returns:
+            A Stream whose arrays have N as the dimension before the last.
+        """
+        return Stream(self.network, count, self._plan)
+
+    def _array(self, x: npt.ArrayLike) -> Array:
+        given: npt.NDArray[Any] = np.asarray(x)
+        if self.network.symbols and given.size and not self._known(given):
+            raise ValueError(f"x: expected whole numbers from 0 to {self.network.symbols - 1}, the symbols")
+        return np.ascontiguousarray(given, np.float32)
+
+    def _known(self, symbols: npt.NDArray[Any]) -> bool:
+        inside = bool(symbols.min() >= 0 and symbols.max() < self.network.symbols)  # a NaN is not
+        return inside and bool((symbols == np.floor(symbols)).all())
+
+    def _shape(self, x: Array) -> tuple[int, ...]:
+        whole = 2 if self._count is None else 3
+        out = () if x.ndim < whole and self.network.output_size == 1 else (self.network.output_size,)
+        return (*x.shape[: whole - 1], *out)
+
+    def _moved(self, given: Sequence[npt.ArrayLike] | None) -> list[Array]:
+        parts, found = list(self._parts()), []
+        if given is not None and len(given) != len(parts):
+            raise ValueError(f"state: expected {len(parts)} arrays, got {len(given)}")
+        rows = () if self._count is None else (self._count,)
+        for k, (_, _, size) in enumerate(parts):
+            array = np.empty((*rows, size), np.float32)
+            if given is not None:
+                part = np.asarray(given[k], np.float32)
+                if part.shape != array.shape:
+                    raise ValueError(
+                        f"state[{k}]: expected shape {list(array.shape)}, got {list(part.shape)}"
+                    )
+                array[...] = part
+            found.append(array)
+        for (stage, offset, size), array in zip(parts, found, strict=True):
+            self.move_state(stage, offset, array.reshape(-1, size), given is not None)
+        return found
+
+    def _parts(self) -> Sequence[tuple[int, int, int]]:
+        """The stage, where in its state the part begins, and how many floats it has."""
+        parts: list[tuple[int, int, int]] = []
+        for k, stage in enumerate(self.network.stages):
+            if isinstance(stage, Recurrent):
+                parts.append((k, 0, stage.output_size))
+                if stage.cell == "lstm":
+                    parts.append((k, -(-stage.output_size // self.lanes) * self.lanes, stage.hidden_size))
+            elif isinstance(stage, Pool):
+                parts += _of_pool(k, stage, self.lanes)
+        return parts
+
+
+def _of_pool(k: int, stage: Pool, lanes: int) -> list[tuple[int, int, int]]:
+    width = -(-stage.width // lanes) * lanes
+    head = [(k, 0, 2 if stage.kind == "attention" else 1), (k, lanes, stage.width)]
+    return [*head, (k, lanes + width, stage.width)] if stage.kind == "mean-max" else head
+
+
+def load(source: str | Path | Network) -> Stream:
+    """Load a trained network to run.
+
+    Args:
+        source: A file or a run folder that ``undertow.networks.read`` reads (docs/formats.md), or a Network.
+
+    Returns:
+        One stream, in its initial state.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        Unsupported: The file holds what a stream cannot run; the message names it.
+        ValueError: The file is damaged, or of an unknown kind.
+    """
+    return Stream(source if isinstance(source, Network) else read(source))

@@ -1,6 +1,7 @@
 """A training that does not fit into memory is refused before it begins."""
 
 import os
+from pathlib import Path
 
 import pytest
 
@@ -61,9 +62,9 @@ def test_the_message_says_how_much_there_is(room):
 def test_this_machines_memory(monkeypatch):
     sizes = {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": 1000}
     monkeypatch.setattr(os, "sysconf", sizes.__getitem__)
-    monkeypatch.setattr(memory.Path, "read_text", lambda path: "max\n")
+    monkeypatch.setattr(Path, "read_text", lambda path: "max\n")
     assert memory.available() == 4096 * 1000
-    monkeypatch.setattr(memory.Path, "read_text", lambda path: "1000\n")
+    monkeypatch.setattr(Path, "read_text", lambda path: "1000\n")
     assert memory.available() == 1000  # of a container
     monkeypatch.setattr(os, "sysconf", lambda name: int("unknown"))
     assert memory.available() == 2**63

@@ -22,9 +22,9 @@ from undertow.app.data.tasks.forecast import (
     truth_of,
     validation_rows,
     window_starts,
-    windows,
     with_series,
 )
+from undertow.app.data.tasks.inputs import windows
 from undertow.app.data.tasks.normalise import with_centre
 from undertow.app.data.tasks.problem import ProblemTask
 from undertow.app.data.tasks.sequences import pad, read_sequences

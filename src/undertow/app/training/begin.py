@@ -132,6 +132,8 @@ def options_of(
     task, why = task_of(source, given)  # errors come before torch is imported
     options = config.with_defaults(task, given)
     options["further"] = tuple(str(Path(each).resolve()) for each in further)
+    if options.get("cache") is not None:
+        options["cache"] = str(Path(options["cache"]).resolve())
     options["infer"] = task == "classify" and "task" not in given
     why = why if parent is None else f"as {init_from}, whose weights it starts from"
     config.check_together(options, "")

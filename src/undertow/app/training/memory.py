@@ -1,10 +1,9 @@
 """The memory that a training needs, estimated before it begins."""
 
 import math
-import os
-from pathlib import Path
 
 from undertow import problems
+from undertow.app.data.files.disk import memory as available
 from undertow.app.errors import UserError
 from undertow.app.runs import shapes
 from undertow.app.runs.config import DataConfig, ModelConfig
@@ -66,18 +65,6 @@ def refuse(needed: int, options: str, what: str) -> None:
         raise UserError(
             f"{options}: {what} needs about {_gib(needed)}, and this machine has {_gib(there)} of memory"
         )
-
-
-def available() -> int:
-    """The most memory that a process may have, in bytes; 2**63 if it is unknown."""
-    try:
-        found = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):
-        return 2**63
-    try:  # of a container
-        return min(found, int(Path("/sys/fs/cgroup/memory.max").read_text()))
-    except (OSError, ValueError):
-        return found
 
 
 def _gib(count: int) -> str:

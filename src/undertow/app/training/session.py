@@ -92,7 +92,7 @@ def start(
         UserError: The data, the options or the folder do not fit; nothing has been written then.
     """
     console = console or Terminal()
-    with team.agreed():
+    with team.agreed(), nullcontext() if quiet else working.shown(console):
         run, task, trainer = _planned(source, options, folder, init_from, team)
     team.check_alike(run.source.get("sha256"), source)
     if not quiet:
@@ -192,7 +192,7 @@ def resume(
     """
     console, folder = console or Terminal(), run.folder
     run.training = replace(run.training, **given)
-    with team.agreed():
+    with team.agreed(), nullcontext() if quiet else working.shown(console):
         task, trainer = _taken_up(run, team)
     if trainer is None:
         return _resume_ensemble(console, run, task, quiet)

@@ -108,12 +108,15 @@ def _column_names(path: Path, given: dict[str, Any]) -> list[str]:
     """The columns of a table. A plain table is read without Polars, which takes long to import."""
     if names := _heading(path, given):
         return names
+    from undertow.app.data.files import batches, disk
     from undertow.app.data.tables import table
 
     own = {field.name for field in fields(DataConfig)}
     found: dict[str, Any] = {"source": str(path), "task": "forecast", "validation": 0.2, "steps": 1}
     found.update({name: value for name, value in given.items() if name in own})
-    return table.column_names(table.read_table(path, DataConfig(**found))[0])
+    if disk.is_wanted(path, config := DataConfig(**found)):
+        return batches.columns_of(path, config)
+    return table.column_names(table.read_table(path, config)[0])
 
 
 def _heading(path: Path, given: dict[str, Any]) -> list[str]:

@@ -203,8 +203,8 @@ def test_gaps_may_be_flagged():
     assert made.facts.values["columns"]["flags"] == ["flow"]
     raw = pl.read_csv(case("outages.csv"))
     flags = torch.tensor(raw["flow"].is_null().to_list()).float()
-    assert torch.equal(made.x[:, -1], normalise(flags, made.centre[-1], made.scale[-1]))
-    assert made.x[:, -1].unique().numel() == 2
+    assert torch.equal(made.inputs.x[:, -1], normalise(flags, made.inputs.centre[-1], made.inputs.scale[-1]))
+    assert made.inputs.x[:, -1].unique().numel() == 2
 
 
 def test_no_window_crosses_a_gap_that_splits():

@@ -120,7 +120,7 @@ def test_untrained_model_is_persistence(waves):
     network = SequenceModel(config)
     for name, value in task.buffers().items():
         network.get_buffer(name).copy_(value)
-    persistence = task.last[task.validation + 9].expand(-1, 2)  # [windows, horizon]
+    persistence = task.inputs.last[task.validation + 9].expand(-1, 2)  # [windows, horizon]
     output, _ = network(batch.x, normalised=True)
     torch.testing.assert_close(output, persistence, rtol=1e-6, atol=0.0)
     raw = network.get_buffer("centre") + network.get_buffer("scale") * batch.x.sinh()
@@ -255,7 +255,7 @@ def test_targets_of_several_come_row_by_row(pairs):
 def test_the_error_of_several_targets_is_in_units_of_each_ones_spread(pairs):
     task = task_of(pairs, target=("level", "flow"))
     alone = [task_of(pairs, target=(name,)) for name in ("level", "flow")]
-    spreads = [float(each.scale[each.columns[0]]) for each in alone]
+    spreads = [float(each.inputs.scale[each.columns[0]]) for each in alone]
     each = [one.facts.baselines[0].value / spread for one, spread in zip(alone, spreads, strict=True)]
     joint = task.facts.baselines[0]
     assert joint.name == "persistence"
@@ -276,7 +276,7 @@ def test_an_untrained_model_of_several_targets_is_persistence(pairs):
         model.get_buffer(name).copy_(value)
     batch = next(iter(task.validation_batches()))
     output, _ = model(batch.x, normalised=True)
-    last = task.last[task.validation[: len(output)] + 9]  # [N, K]
+    last = task.inputs.last[task.validation[: len(output)] + 9]  # [N, K]
     torch.testing.assert_close(output, last.repeat(1, 2), rtol=1e-5, atol=1e-4)
 
 

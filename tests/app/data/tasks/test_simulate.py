@@ -41,7 +41,7 @@ def test_the_target_is_no_input_and_is_that_of_the_last_row(river):
     batch, start = next(iter(task.validation_batches())), int(task.validation[0])
     assert batch.x.shape[0] == STEPS
     assert float(batch.y[0, 0]) == pytest.approx(table["flow"][start + STEPS - 1])
-    last = task.x[start + STEPS - 1, 0]
+    last = task.inputs.x[start + STEPS - 1, 0]
     assert batch.x[-1, 0, 0] == last  # the row of the target is read
     assert start + STEPS - 1 == 240  # the first row of the validation part
     assert int(task.starts.max()) + STEPS - 1 == 239

@@ -3,6 +3,7 @@
 import re
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import polars as pl
@@ -26,8 +27,33 @@ SNIFFED = 500  # lines from which the separator is found
 EXCEL = re.compile(r"sep=.")  # a first line that tells Excel the separator
 
 
+@dataclass(frozen=True)
+class Layout:
+    """Where the rows of separated values begin, and their columns.
+
+    Args:
+        names: Of the columns.
+        start: The first line of the rows.
+        counted: Whether the first column has no name, and so may count the rows.
+    """
+
+    names: list[str]
+    start: int
+    counted: bool
+
+
 def read_delimited(text: str, path: Path, reading: Reading, no_header: bool, kept: bool) -> pl.DataFrame:
     """All fields as texts, the names stripped. Fills in ``reading``, from which a kept one is taken."""
+    found = layout(text, path, reading, no_header, kept)
+    rest = text.split("\n", found.start)[found.start] if text.count("\n") >= found.start else ""
+    if reading.separator == " ":
+        rest = re.sub(r"[ \t]+", " ", re.sub(r"(?m)^[ \t]+|[ \t]+$", "", rest))
+    table = parse(rest, path, reading, found.names, found.start)
+    return without_row_numbers(table, reading) if table.width and found.counted else table
+
+
+def layout(text: str, path: Path, reading: Reading, no_header: bool, kept: bool) -> Layout:
+    """Find heading and separator in the first lines. Fills in ``reading``, from which a kept one is taken."""
     lines = text[:2_000_000].splitlines()[:SNIFFED]
     if lines and EXCEL.fullmatch(lines[0]):
         lines[0] = ""
@@ -55,11 +81,7 @@ def read_delimited(text: str, path: Path, reading: Reading, no_header: bool, kep
         names = ["", *names]
     say(reading, usual, skipped, first, commented, no_header)
     say_repeated(names, reading)
-    rest = text.split("\n", start)[start] if text.count("\n") >= start else ""
-    if reading.separator == " ":
-        rest = re.sub(r"[ \t]+", " ", re.sub(r"(?m)^[ \t]+|[ \t]+$", "", rest))
-    table = parse(rest, path, reading, named(names, width), start)
-    return without_row_numbers(table, reading) if table.width and names and not names[0].strip() else table
+    return Layout(named(names, width), start, bool(names) and not names[0].strip())
 
 
 def without_row_numbers(table: pl.DataFrame, reading: Reading) -> pl.DataFrame:

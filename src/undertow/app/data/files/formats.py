@@ -12,6 +12,7 @@ import polars as pl
 from undertow.app.data.files import content
 from undertow.app.data.files.content import files_of
 from undertow.app.data.files.delimited import read_delimited
+from undertow.app.data.files.disk import check_fits
 from undertow.app.data.files.lines import named
 from undertow.app.data.reading import ColumnReading, Reading
 from undertow.app.errors import UserError, one_of
@@ -22,20 +23,15 @@ FILE = "file"  # the column that tells several files apart
 
 def load(path: Path, config: DataConfig, reading: Reading, kept: bool) -> pl.DataFrame:
     """All rows, each column as the format has it; notes in ``reading`` what was found."""
+    check_fits(path, config)
     files = files_of(path, config)
     frames: list[pl.DataFrame] = []
     for number, file in enumerate(files):
         said = list(reading.said)
         frame = plain(read_file(file, config, reading, kept or number > 0))
         reading.said = said if number else reading.said
-        parts = [part for part in file.relative_to(path).parts if "=" in part] if path.is_dir() else []
-        pairs = [part.split("=", 1) for part in parts]
-        frame = frame.with_columns(pl.lit(value, pl.String).alias(name) for name, value in pairs)
-        several = len(files) > 1 or FILE in reading.columns  # now, or in the training
-        if several and not pairs and FILE not in frame.columns:
-            pairs = [[FILE, stem(file)]]
-            frame = frame.with_columns(pl.lit(stem(file), pl.String).alias(FILE))
-        reading.columns.update({name: ColumnReading() for name, _ in pairs})  # texts, whatever they look like
+        frame, named_by = with_places(frame, file, path, len(files), reading)
+        reading.columns.update({name: ColumnReading() for name in named_by})  # texts, whatever they look like
         check_columns(frame, file, frames, files[0])
         frames.append(frame)
     if len(files) > 1:
@@ -44,6 +40,23 @@ def load(path: Path, config: DataConfig, reading: Reading, kept: bool) -> pl.Dat
         return pl.concat([frame.select(frames[0].columns) for frame in frames], how="vertical_relaxed")
     except pl.exceptions.PolarsError as error:
         raise UserError(f"{path}: the files do not fit together: {str(error).splitlines()[0]}") from None
+
+
+def with_places(
+    frame: pl.DataFrame, file: Path, path: Path, count: int, reading: Reading
+) -> tuple[pl.DataFrame, list[str]]:
+    """The rows of a file with what its place says: the keys of a partition, or its name among several files.
+
+    Returns:
+        The rows, and the names of these columns.
+    """
+    parts = [part for part in file.relative_to(path).parts if "=" in part] if path.is_dir() else []
+    pairs = [part.split("=", 1) for part in parts]
+    if (count > 1 or FILE in reading.columns) and not pairs and FILE not in frame.columns:
+        pairs = [[FILE, stem(file)]]
+    return frame.with_columns(pl.lit(value, pl.String).alias(name) for name, value in pairs), [
+        name for name, _ in pairs
+    ]
 
 
 def plain(frame: pl.DataFrame) -> pl.DataFrame:

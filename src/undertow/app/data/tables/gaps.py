@@ -21,8 +21,10 @@ MOST_MADE = 20  # times as many rows as there are that gaps may be filled with
 def missing_somewhere(series: Series) -> NDArray[np.bool_]:
     """Rows in which a column that is used has no value."""
     used = [*series.columns.numeric, *series.columns.categories]
-    masks = [series.table[name].is_null().to_numpy() for name in used]
-    return np.any(masks, axis=0) if masks else np.zeros(len(series.table), bool)
+    missing = np.zeros(len(series.table), bool)
+    for name in used:
+        missing |= series.whole[name].is_null().to_numpy()
+    return missing
 
 
 def without_leading_gaps(series: Series, path: Path, config: DataConfig) -> Series:
@@ -39,7 +41,7 @@ def without_leading_gaps(series: Series, path: Path, config: DataConfig) -> Seri
         else:
             dropped += leading
     if keep.sum() <= len(keep) / 2:
-        worst = max(series.columns.numeric, key=lambda name: series.table[name].null_count())
+        worst = max(series.columns.numeric, key=lambda name: series.whole[name].null_count())
         raise UserError(
             f"{path}: column {worst!r}: most rows come before its first value, or no row is complete",
             "--gaps flag takes them all the same",

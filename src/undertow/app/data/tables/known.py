@@ -41,9 +41,17 @@ def static_columns(series: Series) -> list[str]:
     names = [*series.columns.numeric, *series.columns.categories]
     if not series.group or len(series.spans) < 2 or not names:
         return []
-    within = series.table.group_by(series.group).agg(pl.col(names).n_unique()).select(pl.col(names).max())
-    among = series.table.select(pl.col(names).n_unique())
-    return [name for name in names if within[name][0] == 1 and among[name][0] > 1]
+    return [
+        name for name in names if is_static(series.whole.select(*dict.fromkeys((*series.group, name))), name)
+    ]
+
+
+def is_static(table: pl.DataFrame, name: str) -> bool:
+    """Whether a column is constant in each series, given by the other columns, and not the same in all."""
+    if table[name].n_unique() < 2:
+        return False
+    group = [each for each in table.columns if each != name]
+    return bool((table.group_by(group).agg(pl.col(name).n_unique())[name] == 1).all())
 
 
 def check_known(columns: Columns, path: Path, config: DataConfig) -> None:

@@ -1,6 +1,7 @@
 """Series in the order of time, and the stretches of rows in which nothing is missing."""
 
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import msgspec
@@ -9,6 +10,8 @@ import polars as pl
 from numpy.typing import NDArray
 
 from undertow.app.data.reading import Reading
+from undertow.app.data.tables.stored import Beside, Stored
+from undertow.app.data.tables.table import Rows
 from undertow.app.data.times import moments
 from undertow.app.data.times.frequency import Frequency
 from undertow.app.runs.facts import Columns
@@ -32,6 +35,7 @@ class Series:
     )  # rows whose value was filled, by column
     said: list[str] = field(default_factory=list)
     future: pl.DataFrame = field(default_factory=pl.DataFrame)  # rows after the last known targets
+    stored: Stored | None = None  # on disk, with the columns that ``table`` lacks
 
     @property
     def step(self) -> float:
@@ -44,6 +48,21 @@ class Series:
         if self.time is not None:
             return moments.ticks(self.table[self.time])
         return np.concatenate([np.arange(stop - start, dtype=np.float64) for start, stop in self.spans])
+
+    @cached_property
+    def whole(self) -> Rows:
+        """The table with all its columns, of which only some may be in memory."""
+        return self.table if self.stored is None else Beside(self.stored, self.table)
+
+    @property
+    def count(self) -> int:
+        """How many series there are: one may have several spans."""
+        return len(self.distinct)
+
+    @property
+    def distinct(self) -> list[str]:
+        """The names of the series, in order."""
+        return list(dict.fromkeys(self.name(start) for start, _ in self.spans))
 
     def known(self, name: str) -> NDArray[np.bool_]:
         """Where the file has a value of a column, [rows]; what was filled is not known."""

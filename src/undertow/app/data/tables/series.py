@@ -12,7 +12,8 @@ from undertow.app.data.tables.duplicates import without_duplicates
 from undertow.app.data.tables.gaps import complete, without_leading_gaps
 from undertow.app.data.tables.known import without_future
 from undertow.app.data.tables.panel import SEPARATOR, Series, spans_of
-from undertow.app.data.tables.table import choose, column_names, read_table, require, unused
+from undertow.app.data.tables.stored import Stored
+from undertow.app.data.tables.table import Rows, choose, column_names, read_table, require, unused
 from undertow.app.data.times import moments, order
 from undertow.app.data.times.frequency import Frequency, recognise
 from undertow.app.data.values.sentinels import check_sentinels
@@ -21,17 +22,27 @@ from undertow.app.runs.config import DataConfig
 from undertow.app.runs.facts import Columns, columns_of, converted
 
 
-def read_series(path: Path, config: DataConfig, facts: dict[str, Any] | None = None) -> Series:
+def read_series(
+    path: Path, config: DataConfig, facts: dict[str, Any] | None = None, stored: Stored | None = None
+) -> Series:
     """Read and order the series of a table; raises UserError on anything that breaks the order.
 
     Args:
         path: A file or folder.
         config: The options.
         facts: What the training found out, for further data to be read the same way.
+        stored: The same table on disk. None: it is read into memory.
     """
     kept = converted(facts["reading"], Reading, "facts.reading") if facts else None
-    table, reading = read_table(path, config, kept)
+    if stored is None:
+        table, reading = read_table(path, config, kept)
+    else:
+        check_storable(config)
+        table, reading = stored.head, stored.reading
     require_named(table := with_simulated(table, config, kept), path, config)
+    if stored is not None:
+        time = facts["time"] if facts else order.find_time(stored.without(without(config)), config.time)
+        table = stored.select(*narrow(stored.columns, time, config))
     table, time = in_time(table, path, config, reading, facts)
     group = tuple(facts["group"]) if facts else config.group
     group = group or one_panel(table, time, reading)
@@ -40,16 +51,35 @@ def read_series(path: Path, config: DataConfig, facts: dict[str, Any] | None = N
     table = without_duplicates(table, path, time, group, config, reading)
     table, future = without_future(table, path, group, config)
     spans = spans_of(table, group)
-    columns = features_of(table, path, (*group, time), config, reading, facts)
-    frequency = frequency_of(table, time, spans, facts)
+    series = Series(
+        table, spans, time, group, Frequency(), Columns([]), reading, future=future, stored=stored
+    )
+    columns = features_of(series.whole, path, (*group, time), config, reading, facts)
     said = reading.describe()
     if not facts:
-        said.extend(f"warning: {each}" for each in unused(table, columns))
-    series = Series(table, spans, time, group, frequency, columns, reading, said=said, future=future)
+        said.extend(f"warning: {each}" for each in unused(series.whole, columns))
+    frequency = frequency_of(table, time, spans, facts)
+    series = replace(series, frequency=frequency, columns=columns, said=said)
     ready = complete(without_leading_gaps(series, path, config), path, config)
     if config.gaps == "flag" and not facts:
         columns.flags.extend(name for name in columns.numeric if name in ready.absent)
     return ready
+
+
+def check_storable(config: DataConfig) -> None:
+    """Raise UserError for options that need the whole table in memory."""
+    for option, value, others in (
+        ("gaps", config.gaps, "error, split or ignore"),
+        ("duplicates", config.duplicates, "error, first or last"),
+    ):
+        if value in ("fill", "flag", "mean"):
+            raise UserError(f"--{option} {value}: expected {others} for a table that is kept on disk")
+
+
+def narrow(columns: list[str], time: str | None, config: DataConfig) -> list[str]:
+    """The columns of a table on disk that are held in memory: those that order the rows, and targets."""
+    wanted = (ROW, FILE, *config.group, time, *config.target, *config.known)
+    return [name for name in columns if name in wanted]
 
 
 def with_simulated(table: pl.DataFrame, config: DataConfig, kept: Reading | None) -> pl.DataFrame:
@@ -60,7 +90,7 @@ def with_simulated(table: pl.DataFrame, config: DataConfig, kept: Reading | None
     return table.with_columns(pl.lit(None, pl.Float64).alias(name) for name in absent)
 
 
-def require_named(table: pl.DataFrame, path: Path, config: DataConfig) -> None:
+def require_named(table: Rows, path: Path, config: DataConfig) -> None:
     """Raise UserError unless the columns that options name are there."""
     require(table, path, config.target, "--target")
     require(table, path, [config.time], "--time")
@@ -87,7 +117,7 @@ def in_order(table: pl.DataFrame, time: str | None, group: tuple[str, ...]) -> p
 
 
 def features_of(
-    table: pl.DataFrame,
+    table: Rows,
     path: Path,
     leave_out: tuple[str | None, ...],
     config: DataConfig,
@@ -143,9 +173,7 @@ def without(config: DataConfig) -> list[str]:
     return [name for name in (*config.target, *config.group) if name != config.time]
 
 
-def check_sentinels_of(
-    table: pl.DataFrame, path: Path, columns: Columns, config: DataConfig, kept: bool
-) -> None:
+def check_sentinels_of(table: Rows, path: Path, columns: Columns, config: DataConfig, kept: bool) -> None:
     """Check the numeric features for sentinels, unless ``--missing`` is given."""
     if config.missing is None:
         numeric = [name for name in columns.numeric if table.schema[name].is_numeric()]

@@ -1,9 +1,9 @@
 """Tables: reading them, choosing the columns that are features, and turning rows into numbers."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 import numpy as np
@@ -25,6 +25,27 @@ from undertow.app.runs.facts import Columns
 FOOTER = 5  # most lines of notes and totals below the rows
 LARGEST = 1e38  # features are float32, and differences of two of them too
 MOST_CATEGORIES = 20  # a text column with more different words is no feature
+
+
+class Rows(Protocol):
+    """A table, whose columns may be in memory or on disk."""
+
+    @property
+    def columns(self) -> list[str]:
+        """The names of the columns."""
+
+    @property
+    def schema(self) -> Mapping[str, Any]:
+        """The type of each column."""
+
+    def __len__(self) -> int:
+        """The number of rows."""
+
+    def __getitem__(self, name: str, /) -> pl.Series:
+        """One column."""
+
+    def select(self, *names: str) -> pl.DataFrame:
+        """Some columns, in memory."""
 
 
 def read_table(path: Path, config: DataConfig, kept: Reading | None = None) -> tuple[pl.DataFrame, Reading]:
@@ -91,19 +112,19 @@ def without_footer(frame: pl.DataFrame, reading: Reading) -> pl.DataFrame:
     return frame[: -len(last)]
 
 
-def column_names(table: pl.DataFrame) -> list[str]:
+def column_names(table: Rows) -> list[str]:
     """Return the names of the columns, without that of the row numbers."""
     return [name for name in table.columns if name != ROW]
 
 
-def require(table: pl.DataFrame, path: Path, columns: Iterable[str | None], option: str = "") -> None:
+def require(table: Rows, path: Path, columns: Iterable[str | None], option: str = "") -> None:
     """Raises UserError naming the first of ``columns`` that the table lacks."""
     for name in columns:
         if name is not None and name not in table.columns:
             raise no_column(path, name, option, column_names(table))
 
 
-def choose(table: pl.DataFrame, path: Path, leave_out: Iterable[str | None], reading: Reading) -> Columns:
+def choose(table: Rows, path: Path, leave_out: Iterable[str | None], reading: Reading) -> Columns:
     """All columns but ``leave_out``: numbers as they are, few words one-hot, the rest ignored."""
     columns = Columns([])
     for name in column_names(table):
@@ -126,7 +147,7 @@ def choose(table: pl.DataFrame, path: Path, leave_out: Iterable[str | None], rea
     return columns
 
 
-def check_words(table: pl.DataFrame, path: Path, name: str, reading: Reading) -> None:
+def check_words(table: Rows, path: Path, name: str, reading: Reading) -> None:
     """Raises UserError for a text among the numbers of a column, and for numbers with two readings."""
     how = reading.columns.get(name, ColumnReading())
     if how.decimal == "?":
@@ -152,7 +173,7 @@ def mixed_signs(values: pl.Series, path: Path, name: str) -> UserError:
     )
 
 
-def unused(table: pl.DataFrame, columns: Columns) -> list[str]:
+def unused(table: Rows, columns: Columns) -> list[str]:
     """A warning for each column that looks like a time or tells groups apart and is not used."""
     dates = order.date_like(table, columns.ignored)
     found = [f"{name} holds dates and is not used; --time {name} orders the rows by it" for name in dates]
@@ -166,12 +187,12 @@ def unused(table: pl.DataFrame, columns: Columns) -> list[str]:
     return found
 
 
-def not_a_number(table: pl.DataFrame, path: Path, name: str, how: ColumnReading | None = None) -> UserError:
+def not_a_number(table: Rows, path: Path, name: str, how: ColumnReading | None = None) -> UserError:
     """The error for the first text in a column of numbers."""
     is_text = (
         table[name].is_not_null() & numerals.parse(table[name], how or ColumnReading("number")).is_null()
     )
-    row, value = table.filter(is_text).select(ROW, name).row(0)
+    row, value = table.select(ROW, name).filter(is_text).row(0)
     return UserError(
         f"{path}: column {name!r}, row {row}: expected a number, got {value!r}",
         f"--missing {value!r} reads it as a missing value",
@@ -179,7 +200,7 @@ def not_a_number(table: pl.DataFrame, path: Path, name: str, how: ColumnReading 
 
 
 def encode(
-    table: pl.DataFrame,
+    table: Rows,
     path: Path,
     columns: Columns,
     time: str | None,
@@ -196,7 +217,8 @@ def encode(
     for name, words in columns.categories.items():
         if absent is None:
             check_present(table, path, name)
-        parts.append(table[name].cast(pl.String).to_numpy()[:, None] == np.array(words, object))
+        found = table[name].cast(pl.String)
+        parts.extend((found == word).fill_null(False).to_numpy()[:, None] for word in words)
     if columns.calendar and time is not None:
         parts.append(calendars.calendar_features(table[time], columns.calendar))
     for name in columns.flags:
@@ -204,7 +226,7 @@ def encode(
     return np.concatenate(parts, axis=1, dtype=np.float32)  # [rows, C]
 
 
-def numbers(table: pl.DataFrame, path: Path, name: str, with_gaps: bool = False) -> NDArray[np.float64]:
+def numbers(table: Rows, path: Path, name: str, with_gaps: bool = False) -> NDArray[np.float64]:
     """One column as numbers, [rows]; raises UserError at the first text and, unless ``with_gaps``, gap."""
     if table[name].cast(pl.Float64, strict=False).null_count() > table[name].null_count():
         raise not_a_number(table, path, name)
@@ -224,11 +246,11 @@ def numbers(table: pl.DataFrame, path: Path, name: str, with_gaps: bool = False)
     return values
 
 
-def check_present(table: pl.DataFrame, path: Path, name: str) -> None:
+def check_present(table: Rows, path: Path, name: str) -> None:
     """Raises UserError at the first missing value of a column."""
     missing = table[name].is_null()
     if missing.any():
-        row = table.filter(missing)[ROW][0]
+        row = table[ROW].filter(missing)[0]
         raise UserError(
             f"{path}: column {name!r}, row {row}: the value is missing ({missing.sum()} are)",
             "--gaps fill repeats the one before",

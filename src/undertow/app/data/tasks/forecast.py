@@ -17,24 +17,27 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from undertow.app.data import Baseline, Facts, Known, Shape
+from undertow.app.data.files import disk
 from undertow.app.data.tables.known import check_known, known_lines, positions, static_columns
 from undertow.app.data.tables.panel import Series
-from undertow.app.data.tables.series import check_target, read_series
+from undertow.app.data.tables.series import check_target
 from undertow.app.data.tables.table import encode, numbers
+from undertow.app.data.tasks.inputs import in_memory, on_disk, opened
 from undertow.app.data.tasks.naive import naive_scales, season_rows
-from undertow.app.data.tasks.normalise import ONE_DEVIATION, fit_normaliser, normaliser, with_centre
+from undertow.app.data.tasks.normalise import ONE_DEVIATION, fit_normaliser
 from undertow.app.data.tasks.units import series_units
 from undertow.app.data.tasks.window import window_rows
 from undertow.app.data.times import calendars
 from undertow.app.errors import UserError, one_of
 from undertow.app.runs.config import DataConfig
 from undertow.app.runs.facts import Columns
-from undertow.app.runs.model import normalise
 from undertow.app.runs.objective import Batch, Objective
 from undertow.app.runs.shapes import UNITS
 
 MOST_WINDOWS = 50_000  # an epoch; of a longer table each epoch draws others
 VALIDATION_BATCH = 512
+MOST_VALIDATION = 200_000  # windows; of a longer table every so many-th one validates
+BLOCK = 500_000  # windows for which something is computed at once
 MOST_SEASONS = 20_000  # kept in config.json for predict
 
 Seasons = dict[str, dict[str, dict[str, float]]]  # means by target, series and season
@@ -47,10 +50,13 @@ class ForecastTask:
 
     def __init__(self, config: DataConfig, batch_size: int, seed: int, known: Known | None = None) -> None:
         path = Path(config.source)
-        series = read_series(path, config, known.facts if known is not None else None)
+        self.batch_size, self.seed = batch_size, seed
+        with opened(path, config, known) as series:
+            self._prepare(series, path, config, known)
+
+    def _prepare(self, series: Series, path: Path, config: DataConfig, known: Known | None) -> None:
         self.chosen = 0 if config.steps else window_rows(series, config.horizon)
-        config = replace(config, steps=config.steps or self.chosen)
-        self.config, self.batch_size, self.seed = config, batch_size, seed
+        self.config = config = replace(config, steps=config.steps or self.chosen)
         columns = series.columns
         if known is None:
             columns.calendar.extend(calendar(series))
@@ -58,7 +64,6 @@ class ForecastTask:
             check_target(columns, path, config)
         if not columns.width:
             raise UserError(f"{path}: --simulate: no other column is a feature")
-        x = torch.from_numpy(features(series, path, config))  # [rows, C]
         self.columns = [columns.numeric.index(name) for name in config.target if not config.simulate]
         late = validation_rows(series, config.validation)
         y = np.stack([truth_of(series, path, name) for name in config.target], axis=1)
@@ -66,18 +71,18 @@ class ForecastTask:
         early = self.y[torch.from_numpy(~late)]
         self.mean = early.double().nanmean(0).float()  # [K]
         self.starts, self.validation = self._split(series, late, path)
-        self.centre, self.scale = normaliser(known, x[torch.from_numpy(~late)], ONE_DEVIATION)
-        x = with_centre(x, self.centre)
-        self.last = x[:, self.columns]  # [rows, K]
-        self.x = normalise(x, self.centre, self.scale)  # once, not in every batch
-        self.x[:, self.columns] = self.last  # these the model reads in units of their window
         numbered = embedded_names(series, path, config) if known is None else known.facts["series"]
-        self.x = with_series(self.x, series, numbered)
-        self.spread = self.scale[self.columns]  # [K]
+        number = series_numbers(series, numbered)
+        if series.stored is not None:
+            self.inputs = on_disk(series, path, ~late, self.columns, known, number)
+        else:
+            x = torch.from_numpy(features(series, path, config))  # [rows, C]
+            self.inputs = in_memory(x, torch.from_numpy(~late), self.columns, known, number)
+        self.spread = self.inputs.scale[self.columns]  # [K]
         if config.simulate:
             self.spread = fit_normaliser(early, ONE_DEVIATION)[1]
         self.units = None  # one series needs no unit beside the objective's
-        if not config.simulate and series.names().n_unique() > 1:
+        if not config.simulate and series.count > 1:
             self.units = series_units(series, y, ~late, config.horizon, self.spread.double().numpy())
         self.objective = objective_of(self.spread.tolist(), config.horizon)
         names = known_names(series, path, config) if known is None else known.facts["known"]
@@ -87,7 +92,12 @@ class ForecastTask:
         seasons = {name: seasonal_means(series, name, late) for name in config.target}
         kept = sum(len(means) for each in seasons.values() for means in each.values()) <= MOST_SEASONS
         self.facts = Facts(
-            lines=[*self._lines(series, late, names), *series.said, *unseen(series, seasons)],
+            lines=[
+                *self._lines(series, late, names),
+                *series.said,
+                *unseen(series, seasons),
+                *(disk.lines(config) if series.stored is not None else []),
+            ],
             values=series.facts()
             | {"seasons": seasons if kept else {}, "known": names, "series": numbered}
             | {"means": dict(zip(config.target, self.mean.tolist(), strict=True))}
@@ -105,9 +115,12 @@ class ForecastTask:
                 f"{path}: the longest series has {longest} rows; --steps {steps} and --horizon {horizon} "
                 f"need {self.config.first + horizon}"
             )
-        scored = (
-            self._targets(torch.from_numpy(starts)).isfinite().any(dim=1).numpy()
-        )  # what is filled never counts
+        scored = np.concatenate(  # what is filled never counts
+            [
+                self._targets(some).isfinite().any(dim=1).numpy()
+                for some in in_blocks(torch.from_numpy(starts))
+            ]
+        )
         first = starts + self.config.first  # of the horizon
         train = starts[~late[first + horizon - 1] & scored]
         validation = starts[late[first] & scored]
@@ -117,10 +130,11 @@ class ForecastTask:
                     f"{path}: no window of --steps {steps} is left to {name}; "
                     f"a smaller --steps or another --validation leaves some"
                 )
-        return torch.from_numpy(train), torch.from_numpy(validation)
+        every = -(-len(validation) // MOST_VALIDATION)
+        return torch.from_numpy(train), torch.from_numpy(validation[::every])
 
     def _lines(self, series: Series, late: NDArray[np.bool_], known: list[str]) -> list[str]:
-        count, short = series.names().n_unique(), sum(b - a < self.config.steps + 1 for a, b in series.spans)
+        count, short = series.count, sum(b - a < self.config.steps + 1 for a, b in series.spans)
         several = f" in {count} series" if count > 1 else ""
         skipped = f", {short} too short for the window" if short else ""
         since = ""
@@ -153,12 +167,14 @@ class ForecastTask:
         if self.config.simulate:  # nothing is known of the target
             found = [Baseline("training mean", rms((self.mean - truth) / spread))]
         else:
-            last = self.last[self.validation + self.config.steps - 1, None]  # [windows, 1, K]
+            last = self.inputs.last[self.validation + self.config.steps - 1, None]  # [windows, 1, K]
             found = [Baseline("persistence", rms((last - truth) / spread))]
         if any(seasons.values()):
-            each = [seasonal_forecast(series, seasons[name]) for name in self.config.target]
+            ahead = self._ahead(self.validation)
+            rows, at = np.unique(ahead.numpy(), return_inverse=True)
+            each = [seasonal_forecast(series, seasons[name], rows) for name in self.config.target]
             by_row = torch.from_numpy(np.stack(each, axis=1))  # [rows, K]
-            if (error := by_row[self._ahead(self.validation)] - truth).isfinite().any():
+            if (error := by_row[torch.from_numpy(at).view_as(ahead)] - truth).isfinite().any():
                 found.append(Baseline(calendars.season_name(series.step), rms(error / spread)))
         return found
 
@@ -176,7 +192,7 @@ class ForecastTask:
 
     def buffers(self) -> dict[str, Tensor]:
         """Return the normaliser of the features, [C] each, and the units of simulated targets, [K] each."""
-        found = {"centre": self.centre, "scale": self.scale}
+        found = {"centre": self.inputs.centre, "scale": self.inputs.scale}
         if self.config.simulate:
             found |= dict(zip(UNITS, (self.mean, self.spread), strict=True))
         return found
@@ -197,7 +213,7 @@ class ForecastTask:
 
     def _batches(self, starts: Tensor, size: int) -> Iterator[Batch]:
         for chosen in torch.split(starts, size):
-            x = windows(self.x, chosen, self.config.steps + self.shape.ahead)
+            x = self.inputs.windows(chosen, self.config.steps + self.shape.ahead)
             yield Batch(x, self._targets(chosen), normalised=True, unit=self._units(chosen))
 
 
@@ -243,24 +259,31 @@ def embedded_names(series: Series, path: Path, config: DataConfig) -> list[str]:
         return []
     if not series.group:
         raise UserError(f"{path}: --embed-group: there is one series; --group COLUMN tells several apart")
-    return [str(name) for name in series.names().unique(maintain_order=True)]
+    return series.distinct
 
 
 def with_series(x: Tensor, series: Series, names: list[str]) -> Tensor:
-    """Features x [rows,C] with the number of each row's series, [rows,C+1]; x if none are embedded.
+    """Features x [rows,C] with the number of each row's series, [rows,C+1]; x if none are embedded."""
+    found = series_numbers(series, names)
+    return x if found is None else torch.cat([x, found[:, None]], dim=1)
+
+
+def series_numbers(series: Series, names: list[str]) -> Tensor | None:
+    """The number of each row's series, [rows] float32; None if no ``names`` are embedded.
 
     A series whose name is not among ``names``, which training did not hold, has the number -1.
     """
     if not names:
-        return x
-    numbers = {name: k for k, name in enumerate(names)}
-    found = [numbers.get(str(name), -1) for name in series.names()]
-    return torch.cat([x, torch.tensor(found, dtype=x.dtype)[:, None]], dim=1)
+        return None
+    numbers, found = {name: k for k, name in enumerate(names)}, torch.empty(len(series.table))
+    for start, stop in series.spans:
+        found[start:stop] = numbers.get(series.name(start), -1)
+    return found
 
 
 def strangers(series: Series, names: list[str]) -> list[str]:
     """A line that names the series that training did not hold, if series are embedded."""
-    found = [name for name in map(str, series.names().unique(maintain_order=True)) if name not in names]
+    found = [name for name in series.distinct if name not in names]
     said = f"not in the training, so read with the mean of all embeddings: {one_of(found)}" if found else ""
     return [said] if names and said else []
 
@@ -280,11 +303,9 @@ def window_starts(spans: list[tuple[int, int]], length: int) -> NDArray[np.int64
     return np.concatenate(starts) if starts else np.empty(0, np.int64)
 
 
-def windows(x: Tensor, starts: Tensor, steps: int) -> Tensor:
-    """The windows of ``x`` [rows, C] that begin at ``starts`` [N]: [T, N, C]."""
-    rows, C = x.shape
-    every = x.as_strided((rows - steps + 1, steps, C), (C, C, 1))  # a view: windows overlap
-    return every.index_select(0, starts).transpose(0, 1)
+def in_blocks(starts: Tensor) -> tuple[Tensor, ...]:
+    """Windows, some at a time: what is made of all of them might not fit into memory."""
+    return torch.split(starts, BLOCK)
 
 
 def validation_rows(series: Series, fraction: float) -> NDArray[np.bool_]:
@@ -292,10 +313,11 @@ def validation_rows(series: Series, fraction: float) -> NDArray[np.bool_]:
 
     One date divides all series. Where rows are only numbered, each series is divided by itself.
     """
-    ticks, names = series.ticks, series.names()
-    if dated(series) or names.n_unique() == 1:
-        return np.asarray(ticks >= np.sort(ticks)[first_of(len(ticks), fraction)])
-    lengths = names.rle().struct.field("len").to_list()
+    if dated(series) or series.count == 1:
+        ticks = series.ticks
+        first = first_of(len(ticks), fraction)
+        return np.asarray(ticks >= np.partition(ticks, first)[first])
+    lengths = series.names().rle().struct.field("len").to_list()
     return np.concatenate([np.arange(length) >= first_of(length, fraction) for length in lengths])
 
 
@@ -324,7 +346,7 @@ def unseen(series: Series, seasons: Seasons) -> list[str]:
     """A line for each target: the series without a training part, of which a seasonal mean knows nothing."""
     lines = []
     for target, means in seasons.items():
-        names = [name for name in series.names().unique(maintain_order=True) if name not in means]
+        names = [name for name in series.distinct if name not in means]
         of = f" of {target}" if len(seasons) > 1 else ""
         if means and names:
             lines.append(f"no training part, so left out of the seasonal mean{of}: {one_of(names)}")
@@ -348,13 +370,18 @@ def seasonal_means(series: Series, target: str, late: NDArray[np.bool_]) -> dict
     return means
 
 
-def seasonal_forecast(series: Series, seasons: dict[str, dict[str, float]]) -> NDArray[np.float64]:
-    """The seasonal mean for every row, [rows]; NaN for a series that the training part did not hold."""
+def seasonal_forecast(
+    series: Series, seasons: dict[str, dict[str, float]], rows: NDArray[np.int64] | None = None
+) -> NDArray[np.float64]:
+    """The seasonal mean for rows in order, or all, [rows]; NaN for a series without a training part."""
     assert series.time is not None
-    season = calendars.season(series.table[series.time], series.step)
+    rows = np.arange(len(series.table)) if rows is None else rows
+    season = calendars.season(series.table[series.time].gather(rows), series.step)
     assert season is not None
-    found = [
-        means.get(key, means[""]) if (means := seasons.get(name)) else np.nan
-        for name, key in zip(series.names(), season, strict=True)
-    ]
-    return np.array(found, np.float64)
+    found = np.full(len(rows), np.nan)
+    for start, stop in series.spans:
+        a, b = np.searchsorted(rows, (start, stop))
+        if b > a and (means := seasons.get(series.name(start))):
+            own = season[a:b].replace_strict(means, default=means[""], return_dtype=pl.Float64)
+            found[a:b] = own.to_numpy()
+    return found

@@ -2,6 +2,7 @@
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from undertow.app.data import Known
@@ -29,11 +30,18 @@ def fit_normaliser(x: Tensor, share: float) -> tuple[Tensor, Tensor]:
     A few extreme rows barely move either. A feature that is mostly one value, such as rain or a word, has
     no such distance: its mean and standard deviation then, and scale 1 for a constant. NaN does not count.
     """
-    values = x.double().numpy()  # a copy
-    values[:, np.isnan(values).all(axis=0)] = 0.0
-    centre = np.nanmedian(values, axis=0)  # [C]
-    scale = np.nanquantile(np.abs(values - centre), share, axis=0)  # [C]
-    deviation, flat = np.nanstd(values, axis=0), scale <= 1e-8
-    centre, scale = np.where(flat, np.nanmean(values, axis=0), centre), np.where(flat, deviation, scale)
-    scale = np.where(scale <= 1e-8, 1.0, scale)
+    found = [_centre_and_scale(column.double().numpy(), share) for column in x.unbind(1)]
+    centre, scale = np.array(found).T
     return torch.from_numpy(centre).float(), torch.from_numpy(scale).float()
+
+
+def _centre_and_scale(values: NDArray[np.float64], share: float) -> tuple[float, float]:
+    """Those of one feature, [rows]."""
+    values = values[~np.isnan(values)]
+    if not len(values):
+        return 0.0, 1.0
+    centre = float(np.median(values))
+    scale = float(np.quantile(np.abs(values - centre), share))
+    if scale <= 1e-8:
+        centre, scale = float(np.mean(values)), float(np.std(values))
+    return centre, scale if scale > 1e-8 else 1.0

@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -19,14 +20,15 @@ FALLS = 0.25  # of the rows may be earlier than the row before: a few where each
 ISO = re.compile(r"%Y-%m-%d([ T]%H:%M(:%S(\.%f)?)?)?")  # needs no saying
 
 
-def find_time(table: pl.DataFrame, given: str | None) -> str | None:
+def find_time(table: Any, given: str | None) -> str | None:
     """The column that orders the rows: the one given, else a date, else one whose name says so."""
     if given is not None:
         return given
-    for name, dtype in table.schema.items():
+    schema: dict[str, pl.DataType] = dict(table.schema)
+    for name, dtype in schema.items():
         if dtype in DATES or (dtype == pl.String and mostly_dates(table[name])):
             return name
-    numeric = [name for name, dtype in table.schema.items() if dtype.is_numeric()]
+    numeric = [name for name, dtype in schema.items() if dtype.is_numeric()]
     for name in numeric:
         if parsing.of_numbers(table[name], name) is not None:
             return name
@@ -38,7 +40,7 @@ def advances(values: pl.Series) -> bool:
     return not values.dtype.is_float() or int(values.diff().lt(0).sum()) < FALLS * len(values)
 
 
-def date_like(table: pl.DataFrame, names: list[str]) -> list[str]:
+def date_like(table: Any, names: list[str]) -> list[str]:
     """Those of ``names`` whose values are dates."""
     return [
         n

@@ -1,6 +1,7 @@
 """Numbers that stand for a missing value, such as -9999, by how they stand out."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -14,7 +15,7 @@ DIFFERENT = 10  # other values must there be, for their range to mean something
 FILLS = (2**15 - 1, -(2**15), 2**31 - 1, -(2**31), 1e20, 1e30, 1e35, 1e36, 9.969209968386869e36)
 
 
-def check_sentinels(table: pl.DataFrame, path: Path, names: list[str], kept: bool = False) -> None:
+def check_sentinels(table: Any, path: Path, names: list[str], kept: bool = False) -> None:
     """Raise UserError for a column with a constant far outside of everything else.
 
     A table read after the training, ``kept``, may have values far apart: only the usual markers count there.

@@ -141,6 +141,16 @@ class DataConfig:
         Column,
         Option("Encoding of texts or tables. (default: found)", FILES, None, ("text", *TABLES), "NAME"),
     ] = None
+    cache: Annotated[
+        Column,
+        Option(
+            "Folder that keeps data on disk for this and further runs. (default: none; see docs/data.md)",
+            FILES,
+            None,
+            FORECAST,
+            "FOLDER",
+        ),
+    ] = None
     symbols: Annotated[
         Kind | None,
         Option(

@@ -1,0 +1,229 @@
+"""Data kept on disk while they are in use: when, where, and arrays that are mapped from there.
+
+What is made from files is kept in a folder whose name stands for the files and the options. It is written
+beside that name and renamed when it is complete. What a killed process leaves is removed by the next one that
+uses the cache.
+"""
+
+import errno
+import hashlib
+import json
+import mmap
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from undertow import __version__
+from undertow.app.data.files.content import files_of
+from undertow.app.errors import UserError
+from undertow.app.runs.config import DataConfig, options
+from undertow.app.runs.options import FILES, TEXTS
+
+SPACE = 6  # times their size that files may take in memory while they are read and prepared
+LOCK, PART, ABOUT = ".lock", ".part", "about.json"
+READ_BY = {"task", "group", *(each.name for each in options() if each.option.panel in (FILES, TEXTS))} - {
+    "cache"
+}
+
+
+def memory() -> int:
+    """The most memory that a process may have, in bytes; 2**63 if it is unknown."""
+    try:
+        found = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return 2**63
+    try:  # of a container
+        return min(found, int(Path("/sys/fs/cgroup/memory.max").read_text()))
+    except (OSError, ValueError):
+        return found
+
+
+def is_wanted(path: Path, config: DataConfig) -> bool:
+    """Whether ``--cache`` asks for it, or the files may not fit into memory."""
+    if config.cache is not None:
+        return True
+    return SPACE * sum(file.stat().st_size for file in files_of(path, config)) > memory()
+
+
+def check_fits(path: Path, config: DataConfig) -> None:
+    """Raise UserError for files that are read as a whole and are larger than memory.
+
+    Args:
+        path: A file or folder.
+        config: The options.
+    """
+    size, there = sum(file.stat().st_size for file in files_of(path, config)), memory()
+    if size > there:
+        raise UserError(
+            f"{path}: {size / 2**30:,.1f} GiB are read into memory as a whole here, and this machine has "
+            f"{there / 2**30:,.1f} GiB; give a part of it"
+        )
+
+
+def lines(config: DataConfig) -> list[str]:
+    """Say that data are on disk, and until when."""
+    if config.cache is not None:
+        return [f"kept on disk in {config.cache}, for further runs too"]
+    return ["kept on disk, since memory may be too small; --cache FOLDER keeps it for further runs"]
+
+
+def stamp_of(files: list[Path]) -> list[list[Any]]:
+    """What changes when files do: name, size and time of the last change of each."""
+    found = [(file, file.stat()) for file in files]
+    return [[str(file.resolve()), stat.st_size, stat.st_mtime_ns] for file, stat in found]
+
+
+@contextmanager
+def kept(path: Path, config: DataConfig, fill: Callable[[Path], None], known: Any = None) -> Iterator[Path]:
+    """A folder with what is made from files, made now unless ``--cache`` holds it.
+
+    Args:
+        path: The source.
+        config: The options. Without ``--cache`` the folder is removed after the block.
+        fill: Writes into the folder that it is given.
+        known: What else decides what is written; JSON can hold it.
+
+    Yields:
+        The folder.
+
+    Raises:
+        UserError: It cannot be written, the disk is full, or a file changed while it was read.
+    """
+    files = files_of(path, config)
+    stamp, read_by = stamp_of(files), {name: getattr(config, name) for name in sorted(READ_BY)}
+    about = {"version": __version__, "files": stamp, "options": read_by, "known": known}
+    name = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:24]
+    root = _root(config)
+    place = root / name
+    with _part(root, place if config.cache is not None else None) as part:
+        if part is not None:
+            with _written_to(root):
+                fill(part)
+                (part / ABOUT).write_text(json.dumps(about))
+            if stamp_of(files) != stamp:
+                raise UserError(f"{path}: changed while it was read; start again")
+            if config.cache is None:
+                yield part
+                return
+            _complete(part, place, stamp)
+    yield place
+
+
+def _root(config: DataConfig) -> Path:
+    """The folder of the cache: that of ``--cache``, or one for large files that are not kept."""
+    if config.cache is not None:
+        root = Path(config.cache)
+    else:
+        large = Path("/var/tmp")  # on a disk, where /tmp may be in memory
+        base = os.environ.get("TMPDIR") or (large if large.is_dir() else tempfile.gettempdir())
+        root = Path(base) / f"undertow-{getattr(os, 'getuid', lambda: 0)()}"
+    try:
+        root.mkdir(parents=True, exist_ok=True, mode=0o777 if config.cache else 0o700)
+    except OSError as error:
+        raise UserError(
+            f"{root}: cannot keep data in this folder: {error.strerror}; --cache FOLDER"
+        ) from None
+    return root
+
+
+@contextmanager
+def _part(root: Path, place: Path | None) -> Iterator[Path | None]:
+    """A new folder to write into, removed after the block unless it was renamed; None if ``place`` is there.
+
+    Who needs the same place waits for whoever makes it.
+    """
+    from filelock import FileLock
+
+    with FileLock(root / LOCK):
+        _sweep(root)
+        if place is None:
+            part = Path(tempfile.mkdtemp(suffix=PART, dir=root))
+            own = FileLock(part / LOCK)
+            own.acquire()
+    if place is None:
+        try:
+            yield part
+        finally:
+            own.release()
+            shutil.rmtree(part, ignore_errors=True)
+        return
+    with FileLock(root / LOCK):
+        if place.is_dir():
+            yield None
+            return
+        part = place.with_name(place.name + PART)
+        shutil.rmtree(part, ignore_errors=True)
+        part.mkdir()
+        try:
+            yield part
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
+
+
+def _sweep(root: Path) -> None:
+    """Remove what killed processes left: parts whose lock is free."""
+    from filelock import FileLock, Timeout
+
+    for part in root.glob(f"*{PART}"):
+        with suppress(Timeout, OSError), FileLock(part / LOCK, blocking=False):
+            shutil.rmtree(part, ignore_errors=True)
+
+
+def _complete(part: Path, place: Path, stamp: list[list[Any]]) -> None:
+    """Give what was written its name, and remove what was made of the same files before they changed."""
+    for file in part.iterdir():
+        with file.open("rb") as opened:
+            os.fsync(opened.fileno())
+    part.rename(place)
+    names = [name for name, *_ in stamp]
+    for other in place.parent.glob(f"*/{ABOUT}"):
+        before = json.loads(other.read_text())["files"]
+        if [name for name, *_ in before] == names and before != stamp:
+            shutil.rmtree(other.parent, ignore_errors=True)
+
+
+@contextmanager
+def _written_to(folder: Path) -> Iterator[None]:
+    """Say in one line that the disk is full; Polars has errors of its own for that."""
+    try:
+        yield
+    except Exception as error:
+        full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+        if not full and "No space left" not in str(error):
+            raise
+        raise UserError(f"{folder}: the disk is full; --cache FOLDER keeps the data on another one") from None
+
+
+class Mapped:
+    """An array in a file without a name, which goes when the process ends, however it ends.
+
+    Args:
+        folder: Where there is room for it.
+        shape: Of the array.
+        dtype: Of its values, which are 0 at first.
+
+    Raises:
+        UserError: The disk is full.
+    """
+
+    def __init__(self, folder: Path, shape: tuple[int, ...], dtype: DTypeLike) -> None:
+        size = max(1, int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize)
+        with _written_to(folder), tempfile.TemporaryFile(dir=folder) as file:
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(file.fileno(), 0, size)  # a full disk is an error here, and a signal later
+            else:
+                file.truncate(size)
+            self._map = mmap.mmap(file.fileno(), size)
+        self.array: NDArray[Any] = np.frombuffer(self._map, dtype, int(np.prod(shape))).reshape(shape)
+
+    def release(self) -> None:
+        """Give back the memory that was used to read and write; the values stay."""
+        if hasattr(mmap, "MADV_DONTNEED"):
+            self._map.madvise(mmap.MADV_DONTNEED)

@@ -16,6 +16,11 @@ def test_sizes_are_those_of_the_ends() -> None:
     assert [layer.hidden_size for layer in network.recurrent()] == [5]
 
 
+def test_parameters_are_counted_without_states_of_zero() -> None:
+    layers = (Normalise([0], [1]), lstm(1, 3), lstm(3, 3, c_0=[1, 0, 0]), Dense(np.ones((2, 3)), [0, 0]))
+    assert Network(layers).count_parameters() == (12 + 36 + 12) + (36 + 36 + 12 + 3) + 8
+
+
 def test_arrays_are_copies_that_cannot_change() -> None:
     weight = np.ones((2, 5))
     dense = Dense(weight, np.zeros(2))

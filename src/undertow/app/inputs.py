@@ -19,6 +19,17 @@ Input = Annotated[  # the option of verbs that let a trained network read someth
 ]
 
 
+Column = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--column",
+        metavar="NAME",
+        help="With another program's network: a column of the file that it reads, one option for each input. "
+        "(default: all columns, in their order)",
+    ),
+]
+
+
 def _check_file(path: Path) -> None:
     """Raise UserError unless ``path`` is a file with something in it."""
     must_be_unicode(path)
@@ -66,6 +77,31 @@ def check_input(task: str, source: str, given: str | None) -> None:
     if task == "problem":
         raise UserError(f"--input {given}: {source} draws its own sequences; leave it out")
     check_source(Path(given))
+
+
+def refuse_columns(columns: list[str] | None) -> None:
+    """Refuse ``--column`` with a run, which knows its columns. Raises UserError if it is given."""
+    if columns:
+        raise UserError(f"--column {columns[0]}: a run knows its columns; leave it out")
+
+
+def check_needed(network: Path, given: str | None) -> Path:
+    """Check the value of ``--input`` of another program's network, which holds no data of its own.
+
+    Args:
+        network: The network's file.
+        given: The value, a path; None if the option was left out.
+
+    Returns:
+        The path of a file with something in it.
+
+    Raises:
+        UserError: It was left out, or the file cannot be read.
+    """
+    if given is None:
+        raise UserError(f"{network}: a network without data; --input FILE is what it reads")
+    _check_file(Path(given))
+    return Path(given)
 
 
 def no_column(path: Path, name: str, asked: str, names: list[str]) -> UserError:

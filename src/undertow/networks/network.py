@@ -340,6 +340,14 @@ class Network:
         first = self.stages[0]
         return len(first.weight) if isinstance(first, Embedding) else 0
 
+    def count_parameters(self) -> int:
+        """Count the weights: all numbers but those of Normalise and Scale, and initial states of zero."""
+        counted = [stage for stage in self.stages if isinstance(stage, Embedding | Dense | Pool)]
+        held = [getattr(each, f.name) for each in (*counted, *self.recurrent()) for f in fields(each)]
+        states = [each for layer in self.recurrent() for each in (layer.h_0, layer.c_0) if each is not None]
+        zero = sum(each.size for each in states if not each.any())
+        return int(sum(each.size for each in held if isinstance(each, np.ndarray)) - zero)
+
     def recurrent(self) -> Sequence[Recurrent]:
         """Return the recurrent layers, from the input up; of two directions the forward one first."""
         found: list[Recurrent] = []

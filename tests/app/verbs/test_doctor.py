@@ -342,13 +342,13 @@ def test_nothing_on_the_page_is_taken_for_markup(fresh):
     evil = '<script>alert("x")</script> & [bold]'
     chart = Chart(evil, evil, evil, np.arange(3.0), {evil: np.arange(3.0)}, marks={evil: 1.0})
     finding = Finding("clip", "problem", evil, (Evidence(evil, 1, evil, evil),), (Remedy(evil, evil),), chart)
-    watched = watch(open_run(fresh))
+    subject = doctor_view.subject(watch(open_run(fresh)))
     diagnosis = Diagnosis((finding, NotJudged("exploding", evil)))
-    page = doctor_page.page(watched, diagnosis)
+    page = doctor_page.page(subject, diagnosis)
     assert "<script" not in page
     assert page.count("&lt;script&gt;") >= 8
     console = Terminal(record=True, width=200)
-    doctor_view.show(console, watched, diagnosis)
+    doctor_view.show(console, subject, diagnosis)
     assert evil in console.export_text()
 
 

@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from undertow import __version__
 from undertow.app.outputs import atomically
 from undertow.app.reading import doctor_view
-from undertow.app.reading.watch import Watched
+from undertow.app.reading.doctor_view import Subject
 from undertow.app.words import literal
 from undertow.doctor import CHECKS, Chart, Diagnosis, Finding, InOrder, NotJudged, Outcome
 from undertow.palette import LINES, css_variables
@@ -32,26 +32,26 @@ COLOURS = (
 NAMES = {INK: "currentColor"} | {color: f"var(--curve-{k})" for k, color in enumerate(CURVES)}
 
 
-def write(path: Path, watched: Watched, diagnosis: Diagnosis) -> None:
+def write(path: Path, subject: Subject, diagnosis: Diagnosis) -> None:
     """Write the page in one step.
 
     Args:
         path: The file; an existing one is replaced once the new page is complete.
-        watched: The network and what it read.
+        subject: The network and what it read.
         diagnosis: The outcomes of the checks.
 
     Raises:
         UserError: The file cannot be written.
     """
-    content = page(watched, diagnosis)
+    content = page(subject, diagnosis)
     atomically(path, lambda beside: beside.write_text(content, encoding="utf-8"))
 
 
-def page(watched: Watched, diagnosis: Diagnosis) -> str:
+def page(subject: Subject, diagnosis: Diagnosis) -> str:
     """Make the page.
 
     Args:
-        watched: The network and what it read.
+        subject: The network and what it read.
         diagnosis: The outcomes of the checks.
 
     Returns:
@@ -65,8 +65,8 @@ def page(watched: Watched, diagnosis: Diagnosis) -> str:
     template = environment.from_string((here / "doctor.html").read_text(encoding="utf-8"))
     return template.render(
         style=Markup(COLOURS + (here / "doctor.css").read_text(encoding="utf-8")),
-        name=watched.run.folder.name,
-        about=doctor_view.about(watched),
+        name=subject.name,
+        about=subject.about,
         verdict=doctor_view.verdict(diagnosis),
         diagnosis=diagnosis,
         unjudged=doctor_view.unjudged(diagnosis),
@@ -75,7 +75,7 @@ def page(watched: Watched, diagnosis: Diagnosis) -> str:
         pictures=_pictures(diagnosis),
         grounds=_grounds(),
         version=__version__,
-        inspect=shlex.join(["undertow", "inspect", str(watched.run.folder)]),
+        inspect=shlex.join(subject.inspect),
     )
 
 

@@ -1,5 +1,7 @@
 """What ``undertow doctor`` prints."""
 
+from dataclasses import dataclass
+
 from rich.console import Console
 from rich.padding import Padding
 from rich.table import Table
@@ -29,15 +31,36 @@ IN_ORDER = {  # said of a check that found nothing
 }
 
 
-def show(console: Console, watched: Watched, diagnosis: Diagnosis) -> None:
+@dataclass(frozen=True)
+class Subject:
+    """Who is examined.
+
+    Attributes:
+        name: Of the run folder or file.
+        about: A line on the network and what it read.
+        inspect: The command that shows every unit and step.
+    """
+
+    name: str
+    about: str
+    inspect: list[str]
+
+
+def subject(watched: Watched) -> Subject:
+    """Return who was watched, a run."""
+    folder = watched.run.folder
+    return Subject(folder.name, about(watched), ["undertow", "inspect", str(folder)])
+
+
+def show(console: Console, subject: Subject, diagnosis: Diagnosis) -> None:
     """Print who was examined, what is wrong, and what was in order.
 
     Args:
         console: Where it is printed.
-        watched: The network and what it read.
+        subject: The network and what it read.
         diagnosis: The outcomes of the checks.
     """
-    console.print(about(watched))
+    console.print(subject.about)
     console.print(marked("\n[bold]{verdict}[/]", verdict=verdict(diagnosis)))
     for finding in diagnosis.findings:
         console.print()

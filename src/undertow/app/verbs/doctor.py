@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from undertow.app.inputs import Input
+from undertow.app.inputs import Column, Input
 
 if TYPE_CHECKING:
     import numpy as np
@@ -20,7 +20,7 @@ SEQUENCES = 16  # enough for medians, and read in seconds
 
 
 def doctor(
-    run: Annotated[Path, typer.Argument(help="Folder of a run.")],
+    run: Annotated[Path, typer.Argument(metavar="RUN|FILE", help="Folder of a run, or a network's file.")],
     lag: Annotated[
         int | None,
         typer.Option(
@@ -30,9 +30,11 @@ def doctor(
         ),
     ] = None,
     input: Input = None,
+    column: Column = None,
     sequences: Annotated[int, typer.Option(min=1, max=1_000_000, help="Sequences to read.")] = SEQUENCES,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="The page. (default: RUN/doctor.html)")
+        Path | None,
+        typer.Option("--output", "-o", help="The page. (default: RUN/doctor.html, or FILE.doctor.html)"),
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file in --output.")] = False,
 ) -> None:
@@ -43,13 +45,21 @@ def doctor(
     its evidence, on the terminal and on a page. RUN/doctor.html is replaced each
     time; another file is replaced only with --overwrite.
 
+    FILE is a network of another program: Keras, ONNX, a state dict, NAM and
+    others. It reads a table of numbers or a WAV file, --input, in pieces. It has
+    no labels, so what is said of gradients is about its outputs.
+
     The exit code is 0 whatever is found.
     """
-    from undertow.app.inputs import check_input
+    from undertow.app.inputs import check_input, refuse_columns
     from undertow.app.outputs import check_output
     from undertow.app.runs.folder import DOCTOR
     from undertow.app.training.leftovers import open_network
 
+    if run.is_file():
+        _examine_file(run, input, column or [], sequences, lag, output, overwrite)
+        return
+    refuse_columns(column)
     path = run / DOCTOR if output is None else output
     opened = open_network(run)
     check_output(path, (".html", ".htm"), overwrite or output is None)
@@ -70,8 +80,44 @@ def _examine(run: "Run", given: str | None, sequences: int, lag: int | None, pag
         diagnosis = diagnose(
             watched.trace, watched.model, lag=lag or known_lag(watched), training=training_of(watched)
         )
-    doctor_view.show(console, watched, diagnosis)
-    doctor_page.write(page, watched, diagnosis)
+    subject = doctor_view.subject(watched)
+    doctor_view.show(console, subject, diagnosis)
+    doctor_page.write(page, subject, diagnosis)
+    console.print(f"\nWith pictures in {page}", soft_wrap=True)
+
+
+def _examine_file(
+    file: Path,
+    given: str | None,
+    columns: list[str],
+    sequences: int,
+    lag: int | None,
+    output: Path | None,
+    overwrite: bool,
+) -> None:
+    """Let the network of another program read, then print the diagnosis and write its page."""
+    from undertow.app.inputs import check_needed
+    from undertow.app.outputs import check_output
+
+    page = file.with_name(f"{file.name}.doctor.html") if output is None else output
+    check_output(page, (".html", ".htm"), overwrite or output is None)
+    data = check_needed(file, given)
+    from undertow import diagnose
+    from undertow.app.reading import doctor_page, doctor_view, foreign
+    from undertow.app.terminal import Terminal
+
+    console = Terminal()
+    with console.status("reading, forward and backward"):
+        network = foreign.open_file(file)
+        read = foreign.read(data, network, columns=columns, sequences=sequences)
+        seen = foreign.observe(file, network, read)
+        diagnosis = diagnose(seen.trace, seen.model, lag=lag)
+    again = ["undertow", "inspect", str(file), "--input", str(data)]
+    for name in columns:
+        again += ["--column", name]
+    subject = doctor_view.Subject(file.name, foreign.about(seen), again)
+    doctor_view.show(console, subject, diagnosis)
+    doctor_page.write(page, subject, diagnosis)
     console.print(f"\nWith pictures in {page}", soft_wrap=True)
 
 

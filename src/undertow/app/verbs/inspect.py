@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from undertow.app.inputs import Input
+from undertow.app.inputs import Column, Input
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -17,8 +17,9 @@ TEXT_STEPS = 400  # of a text, without --steps
 
 
 def inspect(
-    run: Annotated[Path, typer.Argument(help="Folder of a run.")],
+    run: Annotated[Path, typer.Argument(metavar="RUN|FILE", help="Folder of a run, or a network's file.")],
     input: Input = None,
+    column: Column = None,
     compare: Annotated[
         Path | None,
         typer.Option(metavar="RUN", help="Another run to show beside it, such as one with --cell rnn."),
@@ -26,11 +27,14 @@ def inspect(
     steps: Annotated[
         int | None,
         typer.Option(
-            help=f"Steps to show. (default: the run's own; {TEXT_STEPS} of a text)", min=2, max=1_000_000
+            help=f"Steps to show. (default: the run's own; {TEXT_STEPS} of a text or with FILE)",
+            min=2,
+            max=1_000_000,
         ),
     ] = None,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="The page. (default: RUN/report.html)")
+        Path | None,
+        typer.Option("--output", "-o", help="The page. (default: RUN/report.html, or FILE.report.html)"),
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file in --output.")] = False,
 ) -> None:
@@ -40,14 +44,22 @@ def inspect(
     every gate, cell and hidden state, the gradient that flows back from any step,
     and what each unit follows. RUN/report.html is replaced each time; another
     file is replaced only with --overwrite.
+
+    FILE is a network of another program: Keras, ONNX, a state dict, NAM and
+    others. It reads a table of numbers or a WAV file, --input. It has no labels,
+    so its outputs take the place of an error.
     """
     from undertow.app.errors import UserError
-    from undertow.app.inputs import check_input
+    from undertow.app.inputs import check_input, refuse_columns
     from undertow.app.outputs import check_output
     from undertow.app.runs.folder import REPORT
     from undertow.app.terminal import Terminal
     from undertow.app.training.leftovers import open_network
 
+    if run.is_file():
+        _show_files(run, input, column or [], compare, steps, output, overwrite)
+        return
+    refuse_columns(column)
     page = run / REPORT if output is None else output
     opened = open_network(run)
     check_output(page, (".html", ".htm"), overwrite or output is None)
@@ -60,6 +72,57 @@ def inspect(
     wanted = TEXT_STEPS if steps is None and opened.data.task == "text" else steps
     reading = read(opened, input, steps=wanted)
     _write(page, [observe(each, reading) for each in runs])
+    Terminal().print(f"The report: {page}", soft_wrap=True)
+
+
+def _show_files(
+    file: Path,
+    given: str | None,
+    columns: list[str],
+    compare: Path | None,
+    steps: int | None,
+    output: Path | None,
+    overwrite: bool,
+) -> None:
+    """Write the page on networks of other programs."""
+    from undertow.app.errors import UserError
+    from undertow.app.inputs import check_needed
+    from undertow.app.outputs import check_output, writing
+    from undertow.app.terminal import Terminal
+
+    page = file.with_name(f"{file.name}.report.html") if output is None else output
+    check_output(page, (".html", ".htm"), overwrite or output is None)
+    data = check_needed(file, given)
+    from undertow.app.reading import foreign
+
+    networks = [foreign.open_file(each) for each in (file, compare) if each is not None]
+    sizes = [(each.input_size, each.symbols, foreign.answers_once(each)) for each in networks]
+    if len(set(sizes)) > 1:
+        raise UserError(f"--compare {compare}: cannot read what {file} reads, or answers elsewhere")
+    read = foreign.read(data, networks[0], columns=columns, steps=steps)
+    files = [file, compare or file]
+    seen = [foreign.observe(path, each, read) for path, each in zip(files, networks, strict=False)]
+    first, symbols = seen[0], networks[0].symbols > 0
+    T = len(read.x)
+    about = foreign.about(first)
+    if len(first.modules) > 1:
+        about += f" Shown is {first.modules[0]} of {', '.join(first.modules)}."
+    with writing(page):
+        first.trace.report(
+            page,
+            module=first.modules[0],
+            symbols=[read.names[k] for k in read.x[:, 0]] if symbols else None,
+            inputs=None if symbols else read.x[:, 0],
+            input_names=None if symbols else read.names,
+            steps=read.steps,
+            loss_weight=None if first.once else 1 / T,
+            title=f"{' beside '.join(each.path.name for each in seen)} reading {data.name}",
+            about=about,
+            name=file.name,
+            answer=foreign.answer(first),
+            compare={each.path.name: each.trace for each in seen[1:]},
+            answers=[foreign.answer(each) for each in seen[1:]],
+        )
     Terminal().print(f"The report: {page}", soft_wrap=True)
 
 

@@ -66,7 +66,7 @@ test-clients: .venv-clients/wheel/built
 
 # Models of Keras, ONNX and sb3-contrib, made and run by these programs: docs/formats.md.
 test-formats: .venv-clients/wheel/built
-	$(BIN)/python tests/clients/formats/start.py --wheel .venv-clients/wheel/*.whl $(FORMATS)
+	$(BIN)/python tests/clients/formats/start.py --wheel .venv-clients/wheel/*.whl
 
 bench: $(VENV)/app
 	$(BIN)/python benchmarks/speed.py

@@ -1,6 +1,6 @@
 """Models made and run by the programs that people use; undertow reads their files, same outputs.
 
-``python check.py RESULT.json`` runs in an environment of its own (requirements.txt). Each check makes a model
+``python check.py RESULT.json PROGRAM...`` runs in an environment of its own. Each check makes a model
 with random weights, lets its own program save and run it, and compares with the network that undertow reads,
 computed in float64 (tests/networks/reference.py). ``driver.py`` starts it.
 """
@@ -226,11 +226,37 @@ def check_policies(folder: Path) -> Iterator[tuple[str, float]]:
             yield f"{name}, {part}", largest(found, expected.numpy())
 
 
+# -- Neural Amp Modeler -----------------------------------------------------------------------------
+
+
+def check_nam(folder: Path) -> Iterator[tuple[str, float]]:
+    import torch
+    from nam.models import init_from_nam
+    from nam.models.recurrent import LSTM
+
+    def theirs(path: Path, x: np.ndarray) -> np.ndarray:
+        model = init_from_nam(json.loads(path.read_text())).eval()
+        with torch.no_grad():
+            return model(torch.tensor(x.T), pad_start=False).numpy().T
+
+    x = signal(60, 1)
+    deep = networks.Network((made.lstm(1, 5, h_0=made.draw(5)), made.lstm(5, 5), made.dense(5, 1)))
+    for name, network in (("one layer", made.AMPLIFIER), ("two layers", deep)):
+        networks.write(network, folder / "ours.nam")
+        yield f"written: {name}", largest(run(network, x[:, None])[..., 0], theirs(folder / "ours.nam", x))
+    torch.manual_seed(0)
+    LSTM(6, num_layers=2, sample_rate=48_000).export(folder, basename="theirs")
+    network = networks.read(folder / "theirs.nam")
+    assert network.sample_rate == 48_000 and network.recurrent()[0].h_0.any()
+    yield "exported", largest(run(network, x[:, None])[..., 0], theirs(folder / "theirs.nam", x))
+
+
 CHECKS: dict[str, tuple[str, Check]] = {
     "Keras": ("keras", check_keras),
     "torch.onnx": ("torch", check_torch),
     "sb3-contrib": ("sb3_contrib", check_policies),
     "onnxruntime": ("onnxruntime", check_written),
+    "NAM": ("neural-amp-modeler", check_nam),
 }
 
 
@@ -243,7 +269,12 @@ def main(result: Path) -> None:
         with tempfile.TemporaryDirectory() as folder:
             for what, difference in check(Path(folder)):
                 failed |= not difference <= TOLERANCE
-                row = {"program": name, "version": version(package), "what": what, "error": difference}
+                row = {
+                    "program": name,
+                    "version": version(package).partition("+")[0],
+                    "what": what,
+                    "error": difference,
+                }
                 print(f"{name} {row['version']}  {what}: {difference:.1e}", flush=True)
                 found.append(row)
     result.write_text(json.dumps(found, indent=1) + "\n")

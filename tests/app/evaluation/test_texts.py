@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from undertow.app.data.tasks.text import Stream
+from undertow.app.data.texts.streams import Stream
 from undertow.app.evaluation.evaluate import evaluate
 from undertow.app.evaluation.texts import PSEUDO, after_another, alone
 from undertow.app.runs.folder import open_run

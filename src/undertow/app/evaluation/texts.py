@@ -12,7 +12,6 @@ from torch.nn import functional
 from undertow.app.data.tasks.text import (
     VALIDATION_LANES,
     VALIDATION_WINDOW,
-    Stream,
     alphabet_of,
     lanes,
     measure,
@@ -21,6 +20,7 @@ from undertow.app.data.tasks.text import (
 )
 from undertow.app.data.texts.alphabet import Alphabet
 from undertow.app.data.texts.documents import Documents, read_documents
+from undertow.app.data.texts.streams import Stream
 from undertow.app.errors import UserError
 from undertow.app.evaluation.result import Result
 from undertow.app.reading.predictions import is_training_table

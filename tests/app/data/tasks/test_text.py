@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from inputs import TEXT
-from undertow.app.data.tasks.text import Stream, TextTask, excerpts, lanes
+from undertow.app.data.tasks.text import TextTask, excerpts, lanes
 from undertow.app.data.texts.alphabet import Bytes
+from undertow.app.data.texts.streams import Stream
 from undertow.app.errors import UserError
 from undertow.app.runs.config import DataConfig, ModelConfig
 from undertow.app.runs.folder import open_run

@@ -45,11 +45,11 @@ def memory() -> int:
         return found
 
 
-def is_wanted(path: Path, config: DataConfig) -> bool:
+def is_wanted(path: Path, config: DataConfig, space: int = SPACE) -> bool:
     """Whether ``--cache`` asks for it, or the files may not fit into memory."""
     if config.cache is not None:
         return True
-    return SPACE * sum(file.stat().st_size for file in files_of(path, config)) > memory()
+    return space * sum(file.stat().st_size for file in files_of(path, config)) > memory()
 
 
 def check_fits(path: Path, config: DataConfig) -> None:
@@ -114,6 +114,11 @@ def kept(path: Path, config: DataConfig, fill: Callable[[Path], None], known: An
                 return
             _complete(part, place, stamp)
     yield place
+
+
+def room(config: DataConfig) -> Path:
+    """A folder in which there is room for files without a name."""
+    return _root(config)
 
 
 def _root(config: DataConfig) -> Path:

@@ -6,18 +6,19 @@ from one window to the next (truncated back-propagation through time). A documen
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from undertow.app.data import Facts, Known, Shape
+from undertow.app.data.tasks import long_text
+from undertow.app.data.tasks.long_text import LongText
 from undertow.app.data.texts.alphabet import Alphabet, Bytes, Characters, Words
 from undertow.app.data.texts.documents import MANY, Documents, read_documents, split
+from undertow.app.data.texts.streams import Stream
 from undertow.app.errors import UserError
 from undertow.app.runs.config import DataConfig
 from undertow.app.runs.objective import Batch, Objective
@@ -26,24 +27,9 @@ from undertow.problems import UNSCORED
 
 MOST_CHARACTERS = 1000  # more distinct ones than this: bytes serve better
 MOST_WORDS, MOST_PAIRS = 10_000, 2_000  # of the vocabulary, if --vocabulary is not given
+RELEASED_EVERY = 64  # windows: what was read of a file is then given back
 VALIDATION_LANES = 16  # each lane starts from a zero state, so few of them
 VALIDATION_WINDOW = 256  # T when measuring; the state is carried, so it changes nothing
-
-
-@dataclass(frozen=True)
-class Stream:
-    """Documents one after another.
-
-    Args:
-        symbols: [symbols] int64.
-        begins: [symbols], whether a document begins here.
-    """
-
-    symbols: NDArray[np.int64]
-    begins: NDArray[np.bool_]
-
-    def __len__(self) -> int:
-        return len(self.symbols)
 
 
 def stream(alphabet: Alphabet, documents: Sequence[str | bytes], given_as: str) -> Stream:
@@ -64,16 +50,19 @@ def lanes(text: Stream, n: int, steps: int) -> Iterator[Batch]:
 
     The first symbol of a document is no target, and is read from a zero state.
     """
-    length = (len(text) - 1) // n
-    following = np.where(text.begins, UNSCORED, text.symbols)[1:]
-    flat = text.symbols, following, text.begins
-    x, y, reset = (torch.from_numpy(each[: n * length].reshape(n, length).T) for each in flat)  # [length, N]
-    several = bool(text.begins[1:].any())
-    for start in range(0, length, steps):
-        window = slice(start, start + steps)
+    length, several = (len(text) - 1) // n, bool(text.begins[1:].any())
+    for count, start in enumerate(range(0, length, steps)):
+        window = start, start + steps
+        (x, reset), (y, begins) = (text.lanes(n, *window, ahead) for ahead in (0, 1))
+        y[begins] = UNSCORED
         yield Batch(
-            x[window], y[window], carried=start > 0, reset=reset[window].contiguous() if several else None
+            torch.from_numpy(x),
+            torch.from_numpy(y),
+            carried=start > 0,
+            reset=torch.from_numpy(reset) if several else None,
         )
+        if count % RELEASED_EVERY == RELEASED_EVERY - 1:
+            text.release()
 
 
 def excerpts(text: Stream, n: int, steps: int) -> Batch:
@@ -101,21 +90,41 @@ class TextTask:
     def __init__(self, config: DataConfig, batch_size: int, seed: int, known: Known | None = None) -> None:
         path = Path(config.source)
         kept = alphabet_of(known.facts) if known is not None else None
+        self.steps, self.batch_size = config.steps, batch_size
+        if long_text.is_wanted(path, config):
+            self._take(path, long_text.read(path, config, seed, kept, MOST_CHARACTERS), config)
+        else:
+            self._read(path, config, seed, kept)
+
+    def _read(self, path: Path, config: DataConfig, seed: int, kept: Alphabet | None) -> None:
         found = read_documents(path, config.symbols == "bytes", config)
         train, validation = parts(found, config.validation, seed)
         self.alphabet, why = (kept, kept.kind) if kept is not None else chosen(config, found, train)
-        self.steps, self.batch_size = config.steps, batch_size
         self.train, self.validation = (stream(self.alphabet, part, str(path)) for part in (train, validation))
         self._check_length(path)
         characters, extra = measure(self.alphabet, found, validation)
+        self._describe(characters, extra)
+        lengths = [list(map(len, part)) for part in (train, validation)]
+        unit, files = "byte" if found.raws else "character", len(found.raws or found.texts)
+        lines = [self._extent(unit, files, *lengths), self._symbols(why)]
+        if found.encoding != "utf-8":
+            lines.append(f"read with encoding {found.encoding}")
+        self.facts = Facts(lines=lines, values=self.alphabet.facts())
+
+    def _take(self, path: Path, found: LongText, config: DataConfig) -> None:
+        self.alphabet, self.train, self.validation = found.alphabet, found.train, found.validation
+        self._check_length(path)
+        self._describe(found.characters, 0.0)
+        unit = "byte" if config.symbols == "bytes" else "character"
+        extent = self._extent(unit, found.files, found.train_lengths, found.validation_lengths)
+        lines = [extent, self._symbols(self.alphabet.kind), "kept on disk until the end of the training"]
+        self.facts = Facts(lines=lines, values=self.alphabet.facts())
+
+    def _describe(self, characters: int, extra: float) -> None:
         per_symbol = len(self.validation) / (characters or len(self.validation))
         unit = "bits/char" if characters else "bits/byte"
         self.objective = Objective("bits", unit, per_symbol, extra)
         self.shape = Shape(outputs=self.alphabet.size, readout="every", symbols=self.alphabet.size)
-        lines = [self._extent(found, train, validation), self._symbols(why, validation)]
-        if found.encoding != "utf-8":
-            lines.append(f"read with encoding {found.encoding}")
-        self.facts = Facts(lines=lines, values=self.alphabet.facts())
 
     def _check_length(self, path: Path) -> None:
         length, needed = len(self.train) + len(self.validation), self.batch_size * (self.steps + 1)
@@ -127,10 +136,9 @@ class TextTask:
         if not (~self.validation.begins).any():
             raise UserError(f"{path}: {counted(length, 'symbol')}, none left to validate; raise --validation")
 
-    def _extent(self, found: Documents, train: list[Any], validation: list[Any]) -> str:
+    def _extent(self, unit: str, files: int, train: list[int], validation: list[int]) -> str:
         """How much text there is, and which part validates."""
-        held_back, whole = (sum(map(len, part)) for part in (validation, [*train, *validation]))
-        unit, files = "byte" if found.raws else "character", len(found.raws or found.texts)
+        held_back, whole = sum(validation), sum(train) + sum(validation)
         several = f" in {files:,} files, each from a zero state" if files > 1 else ""
         which = f"the last {held_back:,} validate"
         if files > 1:
@@ -139,7 +147,7 @@ class TextTask:
             which = f"{len(validation)} whole files validate, with {held_back:,}"
         return f"{counted(whole, unit)}{several}; {which}"
 
-    def _symbols(self, why: str, validation: list[Any]) -> str:
+    def _symbols(self, why: str) -> str:
         """What the symbols are, and how many."""
         alphabet, count = self.alphabet, len(self.train) + len(self.validation)
         if type(alphabet) is Bytes:

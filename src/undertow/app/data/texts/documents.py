@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from undertow.app.data.files.content import decoded, files_of, in_folder, unpacked
+from undertow.app.data.files.disk import check_fits
 from undertow.app.errors import UserError
 from undertow.app.runs.config import DataConfig
 
@@ -44,6 +45,8 @@ def read_documents(
     Raises:
         UserError: A file cannot be read, or is no text and ``as_bytes`` does not allow that.
     """
+    if config is not None:
+        check_fits(path, config)
     files = files_of(path, config) if config is not None else in_folder(path)
     asked = config.encoding if config is not None else None
     raws = [_bytes_of(file, as_bytes) for file in files]

@@ -147,7 +147,7 @@ class DataConfig:
             "Folder that keeps data on disk for this and further runs. (default: none; see docs/data.md)",
             FILES,
             None,
-            FORECAST,
+            ("text", "forecast"),
             "FOLDER",
         ),
     ] = None

@@ -23,7 +23,7 @@ samples = pytest.mark.skipif(not SAMPLES.is_dir(), reason=f"no samples of other 
 def same(one: Network, other: Network, exactly: bool = True) -> None:
     x = input_of(one)
     np.testing.assert_allclose(run(other, x), run(one, x), rtol=0, atol=0 if exactly else 1e-6)
-    assert (one.skip, one.sample_rate) == (other.skip, other.sample_rate)
+    assert (one.skip, one.sample_rate, one.once) == (other.skip, other.sample_rate, other.once)
 
 
 # -- published vectors ------------------------------------------------------------------------------

@@ -122,6 +122,17 @@ def test_states_that_the_caller_gives_are_zero(tmp_path: Path) -> None:
     assert isinstance(layer, Recurrent) and not layer.h_0.any() and not layer.c_0.any()
 
 
+def test_the_last_state_is_one_answer(tmp_path: Path) -> None:
+    data = model(node("LSTM", "x", "W", "R", "B", out="y", hidden_size=H), outputs=("h_n",))
+    proto = onnx.load_model_from_string(data)
+    proto.graph.node[0].output.append("h_n")
+    (tmp_path / "a.onnx").write_bytes(proto.SerializeToString())
+    (tmp_path / "b.onnx").write_bytes(squeezed(lstm_node()))
+    last, every = read(tmp_path / "a.onnx"), read(tmp_path / "b.onnx")
+    assert last.once and not every.once
+    np.testing.assert_array_equal(run(last, x := draw(5, 2, C)), run(every, x))
+
+
 ACTIVATIONS = ["HardSigmoid", "Tanh", "Tanh"]
 REFUSED = {
     "activations": (squeezed(lstm_node(activations=ACTIVATIONS)), Unsupported, "my_LSTM.*got hardsigmoid"),

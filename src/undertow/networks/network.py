@@ -297,6 +297,8 @@ class Network:
         sample_rate: Hz; None where it is not known.
         labels: What the outputs are called, one name each; empty: not known.
         metadata: What else the file says, as JSON would hold it. Nothing is computed from it.
+        once: Whether its program answers once, after the last step, as always after a pool. The output at a
+            step is then the answer of a sequence that ends there.
     """
 
     stages: tuple[Stage, ...]
@@ -304,9 +306,12 @@ class Network:
     sample_rate: float | None = None
     labels: tuple[str, ...] = ()
     metadata: dict[str, Any] = field(default_factory=dict)
+    once: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "stages", tuple(self.stages))
+        if any(isinstance(stage, Pool) for stage in self.stages):
+            object.__setattr__(self, "once", True)
         if not self.stages:
             raise ValueError("stages: expected at least one, got none")
         for k, (one, after) in enumerate(zip(self.stages, self.stages[1:], strict=False), 1):

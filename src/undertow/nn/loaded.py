@@ -80,7 +80,7 @@ class Loaded(nn.Module):
             x: [T,N,C] float32, or [T,N] int64 symbols with an embedding. The initial states are the file's.
 
         Returns:
-            [T,N,O]. After a pool, one answer for the whole sequence, [N,O].
+            [T,N,O]; [N,O] of a network that answers once for the whole sequence.
         """
         y = x
         for name in self._chain:
@@ -89,7 +89,7 @@ class Loaded(nn.Module):
         if skip := self.network.skip:
             given = x[-1] if y.dim() == 2 else x
             y = torch.cat([y[..., :skip] + given[..., :skip], y[..., skip:]], dim=-1)
-        return y
+        return y[-1] if self.network.once and y.dim() == 3 else y
 
     def to_network(self) -> Network:
         """Return the network with the present weights, which training may have changed."""

@@ -18,7 +18,7 @@ import undertow
 from undertow.app.errors import UserError
 from undertow.app.reading.samples import read_samples
 from undertow.app.words import counted
-from undertow.networks import Network, Pool
+from undertow.networks import Network
 
 STEPS = 400  # without --steps
 NO_LABELS = "It holds no labels: the error E is half the squared output, ½|y|²,"
@@ -56,18 +56,12 @@ class Seen:
     @property
     def once(self) -> bool:
         """Whether the network answers once for the whole sequence."""
-        return answers_once(self.network)
+        return self.network.once
 
     @property
     def modules(self) -> list[str]:
         """The names of its recurrent modules that were recorded."""
         return [name for name in self.trace if name not in self.hidden]
-
-
-def answers_once(network: Network) -> bool:
-    """Whether a network answers once for a whole sequence: by a pool, or since its program did so."""
-    pooled = any(isinstance(stage, Pool) for stage in network.stages)
-    return pooled or network.metadata.get("answers") == "once, at the end"
 
 
 def open_file(path: Path) -> Network:
@@ -131,18 +125,15 @@ def observe(path: Path, network: Network, given: Given) -> Seen:
     x = torch.from_numpy(given.x)
     with undertow.trace(model) as trace:
         output = model(x)
-        answers = output[-1:] if answers_once(network) and output.dim() == 3 else output
-        E = 0.5 * answers.square().sum(-1)  # [T,N], or [1,N] or [N] of the only answer
+        E = 0.5 * output.square().sum(-1)  # [T,N], or [N] of the only answer
         torch.autograd.backward(E.mean())
-    if not answers_once(network):
+    if not network.once:
         trace.loss_per_step = E.detach()
     hidden = {name: reason for name in trace if (reason := _why_not(trace, name))}
     if len(hidden) == len(trace):
         name, reason = next(iter(hidden.items()))
         raise UserError(f"{path}: {name} cannot be shown: {reason}")
-    last = output.detach().numpy()
-    once = answers_once(network) and last.ndim == 3
-    return Seen(path, network, model, trace, given, last[-1] if once else last, hidden)
+    return Seen(path, network, model, trace, given, output.detach().numpy(), hidden)
 
 
 def _why_not(trace: undertow.Trace, name: str) -> str:

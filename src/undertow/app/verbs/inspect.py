@@ -96,7 +96,7 @@ def _show_files(
     from undertow.app.reading import foreign
 
     networks = [foreign.open_file(each) for each in (file, compare) if each is not None]
-    sizes = [(each.input_size, each.symbols, foreign.answers_once(each)) for each in networks]
+    sizes = [(each.input_size, each.symbols, each.once) for each in networks]
     if len(set(sizes)) > 1:
         raise UserError(f"--compare {compare}: cannot read what {file} reads, or answers elsewhere")
     read = foreign.read(data, networks[0], columns=columns, steps=steps)

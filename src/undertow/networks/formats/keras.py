@@ -135,10 +135,9 @@ def _network(model: Object, weights: Callable[[Object, str], list[Any]], metadat
     for layer in chain:
         name = layer["config"]["name"]
         builder.add(layer, f"layer {name}", partial(weights, layer))
-    answers = "once, at the end" if builder.whole else "at every step"
     config = model["config"]
     title = config.get("name") if isinstance(config, dict) else None
-    return Network(tuple(builder.stages), metadata={**metadata, "name": plain(title), "answers": answers})
+    return Network(tuple(builder.stages), metadata={**metadata, "name": plain(title)}, once=builder.whole)
 
 
 def _layers(model: Object) -> list[Object]:

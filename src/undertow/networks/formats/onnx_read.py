@@ -195,11 +195,9 @@ class _Reader:
         if first.halves is not None:
             raise Unsupported(f"output {names[0]}: one direction of a bidirectional layer")
         props = {each.key: each.value for each in self.model.metadata_props}
-        answers = "once, at the end" if first.once else "at every step"
         metadata = {
             "producer": f"{self.model.producer_name} {self.model.producer_version}".strip(),
             "opset": self.opset,
-            "answers": answers,
         }
         rate = props.get("sample_rate")
         return Network(
@@ -208,6 +206,7 @@ class _Reader:
             sample_rate=None if rate is None else number(rate, "metadata_props.sample_rate"),
             labels=tuple(map(str, load_json(props["labels"], "labels"))) if "labels" in props else (),
             metadata=plain(metadata),
+            once=first.once,
         )
 
     def _inputs(self) -> None:

@@ -67,11 +67,11 @@ def from_folder(folder: Path) -> Network:
     if held:
         raise ValueError(f"{MODEL}: damaged: {next(iter(held))} is not expected")
     about = {name: content.get(name) for name in ("created", "versions", "unit")}
-    answers = "at every step" if model.get("readout") == "every" else "once, at the end"
-    metadata = plain({"task": task, "source": data.get("source"), "answers": answers, **about})
+    metadata = plain({"task": task, "source": data.get("source"), **about})
     labels = _labels(task, model, data, facts)
     count = stages[-1].widths()[1]
-    return Network(tuple(stages), labels=tuple(labels) if len(labels) == count else (), metadata=metadata)
+    known = tuple(labels) if len(labels) == count else ()
+    return Network(tuple(stages), labels=known, metadata=metadata, once=model.get("readout") != "every")
 
 
 def _stages(model: Object, held: dict[str, Any]) -> list[Stage]:

@@ -119,6 +119,7 @@ def to_bytes(network: Network) -> bytes:
         "format": VERSION,
         "stages": described,
         "skip": network.skip,
+        "once": network.once,
         "sample_rate": network.sample_rate,
         "labels": list(network.labels),
         "metadata": network.metadata,
@@ -160,6 +161,7 @@ def _described(content: Any, tensors: dict[str, Any]) -> Network:
         sample_rate=None if rate is None else number(rate, f"{KEY}.sample_rate"),
         labels=tuple(labels),
         metadata=object_at(content.get("metadata", {}), f"{KEY}.metadata"),
+        once=content.get("once", False) is True,
     )
 
 

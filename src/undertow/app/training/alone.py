@@ -22,7 +22,7 @@ T = TypeVar("T")
 class Alone:
     """One process that trains by itself. Nothing is told to anybody, and nothing costs time."""
 
-    leads, size = True, 1
+    leads, rank, size = True, 0, 1
     place: "Place | None" = None
 
     def interrupt(self) -> Interrupt:
@@ -63,6 +63,13 @@ class Alone:
     def agreed(self) -> Iterator[None]:
         """Do what may fail in one process: then it has failed in all of them."""
         yield
+
+    def be_patient(self) -> None:
+        """From now on wait for the others as long as they train, whatever ``--timeout`` says."""
+
+    def gather(self, content: T) -> list[T]:
+        """Return what each process passes, in their order."""
+        return [content]
 
     def tell(self, content: T) -> T:
         """Return what the leader passes."""

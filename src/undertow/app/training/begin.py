@@ -62,7 +62,6 @@ def begin(
     resuming.check(resume, sources, folder, overwrite, init_from)
     here = place.find(place.checked(devices, timeout))
     with place.one_voice(here):
-        resuming.refuse_members(given.get("members", 1), here)
         team = launch.join(here, given.get("device", "auto"), timeout)
         if resume == resuming.AUTO and folder is not None:
             resume = folder if resuming.holds_run(folder, team) else None

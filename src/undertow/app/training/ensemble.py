@@ -2,12 +2,12 @@
 
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 
 import torch
 from rich.console import Console
 
 from undertow.app.data import Task
-from undertow.app.errors import Finished
 from undertow.app.outputs import make_folder
 from undertow.app.runs import interval, lock, members, together
 from undertow.app.runs.claim import remove_leftovers
@@ -16,6 +16,7 @@ from undertow.app.runs.objective import Objective, Score
 from undertow.app.runs.selection import best_of
 from undertow.app.terminal import marked
 from undertow.app.training import checkpoint, intervals, summary, targets
+from undertow.app.training.alone import ALONE, Alone
 from undertow.app.training.fitting import fit
 from undertow.app.training.progress import Progress
 from undertow.app.training.trainer import Trainer
@@ -24,8 +25,27 @@ from undertow.app.training.view import View
 Viewer = Callable[[Progress], View]
 
 
-def train(run: Run, task: Task, console: Console, viewer: Viewer, quiet: bool) -> int:
+@dataclass(frozen=True)
+class Stopped:
+    """Where a signal stopped a process.
+
+    Args:
+        member: The number of the member, from 1.
+        step: Its steps.
+        signal: The name of the signal.
+        code: The exit code.
+    """
+
+    member: int
+    step: int
+    signal: str
+    code: int
+
+
+def train(run: Run, task: Task, console: Console, viewer: Viewer, quiet: bool, team: Alone = ALONE) -> int:
     """Train all members of an ensemble, or go on where a training of it stopped.
+
+    Of several processes each trains members of its own, one after the other.
 
     Args:
         run: The ensemble, whose folder holds its config.json.
@@ -33,18 +53,30 @@ def train(run: Run, task: Task, console: Console, viewer: Viewer, quiet: bool) -
         console: Where progress and result are printed.
         viewer: Makes what shows the progress of a member.
         quiet: Whether to print the result only.
+        team: The processes that share out the members.
 
     Returns:
         The exit code: 0, or 128 and the number of the signal that stopped the training.
     """
-    for k in range(1, run.training.members + 1):
-        if not quiet:
-            console.print(f"member {k} of {run.training.members}")
-        trainer = train_member(run, task, k, viewer)
-        if not trainer.progress.at.finished or (trainer.loop.interrupt.asked and k < run.training.members):
-            return _stopped(console, run, trainer, k)
-    conclude(console, run, score(run, task), targets.errors(run, task))
-    return 0
+    team.be_patient()
+    stopped = None
+    with team.agreed():
+        own = range(1 + team.rank, run.training.members + 1, team.size)
+        for k in own:
+            if not quiet:
+                console.print(f"member {k} of {run.training.members}")
+            trainer = train_member(run, task, k, viewer)
+            interrupt, at = trainer.loop.interrupt, trainer.progress.at
+            if not at.finished or (interrupt.asked and k != own[-1]):
+                stopped = Stopped(k, at.step, interrupt.name, interrupt.code)
+                break
+    stops = [each for each in team.gather(stopped) if each is not None]
+    with team.agreed():
+        if team.leads and stops:
+            _say_stopped(console, run, stops[0])
+        elif team.leads:
+            conclude(console, run, score(run, task), targets.errors(run, task))
+    return stops[0].code if stops else 0
 
 
 def train_member(run: Run, task: Task, k: int, viewer: Viewer) -> Trainer:
@@ -99,15 +131,15 @@ def take_up(member: Run, task: Task) -> Trainer:
     return trainer
 
 
-def refuse_finished(run: Run, task: Task) -> None:
-    """Raise Finished if all members are trained and nothing is left to do."""
+def finished(run: Run, task: Task) -> str | None:
+    """Say that all members are trained and nothing is left to do; None if something is."""
     if members.scores(run) is None:
-        return
+        return None
     for k in range(1, run.training.members + 1):
         trainer = take_up(members.plan(run, k), task)
         if not trainer.progress.at.finished:
-            return
-    raise Finished(
+            return None
+    return (
         f"{run.folder}: all {run.training.members} members are finished already; "
         "a larger --epochs, --patience or --minutes continues them"
     )
@@ -164,13 +196,11 @@ def conclude(console: Console, run: Run, scores: members.Scores, each: dict[str,
     summary.following(console, run)
 
 
-def _stopped(console: Console, run: Run, trainer: Trainer, k: int) -> int:
-    interrupt = trainer.loop.interrupt
+def _say_stopped(console: Console, run: Run, at: Stopped) -> None:
     with suppress(OSError):  # after SIGHUP nobody may be there to read
         console.print(
-            f"Stopped by {interrupt.name} in member {k} of {run.training.members} at step "
-            f"{trainer.progress.at.step}; everything is saved in {run.folder}. Go on with:\n"
+            f"Stopped by {at.signal} in member {at.member} of {run.training.members} at step "
+            f"{at.step}; everything is saved in {run.folder}. Go on with:\n"
             f"  undertow train --resume {run.folder}",
             soft_wrap=True,
         )
-    return interrupt.code

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import Any, TypeVar
 
 import torch
@@ -16,6 +17,7 @@ from torch import Tensor, distributed, nn
 
 from undertow.app.errors import UserError, is_out_of_memory
 from undertow.app.runs.folder import Run
+from undertow.app.runs.members import is_ensemble
 from undertow.app.runs.model import State
 from undertow.app.runs.objective import Batch, Objective, Score
 from undertow.app.signals import SIGNALS, Interrupt, SharedInterrupt
@@ -26,6 +28,9 @@ from undertow.app.training.place import Lost, Place
 
 S = TypeVar("S", bound=Score)
 T = TypeVar("T")
+
+
+PATIENCE = timedelta(days=365)  # of processes that train members of their own
 
 
 @dataclass
@@ -58,6 +63,7 @@ class Team(Alone):
         self._clock, self._told_at = 0.0, time.monotonic()
         self._interrupt = SharedInterrupt()
         self._share = Share(0, 0.0, 0.0)
+        self._group: Any = None  # of the processes that wait for each other; None: within --timeout
         self._sequences = 0  # of the batch after which the carried states stand
 
     # -- messages ---------------------------------------------------------------------------------
@@ -191,19 +197,29 @@ class Team(Alone):
             yield
         except Exception as found:
             error = found
-        said: list[str | None] = [None] * self.size
-        with self.connected():
-            distributed.all_gather_object(said, str(error) or type(error).__name__ if error else None)
+        said = self.gather(str(error) or type(error).__name__ if error else None)
         first = next((rank for rank, each in enumerate(said) if each is not None), None)
         if first is None:
             return
         raise error or UserError(f"process {first + 1} of {self.size}: {said[first]}")
 
+    def be_patient(self) -> None:
+        """From now on wait for the others as long as they train; a connection that is closed is noticed."""
+        with self.connected():
+            self._group = distributed.new_group(backend="gloo", timeout=PATIENCE)
+
+    def gather(self, content: T) -> list[T]:
+        """Return what each process passes, in their order."""
+        found: list[Any] = [None] * self.size
+        with self.connected():
+            distributed.all_gather_object(found, content, self._group)
+        return found
+
     def tell(self, content: T) -> T:
         """Return what the leader passes."""
         found: list[Any] = [content]
         with self.connected():
-            distributed.broadcast_object_list(found, 0, device=self.device)
+            distributed.broadcast_object_list(found, 0, self._group, None if self._group else self.device)
         told: T = found[0]
         return told
 
@@ -219,13 +235,13 @@ class Team(Alone):
         content: Any = None
         with self.agreed():
             if run is not None:
-                content = run, run.read_last(), run.read_metrics()
-        found, last, rows = self.tell(content)
-        return run or Follower(**vars(found), last=last, rows=rows)
+                content = (run,) if is_ensemble(run) else (run, run.read_last(), run.read_metrics())
+        found, *read = self.tell(content)
+        return run or (Follower(**vars(found), last=read[0], rows=read[1]) if read else found)
 
     def run(self, run: Run) -> Run:
-        """Return the run as this process is to use it: only the leader writes."""
-        return run if self.leads else Follower(**vars(run))
+        """Return the run as this process is to use it: only the leader writes a run."""
+        return run if self.leads or is_ensemble(run) else Follower(**vars(run))
 
 
 def seeds_to_one(*seeds: int) -> int:

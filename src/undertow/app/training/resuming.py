@@ -8,7 +8,6 @@ from undertow.app.errors import Finished, UserError
 from undertow.app.runs import config, lock
 from undertow.app.runs.folder import Run, open_run
 from undertow.app.training.alone import Alone, led
-from undertow.app.training.place import Place
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -39,12 +38,6 @@ def check(
         raise UserError(
             "SOURCE: expected a file, a folder or a problem, or --resume RUN; see undertow train --help"
         )
-
-
-def refuse_members(members: int, here: Place | None) -> None:
-    """Refuse an ensemble in several processes. Raises UserError."""
-    if members > 1 and here is not None:
-        raise UserError("--members: an ensemble trains in one process, its members one after the other")
 
 
 def resume(
@@ -98,7 +91,6 @@ def _resume(
             if team.leads:
                 run = open_run(folder)
                 given = _changes(run, list(sources), given) if sources else given
-                refuse_members(run.training.members, team.place)
         opened, given = team.opened(run), team.tell(given)
         from undertow.app.training import session
 

@@ -100,7 +100,7 @@ def start(
         console.print(marked(said, kind=run.data.task, why=line(why)))
     with led(team, lambda: claimed(folder, Path(source).stem, overwrite)) as run.folder:
         if trainer is None:
-            return Ended(run.folder, _start_ensemble(console, run, task, quiet))
+            return Ended(run.folder, _start_ensemble(console, run, task, quiet, team))
         trainer.save()
         run.write_config()  # last: from here on the run can be resumed
         if not quiet:
@@ -131,23 +131,29 @@ def _planned(
     return run, task, trainer
 
 
-def _start_ensemble(console: Console, run: Run, task: Task, quiet: bool) -> int:
+def _start_ensemble(console: Console, run: Run, task: Task, quiet: bool, team: Alone) -> int:
     """Write the config.json of an ensemble, from where on it can be resumed, and train it."""
-    run.write_config()
+    with team.agreed():
+        if team.leads:
+            run.write_config()
     if not quiet:
         summary.introduce(console, run, task, SequenceModel(run.model))
-    return ensemble.train(run, task, console, lambda progress: view(console, quiet, progress), quiet)
+    return ensemble.train(run, task, console, lambda progress: view(console, quiet, progress), quiet, team)
 
 
-def _resume_ensemble(console: Console, run: Run, task: Task, quiet: bool) -> int:
-    ensemble.refuse_finished(run, task)
-    for name in (SCORES, interval.FILE):
-        run.path(name).unlink(missing_ok=True)
-    remove_leftovers(run.folder)
-    remove_pages(run.folder)
+def _resume_ensemble(console: Console, run: Run, task: Task, quiet: bool, team: Alone) -> int:
+    finished = None
+    with team.agreed():
+        if team.leads and not (finished := ensemble.finished(run, task)):
+            for name in (SCORES, interval.FILE):
+                run.path(name).unlink(missing_ok=True)
+            remove_leftovers(run.folder)
+            remove_pages(run.folder)
+    if finished := team.tell(finished):
+        raise Finished(finished)
     if not quiet:
         console.print(f"Going on with {run.folder}", soft_wrap=True)
-    return _start_ensemble(console, run, task, quiet)
+    return _start_ensemble(console, run, task, quiet, team)
 
 
 def again(run: Run, data: DataConfig, folder: Path) -> int:
@@ -195,7 +201,7 @@ def resume(
     with team.agreed(), nullcontext() if quiet else working.shown(console):
         task, trainer = _taken_up(run, team)
     if trainer is None:
-        return _resume_ensemble(console, run, task, quiet)
+        return _resume_ensemble(console, run, task, quiet, team)
     gone = _cleared(run) if team.leads else []
     if not quiet:
         console.print(f"Going on with {folder} from epoch {trainer.progress.at.epoch + 1}", soft_wrap=True)

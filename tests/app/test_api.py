@@ -64,6 +64,7 @@ def test_a_training_goes_on(here, waves):
             "--hidden-size 0: expected a whole number from 1",
         ),
         ("waves.csv", {"hiden_size": 3}, "hiden_size: no such option; did you mean hidden_size?"),
+        ("waves.csv", {"devices": 2}, "devices: an option of the command line alone; torchrun"),
         (
             pl.DataFrame({"x": [1]}),
             {},

@@ -7,6 +7,8 @@ from typing import Any
 from undertow.app.errors import UserError
 from undertow.app.runs.config import options
 
+LAUNCHING = ("devices", "timeout")  # options that start processes, of a command
+
 
 def as_given(keywords: dict[str, Any]) -> dict[str, Any]:
     """Read keyword arguments as the command line gives them.
@@ -24,6 +26,11 @@ def as_given(keywords: dict[str, Any]) -> dict[str, Any]:
     """
     declared, found = {option.name: option for option in options()}, {}
     for name, value in keywords.items():
+        if name in LAUNCHING:
+            raise UserError(
+                f"{name}: an option of the command line alone; torchrun --nproc-per-node N SCRIPT starts a "
+                "script in N processes, which train together"
+            )
         if name not in declared:
             near = get_close_matches(name, declared, 1)
             raise UserError(f"{name}: no such option" + (f"; did you mean {near[0]}?" if near else ""))

@@ -355,19 +355,29 @@ def unseen(series: Series, seasons: Seasons) -> list[str]:
 
 def seasonal_means(series: Series, target: str, late: NDArray[np.bool_]) -> dict[str, dict[str, float]]:
     """Mean of the target by series and season, training part alone; season '' is the mean of all of them."""
-    if series.time is None or (season := calendars.season(series.table[series.time], series.step)) is None:
-        return {}
-    rows = series.table.select(
-        pl.col(target).cast(pl.Float64).alias("y"),
-        season.alias("season"),
-        series.names().alias("series"),
-    ).filter(pl.Series(~late & series.known(target)))
     means: dict[str, dict[str, float]] = {}
-    for name, season_, value in rows.group_by("series", "season").agg(pl.col("y").mean()).iter_rows():
-        means.setdefault(name, {})[season_] = value
-    for name, value in rows.group_by("series").agg(pl.col("y").mean()).iter_rows():
-        means[name][""] = value
+    there = ~late & series.known(target)
+    for start, stop in whole_series(series):
+        part = replace(series, table=series.table[start:stop])
+        if part.time is None or (season := calendars.season(part.table[part.time], series.step)) is None:
+            return {}
+        y = pl.col(target).cast(pl.Float64).alias("y")
+        rows = part.table.select(y, season.alias("season"), part.names().alias("series"))
+        rows = rows.filter(pl.Series(there[start:stop]))
+        for name, season_, value in rows.group_by("series", "season").agg(pl.col("y").mean()).iter_rows():
+            means.setdefault(name, {})[season_] = value
+        for name, value in rows.group_by("series").agg(pl.col("y").mean()).iter_rows():
+            means[name][""] = value
     return means
+
+
+def whole_series(series: Series) -> Iterator[tuple[int, int]]:
+    """Yield ranges of rows that hold whole series, and not many more than BLOCK rows each."""
+    begin, names = 0, [series.name(start) for start, _ in series.spans]
+    for (_, stop), name, following in zip(series.spans, names, [*names[1:], None], strict=True):
+        if name != following and (stop - begin >= BLOCK or following is None):
+            yield begin, stop
+            begin = stop
 
 
 def seasonal_forecast(

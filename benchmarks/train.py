@@ -106,6 +106,19 @@ def collate(items: list[tuple[Tensor, Tensor]]) -> Batch:
     return Batch(pad_sequence(list(x)), torch.stack(y), None if even else lengths)
 
 
+def prepared(batches: list[Batch], task: Any) -> list[tuple[Tensor, Tensor]]:
+    """Windows in their own unit; the target in it too, with the unit in that of the loss."""
+    found = []
+    for batch in batches:
+        window = batch.window
+        assert window is not None
+        x = torch.cat([batch.x, window.moves], dim=-1)
+        y = (batch.y - window.last) / window.size
+        y = torch.stack([y, window.size / task.objective.scale], dim=-1)
+        found += [(x[:, n].clone(), y[n]) for n in range(len(y))]
+    return found
+
+
 class Theirs:
     """The loop of a user of torch, on the examples that ours trains on."""
 
@@ -118,7 +131,6 @@ class Theirs:
         self.net.load_state_dict(own, strict=False)  # but the linear part, whose weights start as zeros
         if self.net.linear is not None:
             nn.init.zeros_(self.net.linear.weight)
-        self.model = trainer.plain
         self.optimizer = torch.optim.AdamW(self.net.parameters(), lr=run.training.lr)
         self.half = run.training.precision == "bf16-mixed"
         self.peak, self.step, self.steps = run.training.lr, 0, trainer.progress.total_steps
@@ -127,25 +139,12 @@ class Theirs:
         if not self.is_text:
             parts = [examples(part) for part in (self.train, self.validation)]
             if run.data.task == "forecast":
-                parts = [self._prepared(part, task) for part in (self.train, self.validation)]
+                parts = [prepared(part, task) for part in (self.train, self.validation)]
             sizes = run.training.batch_size, VALIDATION_BATCH
             self.train, self.validation = (
                 DataLoader(part, n, shuffle=True, collate_fn=collate)  # type: ignore[arg-type]
                 for part, n in zip(parts, sizes, strict=True)
             )
-
-    @torch.no_grad()
-    def _prepared(self, batches: list[Batch], task: Any) -> list[tuple[Tensor, Tensor]]:
-        """Windows in their own unit; the target in it too, with the unit in that of the loss."""
-        found = []
-        for batch in batches:
-            window = self.model._window(batch.x)
-            assert window is not None
-            x = torch.cat([self.model._inputs(batch.x, True, window), window.moves], dim=-1)
-            y = (batch.y - window.last) / window.size
-            y = torch.stack([y, window.size / task.objective.scale], dim=-1)
-            found += [(x[:, n].clone(), y[n]) for n in range(len(y))]
-        return found
 
     def loss(self, batch: Batch, state: Any) -> tuple[Tensor, Any]:
         x: Any = batch.x

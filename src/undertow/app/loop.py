@@ -65,9 +65,7 @@ class Learner:
         batch = batch.to(self.device)
         for group, peak in zip(self.optimizer.param_groups, self.peaks, strict=True):
             group["lr"] = self.schedule(peak)
-        output, state = self.network(
-            batch.x, self.carry if batch.carried else None, batch.lengths, batch.normalised, batch.reset
-        )
+        output, state = batch.through(self.network, self.carry)
         self.carry = tuple(tensor.detach() for tensor in state)
         loss = self.loss(output, batch.y, *(() if batch.unit is None else (batch.unit,)))
         self.optimizer.zero_grad()

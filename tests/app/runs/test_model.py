@@ -142,6 +142,7 @@ def test_gates_start_as_the_configuration_says():
 def test_normalised_features_give_what_the_raw_ones_do():
     """A training normalises its table once; a trained network reads raw values."""
     from undertow.app.runs.model import normalise
+    from undertow.app.runs.windows import window_of, with_window
 
     torch.manual_seed(0)
     network = SequenceModel(ModelConfig("lstm", 5, 1, 0.0, 3, "last", inputs=2, residual=(1,))).double()
@@ -149,6 +150,9 @@ def test_normalised_features_give_what_the_raw_ones_do():
     network.get_buffer("centre").copy_(torch.tensor([3.0, -200.0]))
     network.get_buffer("scale").copy_(torch.tensor([0.5, 70.0]))
     x = 1000 * torch.randn(7, 4, 2, dtype=torch.float64)
-    features = normalise(x, network.get_buffer("centre"), network.get_buffer("scale"))
-    features[..., 1] = x[..., 1]  # but not those of the target
-    torch.testing.assert_close(network(features, normalised=True)[0], network(x)[0], rtol=1e-12, atol=1e-10)
+    centre, scale = network.get_buffer("centre"), network.get_buffer("scale")
+    window = window_of(x[..., [1]], scale[[1]], own=False)
+    features = with_window(normalise(x, centre, scale), [1], window, centre[[1]], scale[[1]])
+    output, _ = network(features, normalised=True, window=window)
+    torch.testing.assert_close(output, network(x)[0], rtol=1e-12, atol=1e-10)
+    assert torch.equal(network.sizes(features, window), network.sizes(x))

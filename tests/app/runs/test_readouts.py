@@ -9,7 +9,7 @@ from undertow.app.runs import shapes
 from undertow.app.runs.config import ModelConfig
 from undertow.app.runs.folder import open_run
 from undertow.app.runs.model import SequenceModel
-from undertow.app.runs.readouts import Readout, Units
+from undertow.app.runs.readouts import Readout, Units, largest
 
 KINDS = ["last", "mean", "max", "attention", "mean-max"]
 
@@ -35,6 +35,31 @@ def test_each_sequence_is_pooled_over_its_own_steps(kind):
     for n, length in enumerate(lengths.tolist()):
         torch.testing.assert_close(found[n], by_hand(kind, hidden[:length, n], query))
     torch.testing.assert_close(readout(hidden, None)[0], found[0])
+
+
+@pytest.mark.parametrize("kind", KINDS[1:])
+def test_the_gradient_of_a_sequence_is_that_of_its_own_steps(kind):
+    torch.manual_seed(0)
+    lengths = torch.tensor([6, 1, 4])
+    readout, hidden = Readout(kind, 4).double(), torch.randn(6, 3, 4).double()
+    ours, theirs = (hidden.clone().requires_grad_() for _ in range(2))
+    weight = torch.randn(3, readout.width).double()
+    (readout(ours, lengths) * weight).sum().backward()
+    query = torch.zeros(4).double()
+    each = [by_hand(kind, theirs[:length, n], query) for n, length in enumerate(lengths.tolist())]
+    (torch.stack(each) * weight).sum().backward()
+    torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-12, atol=1e-14)
+
+
+def test_the_largest_has_the_gradient_of_torch_also_where_several_are_largest():
+    torch.manual_seed(0)
+    hidden = torch.randint(-2, 2, (6, 3, 4)).double()  # many are alike
+    weight = torch.randn(3, 4).double()
+    ours, theirs = (hidden.clone().requires_grad_() for _ in range(2))
+    (largest(ours) * weight).sum().backward()
+    (theirs.amax(0) * weight).sum().backward()
+    torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-12, atol=0)
+    assert (ours.grad.ne(0).sum(0) > 1).any()
 
 
 def test_attention_starts_as_the_mean_and_learns_its_query():

@@ -81,10 +81,10 @@ def test_labels_get_the_mean_probability_and_the_score_is_that_of_the_mean(under
     chances, right = [], []
     with torch.no_grad():
         for member in members.of(run):
-            output = member.load_model()(batch.x, None, batch.lengths, batch.normalised)[0]
+            output = batch.through(member.load_model())[0]
             chances.append(output.double().softmax(-1))
             right.append(float((output.argmax(-1) == batch.y).double().mean()))
-        found = together.network_of(run)(batch.x, None, batch.lengths, batch.normalised)[0]
+        found = batch.through(together.network_of(run))[0]
     mean = torch.stack(chances).mean(0)
     torch.testing.assert_close(found.double().softmax(-1), mean, rtol=1e-5, atol=1e-6)
     assert scores("r")["ensemble"] == float((mean.argmax(-1) == batch.y).double().mean())

@@ -81,7 +81,9 @@ def listening(model: SequenceModel) -> Iterator[Heard]:
     """
     found = Heard()
     handles = [
-        model.register_forward_pre_hook(lambda _, inputs: found.sizes.append(model.sizes(inputs[0]))),
+        model.register_forward_pre_hook(
+            lambda _, inputs: found.sizes.append(model.sizes(inputs[0], *inputs[5:]))
+        ),
         model.head.register_forward_pre_hook(lambda _, inputs: found.features.append(inputs[0].detach())),
     ]
     try:

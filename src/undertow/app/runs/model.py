@@ -91,6 +91,7 @@ class SequenceModel(nn.Module):
         lengths: Tensor | None = None,
         normalised: bool = False,
         reset: Tensor | None = None,
+        window: Window | None = None,
     ) -> tuple[Tensor, State]:
         """Predict.
 
@@ -100,15 +101,17 @@ class SequenceModel(nn.Module):
                 the last: its number, or -1 for a series that training did not hold.
             state: The state before the first step, as this method returns it. None: zeros.
             lengths: [N] int64, the steps of each sequence. None: all T.
-            normalised: Whether the features are ``normalised`` already, as those of a training are; targets
-                of a forecast never are.
+            normalised: Whether x is normalised already, as in a training; with targets to forecast it is then
+                what ``with_window`` returns, and the number of the series comes last.
             reset: [T,N], True at steps that start from the initial state again. None: no step.
+            window: The windows of x if it is normalised. None: there is nothing to forecast.
 
         Returns:
             The predictions, [T,N,outputs] if the head reads every step (T: the largest of ``lengths``), else
             [N,outputs], with a decoder [N,ahead*outputs]; and the state after each sequence's last step.
         """
-        window = self._window(x)
+        if not normalised:
+            window = self._window(x)
         if self.decoder is not None:
             return self._decoded(x, state, normalised, window)
         inputs: Tensor | PackedSequence = self._inputs(x, normalised, window)
@@ -157,11 +160,12 @@ class SequenceModel(nn.Module):
     def _features(self, x: Tensor, normalised: bool, window: Window | None) -> Tensor:
         centre, scale = cast(Tensor, self.centre), cast(Tensor, self.scale)
         features = x if normalised else normalise(x, centre, scale)
-        if window is not None:
+        if window is not None and not normalised:
             targets = list(self.config.residual)
             features = with_window(features, targets, window, centre[targets], scale[targets])
         if self.training and self.config.noise:
-            features = features + self.config.noise * torch.randn_like(features)
+            noise = torch.randn(features.shape, dtype=features.dtype, device=features.device)
+            features = features.add(noise, alpha=self.config.noise)
         return features
 
     def _read_out(self, hidden: Tensor | PackedSequence, h_n: Tensor, lengths: Tensor | None) -> Tensor:
@@ -182,13 +186,15 @@ class SequenceModel(nn.Module):
         y, scale = x[: len(x) - self.config.ahead, :, targets], cast(Tensor, self.scale)[targets]
         return window_of(y, scale, self.config.panel)
 
-    def sizes(self, x: Tensor) -> Tensor:
+    def sizes(self, x: Tensor, window: Window | None = None) -> Tensor:
         """The unit of each window's errors, [N,horizon*K]; 1, [N,1], without targets.
 
         Args:
             x: As of ``forward``.
+            window: As of ``forward``.
         """
-        if (window := self._window(x)) is None:
+        window = window or self._window(x)
+        if window is None:
             return x.new_ones(x.shape[1], 1)
         return window.size.repeat(1, self.config.ahead or self.config.outputs // window.size.shape[1])
 
@@ -197,5 +203,5 @@ class SequenceModel(nn.Module):
         if window is None or self.autoregression is None:
             return output
         ahead = output.reshape(len(output), -1, len(self.config.residual))  # [N, horizon, K]
-        ahead = ahead + self.autoregression(window.moves)
+        ahead = self.autoregression(window.moves, ahead)
         return torch.addcmul(window.last[:, None], window.size[:, None], ahead).flatten(1)

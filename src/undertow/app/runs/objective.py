@@ -10,6 +10,8 @@ if TYPE_CHECKING:  # to show a value needs no torch
     import torch
     from torch import Tensor
 
+    from undertow.app.runs.windows import Window
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -21,9 +23,10 @@ class Batch:
             first. A class UNSCORED or a NaN is no target.
         lengths: [N] int64, if they differ.
         carried: Whether the sequences go on from the end of the batch before.
-        normalised: Whether ``x`` are features that the normaliser has read already.
+        normalised: Whether ``x`` is what the layers read: normalised, with targets in units of ``window``.
         reset: [T,N], True at steps that start from the initial state again, if there are any.
         unit: [N,outputs], the unit of each number in the loss that is minimised. None: the objective's scale.
+        window: The windows of a forecast, where ``x`` is ``normalised``.
     """
 
     x: "Tensor"
@@ -33,12 +36,30 @@ class Batch:
     normalised: bool = False
     reset: "Tensor | None" = None
     unit: "Tensor | None" = None
+    window: "Window | None" = None
 
     def to(self, device: "torch.device") -> "Batch":
         """Return the batch on ``device``; lengths stay on the CPU."""
+        if self.x.device == device:
+            return self
         reset = None if self.reset is None else self.reset.to(device)
         unit = None if self.unit is None else self.unit.to(device)
-        return replace(self, x=self.x.to(device), y=self.y.to(device), reset=reset, unit=unit)
+        window = None if self.window is None else self.window.each(lambda value: value.to(device))
+        x, y = self.x.to(device), self.y.to(device)
+        return replace(self, x=x, y=y, reset=reset, unit=unit, window=window)
+
+    def through(self, network: Any, state: Any = None) -> Any:
+        """Let a network read the batch.
+
+        Args:
+            network: A SequenceModel, or what takes its arguments.
+            state: The state after the batch before, for sequences that are ``carried``.
+
+        Returns:
+            Its output and state.
+        """
+        before = state if self.carried else None
+        return network(self.x, before, self.lengths, self.normalised, self.reset, self.window)
 
 
 @dataclass(frozen=True)

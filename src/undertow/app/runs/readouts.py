@@ -1,10 +1,11 @@
 """What stands between the hidden states and the predictions, beside the linear head."""
 
 import math
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 
 class Units(nn.Module):
@@ -22,6 +23,29 @@ class Units(nn.Module):
     def forward(self, output: Tensor) -> Tensor:
         """Return ``centre + scale * output``, [..., outputs]."""
         return cast(Tensor, self.centre) + cast(Tensor, self.scale) * output
+
+
+class _Largest(torch.autograd.Function):
+    """``amax`` over the steps; torch's own gradient of it takes several times as long."""
+
+    @staticmethod
+    def forward(ctx: Any, hidden: Tensor) -> Tensor:
+        found = hidden.amax(dim=0)
+        ctx.save_for_backward(hidden, found)
+        return found
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        """Share the gradient out among the steps that are the largest."""
+        hidden, found = ctx.saved_tensors
+        there: Tensor = (hidden - found).sign_().add_(1)  # 1 where a state is the largest, else 0
+        return there.mul_(gradient / there.sum(dim=0))
+
+
+def largest(hidden: Tensor) -> Tensor:
+    """Return the largest of the states [T,N,D] over the steps, [N,D]."""
+    return cast(Tensor, _Largest.apply(hidden))  # type: ignore[no-untyped-call]
 
 
 class Readout(nn.Module):
@@ -51,18 +75,23 @@ class Readout(nn.Module):
         Returns:
             [N,width].
         """
-        T, N, D = hidden.shape
-        lengths = torch.full((N,), T) if lengths is None else lengths
-        lengths = lengths.to(hidden.device)
-        beyond = (torch.arange(T, device=hidden.device)[:, None] >= lengths)[..., None]  # [T, N, 1]
+        T, _, D = hidden.shape
+        count, held = hidden.new_tensor(T), hidden  # a sequence's steps; its states, zero past the end
+        beyond = None  # 0 in a sequence and -inf past its end, [T, N, 1]
+        if lengths is not None:
+            count = lengths.to(hidden.device)[:, None]
+            within = (torch.arange(T, device=hidden.device)[:, None, None] < count).to(hidden)
+            held, beyond = hidden * within, within.log()
         if self.kind == "attention":
-            score = (hidden @ self.query / math.sqrt(D))[..., None].masked_fill(beyond, -torch.inf)
-            return (score.softmax(dim=0) * hidden).sum(dim=0)
-        mean = hidden.masked_fill(beyond, 0.0).sum(dim=0) / lengths[:, None]
-        largest = hidden.masked_fill(beyond, -torch.inf).amax(dim=0)
-        return {"mean": mean, "max": largest}.get(self.kind, torch.cat([mean, largest], dim=-1))
+            score = (hidden @ self.query / math.sqrt(D))[..., None]
+            weights = (score if beyond is None else score + beyond).softmax(dim=0)
+            return (weights * hidden).sum(dim=0)
+        found = [] if self.kind == "max" else [held.sum(dim=0) / count]
+        if self.kind != "mean":
+            found.append(largest(hidden if beyond is None else hidden + beyond))
+        return torch.cat(found, dim=-1) if len(found) > 1 else found[0]
 
 
 def final(h_n: Tensor, directions: int) -> Tensor:
     """The last layer's hidden states after each sequence's last step, [N, directions * H], of h_n."""
-    return torch.cat(list(h_n[-directions:]), dim=-1)
+    return h_n[-1] if directions == 1 else torch.cat(list(h_n[-directions:]), dim=-1)

@@ -10,6 +10,7 @@ from undertow.app.runs import members
 from undertow.app.runs.folder import Run
 from undertow.app.runs.model import SequenceModel
 from undertow.app.runs.objective import Objective
+from undertow.app.runs.windows import Window
 
 States = tuple[Any, ...]  # the state of each member
 
@@ -33,6 +34,7 @@ class Together(nn.Module):
         lengths: Tensor | None = None,
         normalised: bool = False,
         reset: Tensor | None = None,
+        window: Window | None = None,
     ) -> tuple[Tensor, States]:
         """Answer.
 
@@ -42,6 +44,7 @@ class Together(nn.Module):
             lengths: As of SequenceModel.
             normalised: As of SequenceModel.
             reset: As of SequenceModel.
+            window: As of SequenceModel.
 
         Returns:
             The mean of all members' numbers, or the logarithms of their mean probabilities, which are scores
@@ -49,7 +52,7 @@ class Together(nn.Module):
         """
         before = state or (None,) * len(self.networks)
         found = [
-            network(x, each, lengths, normalised, reset)
+            network(x, each, lengths, normalised, reset, window)
             for network, each in zip(self.networks, before, strict=True)
         ]
         outputs = torch.stack([output for output, _ in found])

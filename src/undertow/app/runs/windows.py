@@ -7,6 +7,7 @@ asinh of these values; a linear part reads them as they are. A forecast is
 """
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -29,6 +30,14 @@ class Window(NamedTuple):
     size: Tensor
     moves: Tensor
 
+    def each(self, change: Callable[[Tensor], Tensor]) -> "Window":
+        """Apply ``change`` to each tensor."""
+        return Window(*map(change, self))
+
+    def of(self, chosen: slice) -> "Window":
+        """Choose windows."""
+        return Window(self.last[chosen], self.size[chosen], self.moves[:, chosen])
+
 
 class Autoregression(nn.Module):
     """The linear part of a forecast, as in LSTNet (Lai et al. 2018). Untrained, it forecasts the last value.
@@ -43,19 +52,21 @@ class Autoregression(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(torch.zeros(targets, horizon, steps))
 
-    def forward(self, moves: Tensor) -> Tensor:
-        """Sum the rows of each window, weighted.
+    def forward(self, moves: Tensor, other: Tensor) -> Tensor:
+        """Sum the rows of each window, weighted, and add what the network says.
 
         Args:
             moves: [T,N,K]; of more than ``steps`` rows the last ones count, fewer stand for the last ones.
+            other: [N,horizon,K].
 
         Returns:
             [N,horizon,K].
         """
-        steps = min(len(moves), self.weight.shape[-1])
-        weight = self.weight[..., self.weight.shape[-1] - steps :]
-        by_target = moves[len(moves) - steps :].permute(2, 1, 0) @ weight.mT  # [K, N, horizon]
-        return by_target.permute(1, 2, 0)
+        weight: Tensor = self.weight
+        if excess := len(moves) - weight.shape[-1]:
+            moves, weight = moves[max(0, excess) :], weight[..., max(0, -excess) :]
+        found = torch.baddbmm(other.permute(2, 0, 1), moves.permute(2, 1, 0), weight.mT)  # [K, N, horizon]
+        return found.permute(1, 2, 0)
 
 
 def window_of(y: Tensor, scale: Tensor, own: bool) -> Window:

@@ -160,9 +160,7 @@ def score(run: Run, task: Task) -> members.Scores:
     network = together.of(runs)
     total, state = Score(), None
     for batch in task.validation_batches():
-        output, state = network(
-            batch.x, state if batch.carried else None, batch.lengths, batch.normalised, batch.reset
-        )
+        output, state = batch.through(network, state)
         total.add(task.objective.loss(output, batch.y).item(), output, batch.y, task.objective.kind)
     if run.training.interval:
         intervals.add_common(run, runs, task)

@@ -111,7 +111,7 @@ def read(model: SequenceModel, batches: Iterable[Batch]) -> tuple[Tensor, Tensor
     errors = []
     with torch.no_grad(), bounds.listening(model) as heard:
         for batch in batches:
-            errors.append(batch.y - model(batch.x, None, batch.lengths, batch.normalised)[0])
+            errors.append(batch.y - batch.through(model)[0])
     sizes = torch.cat(heard.sizes)
     return torch.cat(heard.features), torch.cat(errors) / sizes, sizes
 

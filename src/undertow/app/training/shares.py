@@ -53,7 +53,9 @@ def part(batch: Batch, rank: int, size: int, every: bool) -> Batch:
         y = _unscored(y)
     reset = batch.reset[:, mine].contiguous() if batch.reset is not None else None
     unit = batch.unit[mine] if batch.unit is not None else None
-    return replace(batch, x=batch.x[:steps, mine], y=y, lengths=lengths, reset=reset, unit=unit)
+    window = batch.window.of(mine) if batch.window is not None else None
+    x = batch.x[:steps, mine]
+    return replace(batch, x=x, y=y, lengths=lengths, reset=reset, unit=unit, window=window)
 
 
 def _unscored(y: Tensor) -> Tensor:

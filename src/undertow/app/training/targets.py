@@ -23,7 +23,7 @@ def errors(run: Run, task: Task) -> dict[str, float]:
     model, squares, counts = network_of(run), torch.zeros(len(names)).double(), torch.zeros(len(names))
     with torch.no_grad():
         for batch in task.validation_batches():
-            output, _ = model(batch.x, lengths=batch.lengths, normalised=batch.normalised)
+            output, _ = batch.through(model)
             error = (output - batch.y).double().reshape(-1, len(names))
             squares += error.square().nansum(0)
             counts += error.isfinite().sum(0)

@@ -181,9 +181,7 @@ class Trainer(Hook):
             if self.loop.interrupt.asked:
                 break
             batch = self._part(batch).to(self.fabric.device)
-            output, state = self.model(
-                batch.x, state if batch.carried else None, batch.lengths, batch.normalised, batch.reset
-            )
+            output, state = batch.through(self.model, state)
             loss = self.team.weigh(objective.loss(output, batch.y).item())
             score.add(loss, output, batch.y, objective.kind)
         self.model.train()

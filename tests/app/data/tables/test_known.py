@@ -116,7 +116,7 @@ def test_no_forecast_depends_on_what_is_unknown_of_the_horizon(sales):
     torch.manual_seed(0)
     model = SequenceModel(config).eval()
     torch.nn.init.normal_(model.head.weight)
-    x = next(iter(task.validation_batches())).x
+    x = task.inputs.windows(task.validation, 8 + AHEAD)
     changed, unknown = x.clone(), [k for k in range(x.shape[2]) if k not in shape.known]
     changed[8:, :, unknown] = torch.nan
     before, after = model(x)[0], model(changed)[0]

@@ -63,7 +63,10 @@ def test_batches_hold_windows_and_what_follows_them(waves):
     batch = next(iter(task.validation_batches()))
     start = int(task.validation[0])
     assert batch.normalised
-    assert batch.x[:, 0, task.columns[0]].tolist() == values[start : start + 10].tolist()  # as they are
+    last, size, moves = batch.window
+    found = (last + size * moves)[:, 0, 0]
+    torch.testing.assert_close(found, torch.from_numpy(values[start : start + 10]), rtol=1e-6, atol=1e-6)
+    assert torch.equal(batch.x[:, 0, task.columns[0]], moves[:, 0, 0].asinh())
     others = [column for column in range(batch.x.shape[2]) if column not in task.columns]
     assert float(batch.x[:, :, others].abs().max()) < 5
     assert batch.y[0].tolist() == values[start + 10 : start + 13].tolist()
@@ -121,10 +124,10 @@ def test_untrained_model_is_persistence(waves):
     for name, value in task.buffers().items():
         network.get_buffer(name).copy_(value)
     persistence = task.inputs.last[task.validation + 9].expand(-1, 2)  # [windows, horizon]
-    output, _ = network(batch.x, normalised=True)
+    output, _ = batch.through(network)
     torch.testing.assert_close(output, persistence, rtol=1e-6, atol=0.0)
-    raw = network.get_buffer("centre") + network.get_buffer("scale") * batch.x.sinh()
-    raw[..., task.columns] = batch.x[..., task.columns]
+    raw = network.get_buffer("centre") + network.get_buffer("scale") * batch.x[..., : shape.inputs].sinh()
+    raw[..., task.columns] = batch.window.last + batch.window.size * batch.window.moves
     torch.testing.assert_close(network(raw)[0], persistence, rtol=1e-6, atol=0.0)
 
 
@@ -275,7 +278,7 @@ def test_an_untrained_model_of_several_targets_is_persistence(pairs):
     for name, value in task.buffers().items():
         model.get_buffer(name).copy_(value)
     batch = next(iter(task.validation_batches()))
-    output, _ = model(batch.x, normalised=True)
+    output, _ = batch.through(model)
     last = task.inputs.last[task.validation[: len(output)] + 9]  # [N, K]
     torch.testing.assert_close(output, last.repeat(1, 2), rtol=1e-5, atol=1e-4)
 

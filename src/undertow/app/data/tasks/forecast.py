@@ -27,12 +27,14 @@ from undertow.app.data.tasks.naive import naive_scales, season_rows
 from undertow.app.data.tasks.normalise import ONE_DEVIATION, fit_normaliser
 from undertow.app.data.tasks.units import series_units
 from undertow.app.data.tasks.window import window_rows
+from undertow.app.data.tasks.windows import Windows
 from undertow.app.data.times import calendars
 from undertow.app.errors import UserError, one_of
 from undertow.app.runs.config import DataConfig
 from undertow.app.runs.facts import Columns
 from undertow.app.runs.objective import Batch, Objective
 from undertow.app.runs.shapes import UNITS
+from undertow.app.runs.windows import window_of, with_window
 
 MOST_WINDOWS = 50_000  # an epoch; of a longer table each epoch draws others
 VALIDATION_BATCH = 512
@@ -91,6 +93,8 @@ class ForecastTask:
             self.shape = replace(self.shape, panel=bool(series.group))
         seasons = {name: seasonal_means(series, name, late) for name in config.target}
         kept = sum(len(means) for each in seasons.values() for means in each.values()) <= MOST_SEASONS
+        parts = [Windows(self._read, starts) for starts in (self.starts, self.validation)]
+        self._train, self._late = parts
         self.facts = Facts(
             lines=[
                 *self._lines(series, late, names),
@@ -205,16 +209,22 @@ class ForecastTask:
         """Yield the batches of an epoch, the same ones whenever the same epoch is asked for."""
         rng = np.random.default_rng([self.seed, epoch])
         chosen = torch.from_numpy(rng.permutation(len(self.starts))[:MOST_WINDOWS])
-        yield from self._batches(self.starts[chosen], self.batch_size)
+        yield from self._train.batches(chosen, self.batch_size)
 
     def validation_batches(self) -> Iterator[Batch]:
         """Yield the validation part, in a fixed order."""
-        yield from self._batches(self.validation, VALIDATION_BATCH)
+        yield from self._late.batches(torch.arange(len(self.validation)), VALIDATION_BATCH)
 
-    def _batches(self, starts: Tensor, size: int) -> Iterator[Batch]:
-        for chosen in torch.split(starts, size):
-            x = self.inputs.windows(chosen, self.config.steps + self.shape.ahead)
-            yield Batch(x, self._targets(chosen), normalised=True, unit=self._units(chosen))
+    def _read(self, starts: Tensor) -> Batch:
+        """The windows that begin at these rows, as the layers read them."""
+        shape, steps = self.shape, self.config.steps
+        x, window = self.inputs.windows(starts, steps + shape.ahead), None
+        if targets := list(shape.residual):
+            centre, scale = self.inputs.centre[targets], self.inputs.scale[targets]
+            window = window_of(x[:steps, :, targets], scale, shape.panel)
+            features = with_window(x[..., : shape.inputs], targets, window, centre, scale)
+            x = torch.cat([features, x[..., shape.inputs :]], dim=-1) if shape.series else features
+        return Batch(x, self._targets(starts), normalised=True, unit=self._units(starts), window=window)
 
 
 def dated(series: Series) -> bool:

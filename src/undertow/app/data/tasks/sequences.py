@@ -128,7 +128,9 @@ def check_filled(table: pl.DataFrame, path: Path, name: str) -> None:
 
 def pad(sequences: list[Tensor]) -> tuple[Tensor, Tensor]:
     """[T_i, C] each -> [T, N, C], zero past the end, and the lengths [N]."""
-    return pad_sequence(sequences), torch.tensor([len(sequence) for sequence in sequences])
+    lengths = [len(sequence) for sequence in sequences]
+    even = min(lengths) == max(lengths)
+    return torch.stack(sequences, dim=1) if even else pad_sequence(sequences), torch.tensor(lengths)
 
 
 def learnt(labels: pl.Series, known: Known | None) -> list[str] | None:
@@ -257,4 +259,5 @@ class SequenceTask:
     def _batches(self, chosen: Tensor, size: int) -> Iterator[Batch]:
         for numbers in torch.split(chosen, size):
             x, lengths = pad([self.x[k] for k in numbers.tolist()])  # [T, N, C], [N]
-            yield Batch(x, self.targets.pad(numbers.tolist()), lengths, normalised=True)
+            differ = None if int(lengths.min()) == len(x) else lengths
+            yield Batch(x, self.targets.pad(numbers.tolist()), differ, normalised=True)

@@ -1,0 +1,74 @@
+"""Windows of a table's rows, as batches: read once if they are few, and then only gathered."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from undertow.app.runs.objective import Batch
+from undertow.app.runs.windows import Window
+
+MOST_KEPT = 1 << 24  # numbers that the layers read in all windows of a part; of more, none is kept
+
+
+class Windows:
+    """The windows of the training or of the validation part.
+
+    Args:
+        read: Makes a batch of the windows that begin at some rows.
+        starts: The rows at which the windows of the part begin, [windows].
+    """
+
+    def __init__(self, read: Callable[[Tensor], Batch], starts: Tensor) -> None:
+        self.read, self.starts = read, starts
+        self.kept: Batch | None = None
+        self.small: bool | None = None  # not known before the first batch
+
+    def batches(self, places: Tensor, size: int) -> Iterator[Batch]:
+        """Make batches, as ``read`` does.
+
+        Args:
+            places: The numbers of their windows among those of the part.
+            size: N, the windows of a batch; the last one may have fewer.
+
+        Yields:
+            The batches.
+        """
+        if not self._are_few():
+            for chosen in torch.split(places, size):
+                yield self.read(self.starts[chosen])
+            return
+        if self.kept is None:  # with the windows in the first dimension, side by side
+            whole = self.read(self.starts)
+            self.kept = _changed(whole, lambda each: each, lambda each: each.transpose(0, 1).contiguous())
+
+        def gathered(each: Tensor) -> Tensor:
+            return each.index_select(0, places)
+
+        found = _changed(self.kept, gathered, gathered)
+        for start in range(0, len(places), size):
+            part = slice(start, start + size)
+            yield _changed(found, lambda each: each[part], lambda each: each[part].transpose(0, 1))  # noqa: B023
+
+    def _are_few(self) -> bool:
+        if self.small is None:
+            self.small = self.read(self.starts[:1]).x.numel() * len(self.starts) <= MOST_KEPT
+        return self.small
+
+
+Change = Callable[[Tensor], Tensor]
+
+
+def _changed(batch: Batch, change: Change, by_step: Change) -> Batch:
+    """A batch whose tensors are changed, those of every step by ``by_step``."""
+    window, unit = batch.window, batch.unit
+    if window is not None:
+        window = Window(change(window.last), change(window.size), by_step(window.moves))
+    return replace(
+        batch,
+        x=by_step(batch.x),
+        y=change(batch.y),
+        unit=None if unit is None else change(unit),
+        window=window,
+    )

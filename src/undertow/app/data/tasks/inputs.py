@@ -25,7 +25,7 @@ from undertow.app.runs.config import DataConfig
 from undertow.app.runs.facts import Columns, converted
 from undertow.app.runs.model import normalise
 
-RELEASED_EVERY = 1024  # windows: what was read of a file is then given back
+RELEASED_EVERY = 128  # windows: what was read of a file is then given back
 
 
 @contextmanager

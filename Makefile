@@ -9,7 +9,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(VEN
 LEVELS ?= native
 SOURCES := $(shell find src native -type f -not -name '*.so' -not -name '*.pyc') pyproject.toml CMakeLists.txt
 
-.PHONY: demo test fuzz kills kills-ddp mutants lint types sanitize sanitize-threads test-clients test-formats bench evidence pictures wheel clean
+.PHONY: demo test fuzz kills kills-ddp mutants lint types sanitize sanitize-threads aarch64 test-clients test-formats bench evidence pictures wheel clean
 
 demo: $(VENV)/app
 	$(BIN)/undertow demo
@@ -58,6 +58,13 @@ sanitize: $(VENV)/dev
 # Those that run several threads, with checks for races. Our own team of threads: OpenMP's locks are unknown to it.
 sanitize-threads: $(VENV)/dev
 	tests/native/sanitize.sh $(BIN)/python thread -k "test_threads or (varied and any_number)"
+
+# The streaming runtime for aarch64, by a cross compiler and under an emulator: Debian's g++-aarch64-linux-gnu, qemu-user.
+aarch64:
+	mkdir -p build/aarch64
+	aarch64-linux-gnu-g++ -std=c++20 -O3 -fno-math-errno -fno-trapping-math -ffp-contract=fast -Wall -Wextra -static \
+	  -DUNDERTOW_STREAMING=baseline_streaming -Inative native/streaming.cc tests/native/streaming_check.cc -o build/aarch64/check
+	qemu-aarch64 build/aarch64/check
 
 # Other people's programs with torch's LSTM and with ours, each in an environment of its own: docs/clients.md.
 # One of them: make test-clients CLIENTS="--only amp".

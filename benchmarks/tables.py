@@ -12,6 +12,7 @@ from undertow.app.bench.view import duration
 
 HERE = Path(__file__).parent
 README, SPEED = HERE.parent / "README.md", HERE.parent / "docs" / "speed.md"
+STREAM = HERE.parent / "docs" / "stream.md"
 VARIANTS = HERE.parent / "docs" / "variants.md"
 BEGIN, END = "<!-- speed: made by benchmarks/tables.py -->\n", "<!-- end of speed -->\n"
 Row = dict[str, Any]
@@ -153,6 +154,24 @@ def variants(figures: dict[str, Any]) -> str:
     return table(["", *headings, "a loop, training"], cells)
 
 
+def stream(figures: dict[str, Any]) -> str:
+    """Nanoseconds a step, and others' time over ours."""
+    cells = []
+    for H, row in figures["sizes"].items():
+        times = [
+            f"{row['ns'][f'undertow{name}']['median']:.0f}"
+            for name in ("", ", int16", ", 64 streams", ", Python, bound")
+        ]
+        ratio = row["ratios"].get("RTNeural / undertow")
+        low, high = ratio["quartiles"] if ratio else (0, 0)
+        ratios = [spread([low, ratio["median"], high]) if ratio else ""]
+        for name in ("ONNX Runtime / bound", "undertow.LSTM / bound"):
+            ratios.append(f"{row['ratios'][name]['median']:.0f}" if name in row["ratios"] else "")
+        cells.append([H, *times, *ratios])
+    own = ["float32", "int16", "of 64 streams", "from Python"]
+    return table(["H", *own, "RTNeural", "ONNX Runtime", "undertow.LSTM"], cells)
+
+
 def main() -> None:
     figures, page = load("speed"), SPEED.read_text()
     threads = sorted({row["threads"] for row in figures["rows"]})
@@ -167,6 +186,9 @@ def main() -> None:
     for name, text in parts.items():
         page = between(page, f"<!-- {name} -->\n", f"<!-- end of {name} -->\n", text)
     SPEED.write_text(page)
+    steps = stream(load("stream"))
+    marks = "<!-- stream: made by benchmarks/tables.py -->\n", "<!-- end of stream -->\n"
+    STREAM.write_text(between(STREAM.read_text(), *marks, steps))
     guide = VARIANTS.read_text()
     VARIANTS.write_text(
         between(guide, "<!-- costs -->\n", "<!-- end of costs -->\n", variants(load("variants")))

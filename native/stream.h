@@ -36,6 +36,8 @@ struct Stage {
   const float *gain_x, *gain_h, *gain_c, *bias_c;
   float zoneout_h, zoneout_c;
   bool coupled;
+  // lstm without additions: the weights of h, and those of x where it is the h of a layer below, are kept in 16 bits.
+  bool narrow, bounded;  // bounded: |x| <= 1
   bool varied() const { return projection || peepholes || gain_x || zoneout_h != 0 || zoneout_c != 0 || coupled; }
 };
 

@@ -169,6 +169,7 @@ Stage stage_of(const Fields& f) {
         s.bias_c = f.needed("bias_c", {H});
       }
       s.zoneout_h = f.number("zoneout_h"), s.zoneout_c = f.number("zoneout_c"), s.coupled = f.flag("coupled");
+      s.narrow = f.flag("narrow") && !s.varied(), s.bounded = f.flag("bounded");
       break;
     }
     case Kind::dense:

@@ -116,6 +116,65 @@ UNDERTOW_INLINE V next_state(const V (&sums)[4], V& c) {
   return 0.5f * ((o.under + o.over) * seen.over) / (o.under * seen.under);
 }
 
+// ---- weights in 16 bits: a row is scaled so that its sum of products with h, in 15 bits, cannot leave 32 bits ----
+
+constexpr float one_in_16 = 32767.0f, most_in_row = 65535.0f;  // 65535 * 32767 < 2^31
+
+constexpr idx narrow_in(const Stage& s) { return s.bounded ? s.in : 0; }  // of x
+constexpr idx pairs_of(const Stage& s) { return ceil_div(narrow_in(s) + s.out, 2); }
+constexpr idx wide_in(const Stage& s) { return s.in - narrow_in(s); }
+
+UNDERTOW_INLINE IVec<float> products(std::int32_t pair, const std::int16_t* weights) {  // of pairs, added
+#if defined(__AVX512BW__)
+  return (IVec<float>)_mm512_madd_epi16(_mm512_set1_epi32(pair), _mm512_loadu_si512(weights));
+#elif defined(__AVX2__)
+  return (IVec<float>)_mm256_madd_epi16(_mm256_set1_epi32(pair),
+                                        _mm256_loadu_si256(reinterpret_cast<const __m256i*>(weights)));
+#else
+  std::int16_t both[2];
+  std::memcpy(both, &pair, sizeof both);
+  IVec<float> sums;
+  for (int lane = 0; lane < W; ++lane) sums[lane] = both[0] * weights[2 * lane] + both[1] * weights[2 * lane + 1];
+  return sums;
+#endif
+}
+
+// The nearest of 16 bits; what lies beyond is the last of them. Whole vectors are read and written.
+UNDERTOW_INLINE void to_narrow(const float* from, idx n, std::int16_t* to) {
+  typedef std::int16_t Half __attribute__((vector_size(vector_bytes / 2)));
+  constexpr float magic = 12582912.0f;  // 1.5 * 2^23: a number added to it is rounded, and stands in its low bits
+  for (idx k = 0; k < n; k += W) {
+    const V rounded = clamp<float>(load(from + k) * one_in_16, one_in_16) + magic;
+    const Half half = __builtin_convertvector((IVec<float>)rounded - (IVec<float>)all_of(magic), Half);
+    std::memcpy(to + k, &half, sizeof half);
+  }
+}
+
+template <int P>
+UNDERTOW_INLINE void narrow_panels(idx wide, idx pairs, const float* bias, const float* scales, const float* of_x,
+                                   const std::int16_t* weights, const float* x, const std::int16_t* a, float* c, float* y) {
+  IVec<float> whole[P][4];
+  for (int p = 0; p < P; ++p)
+    for (int v = 0; v < 4; ++v) whole[p][v] = IVec<float>{};
+  for (idx k = 0; k < pairs; ++k) {
+    std::int32_t pair;
+    std::memcpy(&pair, a + 2 * k, sizeof pair);
+    for (int p = 0; p < P; ++p)
+      for (int v = 0; v < 4; ++v) whole[p][v] += products(pair, weights + (p * 4 + v) * 2 * W);
+    weights += P * 8 * W;
+  }
+  for (int p = 0; p < P; ++p) {
+    V sums[4];
+    for (int v = 0; v < 4; ++v)
+      sums[v] = load(bias + (p * 4 + v) * W) + __builtin_convertvector(whole[p][v], V) * load(scales + (p * 4 + v) * W);
+    for (idx k = 0; k < wide; ++k)
+      for (int v = 0; v < 4; ++v) sums[v] += x[k] * load(of_x + ((k * P + p) * 4 + v) * W);
+    V cell = load(c + p * W);
+    store(y + p * W, next_state(sums, cell));
+    store(c + p * W, cell);
+  }
+}
+
 template <bool lstm>
 struct FinishUnits {
   const Stage& s;
@@ -345,7 +404,70 @@ inline void varied_row(const Stage& s, const Recurrent& packed, const Added& a, 
 
 // ---- the stages ----
 
-inline idx packed_recurrent(const Stage& s) { return panel_count(s) * width * (1 + depth(s)); }
+// Of a narrow layer: bias and scales, then weights of x in 32 bits, then those in 16.
+inline idx packed_recurrent(const Stage& s) {
+  return panel_count(s) * width * (s.narrow ? 2 + wide_in(s) + pairs_of(s) : 1 + depth(s));
+}
+
+inline void pack_narrow(const Stage& s, float* to) {
+  const Panels<float> panels{Cell::lstm, s.hidden};
+  const idx count = panel_count(s), most = group_size(s), bounded = narrow_in(s), factors = bounded + s.out;
+  const auto weight = [&](idx row, idx k) {  // of the factors in 16 bits
+    return k < bounded ? s.first[row * s.in + k] : k < factors ? s.second[row * s.out + k - bounded] : 0.0f;
+  };
+  const auto step_of_row = [&](idx row) {  // what 1 of its 16 bits stands for
+    double sum = 0, largest = 0;
+    for (idx k = 0; k < factors; ++k) {
+      const double a = std::fabs(double(weight(row, k)));
+      sum += a, largest = a > largest ? a : largest;
+    }
+    // each weight is rounded, by half a step at most
+    const double by_sum = sum / (double(most_in_row) - 0.5 * double(factors)), by_largest = largest / double(one_in_16);
+    return by_sum > by_largest ? by_sum : by_largest;
+  };
+  const auto each = [&](idx p, auto&& write) {
+    for (idx v = 0; v < 4; ++v)
+      for (idx lane = 0; lane < W; ++lane) write(v, lane < panels.valid(p, v) ? panels.row(p, v) + lane : -1);
+  };
+  for (idx p = 0; p < count; ++p)
+    each(p, [&](idx v, idx row) { *to++ = row < 0 ? 0.0f : part_of_sum(s, v) * s.bias[row]; });
+  for (idx p = 0; p < count; ++p)
+    each(p, [&](idx v, idx row) {
+      *to++ = row < 0 ? 0.0f : part_of_sum(s, v) * static_cast<float>(step_of_row(row) / double(one_in_16));
+    });
+  for (idx group = 0; group < count; group += most)
+    for (idx k = 0; k < wide_in(s); ++k)
+      for (idx p = group; p < least(group + most, count); ++p)
+        each(p, [&](idx v, idx row) { *to++ = row < 0 ? 0.0f : part_of_sum(s, v) * s.first[row * s.in + k]; });
+  auto* narrow = reinterpret_cast<std::int16_t*>(to);
+  for (idx group = 0; group < count; group += most)
+    for (idx k = 0; k < 2 * pairs_of(s); k += 2)
+      for (idx p = group; p < least(group + most, count); ++p)
+        each(p, [&](idx, idx row) {
+          for (idx part = 0; part < 2; ++part) {
+            const double step = row < 0 ? 0 : step_of_row(row);
+            *narrow++ = step > 0 ? static_cast<std::int16_t>(std::lrint(double(weight(row, k + part)) / step)) : 0;
+          }
+        });
+}
+
+// scratch: x and h in 16 bits
+inline void narrow_row(const Stage& s, const Recurrent& r, const float* x, const float* h, float* c, float* y,
+                       float* scratch) {
+  auto* a = reinterpret_cast<std::int16_t*>(scratch);
+  const idx bounded = narrow_in(s), wide = wide_in(s), pairs = pairs_of(s);
+  to_narrow(x, bounded, a);
+  to_narrow(h, s.out, a + bounded);  // past H it is zero
+  const float *scales = r.bias + r.count * width, *of_x = scales + r.count * width;
+  const auto* weights = reinterpret_cast<const std::int16_t*>(of_x + r.count * wide * width);
+  for (idx p = 0; p < r.count; p += r.group) {
+    const int group = static_cast<int>(least(r.group, r.count - p));
+    with_extent<together>(group, [&](auto P) __attribute__((always_inline)) {
+      narrow_panels<P.value>(wide, pairs, r.bias + p * width, scales + p * width, of_x + p * wide * width,
+                             weights + p * pairs * 2 * width, x, a, c + p * W, y + p * W);
+    });
+  }
+}
 
 inline void pack_recurrent(const Stage& s, float* to) {
   const Panels<float> panels{of_lstm(s) ? Cell::lstm : Cell::rnn, s.hidden};
@@ -372,11 +494,12 @@ void run_recurrent(const Stage& s, const float* arrays, const Block& b) {
   if (!b.steps) return;
   const Added added = added_of(s, arrays + packed_recurrent(s));
   for (idx t = 0; t < b.steps; ++t) {
-    if (lstm && s.varied()) {
+    if (lstm && (s.varied() || s.narrow)) {
       for (idx n = 0; n < b.rows; ++n) {
-        float *state = b.state + n * b.state_row, *y = b.y + (t * b.rows + n) * b.y_row;
-        const float* h = t ? b.y + ((t - 1) * b.rows + n) * b.y_row : state;
-        varied_row(s, packed, added, b.x + (t * b.rows + n) * b.x_row, h, state + padded_out(s), y, b.scratch);
+        float *c = b.state + n * b.state_row + packed.row, *y = b.y + (t * b.rows + n) * b.y_row;
+        const float *x = b.x + (t * b.rows + n) * b.x_row, *h = t ? y - b.rows * b.y_row : b.state + n * b.state_row;
+        if (s.narrow) narrow_row(s, packed, x, h, c, y, b.scratch);
+        else varied_row(s, packed, added, x, h, c, y, b.scratch);
       }
       continue;
     }
@@ -451,7 +574,10 @@ inline idx state_floats(const Stage& s) {
   return s.kind == Kind::pool ? pool_state(s) : 0;
 }
 
-inline idx scratch_floats(const Stage& s) { return s.kind == Kind::lstm && s.varied() ? 11 * padded_hidden(s) : 0; }
+inline idx scratch_floats(const Stage& s) {
+  if (s.kind != Kind::lstm) return 0;
+  return s.varied() ? 11 * padded_hidden(s) : s.narrow ? pairs_of(s) + 2 * W : 0;
+}
 
 inline void pack(const Stage& s, float* to) {
   switch (s.kind) {
@@ -462,6 +588,7 @@ inline void pack(const Stage& s, float* to) {
       return copy_padded(to, s.second, 1, s.in);
     case Kind::lstm:
     case Kind::rnn:
+      if (s.narrow) return pack_narrow(s, to);
       pack_recurrent(s, to);
       return pack_added(s, to + packed_recurrent(s));
     case Kind::dense: return pack_dense(s.in, s.out, s.first, s.bias, to);

@@ -5,6 +5,7 @@ Layer normalisation divides by the spread of its row, and errors with it. LSTMs 
 """
 
 import itertools
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from undertow.networks import (
     Recurrent,
     Scale,
     Unsupported,
+    read,
 )
 from undertow.stream import Stream, load
 
@@ -255,6 +257,47 @@ def test_memory_that_overlaps_or_may_not_be_written_is_refused() -> None:
         stream.state = [np.zeros(20), np.zeros(3), np.zeros(12), np.zeros(12)]
     with pytest.raises(ValueError, match="rows: expected between 1"):
         stream.streams(0)
+    with pytest.raises(ValueError, match="dtype: expected float32 or int16, got int8"):
+        load(stream.network, dtype="int8")
+
+
+NARROW = ("lstm-1-3", "lstm-3-16", "lstm-1-65", "two", "text", "peepholes")
+
+
+@pytest.mark.parametrize("name", NARROW)
+def test_weights_in_16_bits_are_as_good_as_16_bits_are(name: str) -> None:
+    network = made(name)
+    x = inputs(network, 400)
+    expected = reference.run(network, x)[:, 0]
+    stream = load(network, dtype="int16")
+    y = stream.process(x[:, 0])
+    assert ((y - expected) ** 2).sum() <= 1e-6 * (expected**2).sum()  # the error-to-signal ratio
+    options = any(layer.peepholes is not None for layer in network.recurrent())
+    assert (y == load(network).process(x[:, 0])).all() == options  # layers with options stay as they are
+    many = stream.streams(3)
+    np.testing.assert_array_equal(many.process(np.repeat(x, 3, axis=1).astype(np.float32))[:, 2], y)
+
+
+def test_sums_of_16_bits_do_not_overflow() -> None:
+    H = 64  # all weights of a row and all of h are as large as they can be
+    ones = np.ones((4 * H, H), np.float32)
+    network = Network((Recurrent("lstm", np.zeros((4 * H, 1)), ones, np.zeros(4 * H), h_0=np.ones(H)),))
+    x = np.zeros((3, 1, 1))
+    y = load(network, dtype="int16").process(x[:, 0])
+    np.testing.assert_allclose(y, reference.run(network, x)[:, 0], atol=1e-4)
+
+
+def test_an_amplifier_in_16_bits() -> None:
+    path = Path(__file__).parents[3] / "shared/data/formats/lstm.nam"
+    if not path.exists():
+        pytest.skip("shared/data is not beside the checkout")
+    network = read(path)
+    t = np.arange(4800) / 48000
+    x = (0.3 * np.sin(2 * np.pi * 110 * t) * np.exp(-3 * t))[:, None]
+    expected = reference.run(network, x[:, None])[:, 0]
+    power = (expected**2).sum()
+    assert ((load(path).process(x) - expected) ** 2).sum() <= 1e-11 * power
+    assert ((load(path, dtype="int16").process(x) - expected) ** 2).sum() <= 1e-4 * power
 
 
 def test_a_layer_that_reads_backwards_is_refused() -> None:

@@ -24,25 +24,36 @@ class Stream(native.Streams):
 
     Attributes:
         network: The network.
+        dtype: Of the weights of its LSTM layers.
     """
 
     network: Network
+    dtype: str
 
-    def __init__(self, network: Network, count: int | None = None, plan: native.Plan | None = None) -> None:
+    def __init__(
+        self,
+        network: Network,
+        count: int | None = None,
+        dtype: str = "float32",
+        plan: native.Plan | None = None,
+    ) -> None:
         """Make streams of a network.
 
         Args:
             network: What runs.
             count: N, how many streams run together on the same weights. None: one, whose arrays have no N.
+            dtype: Of the weights of LSTM layers: ``float32``, or ``int16``, which is quicker where weights do
+                not fit the first cache. The weights of inputs that are no states, and those of layers with
+                options, stay float32.
             plan: The packed weights of another Stream of this network. None: they are packed.
 
         Raises:
             Unsupported: The network has a layer that reads backwards.
-            ValueError: ``count`` is not between 1 and 1,048,576.
+            ValueError: ``count`` is not between 1 and 1,048,576, or ``dtype`` is another one.
         """
-        self._plan = native.Plan(stages_of(network), network.skip) if plan is None else plan
+        self._plan = native.Plan(stages_of(network, dtype), network.skip) if plan is None else plan
         super().__init__(self._plan, 1 if count is None else count, count is not None)
-        self.network, self._count = network, count
+        self.network, self.dtype, self._count = network, dtype, count
 
     def process(self, x: npt.ArrayLike, out: Array | None = None) -> Array:
         """Take T steps.
@@ -88,7 +99,7 @@ class Stream(native.Streams):
         Returns:
             A Stream whose arrays have N as the dimension before the last.
         """
-        return Stream(self.network, count, self._plan)
+        return Stream(self.network, count, self.dtype, self._plan)
 
     def _array(self, x: npt.ArrayLike) -> Array:
         given: npt.NDArray[Any] = np.asarray(x)
@@ -143,11 +154,12 @@ def _of_pool(k: int, stage: Pool, lanes: int) -> list[tuple[int, int, int]]:
     return [*head, (k, lanes + width, stage.width)] if stage.kind == "mean-max" else head
 
 
-def load(source: str | Path | Network) -> Stream:
+def load(source: str | Path | Network, dtype: str = "float32") -> Stream:
     """Load a trained network to run.
 
     Args:
         source: A file or a run folder that ``undertow.networks.read`` reads (docs/formats.md), or a Network.
+        dtype: Of the weights of LSTM layers, ``float32`` or ``int16``.
 
     Returns:
         One stream, in its initial state.
@@ -155,6 +167,6 @@ def load(source: str | Path | Network) -> Stream:
     Raises:
         FileNotFoundError: There is no such file.
         Unsupported: The file holds what a stream cannot run; the message names it.
-        ValueError: The file is damaged, or of an unknown kind.
+        ValueError: The file is damaged, or of an unknown kind, or ``dtype`` is another one.
     """
-    return Stream(source if isinstance(source, Network) else read(source))
+    return Stream(source if isinstance(source, Network) else read(source), dtype=dtype)

@@ -11,14 +11,14 @@ from undertow.app.errors import UserError
 from undertow.app.runs.folder import open_run
 from undertow.app.tuning import worker
 from undertow.app.tuning.space import DEFAULTS, Domain, space_of
+from undertow.app.tuning.storage import open_storage
 
 SMALL = ("--space", "hidden_size=2,4", "--space", "steps=5,8", "--epochs", 2)
 TUNE = (*(part for part in FORECAST[:4]), *SMALL, "--batch-size", 64)
 
 
 def study_of(folder="runs/waves-tune"):
-    storage = f"sqlite:///{folder}/study.db"
-    return optuna.load_study(study_name=folder.split("/")[-1], storage=storage)
+    return optuna.load_study(study_name=folder.split("/")[-1], storage=open_storage(None, Path(folder)))
 
 
 def costs(study):

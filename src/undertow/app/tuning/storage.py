@@ -12,6 +12,7 @@ import optuna
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage, RetryHeartbeatStaleTrialCallback
 from optuna.storages.journal import JournalFileBackend
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.pool import NullPool
 
 from undertow.app.errors import UserError
 
@@ -65,7 +66,7 @@ def open_storage(url: str | None, folder: Path) -> BaseStorage:
 def _database(url: str) -> RDBStorage:
     options: dict[str, Any] = {"pool_pre_ping": True}
     if url.startswith("sqlite"):
-        options = {"connect_args": {"timeout": WAIT}}
+        options = {"connect_args": {"timeout": WAIT}, "poolclass": NullPool}  # no connection stays open
     for left in reversed(range(ATTEMPTS)):
         try:
             return RDBStorage(

@@ -13,6 +13,7 @@ from reference import run
 from undertow.app.runs.config import ModelConfig
 from undertow.app.runs.model import SequenceModel
 from undertow.networks import Unsupported, read
+from undertow.stream import Stream
 
 
 def model_of(**options: object) -> SequenceModel:
@@ -44,6 +45,9 @@ def test_readouts(readout: str, bidirectional: bool, tmp_path: Path) -> None:
     expected, found = model(x)[0].detach().numpy(), run(network, x.numpy())
     np.testing.assert_allclose(found if readout == "every" else found[-1], expected, atol=2e-6)
     assert network.labels == ("bad", "fair", "good") and network.once == (readout != "every")
+    if not bidirectional:  # a stream gives at each step what it would give if the sequence ended there
+        streamed = Stream(network).process(x[:, 0].numpy())
+        np.testing.assert_allclose(streamed, run(network, x.numpy())[:, 0], atol=2e-6)
 
 
 def test_text_numbers_and_a_plain_rnn(tmp_path: Path) -> None:
@@ -52,11 +56,13 @@ def test_text_numbers_and_a_plain_rnn(tmp_path: Path) -> None:
     x = torch.randint(3, (6, 2))
     np.testing.assert_allclose(run(network, x.numpy()), text(x)[0].detach(), atol=2e-6)
     assert network.labels == ("a", "b", "c")
+    np.testing.assert_allclose(Stream(network).process(x[:, 1]), text(x)[0][:, 1].detach(), atol=2e-6)
     numbers = model_of(outputs=1, quantity=True, readout="mean-max")
     network = read(write(tmp_path / "b", numbers, "regress"))
     x = torch.randn(6, 2, 2)
     np.testing.assert_allclose(run(network, x.numpy())[-1], numbers(x)[0].detach(), atol=2e-6)
     assert network.labels == ("mood",)
+    np.testing.assert_allclose(Stream(network).process(x[:, 1])[-1], numbers(x)[0][1].detach(), atol=2e-6)
 
 
 def test_refused(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@
 // State      What a stage remembers of one stream: `state` floats. Rows are state_row apart.
 // Bits       A row's results depend neither on how steps are cut into blocks nor on the other rows.
 // NaN        A NaN that is read stays in the state until `reset`.
+// Symbols    Whoever calls has checked them: whole numbers from 0 to V - 1.
 #pragma once
 #include "lstm.h"
 
@@ -30,7 +31,7 @@ struct Stage {
   Activation activation;  // dense; rnn: tanh or relu
   Pooling pooling;
   const float *h_0, *c_0;  // lstm, rnn: [R] and [H]
-  // Of an lstm, as in lstm.h's Variant: each may be null, the norms all or none.
+  // These belong to an lstm (see Variant in lstm.h). Each may be null. The norms are given together or not at all.
   const float *projection;  // [R,H]
   const float *peepholes;   // [3,H]
   const float *gain_x, *gain_h, *gain_c, *bias_c;
@@ -38,7 +39,7 @@ struct Stage {
   bool coupled;
   // lstm without additions: the weights of h, and those of x where it is the h of a layer below, are kept in 16 bits.
   bool narrow, bounded;  // bounded: |x| <= 1
-  bool varied() const { return projection || peepholes || gain_x || zoneout_h != 0 || zoneout_c != 0 || coupled; }
+  UNDERTOW_INLINE bool varied() const { return projection || peepholes || gain_x || zoneout_h != 0 || zoneout_c != 0 || coupled; }
 };
 
 // A stage's steps and rows. x and y may not overlap. Row n of step t is at (t * rows + n) * x_row; y's rows are padded.

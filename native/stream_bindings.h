@@ -25,46 +25,42 @@ struct Numpy {
   PyObject* float32;
 };
 
-const Numpy& numpy() {
-  static const Numpy found = [] {
-    const nb::module_ module = nb::module_::import_("numpy");
-    const nb::object array = module.attr("zeros")(nb::make_tuple(2, 3), "float32");
-    const auto* fields = reinterpret_cast<const NumpyArray*>(array.ptr());
-    const nb::object dtype = module.attr("dtype")("float32");
-    // Where the fields are not what they should be no array is taken for a NumPy array, and DLPack reads all.
-    const bool known = fields->ndim == 2 && fields->shape[0] == 2 && fields->shape[1] == 3 && fields->strides[0] == 12 &&
-                       fields->dtype == dtype.ptr() &&
-                       reinterpret_cast<std::uintptr_t>(fields->data) ==
-                           nb::cast<std::uintptr_t>(array.attr("ctypes").attr("data"));
-    const nb::object type = module.attr("ndarray");
-    return Numpy{known ? reinterpret_cast<PyTypeObject*>(type.inc_ref().ptr()) : nullptr,
-                 dtype.inc_ref().ptr()};
-  }();
-  return found;
+Numpy numpy{};  // filled when the module is made
+
+Numpy find_numpy() {
+  const nb::module_ module = nb::module_::import_("numpy");
+  const nb::object array = module.attr("zeros")(nb::make_tuple(2, 3), "float32");
+  const auto* fields = reinterpret_cast<const NumpyArray*>(array.ptr());
+  const nb::object dtype = module.attr("dtype")("float32");
+  // Where the fields are not what they should be no array is taken for a NumPy array, and DLPack reads all.
+  const bool known = fields->ndim == 2 && fields->shape[0] == 2 && fields->shape[1] == 3 && fields->strides[0] == 12 &&
+                     fields->dtype == dtype.ptr() &&
+                     reinterpret_cast<std::uintptr_t>(fields->data) ==
+                         nb::cast<std::uintptr_t>(array.attr("ctypes").attr("data"));
+  const nb::object type = module.attr("ndarray");
+  return {known ? reinterpret_cast<PyTypeObject*>(type.inc_ref().ptr()) : nullptr, dtype.inc_ref().ptr()};
 }
 
 // float32, contiguous. `tail` are the expected last dimensions; the last may be left out where it is 1.
 struct Floating {
   float* data;
   idx steps;     // 1 where a single step is asked for
-  bool by_numpy;  // a NumPy array: its memory stays where it is for as long as it is referred to
+  const NumpyArray* by_numpy;  // or null
 };
 
 template <bool writes>
-Floating floats_of(const char* name, nb::handle object, bool block, idx rows, bool many, idx columns) {
+Floating floats_of(const char* name, nb::handle object, Held& held, bool block, idx rows, bool many, idx columns) {
   idx extent[4], ndim = 0;
   float* data = nullptr;
-  bool by_numpy = false;
-  const Numpy& np = numpy();
+  const NumpyArray* by_numpy = nullptr;
   const auto* fields = reinterpret_cast<const NumpyArray*>(object.ptr());
   constexpr int needed = NumpyArray::contiguous | NumpyArray::aligned | (writes ? NumpyArray::writable : 0);
-  if (Py_TYPE(object.ptr()) == np.type && fields->dtype == np.float32 && (fields->flags & needed) == needed &&
+  if (Py_TYPE(object.ptr()) == numpy.type && fields->dtype == numpy.float32 && (fields->flags & needed) == needed &&
       fields->ndim < 4) {
-    data = reinterpret_cast<float*>(fields->data), by_numpy = true;
+    data = reinterpret_cast<float*>(fields->data), by_numpy = fields;
     for (ndim = 0; ndim < fields->ndim; ++ndim) extent[ndim] = fields->shape[ndim];
   } else {
     using P = std::conditional_t<writes, float, const float>;
-    Held held;
     const ArrayOf<P> array(object, held);
     check_usable(name, array);
     if (array.ndim() > 3) refuse(name, shape_of(array), "at most three dimensions");
@@ -132,6 +128,19 @@ class Fields {
   const std::string name_;
 };
 
+bool within_one(const float* values, idx n) {
+  return std::all_of(values, values + n, [](float v) { return v >= -1 && v <= 1; });
+}
+bool finite(const float* values, idx n) {
+  return std::all_of(values, values + n, [](float v) { return std::isfinite(v); });
+}
+
+// Whether what the stage gives lies between -1 and 1.
+bool gives_bounded(const Stage& s) {
+  const bool by_tanh = s.kind == Kind::lstm ? !s.projection : s.kind == Kind::rnn && s.activation == Activation::tanh;
+  return by_tanh && within_one(s.h_0, s.out);
+}
+
 Stage stage_of(const Fields& f) {
   Stage s{};
   s.kind = f.choice<Kind>("kind", {"embedding", "normalise", "scale", "lstm", "rnn", "dense", "pool"});
@@ -140,12 +149,15 @@ Stage stage_of(const Fields& f) {
   switch (s.kind) {
     case Kind::embedding:
       s.symbols = f.size("symbols");
+      if (C != 1) refuse("in", std::to_string(C), "1, a symbol");
       s.first = f.needed("weight", {s.symbols, R});
       break;
     case Kind::normalise:
+      if (C != R) refuse("out", std::to_string(R), std::to_string(C));
       s.first = f.needed("centre", {C}), s.second = f.needed("scale", {C});
       break;
     case Kind::scale:
+      if (C != R) refuse("out", std::to_string(R), std::to_string(C));
       s.first = f.needed("scale", {C}), s.second = f.needed("shift", {C});
       break;
     case Kind::lstm:
@@ -155,7 +167,7 @@ Stage stage_of(const Fields& f) {
       s.bias = f.needed("bias", {G * H}), s.h_0 = f.needed("h_0", {R});
       if (s.kind == Kind::rnn) {
         if (R != H) refuse("out", std::to_string(R), std::to_string(H));
-        s.activation = f.choice<Activation>("activation", {"", "tanh", "sigmoid", "relu"});
+        s.activation = f.text("activation") == std::string("relu") ? Activation::relu : Activation::tanh;
         s.zoneout_h = f.number("zoneout_h");
         break;
       }
@@ -169,7 +181,8 @@ Stage stage_of(const Fields& f) {
         s.bias_c = f.needed("bias_c", {H});
       }
       s.zoneout_h = f.number("zoneout_h"), s.zoneout_c = f.number("zoneout_c"), s.coupled = f.flag("coupled");
-      s.narrow = f.flag("narrow") && !s.varied(), s.bounded = f.flag("bounded");
+      s.narrow = f.flag("narrow") && !s.varied() && within_one(s.h_0, H) && finite(s.first, 4 * H * C) &&
+                 finite(s.second, 4 * H * H);
       break;
     }
     case Kind::dense:
@@ -192,9 +205,12 @@ std::shared_ptr<const Plan> plan_of(nb::list given, idx skip) {
   for (nb::handle fields : given)
     stages.push_back(stage_of(Fields(nb::cast<nb::dict>(fields), held, stages.size() + 1)));
   if (stages.empty()) refuse("stages", "none", "at least one");
-  for (std::size_t k = 1; k < stages.size(); ++k)
+  for (std::size_t k = 1; k < stages.size(); ++k) {
     if (stages[k].in != stages[k - 1].out)
       refuse("stages", std::to_string(stages[k].in), "as many inputs as outputs of the stage before");
+    if (stages[k].kind == Kind::embedding) refuse("stages", "an embedding later", "an embedding first only");
+    stages[k].bounded = stages[k].narrow && gives_bounded(stages[k - 1]);
+  }
   const idx both = std::min(stages.front().in, stages.back().out);
   if (skip < 0 || skip > both) refuse("skip", std::to_string(skip), "between 0 and " + std::to_string(both));
   return std::make_shared<const Plan>(*level, std::move(stages), skip);
@@ -214,7 +230,6 @@ class PyStreams {
   }
   // Copies floats of every row's state from `offset` on, out of it or into it.
   void move_state(idx stage, idx offset, nb::handle array, bool write) {
-    refuse_busy();
     const Plan& plan = *streams_.plan;
     if (stage < 0 || stage >= static_cast<idx>(plan.stages.size())) refuse("stage", std::to_string(stage), "a stage");
     const auto k = static_cast<std::size_t>(stage);
@@ -224,6 +239,7 @@ class PyStreams {
     const idx n = given.ndim() == 2 ? given.shape(1) : -1, all = plan.level.state(plan.stages[k]);
     if (n < 0 || offset < 0 || n > all || offset > all - n) refuse("array", shape_of(given), "part of the state");
     auto* data = contiguous<float>("array", given, {streams_.rows, n});
+    refuse_busy();
     const auto bytes = sizeof(float) * static_cast<std::size_t>(n);
     for (idx row = 0; row < streams_.rows; ++row) {
       float* state = streams_.state_of(k, row) + offset;
@@ -233,16 +249,17 @@ class PyStreams {
   }
   idx lanes() const { return streams_.plan->level.lanes; }
 
-  // A step on memory that `bind` checked.
-  void step_bound(const float* x, float* out) {
-    refuse_busy();
-    streams_.process(x, 1, out);
-  }
-  std::pair<const float*, float*> checked(nb::handle x, nb::handle out) const {
-    const Arguments call = arguments(x, out, false);
-    if (!call.x.by_numpy) refuse_type("x", Py_TYPE(x.ptr())->tp_name, "a NumPy array to bind");
-    if (!call.out.by_numpy) refuse_type("out", Py_TYPE(out.ptr())->tp_name, "a NumPy array to bind");
-    return {call.x.data, call.out.data};
+  // What `bind` checked, and a step on it.
+  struct Arguments {
+    Floating x, out;
+  };
+  void step_bound(const Arguments& bound) { run(bound); }
+  Arguments checked(nb::handle x, nb::handle out) const {
+    Held held;
+    const Arguments call = arguments(x, out, held, false);
+    if (!call.x.by_numpy) refuse_type("x", Py_TYPE(x.ptr())->tp_name, "a numpy.ndarray to bind");
+    if (!call.out.by_numpy) refuse_type("out", Py_TYPE(out.ptr())->tp_name, "a numpy.ndarray to bind");
+    return call;
   }
 
  private:
@@ -254,15 +271,11 @@ class PyStreams {
       throw std::runtime_error("this stream is in use by another thread; give each thread a stream of its own");
   }
 
-  struct Arguments {
-    Floating x, out;
-  };
-
-  Arguments arguments(nb::handle given, nb::handle to, bool block) const {
+  Arguments arguments(nb::handle given, nb::handle to, Held& held, bool block) const {
     const Plan& plan = *streams_.plan;
     const idx N = streams_.rows, C = plan.in(), O = plan.out();
-    const Floating x = floats_of<false>("x", given, block, N, many_, C);
-    const Floating out = floats_of<true>("out", to, block, N, many_, O);
+    const Floating x = floats_of<false>("x", given, held, block, N, many_, C);
+    const Floating out = floats_of<true>("out", to, held, block, N, many_, O);
     if (x.steps != out.steps) refuse("out", std::to_string(out.steps) + " steps", std::to_string(x.steps));
     const bool apart = x.data + x.steps * N * C <= out.data || out.data + x.steps * N * O <= x.data;
     if (!apart && !(x.data == out.data && C == O)) refuse("out", "memory that overlaps x", "memory of its own");
@@ -270,11 +283,19 @@ class PyStreams {
   }
 
   void run(nb::handle given, nb::handle to, bool block) {
-    const Plan& plan = *streams_.plan;
-    const idx N = streams_.rows;
-    const auto [x, out] = arguments(given, to, block);
+    Held held;  // for as long as the stream runs
+    run(arguments(given, to, held, block));
+  }
+
+  void run(const Arguments& call) {
+    const Floating &x = call.x, &out = call.out;
+    if (!streams_.known(x.data, x.steps)) {
+      const std::string last = std::to_string(streams_.plan->stages.front().symbols - 1);
+      refuse("x", "others", "whole numbers from 0 to " + last + ", the symbols");
+    }
     refuse_busy();
-    if (plan.weights * x.steps * N < long_enough) return streams_.process(x.data, x.steps, out.data);
+    if (streams_.plan->work * x.steps * streams_.rows < long_enough)
+      return streams_.process(x.data, x.steps, out.data);
     streams_.busy.test_and_set(std::memory_order_acquire);
     {
       nb::gil_scoped_release unlocked;
@@ -290,16 +311,32 @@ class PyStreams {
 // A step whose arrays were checked once, as a function without arguments: what is called most often from Python should
 // cost little more than the step.
 struct Bound {
-  nb::object streams, x, out;  // kept alive; while they are referred to, NumPy does not move their memory
+  nb::object streams, x, out;
   PyStreams* to;
-  const float* from;
-  float* into;
+  PyStreams::Arguments arguments;
+  Py_ssize_t floats[2];
+
+  static Py_ssize_t size(const NumpyArray* array) {
+    Py_ssize_t n = 1;
+    for (int k = 0; k < array->ndim; ++k) n *= array->shape[k];
+    return n;
+  }
+  // NumPy moves an array's memory where it is told to ignore who refers to the array.
+  bool stays(const Floating& array, Py_ssize_t n) const {
+    return array.by_numpy->data == reinterpret_cast<char*>(array.data) && size(array.by_numpy) == n;
+  }
 };
 
-PyObject* step_bound(PyObject* capsule, PyObject*) {
-  auto* bound = static_cast<Bound*>(PyCapsule_GetPointer(capsule, nullptr));
+PyObject* step_bound(PyObject* self, PyObject*) {
+  auto* bound = nb::inst_ptr<Bound>(self);
   try {
-    bound->to->step_bound(bound->from, bound->into);
+    if (!bound->streams.is_valid()) throw std::runtime_error("the stream is gone");
+    if (!bound->stays(bound->arguments.x, bound->floats[0]) || !bound->stays(bound->arguments.out, bound->floats[1]))
+      throw std::runtime_error("an array that was bound has been resized; bind it again");
+    bound->to->step_bound(bound->arguments);
+  } catch (const nb::builtin_exception& error) {
+    PyErr_SetString(PyExc_ValueError, error.what());
+    return nullptr;
   } catch (const std::exception& error) {
     PyErr_SetString(PyExc_RuntimeError, error.what());
     return nullptr;
@@ -307,16 +344,36 @@ PyObject* step_bound(PyObject* capsule, PyObject*) {
   Py_RETURN_NONE;
 }
 
+// A stream may keep its own bound step: Python's collector has to see through it.
+int visit_bound(PyObject* self, visitproc visit, void* arg) {
+  Py_VISIT(Py_TYPE(self));
+  if (!nb::inst_ready(self)) return 0;
+  auto* bound = nb::inst_ptr<Bound>(self);
+  Py_VISIT(bound->streams.ptr());
+  Py_VISIT(bound->x.ptr());
+  Py_VISIT(bound->out.ptr());
+  return 0;
+}
+
+int clear_bound(PyObject* self) {
+  auto* bound = nb::inst_ptr<Bound>(self);
+  bound->streams.reset();
+  bound->x.reset();
+  bound->out.reset();
+  return 0;
+}
+
+PyType_Slot bound_slots[] = {{Py_tp_traverse, reinterpret_cast<void*>(visit_bound)},
+                             {Py_tp_clear, reinterpret_cast<void*>(clear_bound)},
+                             {0, nullptr}};
+
 nb::object bind(nb::handle self, nb::handle x, nb::handle out) {
   static PyMethodDef definition{"step", step_bound, METH_NOARGS, "Take one step on the arrays that were bound."};
   auto* streams = nb::cast<PyStreams*>(self);
-  const auto [from, into] = streams->checked(x, out);
-  auto* bound = new Bound{nb::borrow(self), nb::borrow(x), nb::borrow(out), streams, from, into};
-  PyObject* capsule = PyCapsule_New(bound, nullptr, [](PyObject* dying) {
-    delete static_cast<Bound*>(PyCapsule_GetPointer(dying, nullptr));
-  });
-  const nb::object owner = nb::steal(capsule);
-  return nb::steal(PyCFunction_New(&definition, owner.ptr()));
+  const PyStreams::Arguments call = streams->checked(x, out);
+  const nb::object bound = nb::cast(Bound{nb::borrow(self), nb::borrow(x), nb::borrow(out), streams, call,
+                                          {Bound::size(call.x.by_numpy), Bound::size(call.out.by_numpy)}});
+  return nb::steal(PyCFunction_New(&definition, bound.ptr()));
 }
 
 struct PyPlan {
@@ -324,6 +381,8 @@ struct PyPlan {
 };
 
 void bind_streams(nb::module_& m) {
+  numpy = find_numpy();
+  nb::class_<Bound>(m, "_Bound", nb::type_slots(bound_slots));
   nb::class_<PyPlan>(m, "Plan", "A network's stages, packed for this processor. Streams share it.")
       .def("__init__", [](PyPlan* self, nb::list stages, idx skip) { new (self) PyPlan{plan_of(stages, skip)}; },
            nb::arg("stages"), nb::arg("skip"), nb::sig("def __init__(self, stages: list[dict[str, typing.Any]], skip: int) -> None"));

@@ -42,7 +42,7 @@ class Plan {
       states.push_back(state);
       state += level.state(s);
       scratch = scratch > level.scratch(s) ? scratch : level.scratch(s);
-      weights += level.packed(s);
+      work += work_of(s);
     }
   }
   idx in() const { return stages.front().in; }
@@ -57,7 +57,22 @@ class Plan {
   std::vector<Floats> packed, initial;
   std::vector<idx> states;      // where each stage's state begins in a row
   idx state = 0, scratch = 0;   // floats of a row's state; of the room that a stage needs
-  idx weights = 0;              // floats of all packed arrays
+  idx work = 0;                 // of a step, about: in multiplications
+
+ private:
+  static constexpr idx of_library = 40;  // what asinh or exp takes
+  idx work_of(const Stage& s) const {
+    switch (s.kind) {
+      case Kind::embedding: return s.out;
+      case Kind::normalise: return of_library * s.in;
+      case Kind::scale: return s.in;
+      case Kind::lstm:
+      case Kind::rnn: return level.packed(s) + of_library * s.hidden;
+      case Kind::dense: return level.packed(s) + (s.activation == Activation::none ? 0 : of_library * s.out);
+      case Kind::pool: return 4 * s.in + of_library;
+    }
+    return 0;
+  }
 };
 
 // N streams of one network, each with its own state.
@@ -82,6 +97,14 @@ class Streams {
       const idx many = T - t < steps ? T - t : steps;
       block(x + t * rows * plan->in(), many, out + t * rows * plan->out());
     }
+  }
+
+  // Whether all symbols are known; of a network without an embedding, true.
+  bool known(const float* x, idx T) const {
+    const idx V = plan->stages.front().symbols;
+    for (idx k = 0; V && k < T * rows; ++k)
+      if (!(x[k] >= 0 && x[k] < float(V) && x[k] == float(static_cast<idx>(x[k])))) return false;
+    return true;
   }
 
   float* state_of(std::size_t stage, idx row) const { return state.get() + row * plan->state + plan->states[stage]; }

@@ -1,7 +1,7 @@
 // The stages of the streaming runtime (stream.h), for one instruction-set level.
 //
-// What binds a recurrent layer: with few units the chain from h_{t-1} to h_t, most of it activations; with many the way
-// of the weights from the caches. So tanh is a ratio of polynomials, whose chain is half as long as that of e^x, the
+// What limits the speed of a recurrent layer: with few units the chain from h_{t-1} to h_t, most of it activations; with
+// many, loading the weights from the caches. So tanh is a ratio of polynomials, whose chain is half as long as that of e^x, the
 // sigmoids are tanh of half the sum (halved when packed, which is exact), and products of gates share a division.
 #pragma once
 #include "moments.h"
@@ -21,6 +21,18 @@ constexpr int together = 3;
 constexpr idx width = 4 * W;  // of a panel
 
 constexpr idx whole(idx n, idx of = W) { return ceil_div(n, of) * of; }
+
+// The sum of all lanes, in pairs: a chain of three or four additions.
+template <int n = W>
+UNDERTOW_INLINE float across(V v) {
+  if constexpr (n == 1) return v[0];
+  else {
+    const auto moved = [&]<std::size_t... k>(std::index_sequence<k...>) __attribute__((always_inline)) {
+      return __builtin_shufflevector(v, v, (int(k) + n / 2) % W...);
+    };
+    return across<n / 2>(v + moved(std::make_index_sequence<W>()));
+  }
+}
 
 struct Ratio {
   V over, under;
@@ -57,7 +69,7 @@ constexpr idx panel_count(const Stage& s) { return ceil_div(s.hidden, of_lstm(s)
 constexpr bool alone(const Stage& s) { return panel_count(s) == 1; }
 // Panels of a group: all groups of about one size, so that each has enough sums under way.
 constexpr idx group_size(const Stage& s) { return ceil_div(panel_count(s), ceil_div(panel_count(s), together)); }
-constexpr idx h_factors(const Stage& s) { return alone(s) ? whole(s.out, 8) : s.out; }
+constexpr idx h_factors(const Stage& s) { return alone(s) ? whole(s.out, 2) : s.out; }
 constexpr idx depth(const Stage& s) { return s.in + h_factors(s); }
 // Halved where the gate is a sigmoid, which is tanh of half the sum. Layer normalisation halves its gains instead.
 constexpr float part_of_sum(const Stage& s, idx v) { return of_lstm(s) && v != 2 ? 0.5f : 1.0f; }
@@ -116,6 +128,14 @@ UNDERTOW_INLINE V next_state(const V (&sums)[4], V& c) {
   return 0.5f * ((o.under + o.over) * seen.over) / (o.under * seen.under);
 }
 
+// The same of one panel in memory. Lanes past H stay zero: there a NaN or an infinity times a weight of zero is NaN.
+UNDERTOW_INLINE void store_units(idx hidden, idx panel, const V (&sums)[4], float* c, float* y) {
+  V cell = load(c + panel * W);
+  const V h = next_state(sums, cell);
+  store(y + panel * W, first<float>(h, hidden - panel * W));
+  store(c + panel * W, first<float>(cell, hidden - panel * W));
+}
+
 // ---- weights in 16 bits: a row is scaled so that its sum of products with h, in 15 bits, cannot leave 32 bits ----
 
 constexpr float one_in_16 = 32767.0f, most_in_row = 65535.0f;  // 65535 * 32767 < 2^31
@@ -139,19 +159,23 @@ UNDERTOW_INLINE IVec<float> products(std::int32_t pair, const std::int16_t* weig
 #endif
 }
 
-// The nearest of 16 bits; what lies beyond is the last of them. Whole vectors are read and written.
-UNDERTOW_INLINE void to_narrow(const float* from, idx n, std::int16_t* to) {
+// The nearest of 16 bits; what lies beyond is the last of them. Whole vectors are read and written. Returns 0, or NaN
+// where one is among them: 16 bits have none.
+UNDERTOW_INLINE float to_narrow(const float* from, idx n, std::int16_t* to) {
+  V poison = {};
   typedef std::int16_t Half __attribute__((vector_size(vector_bytes / 2)));
   constexpr float magic = 12582912.0f;  // 1.5 * 2^23: a number added to it is rounded, and stands in its low bits
   for (idx k = 0; k < n; k += W) {
-    const V rounded = clamp<float>(load(from + k) * one_in_16, one_in_16) + magic;
+    const V given = load(from + k), rounded = clamp<float>(given * one_in_16, one_in_16) + magic;
+    poison += given * 0.0f;
     const Half half = __builtin_convertvector((IVec<float>)rounded - (IVec<float>)all_of(magic), Half);
     std::memcpy(to + k, &half, sizeof half);
   }
+  return across(poison);
 }
 
 template <int P>
-UNDERTOW_INLINE void narrow_panels(idx wide, idx pairs, const float* bias, const float* scales, const float* of_x,
+UNDERTOW_INLINE void narrow_panels(idx hidden, idx first_panel, float poison, idx wide, idx pairs, const float* bias, const float* scales, const float* of_x,
                                    const std::int16_t* weights, const float* x, const std::int16_t* a, float* c, float* y) {
   IVec<float> whole[P][4];
   for (int p = 0; p < P; ++p)
@@ -166,30 +190,26 @@ UNDERTOW_INLINE void narrow_panels(idx wide, idx pairs, const float* bias, const
   for (int p = 0; p < P; ++p) {
     V sums[4];
     for (int v = 0; v < 4; ++v)
-      sums[v] = load(bias + (p * 4 + v) * W) + __builtin_convertvector(whole[p][v], V) * load(scales + (p * 4 + v) * W);
+      sums[v] = poison + load(bias + (p * 4 + v) * W) + __builtin_convertvector(whole[p][v], V) * load(scales + (p * 4 + v) * W);
     for (idx k = 0; k < wide; ++k)
       for (int v = 0; v < 4; ++v) sums[v] += x[k] * load(of_x + ((k * P + p) * 4 + v) * W);
-    V cell = load(c + p * W);
-    store(y + p * W, next_state(sums, cell));
-    store(c + p * W, cell);
+    store_units(hidden, first_panel + p, sums, c, y);
   }
 }
 
 template <bool lstm>
 struct FinishUnits {
   const Stage& s;
-  idx first;  // panel
+  idx begin;  // the first panel
   float *const *c, *const *y;
   UNDERTOW_INLINE void operator()(int r, int p, const V (&sums)[4]) const {
-    const idx panel = first + p;
+    const idx panel = begin + p;
     if constexpr (lstm) {
-      V cell = load(c[r] + panel * W);
-      store(y[r] + panel * W, next_state(sums, cell));
-      store(c[r] + panel * W, cell);
+      store_units(s.hidden, panel, sums, c[r], y[r]);
     } else {
       for (idx v = 0; v < 4 && panel * width + v * W < s.hidden; ++v) {
         const V h = s.activation == Activation::relu ? larger<float>(V{}, sums[v]) : quick_tanh(sums[v]);
-        store(y[r] + panel * width + v * W, h);
+        store(y[r] + panel * width + v * W, first<float>(h, s.hidden - panel * width - v * W));
       }
     }
   }
@@ -232,18 +252,6 @@ UNDERTOW_INLINE void rows_of(const Stage& s, const Recurrent& packed, const Bloc
   step_of<lstm, R>(s, packed, x, h, c, y);
 }
 
-// The sum of all lanes, in pairs: a chain of three or four additions.
-template <int n = W>
-UNDERTOW_INLINE float across(V v) {
-  if constexpr (n == 1) return v[0];
-  else {
-    const auto moved = [&]<std::size_t... k>(std::index_sequence<k...>) __attribute__((always_inline)) {
-      return __builtin_shufflevector(v, v, (int(k) + n / 2) % W...);
-    };
-    return across<n / 2>(v + moved(std::make_index_sequence<W>()));
-  }
-}
-
 // ---- dense layers: rows of weights for few outputs, else panels of 4 vectors of outputs ----
 
 constexpr bool by_rows(idx out) { return out <= W / 2; }
@@ -276,14 +284,15 @@ inline void dense_row(idx in, idx out, const float* packed, const float* x, floa
     }
     return;  // what follows y[O] is never written: zero
   }
-  for (idx first = 0; first < out; first += width) {
-    const int vectors = static_cast<int>(least(4, ceil_div(out - first, W)));
+  for (idx begin = 0; begin < out; begin += width) {
+    const int vectors = static_cast<int>(least(4, ceil_div(out - begin, W)));
     with_extent<4>(vectors, [&](auto N) __attribute__((always_inline)) {
       V sums[N.value];
-      for (int v = 0; v < N.value; ++v) sums[v] = load(bias + first + v * W);
+      for (int v = 0; v < N.value; ++v) sums[v] = load(bias + begin + v * W);
       for (idx k = 0; k < in; ++k, packed += N.value * W)
         for (int v = 0; v < N.value; ++v) sums[v] += x[k] * load(packed + v * W);
-      for (int v = 0; v < N.value; ++v) store(y + first + v * W, sums[v]);
+      for (int v = 0; v < N.value; ++v)
+        store(y + begin + v * W, first<float>(sums[v], out - begin - v * W));
     });
   }
 }
@@ -299,8 +308,9 @@ inline void activate(Activation activation, idx out, float* y) {
   }
   for (idx o = 0; o < out; o += W) {
     const V v = load(y + o);
-    V made = activation == Activation::tanh ? quick_tanh(v) : larger<float>(V{}, v);
-    if (activation == Activation::sigmoid) made = sigmoid_of_half(0.5f * v);
+    V made = activation == Activation::tanh ? clamp<float>(quick_tanh(v), 1.0f) : larger<float>(V{}, v);
+    if (activation == Activation::sigmoid)  // its rounding may not leave 0 to 1
+      made = larger<float>(V{}, smaller<float>(all_of(1.0f), sigmoid_of_half(0.5f * v)));
     store(y + o, first<float>(made, out - o));
   }
 }
@@ -415,7 +425,7 @@ inline void pack_narrow(const Stage& s, float* to) {
   const auto weight = [&](idx row, idx k) {  // of the factors in 16 bits
     return k < bounded ? s.first[row * s.in + k] : k < factors ? s.second[row * s.out + k - bounded] : 0.0f;
   };
-  const auto step_of_row = [&](idx row) {  // what 1 of its 16 bits stands for
+  const auto scale_of_row = [&](idx row) {  // what 1 of a product of 16-bit numbers stands for
     double sum = 0, largest = 0;
     for (idx k = 0; k < factors; ++k) {
       const double a = std::fabs(double(weight(row, k)));
@@ -423,7 +433,8 @@ inline void pack_narrow(const Stage& s, float* to) {
     }
     // each weight is rounded, by half a step at most
     const double by_sum = sum / (double(most_in_row) - 0.5 * double(factors)), by_largest = largest / double(one_in_16);
-    return by_sum > by_largest ? by_sum : by_largest;
+    // and the scale itself: a little more, so that the sum still fits
+    return static_cast<float>((by_sum > by_largest ? by_sum : by_largest) * (1 + 1e-6) / double(one_in_16));
   };
   const auto each = [&](idx p, auto&& write) {
     for (idx v = 0; v < 4; ++v)
@@ -431,10 +442,9 @@ inline void pack_narrow(const Stage& s, float* to) {
   };
   for (idx p = 0; p < count; ++p)
     each(p, [&](idx v, idx row) { *to++ = row < 0 ? 0.0f : part_of_sum(s, v) * s.bias[row]; });
+  const float* scales = to;
   for (idx p = 0; p < count; ++p)
-    each(p, [&](idx v, idx row) {
-      *to++ = row < 0 ? 0.0f : part_of_sum(s, v) * static_cast<float>(step_of_row(row) / double(one_in_16));
-    });
+    each(p, [&](idx v, idx row) { *to++ = row < 0 ? 0.0f : part_of_sum(s, v) * scale_of_row(row); });
   for (idx group = 0; group < count; group += most)
     for (idx k = 0; k < wide_in(s); ++k)
       for (idx p = group; p < least(group + most, count); ++p)
@@ -443,11 +453,10 @@ inline void pack_narrow(const Stage& s, float* to) {
   for (idx group = 0; group < count; group += most)
     for (idx k = 0; k < 2 * pairs_of(s); k += 2)
       for (idx p = group; p < least(group + most, count); ++p)
-        each(p, [&](idx, idx row) {
-          for (idx part = 0; part < 2; ++part) {
-            const double step = row < 0 ? 0 : step_of_row(row);
+        each(p, [&, scale = scales + p * width](idx v, idx row) mutable {
+          const double step = double(*scale++) / double(part_of_sum(s, v)) * double(one_in_16);
+          for (idx part = 0; part < 2; ++part)
             *narrow++ = step > 0 ? static_cast<std::int16_t>(std::lrint(double(weight(row, k + part)) / step)) : 0;
-          }
         });
 }
 
@@ -456,15 +465,14 @@ inline void narrow_row(const Stage& s, const Recurrent& r, const float* x, const
                        float* scratch) {
   auto* a = reinterpret_cast<std::int16_t*>(scratch);
   const idx bounded = narrow_in(s), wide = wide_in(s), pairs = pairs_of(s);
-  to_narrow(x, bounded, a);
-  to_narrow(h, s.out, a + bounded);  // past H it is zero
+  const float of_x_poison = to_narrow(x, bounded, a), poison = of_x_poison + to_narrow(h, s.out, a + bounded);
   const float *scales = r.bias + r.count * width, *of_x = scales + r.count * width;
   const auto* weights = reinterpret_cast<const std::int16_t*>(of_x + r.count * wide * width);
   for (idx p = 0; p < r.count; p += r.group) {
     const int group = static_cast<int>(least(r.group, r.count - p));
     with_extent<together>(group, [&](auto P) __attribute__((always_inline)) {
-      narrow_panels<P.value>(wide, pairs, r.bias + p * width, scales + p * width, of_x + p * wide * width,
-                             weights + p * pairs * 2 * width, x, a, c + p * W, y + p * W);
+      narrow_panels<P.value>(s.hidden, p, poison, wide, pairs, r.bias + p * width, scales + p * width, of_x + p * wide * width,
+                             weights + p * pairs * 2 * width, x, a, c, y);
     });
   }
 }
@@ -517,8 +525,8 @@ void run_recurrent(const Stage& s, const float* arrays, const Block& b) {
     copy(b.state + n * b.state_row, b.y + ((b.steps - 1) * b.rows + n) * b.y_row, padded_out(s));
 }
 
-// Of a pool the state begins with the count of steps; then come sums and largest values, or of attention the largest
-// score, the sum of weights (one vector) and the weighted sums.
+// Of a pool the state begins with the count of steps; then come means and largest values, or of attention the largest
+// score, the sum of weights (one vector) and the weighted means.
 inline idx pool_state(const Stage& s) {
   const idx D = whole(s.in);
   return W + (s.pooling == Pooling::mean_max ? 2 * D : D);
@@ -534,8 +542,9 @@ inline void pool_row(const Stage& s, const float* query, const float* x, float* 
     const float old = std::exp(state[0] - top), now = std::exp(score - top);
     state[0] = top, state[1] = state[1] * old + now;
     for (idx k = 0; k < D; k += W) {
-      store(sums + k, load(sums + k) * old + load(x + k) * now);
-      store(y + k, load(sums + k) / state[1]);
+      const V mean = load(sums + k);
+      store(sums + k, first<float>(mean + (load(x + k) - mean) * (now / state[1]), s.in - k));
+      store(y + k, load(sums + k));
     }
     return;
   }
@@ -545,9 +554,10 @@ inline void pool_row(const Stage& s, const float* query, const float* x, float* 
   std::memcpy(state, &count, sizeof count);
   float* largest = s.pooling == Pooling::mean_max ? sums + D : sums;
   if (s.pooling != Pooling::max)
-    for (idx k = 0; k < D; k += W) {
-      store(sums + k, load(sums + k) + load(x + k));
-      store(y + k, load(sums + k) / float(count));
+    for (idx k = 0; k < D; k += W) {  // a sum would stop to grow: 2^24 steps are six minutes of sound
+      const V mean = load(sums + k);
+      store(sums + k, mean + (load(x + k) - mean) / float(count));
+      store(y + k, load(sums + k));
     }
   if (s.pooling != Pooling::mean)
     for (idx k = 0; k < s.in; ++k) {
@@ -618,9 +628,8 @@ inline void reset(const Stage& s, float* state) {
 inline void run_row(const Stage& s, const float* packed, const float* x, float* y, float* state) {
   switch (s.kind) {
     case Kind::embedding: {
-      const bool known = x[0] >= 0 && x[0] < float(s.symbols);  // a NaN is not
-      for (idx k = 0; k < whole(s.out); k += W)
-        store(y + k, known ? load(packed + idx(x[0]) * whole(s.out) + k) : all_of(__builtin_nanf("")));
+      const float* row = packed + idx(x[0]) * whole(s.out);  // the caller has checked it
+      for (idx k = 0; k < whole(s.out); k += W) store(y + k, load(row + k));
       return;
     }
     case Kind::normalise:

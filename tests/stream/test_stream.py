@@ -4,7 +4,9 @@ Outputs are float32. The runtime's tanh has an error of 3e-7 at most, which is t
 Layer normalisation divides by the spread of its row, and errors with it. LSTMs of usual sizes: within 2e-7.
 """
 
+import gc
 import itertools
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -173,31 +175,92 @@ def test_the_state_is_h_and_c_of_each_layer() -> None:
     np.testing.assert_array_equal(alone.state[0], y[-1])
 
 
-def test_nan_stays_until_reset() -> None:
+@pytest.mark.parametrize("dtype", ["float32", "int16"])
+def test_nan_stays_until_reset(dtype: str) -> None:
     for name in NETWORKS:
         network = made(name)
         if network.symbols:
             continue
         x = inputs(network, 30).astype(np.float32)[:, 0]
-        stream, damaged = Stream(network), x.copy()
+        stream, damaged = Stream(network, dtype=dtype), x.copy()
+        fresh = stream.state
         expected = stream.process(x)
         damaged[3] = np.nan
         stream.reset()
         y = stream.process(damaged)
         np.testing.assert_array_equal(y[:3], expected[:3])
-        assert np.isnan(y[3]).any(), name
+        assert np.isnan(y[3]).any() and np.isnan(y[4:]).any() == bool(fresh), name
+        stream.state = fresh
+        np.testing.assert_array_equal(stream.process(x), expected)
         stream.reset()
         np.testing.assert_array_equal(stream.process(x), expected)
 
 
-def test_a_symbol_that_is_unknown_is_refused_or_nan() -> None:
+@pytest.mark.parametrize("H", [3, 8, 9, 33])
+@pytest.mark.parametrize("cell", ["lstm", "rnn"])
+def test_nan_and_infinity_stay_in_their_own_stream(cell: str, H: int) -> None:
+    network = Network((layer(2, H, cell), head(H, 9), head(9, 1)))
+    x = inputs(network, 6, 3).astype(np.float32)
+    expected = Stream(network, 3).process(x)
+    damaged = x.copy()
+    damaged[1, 1] = np.nan
+    y = Stream(network, 3).process(damaged)
+    np.testing.assert_array_equal(y[:, [0, 2]], expected[:, [0, 2]])
+    damaged[1, 1] = [np.inf, 0]  # the gates are 0 or 1 then, and the next steps finite
+    assert np.isfinite(Stream(network, 3).process(damaged)).all()
+
+
+def test_a_symbol_that_is_unknown_is_refused() -> None:
     stream = Stream(made("text"))
-    for wrong in ([11], [-1], [0.5], [np.nan]):
-        with pytest.raises(ValueError, match="x: expected whole numbers from 0 to 10"):
-            stream.process(wrong)
-    out = np.zeros((1, 11), np.float32)
-    stream.run(np.array([[11]], np.float32), out)  # the way without checks never reads past the table
-    assert np.isnan(out).all()
+    one, out = np.zeros(1, np.float32), np.zeros(11, np.float32)
+    bound = stream.bind(one, out)
+    for wrong in (11, -1, 0.5, np.nan):
+        one[0] = wrong
+        for use in (lambda: stream.process(one[None]), lambda: stream.step(one, out), bound):
+            with pytest.raises(ValueError, match="x: expected whole numbers from 0 to 10"):
+                use()
+    assert not out.any()
+
+
+def test_a_bound_array_that_was_resized_is_refused() -> None:
+    stream = Stream(made("head"))
+    x, out = np.zeros(1, np.float32), np.zeros(1, np.float32)
+    step = stream.bind(x, out)
+    step()
+    x.resize(1 << 20, refcheck=False)
+    with pytest.raises(RuntimeError, match="resized; bind it again"):
+        step()
+    with pytest.raises(TypeError, match=r"x: expected a numpy.ndarray to bind, got memoryview"):
+        stream.bind(memoryview(np.zeros(1, np.float32)), out)
+
+
+def test_a_stream_that_keeps_its_bound_step_is_collected() -> None:
+    class Amplifier(Stream):
+        def __init__(self, network: Network) -> None:
+            super().__init__(network)
+            self.quick = self.bind(np.zeros(1, np.float32), np.zeros(1, np.float32))
+
+    amplifier = Amplifier(made("head"))
+    amplifier.quick()
+    gone = weakref.ref(amplifier.quick)
+    del amplifier
+    gc.collect()
+    assert gone() is None
+
+
+def test_probabilities_stay_within_0_and_1() -> None:
+    x = np.linspace(-40, 40, 20_001)
+    for kind, least in (("sigmoid", 0), ("tanh", -1)):
+        y = Stream(Network((Dense([[1.0]], [0.0], kind),))).process(x)  # type: ignore[arg-type]
+        assert y.min() >= least and y.max() <= 1
+
+
+def test_a_mean_over_millions_of_steps_stays_a_mean() -> None:
+    stream = Stream(Network((Pool("mean", 1),)))
+    count = np.array([1 << 24], np.uint32).view(np.float32)
+    stream.state = (count, np.ones(1, np.float32))
+    y = stream.process(np.ones(1 << 16))
+    np.testing.assert_allclose(y, 1)
 
 
 def test_a_block_may_be_overwritten_by_its_output() -> None:
@@ -255,8 +318,10 @@ def test_memory_that_overlaps_or_may_not_be_written_is_refused() -> None:
         stream.run(np.zeros((10, 3), F), fixed)
     with pytest.raises(ValueError, match=r"state\[1\]: expected shape \[20\], got \[3\]"):
         stream.state = [np.zeros(20), np.zeros(3), np.zeros(12), np.zeros(12)]
-    with pytest.raises(ValueError, match="rows: expected between 1"):
+    with pytest.raises(ValueError, match="count: expected between 1 and 1,048,576, got 0"):
         stream.streams(0)
+    with pytest.raises(ValueError, match=r"state\[0\]: expected h within -1 and 1"):
+        load(stream.network, dtype="int16").state = [np.full(20, 2), np.zeros(20), np.zeros(12), np.zeros(12)]
     with pytest.raises(ValueError, match="dtype: expected float32 or int16, got int8"):
         load(stream.network, dtype="int8")
 

@@ -138,6 +138,8 @@ class Recurrent(_Frozen):
     reverse: bool = False
 
     def __post_init__(self) -> None:
+        if self.cell not in N_GATES:
+            raise Unsupported(f"cell: expected {' or '.join(N_GATES)}, got {self.cell}")
         G = N_GATES[self.cell]
         self._freeze("weight_ih", "weight_hh", "bias", "weight_hr", "peepholes", *NORMS)
         _two_dimensions("weight_ih", self.weight_ih)
@@ -173,6 +175,11 @@ class Recurrent(_Frozen):
         }
 
     def _check_options(self) -> None:
+        if self.nonlinearity not in ("tanh", "relu"):
+            raise Unsupported(f"nonlinearity: expected tanh or relu, got {self.nonlinearity}")
+        if not all(0 <= rate <= 1 for rate in self.zoneout) or (self.cell == "rnn" and self.zoneout[1]):
+            expected = "between 0 and 1" if self.cell == "lstm" else "between 0 and 1, for h only"
+            raise ValueError(f"zoneout: expected {expected}, got {self.zoneout}")
         missing = [name for name in NORMS if getattr(self, name) is None]
         if missing and len(missing) < len(NORMS):
             raise ValueError(f"{missing[0]}: expected with {', '.join(NORMS)}, all or none")

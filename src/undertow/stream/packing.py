@@ -37,28 +37,12 @@ def stages_of(network: Network, dtype: str = "float32") -> list[dict[str, Any]]:
     """
     if dtype not in DTYPES:
         raise ValueError(f"dtype: expected {' or '.join(DTYPES)}, got {dtype}")
-    stages, before = [], None
-    for stage in network.stages:
-        stages.append(_described(stage) | _narrowed(stage, before, dtype))
-        before = stage
-    return stages
+    return [_described(stage) | {"narrow": dtype == "int16"} for stage in network.stages]
 
 
 def _described(stage: Stage) -> dict[str, Any]:
     size_in, size_out = stage.widths()
     return {"in": size_in, "out": size_out} | _fields(stage)
-
-
-def _narrowed(stage: Stage, before: Stage | None, dtype: str) -> dict[str, bool]:
-    """Whether the weights of h and those of x are kept in 16 bits: they multiply what is within -1 and 1."""
-    if dtype == "float32" or not isinstance(stage, Recurrent) or stage.cell == "rnn":
-        return {}
-    return {"narrow": _bounded(stage), "bounded": isinstance(before, Recurrent) and _bounded(before)}
-
-
-def _bounded(layer: Recurrent) -> bool:
-    inside = layer.weight_hr is None and layer.nonlinearity == "tanh"
-    return inside and bool((abs(layer.h_0) <= 1).all())
 
 
 def _fields(stage: Stage) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,15 +11,17 @@ from undertow.networks import Network, Pool, Recurrent, read
 from undertow.stream.packing import stages_of
 
 Array = npt.NDArray[np.float32]
+MOST = 1 << 20  # streams at once
 State = tuple[Array, ...]
 
 
 class Stream(native.Streams):
     """A network that runs step by step.
 
-    The state goes on from call to call. The same input gives the same bits however it is cut into calls, and
-    whatever the other streams read. ``step`` and, with ``out``, ``process`` allocate nothing, lock nothing
-    and do not call the system; calls that take longer than about 20 µs let other Python threads run.
+    The state goes on from call to call. The output does not depend, to the last bit, on how the input is cut
+    into calls, nor on the other streams. ``step``, the function that ``bind`` returns and, with ``out``,
+    ``process`` allocate nothing, lock nothing and do not call the system. Calls of more than about 500,000
+    multiplications release Python's lock meanwhile, and take it again.
 
     Attributes:
         network: The network.
@@ -35,7 +36,7 @@ class Stream(native.Streams):
         network: Network,
         count: int | None = None,
         dtype: str = "float32",
-        plan: native.Plan | None = None,
+        _plan: native.Plan | None = None,
     ) -> None:
         """Make streams of a network.
 
@@ -43,16 +44,18 @@ class Stream(native.Streams):
             network: What runs.
             count: N, how many streams run together on the same weights. None: one, whose arrays have no N.
             dtype: Of the weights of LSTM layers: ``float32``, or ``int16``, which is quicker where weights do
-                not fit the first cache. The weights of inputs that are no states, and those of layers with
-                options, stay float32.
-            plan: The packed weights of another Stream of this network. None: they are packed.
+                not fit the first cache. Input weights stay float32, unless the input is the h of the layer
+                below. So do layers with options and layers whose weights are not finite.
 
         Raises:
             Unsupported: The network has a layer that reads backwards.
             ValueError: ``count`` is not between 1 and 1,048,576, or ``dtype`` is another one.
         """
-        self._plan = native.Plan(stages_of(network, dtype), network.skip) if plan is None else plan
-        super().__init__(self._plan, 1 if count is None else count, count is not None)
+        if count is not None and not 1 <= count <= MOST:
+            raise ValueError(f"count: expected between 1 and {MOST:,}, got {count}")
+        plan = native.Plan(stages_of(network, dtype), network.skip) if _plan is None else _plan
+        super().__init__(plan, 1 if count is None else count, count is not None)
+        self._plan = plan
         self.network, self.dtype, self._count = network, dtype, count
 
     def process(self, x: npt.ArrayLike, out: Array | None = None) -> Array:
@@ -79,10 +82,12 @@ class Stream(native.Streams):
 
     @property
     def state(self) -> State:
-        """What the stream remembers, as copies: of each layer h [R] and, of an LSTM, c [H]; then of pools.
+        """What the stream remembers, as copies, stage by stage.
 
-        With N streams each array has N as its first dimension. It can be set to what it was before, or to
-        the state of another stream of the same network.
+        Of a recurrent layer h [R] and, of an LSTM, c [H]. Of a pool the count of steps, in the bits of a
+        number, then means and largest values; of attention the largest score and the sum of weights, then
+        means. With N streams each array has N as its first dimension. It can be set to what it was before, or
+        to the state of another stream of the same network.
         """
         return tuple(self._moved(None))
 
@@ -90,26 +95,23 @@ class Stream(native.Streams):
     def state(self, given: Sequence[npt.ArrayLike]) -> None:
         self._moved(given)
 
-    def streams(self, count: int) -> "Stream":
-        """Make ``count`` streams that run together on these weights, each from the initial state.
+    def streams(self, count: int | None = None) -> "Stream":
+        """Make streams that run together on these weights, each from the initial state.
 
         Args:
-            count: N, 1 to 1,048,576.
+            count: N, 1 to 1,048,576. None: one more stream like this one, for another thread for example.
 
         Returns:
-            A Stream whose arrays have N as the dimension before the last.
+            A Stream; with a count its arrays have N as the dimension before the last.
+
+        Raises:
+            ValueError: ``count`` is another one.
         """
         return Stream(self.network, count, self.dtype, self._plan)
 
     def _array(self, x: npt.ArrayLike) -> Array:
-        given: npt.NDArray[Any] = np.asarray(x)
-        if self.network.symbols and given.size and not self._known(given):
-            raise ValueError(f"x: expected whole numbers from 0 to {self.network.symbols - 1}, the symbols")
-        return np.ascontiguousarray(given, np.float32)
-
-    def _known(self, symbols: npt.NDArray[Any]) -> bool:
-        inside = bool(symbols.min() >= 0 and symbols.max() < self.network.symbols)  # a NaN is not
-        return inside and bool((symbols == np.floor(symbols)).all())
+        plain = type(x) is np.ndarray and x.dtype == np.float32 and x.flags.c_contiguous
+        return x if plain else np.ascontiguousarray(x, np.float32)  # type: ignore[return-value]
 
     def _shape(self, x: Array) -> tuple[int, ...]:
         whole = 2 if self._count is None else 3
@@ -121,7 +123,7 @@ class Stream(native.Streams):
         if given is not None and len(given) != len(parts):
             raise ValueError(f"state: expected {len(parts)} arrays, got {len(given)}")
         rows = () if self._count is None else (self._count,)
-        for k, (_, _, size) in enumerate(parts):
+        for k, (stage, offset, size) in enumerate(parts):
             array = np.empty((*rows, size), np.float32)
             if given is not None:
                 part = np.asarray(given[k], np.float32)
@@ -129,6 +131,9 @@ class Stream(native.Streams):
                     raise ValueError(
                         f"state[{k}]: expected shape {list(array.shape)}, got {list(part.shape)}"
                     )
+                is_h = offset == 0 and isinstance(self.network.stages[stage], Recurrent)
+                if is_h and self.dtype == "int16" and (abs(part) > 1).any():
+                    raise ValueError(f"state[{k}]: expected h within -1 and 1, as int16 keeps it")
                 array[...] = part
             found.append(array)
         for (stage, offset, size), array in zip(parts, found, strict=True):

@@ -3,10 +3,10 @@
 python benchmarks/stream.py [--rtneural CHECKOUT] [--xsimd INCLUDE] [--rounds 15] [--write]
 
 Blocks of 64 steps, one thread. The outputs of undertow's blocks in float32 and of RTNeural are first compared
-with the float64 equations. Then all are timed in turn, each time the least of many blocks. A ratio is of two times of one round. RTNeural's
-LSTM of a fixed size is built here with each of its backends, and the quickest counts. Without --rtneural it
-is left out; so is ONNX Runtime where it is not installed. From Python: a step on bound arrays,
-undertow.LSTM and ONNX Runtime with T = 1.
+with the float64 equations. Then all are timed in turn, each time the least of many blocks. A ratio is of two
+times of one round. RTNeural's LSTM of a fixed size is built here with each of its backends, and the quickest
+counts. Without --rtneural it is left out; so is ONNX Runtime where it is not installed. From Python: a step
+on bound arrays, undertow.LSTM and ONNX Runtime with T = 1.
 """
 
 import argparse

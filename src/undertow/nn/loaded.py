@@ -207,7 +207,7 @@ def _value(name: str, layers: list[list[Recurrent]]) -> Any:
 
 
 def _tensor(value: Any) -> Tensor:
-    return torch.tensor(np.asarray(value, np.float32))
+    return torch.tensor(np.asarray(value, np.float32), device="cpu")
 
 
 class _Embedding(nn.Embedding):

@@ -3,9 +3,9 @@
 python benchmarks/beyond.py FOLDER [--gb 4] [--columns 100] [--write]
 
 The panel is one CSV file of ``--gb`` gigabytes, made in FOLDER unless it is there: hourly rows of many
-series, a target and ``--columns`` other numbers. It is trained on from disk (``--cache FOLDER/cache``); a
-panel of the same columns, 50 times smaller, in memory, then from disk. Peak memory
-is VmHWM of Linux, which counts mapped files too. Speed is what the training prints, without the evaluation.
+series, a target and ``--columns`` other numbers. It is trained on from disk (``--cache FOLDER/cache``).
+A panel of the same columns, 50 times smaller, is trained on in memory and from disk. Peak memory is VmHWM
+of Linux, which counts mapped files too. Speed is what the training prints, without the evaluation.
 """
 
 import argparse

@@ -41,7 +41,7 @@ Numpy find_numpy() {
   return {known ? reinterpret_cast<PyTypeObject*>(type.inc_ref().ptr()) : nullptr, dtype.inc_ref().ptr()};
 }
 
-// float32, contiguous. `tail` are the expected last dimensions; the last may be left out where it is 1.
+// An argument that `floats_of` checked: float32, contiguous.
 struct Floating {
   float* data;
   idx steps;     // 1 where a single step is asked for

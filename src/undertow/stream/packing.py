@@ -16,8 +16,6 @@ from undertow.networks import (
 )
 
 OF_LSTM = ("c_0", "weight_hr", "peepholes", "gain_x", "gain_h", "gain_c", "bias_c")
-
-
 DTYPES = ("float32", "int16")
 
 

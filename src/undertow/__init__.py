@@ -2,9 +2,9 @@
 
 Each public name is loaded when it is first used, so ``import undertow`` needs neither torch nor the
 command line and stays fast. ``LSTM``, ``RNN``, ``convert``, ``patch``, ``load``, ``trace``, ``load_trace``
-and ``FlowMonitor`` need torch. ``plots`` needs matplotlib. ``diagnose``, ``doctor``, ``equations``, ``flow``,
-``networks`` and ``problems`` need only NumPy. ``palette`` needs nothing. ``train`` and ``load_run`` need what
-the command line needs: undertow[app].
+and ``FlowMonitor`` need torch. ``onnx`` needs undertow[onnx]. ``plots`` needs matplotlib. ``diagnose``,
+``doctor``, ``equations``, ``flow``, ``networks`` and ``problems`` need only NumPy. ``palette`` needs nothing.
+``train`` and ``load_run`` need what the command line needs: undertow[app].
 """
 
 from importlib import import_module
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from undertow import flow as flow
     from undertow import hardware as hardware
     from undertow import networks as networks
+    from undertow import onnx as onnx
     from undertow import palette as palette
     from undertow import plots as plots
     from undertow import problems as problems
@@ -55,6 +56,7 @@ _PUBLIC = {
     "load_run": "undertow.app.api",
     "load_trace": "undertow.tracing",
     "networks": "undertow.networks",
+    "onnx": "undertow.onnx",
     "palette": "undertow.palette",
     "patch": "undertow.nn.convert",
     "plots": "undertow.plots",
@@ -81,6 +83,7 @@ __all__ = [
     "load_run",
     "load_trace",
     "networks",
+    "onnx",
     "palette",
     "patch",
     "plots",

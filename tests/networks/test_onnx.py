@@ -3,11 +3,11 @@
 from pathlib import Path
 
 import numpy as np
-import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper
 
+import onnx
 from made import ALL, OPTIONS, draw, input_of, lstm, rnn
+from onnx import TensorProto, helper, numpy_helper
 from reference import run
 from undertow.networks import Network, Recurrent, Unsupported, read, write
 

@@ -45,7 +45,7 @@ def check_onnx(x: Tensor, steps: int) -> None:
     if exports and isinstance(x.shape[steps], torch.SymInt):
         raise RuntimeError(
             f"dynamic_shapes: expected a fixed number of steps in dimension {steps} of the input, got a free "
-            "one, which torch.onnx.export would fix; dynamo=False leaves it free"
+            "one, which torch.onnx.export would fix; undertow.onnx.export and dynamo=False leave it free"
         )
 
 

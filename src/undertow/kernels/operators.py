@@ -51,7 +51,7 @@ def _refuse_onnx() -> None:
     if torch.onnx.is_in_onnx_export():
         raise RuntimeError(
             "torch.onnx.export: expected calls without lengths, mask and reset, of modules with torch's "
-            "options alone; ONNX has no operator for the rest"
+            "options alone; undertow.onnx.export takes lengths, peepholes and coupled gates, too"
         )
 
 

@@ -76,7 +76,8 @@ class Readout(nn.Module):
             [N,width].
         """
         T, _, D = hidden.shape
-        count, held = hidden.new_tensor(T), hidden  # a sequence's steps; its states, zero past the end
+        count: Any = T  # a sequence's steps; a number would be fixed by torch.export as a tensor
+        held = hidden  # a sequence's states, zero past the end
         beyond = None  # 0 in a sequence and -inf past its end, [T, N, 1]
         if lengths is not None:
             count = lengths.to(hidden.device)[:, None]

@@ -11,11 +11,11 @@ class Items {
   Items(const char* name, nb::handle given) : name(name), none(given.is_none()) {
     if (PyTuple_Check(given.ptr())) tuple = nb::borrow(given);
     else if (PyList_Check(given.ptr())) tuple = nb::steal(PyList_AsTuple(given.ptr()));  // nobody changes a tuple
-    else if (!none) refuse_type(name, Py_TYPE(given.ptr())->tp_name, "a tuple or list of arrays");
+    else if (!none) refuse_type(name, type_of(given), "a tuple or list of arrays");
   }
-  idx size() const { return none ? 0 : PyTuple_GET_SIZE(tuple.ptr()); }
+  idx size() const { return none ? 0 : NB_TUPLE_GET_SIZE(tuple.ptr()); }
   nb::handle operator[](idx i) const {
-    return i < size() ? nb::handle(PyTuple_GET_ITEM(tuple.ptr(), i)) : nb::handle(Py_None);
+    return i < size() ? nb::handle(NB_TUPLE_GET_ITEM(tuple.ptr(), i)) : nb::handle(Py_None);
   }
   explicit operator bool() const { return !none; }
 
@@ -41,8 +41,10 @@ class Items {
 template <class Of>
 struct Attribute {
   nb::object Of::* place;
+  const char* text;
   PyObject* name;
-  Attribute(nb::object Of::* place, const char* name) : place(place), name(PyUnicode_InternFromString(name)) {}
+  Attribute(nb::object Of::* place, const char* name)
+      : place(place), text(name), name(PyUnicode_InternFromString(name)) {}
 };
 
 // Reads each of these attributes into its place. Says whether any is something else than None or False.
@@ -54,8 +56,7 @@ bool read_attributes(const char* name, nb::handle from, Of& to, const Attribute<
     if (!value) {
       if (!PyErr_ExceptionMatches(PyExc_AttributeError)) nb::raise_python_error();
       PyErr_Clear();
-      refuse_type(name, Py_TYPE(from.ptr())->tp_name,
-                  std::string("an object with the attribute ") + PyUnicode_AsUTF8(each.name));
+      refuse_type(name, type_of(from), std::string("an object with the attribute ") + each.text);
     }
     to.*each.place = nb::steal(value);
     any |= value != Py_None && value != Py_False;

@@ -8,6 +8,7 @@
 #include <nanobind/ndarray.h>
 
 #include <cstdint>
+#include <string>
 #include <vector>
 
 namespace undertow {
@@ -38,10 +39,13 @@ inline const ExchangeTable* exchange_table(PyTypeObject* type) {
   PyErr_Clear();
   Py_XDECREF(capsule);
   if (table && table->major != 1) table = nullptr;
-  Py_INCREF(type);  // its address must not be another type's later
+  Py_INCREF(reinterpret_cast<PyObject*>(type));  // its address must not be another type's later
   known[next++ % 4] = {type, table};
   return table;
 }
+
+// The name of an object's type, for messages.
+inline std::string type_of(nb::handle object) { return nb::inst_name(object).c_str(); }
 
 // The arrays that nanobind read for a call. They must outlive the kernel's run.
 using Held = std::vector<nb::ndarray<nb::ro>>;
@@ -50,7 +54,7 @@ template <bool writable>
 class Array {
  public:
   // Always succeeds. The checks refuse an unusable array later, by its name.
-  Array(nb::handle object, Held& held) : type_(Py_TYPE(object.ptr())->tp_name) {
+  Array(nb::handle object, Held& held) : object_(object) {
     if (const ExchangeTable* table = exchange_table(Py_TYPE(object.ptr()))) {
       if (table->view(object.ptr(), &view_) == 0) {
         // a tensor can be on the CPU and yet hold nothing, as torch's fake tensors do
@@ -72,7 +76,7 @@ class Array {
   }
 
   bool usable() const { return usable_; }
-  const char* type() const { return type_; }
+  std::string type() const { return type_of(object_); }
   template <class T>
   T* data() const {
     return reinterpret_cast<T*>(static_cast<char*>(view_.data) + view_.byte_offset);
@@ -91,7 +95,7 @@ class Array {
   using NdArray =
       std::conditional_t<writable, nb::ndarray<nb::device::cpu>, nb::ndarray<nb::ro, nb::device::cpu>>;
   bool usable_ = false;
-  const char* type_;
+  nb::handle object_;  // the caller's, for as long as its call
   nb::dlpack::dltensor view_;
 };
 

@@ -74,7 +74,9 @@ bool are_plain(const nb::tuple& tensors, const nb::tuple& types) {
     const In array(tensor, held);
     if (!dtype.bits) dtype = array.dtype();
     if (!array.usable() || array.dtype() != dtype) return false;
-    const nb::object negated = nb::steal(PyObject_CallMethodNoArgs(tensor.ptr(), is_neg));
+    PyObject* const self = tensor.ptr();
+    const nb::object negated =
+        nb::steal(PyObject_VectorcallMethod(is_neg, &self, 1 | PY_VECTORCALL_ARGUMENTS_OFFSET, nullptr));
     if (negated.ptr() != Py_False) return PyErr_Clear(), false;
   }
   return true;

@@ -25,7 +25,7 @@ struct BackwardGiven : Given {
 };
 
 Cell cell_of(nb::handle cell) {
-  if (!PyUnicode_Check(cell.ptr())) refuse_type("cell", Py_TYPE(cell.ptr())->tp_name, "'lstm' or 'rnn'");
+  if (!PyUnicode_Check(cell.ptr())) refuse_type("cell", type_of(cell), "'lstm' or 'rnn'");
   if (PyUnicode_CompareWithASCIIString(cell.ptr(), "lstm") == 0) return Cell::lstm;
   if (PyUnicode_CompareWithASCIIString(cell.ptr(), "rnn") == 0) return Cell::rnn;
   refuse("cell", nb::repr(cell).c_str(), "'lstm' or 'rnn'");
@@ -84,7 +84,7 @@ void describe_variant(Variant<T>& v, const Problem<T>& p, Call& call, const Opti
   const idx N = p.batch, H = p.hidden;
   if (p.cell != Cell::lstm) refuse("cell", "'rnn'", "'lstm' with options");
   if (!absent(o.coupled) && !PyBool_Check(o.coupled.ptr()))
-    refuse_type("coupled", Py_TYPE(o.coupled.ptr())->tp_name, "True or False");
+    refuse_type("coupled", type_of(o.coupled), "True or False");
   v.mask = marks(call, "mask", o.mask, p);
   v.reset = marks(call, "reset", o.reset, p);
   v.reset_h = optional<const T>(call, "reset_h", o.reset_h, {N, H});

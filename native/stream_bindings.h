@@ -257,8 +257,8 @@ class PyStreams {
   Arguments checked(nb::handle x, nb::handle out) const {
     Held held;
     const Arguments call = arguments(x, out, held, false);
-    if (!call.x.by_numpy) refuse_type("x", Py_TYPE(x.ptr())->tp_name, "a numpy.ndarray to bind");
-    if (!call.out.by_numpy) refuse_type("out", Py_TYPE(out.ptr())->tp_name, "a numpy.ndarray to bind");
+    if (!call.x.by_numpy) refuse_type("x", type_of(x), "a numpy.ndarray to bind");
+    if (!call.out.by_numpy) refuse_type("out", type_of(out), "a numpy.ndarray to bind");
     return call;
   }
 

@@ -1,4 +1,4 @@
-"""ONNX: written, read back, built by hand, refused. In tests/clients/formats onnxruntime runs them."""
+"""ONNX: written, read back, built by hand, refused and run by ONNX Runtime."""
 
 from pathlib import Path
 
@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 import onnx
-from made import ALL, OPTIONS, draw, input_of, lstm, rnn
+from made import ALL, OPTIONS, dense, draw, input_of, lstm, rnn
 from onnx import TensorProto, helper, numpy_helper
 from reference import run
-from undertow.networks import Network, Recurrent, Unsupported, read, write
+from undertow.networks import Network, Pool, Recurrent, Unsupported, read, write
 
 C, H = 2, 3
 SKIPPED = ("options", "mean-max", "attention", "ends")  # written differently, or not at all
@@ -52,6 +52,84 @@ def test_steps_and_sequences_stay_free(tmp_path: Path) -> None:
 def test_what_onnx_has_no_place_for(network: Network, words: str, tmp_path: Path) -> None:
     with pytest.raises(Unsupported, match=words):
         write(network, tmp_path / "a.onnx")
+
+
+# -- by ONNX Runtime ---------------------------------------------------------------------------------
+
+ANSWERS_AT_END = Network((lstm(2, 5), lstm(5, 3), dense(3, 4)), once=True)
+RUNTIME = {**{k: v for k, v in ALL.items() if k != "options"}, "last": ANSWERS_AT_END}
+
+
+def ran(path: Path, **given: np.ndarray) -> dict[str, np.ndarray]:
+    session = pytest.importorskip("onnxruntime").InferenceSession(path, providers=["CPUExecutionProvider"])
+    names = [each.name for each in session.get_outputs()]
+    return dict(zip(names, session.run(None, given), strict=True))
+
+
+def answers(network: Network, x: np.ndarray) -> np.ndarray:
+    """By the float64 loop: [T,N,O], or [1,N,O] of a network that answers once."""
+    y = run(network, x)
+    y = y[None] if y.ndim == 2 else y
+    return y[-1:] if network.once else y
+
+
+@pytest.mark.parametrize("name", RUNTIME)
+def test_run_by_onnx_runtime(name: str, tmp_path: Path) -> None:
+    network = RUNTIME[name]
+    write(network, tmp_path / "a.onnx")
+    for T, N in ((9, 2), (1, 1), (4, 5)):
+        x = input_of(network, T, N)
+        np.testing.assert_allclose(ran(tmp_path / "a.onnx", x=x)["y"], answers(network, x), atol=1e-6)
+
+
+@pytest.mark.parametrize("name", RUNTIME)
+def test_lengths(name: str, tmp_path: Path) -> None:
+    """Each sequence gives what it gives alone, cut at its length."""
+    network, lengths = RUNTIME[name], np.array([9, 1, 4])
+    write(network, tmp_path / "a.onnx", lengths=True)
+    x = input_of(network, 9, 3)
+    y = ran(tmp_path / "a.onnx", x=x, lengths=lengths)["y"]
+    for n, length in enumerate(lengths):
+        right = answers(network, x[:length, n : n + 1])
+        np.testing.assert_allclose(y[: len(right), n : n + 1], right, atol=1e-6)
+
+
+STREAMS = {
+    **{name: ALL[name] for name in ("amplifier", "skip", "stacked", "dense first", "symbols")},
+    "plain": Network((rnn(3, 4), lstm(4, 2, peepholes=draw(3, 2), coupled=True), dense(2, 2))),
+}
+
+
+@pytest.mark.parametrize("name", STREAMS)
+def test_states_go_on(name: str, tmp_path: Path) -> None:
+    network = STREAMS[name]
+    write(network, tmp_path / "a.onnx", states=True)
+    layers = network.recurrent()
+    state = {f"h_0_l{k}": np.tile(each.h_0, (1, 2, 1)) for k, each in enumerate(layers)}
+    lstms = [(k, each) for k, each in enumerate(layers) if each.cell == "lstm"]
+    state |= {f"c_0_l{k}": np.tile(each.c_0, (1, 2, 1)) for k, each in lstms}
+    x, found = input_of(network), []
+    for part in (x[:4], x[4:5], x[5:]):
+        given = ran(tmp_path / "a.onnx", x=part, **state)
+        found.append(given.pop("y"))
+        state = {key.replace("_n_", "_0_"): value for key, value in given.items()}
+    np.testing.assert_allclose(np.concatenate(found), run(network, x), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("network", "words"),
+    [(ALL["both"], "states: .* both directions"), (ALL["mean"], "states: .* both directions"),
+     (Network((lstm(2, 3), Pool("max", 3))), "states: .* a pool, max"),
+     (ANSWERS_AT_END, "states: .* an answer at the end")],
+)  # fmt: skip
+def test_states_of_what_reads_all_steps(network: Network, words: str, tmp_path: Path) -> None:
+    with pytest.raises(Unsupported, match=words):
+        write(network, tmp_path / "a.onnx", states=True)
+
+
+def test_states_and_lengths_are_of_onnx(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"states: expected for a name that ends in \.onnx"):
+        write(ALL["stacked"], tmp_path / "a.safetensors", states=True)
 
 
 # -- by hand ----------------------------------------------------------------------------------------

@@ -20,6 +20,7 @@ from undertow.networks.formats import (
     run,
     state_dict,
     tensors,
+    torch_source,
 )
 from undertow.networks.formats.content import Archive, array, load_bytes, load_json
 from undertow.networks.network import Network, Unsupported
@@ -33,13 +34,16 @@ class Format:
         name: What people call it.
         suffixes: Of files that are written, and of those that have no mark inside.
         read: Makes a network of the file's bytes. None: it is not read.
-        write: Makes the file's bytes. None: it is not written.
+        write: Makes the file's bytes of a network; ONNX takes ``states`` and ``lengths``. None: it is not
+            written.
+        save: Writes a network to a path and beside it, where a format has more than one file.
     """
 
     name: str
     suffixes: tuple[str, ...]
     read: Callable[[bytes], Network] | None = None
-    write: Callable[[Network], bytes] | None = None
+    write: Callable[..., bytes] | None = None
+    save: Callable[[Network, Path], None] | None = None
 
 
 def _json(data: bytes) -> Network:
@@ -70,6 +74,7 @@ FORMATS = (
     Format("sb3-contrib policy", (".zip",), policies.from_archive),
     Format("Keras", (".keras",), keras.from_archive),
     Format("Keras HDF5", (".h5", ".hdf5"), keras.from_hdf5),
+    Format("PyTorch program", (".py",), save=torch_source.write),
 )
 BY_SUFFIX = {suffix: each for each in FORMATS for suffix in each.suffixes}
 
@@ -97,27 +102,37 @@ def read(path: str | Path, part: str = "") -> Network:
         raise ValueError(f"{path}: {error}") from None
 
 
-def write(network: Network, path: str | Path) -> None:
+def write(network: Network, path: str | Path, *, states: bool = False, lengths: bool = False) -> None:
     """Write a network in the format that the file's suffix names.
 
     The file appears complete or not at all; an existing one is replaced.
 
     Args:
         network: The network.
-        path: The file: ``.safetensors``, which keeps everything, ``.nam``, ``.json`` or ``.aidax``.
+        path: The file: ``.safetensors``, which keeps everything, ``.nam``, ``.json``, ``.aidax``, ``.onnx``,
+            or ``.py``, a program for PyTorch alone with its weights beside it.
+        states: Of an ONNX model: whether the states of the layers are its inputs and outputs.
+        lengths: Of an ONNX model: whether the steps of each sequence are an input, ``lengths`` [N].
 
     Raises:
         Unsupported: The format has no place for a part of the network; the message names it.
-        ValueError: The suffix is none of these.
+        ValueError: The suffix is none of these, or the format has no states or lengths.
         OSError: The file cannot be written.
     """
     path = Path(path)
     found = BY_SUFFIX.get(path.suffix.lower())
-    if found is None or found.write is None:
-        known = ", ".join(suffix for suffix, each in BY_SUFFIX.items() if each.write)
+    if found is None or not (found.write or found.save):
+        known = ", ".join(suffix for suffix, each in BY_SUFFIX.items() if each.write or each.save)
         raise ValueError(f"{path}: expected a file name that ends in {known}")
+    options = {name: True for name, given in (("states", states), ("lengths", lengths)) if given}
+    if options and ".onnx" not in found.suffixes:
+        raise ValueError(f"{next(iter(options))}: expected for a name that ends in .onnx, got {path}")
     try:
-        data = found.write(network)
+        if found.save is not None:
+            found.save(network, path)
+            return
+        assert found.write is not None
+        data = found.write(network, **options)
     except Unsupported as error:
         raise Unsupported(f"{path}: {error}") from None
     except ValueError as error:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from undertow import atomic
 from undertow.networks.formats import (
+    c,
     keras,
     nam,
     onnx_read,
@@ -75,6 +76,7 @@ FORMATS = (
     Format("Keras", (".keras",), keras.from_archive),
     Format("Keras HDF5", (".h5", ".hdf5"), keras.from_hdf5),
     Format("PyTorch program", (".py",), save=torch_source.write),
+    Format("C", (".c",), save=c.write),
 )
 BY_SUFFIX = {suffix: each for each in FORMATS for suffix in each.suffixes}
 
@@ -105,12 +107,13 @@ def read(path: str | Path, part: str = "") -> Network:
 def write(network: Network, path: str | Path, *, states: bool = False, lengths: bool = False) -> None:
     """Write a network in the format that the file's suffix names.
 
-    The file appears complete or not at all; an existing one is replaced.
+    A file appears complete or not at all; an existing one is replaced.
 
     Args:
         network: The network.
         path: The file: ``.safetensors``, which keeps everything, ``.nam``, ``.json``, ``.aidax``, ``.onnx``,
-            or ``.py``, a program for PyTorch alone with its weights beside it.
+            ``.py``, a program for PyTorch alone with its weights beside it, or ``.c``, a source in C99 with its
+            header beside it.
         states: Of an ONNX model: whether the states of the layers are its inputs and outputs.
         lengths: Of an ONNX model: whether the steps of each sequence are an input, ``lengths`` [N].
 

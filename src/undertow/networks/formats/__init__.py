@@ -112,8 +112,8 @@ def write(network: Network, path: str | Path, *, states: bool = False, lengths: 
     Args:
         network: The network.
         path: The file: ``.safetensors``, which keeps everything, ``.nam``, ``.json``, ``.aidax``, ``.onnx``,
-            ``.py``, a program for PyTorch alone with its weights beside it, or ``.c``, a source in C99 with its
-            header beside it.
+            ``.py``, a program for PyTorch alone with its weights beside it, or ``.c``, a source of C99 with
+            its header beside it.
         states: Of an ONNX model: whether the states of the layers are its inputs and outputs.
         lengths: Of an ONNX model: whether the steps of each sequence are an input, ``lengths`` [N].
 

@@ -18,7 +18,8 @@ import undertow
 
 PACKAGE = Path(undertow.__file__).parent
 THE_APPS = ["Run", "UserError", "load_run", "train"]
-NUMPY_ALONE = ["doctor", "equations", "flow", "hardware", "networks", "plots", "problems"]
+NUMPY_ALONE = ["doctor", "equations", "flow", "hardware", "networks", "plots", "problems", "stream"]
+FUNCTIONS_OF_NUMPY_ALONE = ["Trace", "diagnose", "load_trace"]
 APP_MODULES = sorted((PACKAGE / "app").rglob("*.py"))
 
 
@@ -37,7 +38,8 @@ def test_import_undertow_loads_nothing_heavy():
 
 
 def test_what_is_numpy_alone_loads_no_torch():
-    loaded = loaded_by(f"import undertow; {'; '.join(f'undertow.{name}' for name in NUMPY_ALONE)}")
+    names = [*NUMPY_ALONE, *FUNCTIONS_OF_NUMPY_ALONE]
+    loaded = loaded_by(f"import undertow; {'; '.join(f'undertow.{name}' for name in names)}")
     assert {f"undertow.{name}" for name in NUMPY_ALONE} <= loaded
     assert "torch" not in loaded
 
@@ -49,7 +51,7 @@ def test_the_palette_loads_nothing_else():
 
 
 def test_what_needs_torch_loads_nothing_of_the_app():
-    others = set(undertow.__all__) - {*NUMPY_ALONE, *THE_APPS, "palette"}
+    others = set(undertow.__all__) - {*NUMPY_ALONE, *FUNCTIONS_OF_NUMPY_ALONE, *THE_APPS, "palette"}
     loaded = loaded_by(f"import undertow; {'; '.join(f'undertow.{name}' for name in sorted(others))}")
     assert "torch" in loaded
     assert not [module for module in loaded if module.startswith("undertow.app")]

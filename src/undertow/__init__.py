@@ -1,10 +1,11 @@
 """undertow: the LSTM you can see through, at full speed.
 
 Each public name is loaded when it is first used, so ``import undertow`` needs neither torch nor the
-command line and stays fast. ``LSTM``, ``RNN``, ``convert``, ``patch``, ``load``, ``trace``, ``load_trace``
-and ``FlowMonitor`` need torch. ``onnx`` needs undertow[onnx]. ``plots`` needs matplotlib. ``diagnose``,
-``doctor``, ``equations``, ``flow``, ``networks`` and ``problems`` need only NumPy. ``palette`` needs nothing.
-``train`` and ``load_run`` need what the command line needs: undertow[app].
+command line and stays fast. ``LSTM``, ``RNN``, ``convert``, ``patch``, ``load``, ``trace`` and
+``FlowMonitor`` need torch. ``onnx`` needs undertow[onnx]. ``plots`` needs matplotlib. ``diagnose``,
+``doctor``, ``equations``, ``flow``, ``hardware``, ``load_trace``, ``networks``, ``problems`` and ``stream``
+need only NumPy. ``palette`` needs nothing. ``train`` and ``load_run`` need what the command line needs:
+undertow[app].
 """
 
 from importlib import import_module
@@ -31,10 +32,10 @@ if TYPE_CHECKING:
     from undertow.nn.convert import convert as convert
     from undertow.nn.convert import patch as patch
     from undertow.nn.loaded import load as load
-    from undertow.tracing import Trace as Trace
-    from undertow.tracing import load_trace as load_trace
-    from undertow.tracing import trace as trace
     from undertow.tracing.monitor import FlowMonitor as FlowMonitor
+    from undertow.tracing.recorder import trace as trace
+    from undertow.tracing.traced import Trace as Trace
+    from undertow.tracing.traced import load_trace as load_trace
 
 __version__ = "0.1.0"
 
@@ -44,7 +45,7 @@ _PUBLIC = {
     "LSTM": "undertow.nn",
     "RNN": "undertow.nn",
     "Run": "undertow.app.api",
-    "Trace": "undertow.tracing",
+    "Trace": "undertow.tracing.traced",
     "UserError": "undertow.app.errors",
     "convert": "undertow.nn.convert",
     "diagnose": "undertow.doctor",
@@ -54,7 +55,7 @@ _PUBLIC = {
     "hardware": "undertow.hardware",
     "load": "undertow.nn.loaded",
     "load_run": "undertow.app.api",
-    "load_trace": "undertow.tracing",
+    "load_trace": "undertow.tracing.traced",
     "networks": "undertow.networks",
     "onnx": "undertow.onnx",
     "palette": "undertow.palette",
@@ -62,7 +63,7 @@ _PUBLIC = {
     "plots": "undertow.plots",
     "problems": "undertow.problems",
     "stream": "undertow.stream",
-    "trace": "undertow.tracing",
+    "trace": "undertow.tracing.recorder",
     "train": "undertow.app.api",
 }
 __all__ = [

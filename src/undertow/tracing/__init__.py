@@ -1,5 +1,4 @@
-"""Recording of modules' calls: ``trace`` in a ``with`` block, ``FlowMonitor`` over a whole training."""
+"""Recording of modules' calls: ``trace`` in a ``with`` block, ``FlowMonitor`` over a whole training.
 
-from undertow.tracing.traced import Trace as Trace
-from undertow.tracing.traced import load_trace as load_trace
-from undertow.tracing.traced import trace as trace
+What was recorded is read without torch (traced.py), so nothing is imported here.
+"""

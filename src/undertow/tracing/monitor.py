@@ -28,7 +28,8 @@ from undertow.nn import LSTM, RNN
 from undertow.records import flow_record
 from undertow.records.flow_record import FlowRecord
 from undertow.records.layer import Layer, NotRecorded
-from undertow.tracing import trace, walk_back
+from undertow.tracing import walk_back
+from undertow.tracing.recorder import trace
 
 
 class FlowMonitor:

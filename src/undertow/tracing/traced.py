@@ -1,32 +1,15 @@
-"""``undertow.trace``: every gate, state and gradient at every step, in any model with an LSTM or RNN.
+"""A trace: the recorded calls of a model's modules, from ``undertow.trace`` or from a file. NumPy alone.
 
-    >>> import torch, undertow
-    >>> model = torch.nn.ModuleDict({"lstm": undertow.LSTM(3, 8)})
-    >>> with undertow.trace(model) as trace:
-    ...     y, _ = model["lstm"](torch.randn(20, 4, 3))
-    ...     y[-1].sum().backward()
-    >>> layer = trace["lstm"].layers[0]
-    >>> layer.f.shape, layer.dc.shape  # the forget gate; ∂E/∂c_t
-    ((20, 4, 8), (21, 4, 8))
-
-A trace refers to what training keeps anyway, so it costs little time (docs/decisions.md). Gradients at every
-step are computed when they are read. ``records.layer.Layer`` lists the arrays; ``undertow.flow`` takes
-``layer.tape``.
+``records.layer.Layer`` lists the arrays of a layer; ``undertow.flow`` takes ``layer.tape``.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import partial
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from os import PathLike
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypedDict
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
-from undertow.kernels import listening
-from undertow.kernels.recording import Recording
-from undertow.nn import LSTM, RNN
 from undertow.records import trace_file
 from undertow.records.layer import Layer, NotRecorded
 from undertow.tape import Array
@@ -34,36 +17,7 @@ from undertow.tape import Array
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-
-def trace(model: torch.nn.Module) -> "Trace":
-    """Record the calls of every undertow.LSTM and undertow.RNN in a model, within a ``with`` block.
-
-    The trace records calls made inside the block, but not those of other threads. The backward pass may come
-    after the block. Results are the same bits as without a trace. If two traces watch a module, the inner one
-    records it.
-
-    Only calls that the native kernels compute are recorded. Reading any other call raises NotRecorded, a
-    RuntimeError that gives the reason: projections, relu, half precision, another device, torch.compile.
-
-    Args:
-        model: a model that holds an ``LSTM`` or ``RNN`` of undertow, or such a module itself.
-
-    Returns:
-        A ``Trace``, which is the context manager and holds the recordings.
-
-    Raises:
-        TypeError: ``model`` is not a torch.nn.Module.
-        ValueError: the model holds no LSTM or RNN of undertow.
-    """
-    if not isinstance(model, torch.nn.Module):
-        raise TypeError(f"model: expected a torch.nn.Module, got {type(model).__name__}")
-    found = {name: module for name, module in model.named_modules() if isinstance(module, LSTM | RNN)}
-    if not found:
-        raise ValueError(
-            f"model: expected one that holds an undertow.LSTM or undertow.RNN, got {type(model).__name__} "
-            "without any; undertow.convert makes them of torch's"
-        )
-    return Trace(found, found.values())
+    from undertow.kernels.recording import Recording
 
 
 class Call:
@@ -74,7 +28,7 @@ class Call:
         again: the call was made during a backward pass, as torch.utils.checkpoint does.
     """
 
-    def __init__(self, found: Sequence[Recording | Layer | str], again: bool = False) -> None:
+    def __init__(self, found: "Sequence[Recording | Layer | str]", again: bool = False) -> None:
         self._found = found  # may still grow
         self._again = again  # made during a backward pass
         self._layers: list[Layer | str] = []
@@ -82,7 +36,7 @@ class Call:
     @property
     def _counts(self) -> bool:
         """Whether the program made the call: torch.utils.checkpoint repeats calls only for their tensors."""
-        return not self._again or any(isinstance(r, Recording) and r.reached for r in self._found)
+        return not self._again or any(not isinstance(r, Layer | str) and r.reached for r in self._found)
 
     @property
     def layers(self) -> list[Layer]:
@@ -101,10 +55,10 @@ class Call:
     def layers_or_reasons(self) -> list[Layer | str]:
         """Return ``layers``, with the reason as a string in place of each layer that was not recorded."""
         for found in self._found[len(self._layers) :]:
-            if isinstance(found, Recording):
-                self._layers.append(found.missing or Layer.of(found.directions()))
-            else:
+            if isinstance(found, Layer | str):
                 self._layers.append(found)
+            else:
+                self._layers.append(found.missing or Layer.of(found.directions()))
         return self._layers
 
 
@@ -122,7 +76,6 @@ class Traced:
     def __init__(self, name: str, calls: Iterable[Call] = ()) -> None:
         self.name = name
         self._calls = list(calls)
-        self._last: list[Recording] = []  # the layers of the last call
 
     @property
     def calls(self) -> list[Call]:
@@ -144,22 +97,6 @@ class Traced:
             )
         return calls[-1].layers
 
-    def listen(self) -> Callable[[], Recording]:
-        """Start the recording of the next call.
-
-        Returns:
-            A function that makes the ``Recording`` of the next layer.
-        """
-        before, self._last = iter(self._last), []
-        return partial(self._record, before, self._last)
-
-    def _record(self, before: Iterator[Recording], recordings: list[Recording]) -> Recording:
-        if not recordings:  # only now: a call with wrong arguments does not count
-            self._calls.append(Call(recordings, again=listening.in_backward()))
-        last = next(before, None)
-        recordings.append(Recording(() if last is None else last.weights))
-        return recordings[-1]
-
 
 class Trace(Mapping[str, Traced]):
     """The recorded calls of a model: a mapping of module names to ``Traced``.
@@ -169,24 +106,12 @@ class Trace(Mapping[str, Traced]):
     ``trace[name].calls``.
 
     Args:
-        names: names of the modules.
-        modules: the modules, in the same order; none if the trace was loaded from a file.
+        traced: the recorded calls of each module.
     """
 
-    def __init__(self, names: Iterable[str], modules: Iterable[torch.nn.Module] = ()) -> None:
-        self._traced = {name: Traced(name) for name in names}
-        self._listeners = {m: t.listen for m, t in zip(modules, self._traced.values(), strict=False)}
-        self._tokens: list[Any] = []
+    def __init__(self, traced: Iterable[Traced]) -> None:
+        self._traced = {each.name: each for each in traced}
         self._loss_per_step: Array | None = None
-
-    def __enter__(self) -> "Trace":
-        self._tokens.append(listening.watch(self._listeners))
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
-    ) -> None:
-        listening.unwatch(self._tokens.pop())
 
     def __getitem__(self, name: str) -> Traced:
         if name not in self._traced:
@@ -228,7 +153,7 @@ class Trace(Mapping[str, Traced]):
 
     @loss_per_step.setter
     def loss_per_step(self, E: Any) -> None:
-        values = np.array(E.detach().cpu().numpy() if isinstance(E, torch.Tensor) else E)
+        values = np.array(E.detach().cpu().numpy() if hasattr(E, "detach") else E)
         if values.ndim not in (1, 2):
             raise ValueError(f"loss_per_step: expected shape [T] or [T, N], got {list(values.shape)}")
         self._loss_per_step = values
@@ -382,8 +307,6 @@ def load_trace(path: str | PathLike[str]) -> Trace:
         ValueError: the file is no trace, or a newer version of undertow wrote it.
     """
     modules, loss = trace_file.read(path)
-    loaded = Trace(modules)
-    for name, calls in modules.items():
-        loaded._traced[name] = Traced(name, map(Call, calls))
+    loaded = Trace(Traced(name, map(Call, calls)) for name, calls in modules.items())
     loaded._loss_per_step = loss
     return loaded

@@ -65,14 +65,24 @@ def test_the_command_from_python_loads_no_torch_until_it_is_needed():
     assert not loaded & {"torch", "lightning_fabric", "matplotlib", "pandas"}
 
 
-def test_a_missing_library_of_the_command_is_named_with_its_remedy():
+@pytest.mark.parametrize(
+    ("name", "library", "extra"),
+    [
+        ("train", "polars", "app"),
+        ("LSTM", "torch", "torch"),
+        ("trace", "torch", "torch"),
+        ("onnx", "torch", "onnx"),
+        ("plots", "matplotlib", "plots"),
+    ],
+)
+def test_a_missing_library_is_named_with_its_remedy(name, library, extra):
     code = (
-        "import sys, undertow; sys.modules['polars'] = None\n"
-        "try: undertow.train\n"
+        f"import sys, undertow; sys.modules[{library!r}] = None\n"
+        f"try: undertow.{name}\n"
         "except ModuleNotFoundError as error: print(error)"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert run.stdout == "undertow.train needs polars: pip install 'undertow[app]'\n"
+    assert run.stdout == f"undertow.{name} needs {library}: pip install 'undertow[{extra}]'\n"
 
 
 def test_public_names():

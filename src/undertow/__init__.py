@@ -101,13 +101,23 @@ def __getattr__(name: str) -> Any:
     try:
         module = import_module(_PUBLIC[name])
     except ModuleNotFoundError as missing:
-        if _PUBLIC[name].startswith("undertow.app") and not str(missing.name).startswith("undertow"):
-            hint = f"undertow.{name} needs {missing.name}: pip install 'undertow[app]'"
-            raise ModuleNotFoundError(hint, name=missing.name) from None
-        raise
+        extra = _extra(name, str(missing.name))
+        if extra is None:
+            raise
+        hint = f"undertow.{name} needs {missing.name}: pip install 'undertow[{extra}]'"
+        raise ModuleNotFoundError(hint, name=missing.name) from None
     value = module if module.__name__ == f"undertow.{name}" else getattr(module, name)
     globals()[name] = value
     return value
+
+
+def _extra(name: str, missing: str) -> str | None:
+    """Return the extra of undertow that installs a missing library; None if no extra does."""
+    if missing.startswith("undertow"):
+        return None
+    if _PUBLIC[name].startswith("undertow.app"):
+        return "app"
+    return "onnx" if name == "onnx" else {"torch": "torch", "matplotlib": "plots"}.get(missing)
 
 
 def __dir__() -> list[str]:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+import sounds
 from inputs import walk_table, wave_table
 from undertow.app import cli
 
@@ -84,3 +85,10 @@ def walks(tmp_path: Path) -> Path:
     path = tmp_path / "walks.csv"
     walk_table(40).write_csv(path)
     return path
+
+
+@pytest.fixture
+def amp(tmp_path: Path) -> tuple[Path, Path]:
+    """Two seconds before and after a small device."""
+    x = sounds.plucked(2)
+    return sounds.write(tmp_path / "clean.wav", x), sounds.write(tmp_path / "amp.wav", sounds.driven(x))

@@ -64,22 +64,27 @@ class Run:
         return pl.concat(numbered, how="diagonal_relaxed")
 
     def predict(self, table: Any, *, gaps: str | None = None) -> Any:
-        """Forecast or label a table, as ``undertow predict`` does.
+        """Forecast or label a table, or play a recording, as ``undertow predict`` does.
 
         Args:
             table: A Polars or pandas DataFrame, or the path of a file or folder; with the training's columns.
+                Of sound a recording's path, or samples [n] or [n,channels] at the rate of the training.
             gaps: error, fill, flag, split or ignore. None: as in the training.
 
         Returns:
             A row for every prediction, with the truth where the table holds it: a pandas DataFrame if
-            ``table`` is one, else a Polars DataFrame.
+            ``table`` is one, else a Polars DataFrame. Of sound the samples that come out, in NumPy.
 
         Raises:
-            UserError: The run was not trained on a table, or the table does not fit it.
+            UserError: The run was not trained on a table or on sound, or the table does not fit it.
         """
+        opened = asked.check_run(self._fresh())
+        if opened.data.task == "sound" and gaps is None:
+            from undertow.app.reading.sounds import played
+
+            return played(opened, table)
         from undertow.app.reading.answers import answer
 
-        opened = asked.check_run(self._fresh())
         if gaps is not None:
             opened.data = asked.with_gaps(opened.data, gaps)
         with frames.as_file(table) as path:
@@ -127,7 +132,7 @@ class Run:
 
     def evaluate(
         self,
-        data: Source | pl.DataFrame | None = None,
+        data: Source | Sequence[Source] | pl.DataFrame | None = None,
         *,
         backtest: int | None = None,
         retrain: bool = False,
@@ -137,8 +142,8 @@ class Run:
         """Say how good the network is beside baselines, as ``undertow evaluate`` does.
 
         Args:
-            data: Data with the truth: a path, or a Polars or pandas DataFrame. None: the part of the
-                training's own data that was held back to validate.
+            data: Data with the truth: a path, or a Polars or pandas DataFrame; of sound the two recordings.
+                None: the part of the training's own data that was held back to validate.
             backtest: Score this number of consecutive periods one by one. None: no backtest.
             retrain: Train anew before each period, on the rows before it.
             keep: Keep the runs of these trainings in this folder. None: remove them.
@@ -150,7 +155,7 @@ class Run:
         Raises:
             UserError: The data or the options do not fit the run.
         """
-        from undertow.app.evaluation.asked import check_asked
+        from undertow.app.evaluation.asked import check_asked, check_data
         from undertow.app.evaluation.evaluate import answer
 
         opened, folder = self._fresh(), None if keep is None else Path(keep)
@@ -160,8 +165,9 @@ class Run:
         def tell(line: str) -> None:
             console.print(line, soft_wrap=True)
 
-        if data is None:
-            found = answer(opened, None, backtest, retrain, folder, tell)
+        if data is None or isinstance(data, list | tuple):
+            path = check_data(opened, [Path(each) for each in data or ()])
+            found = answer(opened, path, backtest, retrain, folder, tell)
         else:
             with frames.as_file(data) as path:
                 found = answer(opened, path, backtest, retrain, folder, tell)

@@ -65,7 +65,7 @@ def check_input(task: str, source: str, given: str | None) -> None:
     """Check the value of ``--input``.
 
     Args:
-        task: The run's task: text, forecast, classify or problem.
+        task: The run's task.
         source: What the run was trained on.
         given: The value, a path; for a language model also a text. None if the option was left out.
 

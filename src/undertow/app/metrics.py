@@ -165,6 +165,45 @@ def coverage(truth: Floats, lower: Floats, upper: Floats) -> float:
     return _mean(((low <= y) & (y <= high))[known])
 
 
+# -- sound ----------------------------------------------------------------------------------------
+
+
+def esr(truth: Floats, predicted: Floats) -> float:
+    """Compute the error-to-signal ratio, Σ(f - y)² / Σy² (Damskägg et al. 2019, equation 6).
+
+    0 is perfect; silence has 1.
+
+    Args:
+        truth: y, of any shape.
+        predicted: f, of the same shape.
+
+    Returns:
+        The ratio; NaN if the truth is silent.
+    """
+    y, f = pairs(truth, predicted)
+    energy = np.sum(y**2)
+    return float(np.sum((f - y) ** 2) / energy) if energy else float("nan")
+
+
+def emphasised(samples: Any, a: float) -> Any:
+    """Filter sound with the pre-emphasis 1 - a z⁻¹, a first-order high-pass.
+
+    Args:
+        samples: [n,...] of NumPy or torch.
+        a: The coefficient, 0 to 1.
+
+    Returns:
+        [n-1,...]: of every sample but the first; with a = 0 all samples as they are.
+    """
+    return samples[1:] - a * samples[:-1] if a else samples
+
+
+def decibels(ratio: float) -> float:
+    """Return a ratio of energies in decibels, 10 log10; minus infinity for 0."""
+    with np.errstate(divide="ignore"):
+        return float(10 * np.log10(ratio))
+
+
 # -- classes --------------------------------------------------------------------------------------
 
 

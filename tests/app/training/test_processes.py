@@ -9,6 +9,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+import sounds
 import undertow as package
 from inputs import walk_table, wave_table
 
@@ -27,6 +28,9 @@ def write_sources(folder: Path) -> None:
     walks.with_columns(end=x.last().over("id").round(3)).write_csv(folder / "walks.csv")
     high, low = pl.when(x > 1).then(pl.lit("high")), pl.lit("low")  # between them no label
     walks.with_columns(sign=high.when(x < -3).then(low)).write_csv(folder / "steps.csv")
+    clean = sounds.plucked(1)
+    sounds.write(folder / "clean.wav", clean)
+    sounds.write(folder / "amp.wav", sounds.driven(clean))
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +44,7 @@ def trained(tmp_path_factory):
 
 
 def test_any_number_of_processes_gives_the_same_training(trained):
-    assert len(trained) == 9
+    assert len(trained) == 10
     for name, by_size in trained.items():
         alone = by_size["1"]
         assert len(alone["losses"]) >= 30, name

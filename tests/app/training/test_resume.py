@@ -14,6 +14,7 @@ import torch
 
 import undertow as package
 from inputs import CLASSIFY, FORECAST, TEXT, changed
+from sounds import SOUND
 from undertow.app.loop import Hook
 from undertow.app.runs.folder import open_run
 from undertow.app.training import session
@@ -23,6 +24,7 @@ PLANS = {
     "forecast": ("waves", (*FORECAST, "--epochs", 3)),
     "classify": ("walks", (*CLASSIFY, "--epochs", 4)),
     "rnn": ("walks", (*CLASSIFY, "--epochs", 4, "--cell", "rnn")),
+    "sound": ("amp", (*SOUND, "--epochs", 3)),
     "problem": ("two-sequence", ("--steps", 8, "--epochs", 2, "--hidden-size", 4, "--batch-size", 4)),
 }
 RESULTS = ("step", "epoch", "train", "validation", "lr", "grad_norm", "clipped")
@@ -45,14 +47,14 @@ def results(folder):
 @pytest.mark.parametrize("plan", PLANS)
 def test_resumed_equals_uninterrupted(undertow, request, monkeypatch, plan):
     source, options = PLANS[plan]
-    if source != "two-sequence":
-        source = request.getfixturevalue(source)
-    assert undertow("train", source, *options, "--folder", "whole").code == 0
+    found = source if source == "two-sequence" else request.getfixturevalue(source)
+    sources = found if isinstance(found, tuple) else (found,)
+    assert undertow("train", *sources, *options, "--folder", "whole").code == 0
     whole = results("whole")
     for stop in (1, whole[0]["step"], whole[-1]["step"] - 1):
         with monkeypatch.context() as patch:
             patch.setattr(session, "view", lambda *_, stop=stop: StopAt(stop))
-            stopped = undertow("train", source, *options, "--folder", f"part-{stop}")
+            stopped = undertow("train", *sources, *options, "--folder", f"part-{stop}")
         assert stopped.code == 130
         assert f"undertow train --resume part-{stop}" in stopped.out
         torch.manual_seed(99)  # a new process would not have the old random numbers either

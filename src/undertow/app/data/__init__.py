@@ -24,6 +24,7 @@ class Shape:
     ahead: int = 0
     known: tuple[int, ...] = ()
     series: int = 0
+    linear: bool = False  # features are scaled, not compressed
     longest: int = 0  # steps of the longest sequence, where --steps does not set them
 
 

@@ -1,9 +1,38 @@
 """What ``evaluate`` is asked for, checked before torch and Polars are imported."""
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from undertow.app.errors import UserError
+from undertow.app.inputs import check_source
 from undertow.app.runs.folder import Run
+
+
+def check_data(run: Run, data: Sequence[Path]) -> Path | None:
+    """Check the files that are scored in place of the training's own.
+
+    Args:
+        run: The run; of sound its ``data`` then names the two recordings.
+        data: The files; none for those of the training.
+
+    Returns:
+        The first of them.
+
+    Raises:
+        UserError: One cannot be read, or there are more or fewer than the task needs.
+    """
+    wanted = 2 if run.data.task == "sound" else 1
+    if data and len(data) != wanted:
+        expected = "two recordings, INPUT.wav TARGET.wav" if wanted == 2 else "one file"
+        raise UserError(f"{data[-1]}: task {run.data.task}: expected {expected}, got {len(data)}")
+    for path in data:
+        check_source(path)
+    if len(data) == 2:
+        source, target = (str(path.resolve()) for path in data)
+        same = (source, target) == (run.data.source, *run.data.further)
+        run.data = replace(run.data, source=source, further=(target,), delay=run.data.delay if same else None)
+    return data[0].resolve() if len(data) == 2 else next(iter(data), None)
 
 
 def check_asked(run: Run, backtest: int | None, retrain: bool, keep: Path | None) -> None:
@@ -34,6 +63,6 @@ def check_asked(run: Run, backtest: int | None, retrain: bool, keep: Path | None
 
 def check_picture(task: str, backtest: int | None, picture: Path | None) -> None:
     """Raise UserError if an evaluation that has no picture is to be drawn."""
-    if picture is not None and (backtest or task == "text"):
+    if picture is not None and (backtest or task in ("text", "sound")):
         why = "--backtest" if backtest else f"task {task}"
         raise UserError(f"--picture {picture}: {why} has no picture; leave it out")

@@ -20,6 +20,7 @@ KINDS = {  # by task: the file with its ``evaluate``
     "classify": "undertow.app.evaluation.labels",
     "regress": "undertow.app.evaluation.numbers",
     "text": "undertow.app.evaluation.texts",
+    "sound": "undertow.app.evaluation.sounds",
 }
 
 

@@ -20,9 +20,11 @@ NAMES = {
     "accuracy": "accuracy", "balanced_accuracy": "balanced accuracy", "macro_f1": "macro F1",
     "precision": "precision", "recall": "recall", "f1": "F1", "coverage": "coverage",
     "width": "interval width", "bits_char": "bits/char", "bits_byte": "bits/byte",
-    "perplexity": "perplexity",
+    "perplexity": "perplexity", "esr": "ESR", "esr_db": "ESR, dB", "esr_emphasised": "ESR, pre-emphasised",
+    "mae_db": "mean absolute error, dB",
 }  # fmt: skip
 SHARES = ("accuracy", "balanced_accuracy", "coverage")  # shown in percent
+DECIBELS = ("esr_db", "mae_db")  # the lower the better, below 0 too
 HIGH_IS_GOOD = ("nse", "kge", "r2", *SHARES, "macro_f1")
 
 
@@ -103,7 +105,7 @@ def _overall(rows: list[dict[str, Any]], what: str) -> Table:
     table = _table(what, "", [row["by"] for row in rows])
     for name in (name for name in NAMES if name in rows[0]):
         values = [float(row.get(name, np.nan)) for row in rows]
-        goodness = [v if name in HIGH_IS_GOOD else -abs(v) for v in values]
+        goodness = [v if name in HIGH_IS_GOOD else -v if name in DECIBELS else -abs(v) for v in values]
         best = np.nanmax(goodness) if np.isfinite(goodness).any() else np.nan
         shown = [
             Text(value(name, v), style="bold" if good == best else "")
@@ -114,7 +116,7 @@ def _overall(rows: list[dict[str, Any]], what: str) -> Table:
 
 
 def _verdicts(rows: list[dict[str, Any]]) -> list[Text]:
-    """Which baselines the network beats, by RMSE or bits, each over what both forecast."""
+    """Which baselines the network beats, by RMSE, ESR or bits, each over what both forecast."""
     lines = []
     for row in rows[1:]:
         skill = row.get("skill", np.nan)
@@ -123,7 +125,7 @@ def _verdicts(rows: list[dict[str, Any]]) -> list[Text]:
         said = coloured(verdict(100 * skill, "%"))
         fewer = f" [dim]({row['n']:,} of {rows[0]['n']:,} forecasts)[/]" if row["n"] < rows[0]["n"] else ""
         lines.append(marked("  {name}: " + said + fewer, name=row["by"]))
-    what = "RMSE" if lines and "rmse" in rows[0] else "Bits"
+    what = next((NAMES[name] for name in ("rmse", "esr") if lines and name in rows[0]), "Bits")
     return [Text(f"{what} against the baselines"), *lines] if lines else []
 
 

@@ -1,6 +1,7 @@
 """What ``predict`` is asked for, checked before torch and Polars are imported."""
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from undertow.app.errors import UserError
@@ -10,14 +11,27 @@ from undertow.app.runs.folder import Run
 
 
 def check_run(run: Run) -> Run:
-    """Return the run. Raises UserError unless it was trained on a table."""
-    if run.data.task not in TABLES:
+    """Return the run. Raises UserError unless it was trained on a table or on sound."""
+    if run.data.task not in (*TABLES, "sound"):
         verb = "generate" if run.data.task == "text" else "info"
         raise UserError(
             f"{run.folder}: expected a run trained on a table, and its task is {run.data.task}; "
             f"try undertow {verb} {run.folder}"
         )
     return run
+
+
+def check_sound(gaps: str | None, output: Path | None) -> Path:
+    """Check the options of ``predict`` with a run of sound, and return the file to write.
+
+    Raises:
+        UserError: There is no such file, or an option is one of tables.
+    """
+    if gaps is not None:
+        raise UserError(f"--gaps {gaps}: has no meaning for task sound")
+    if output is None:
+        raise UserError("--output: expected the WAV file to write, such as -o OUTPUT.wav")
+    return output
 
 
 def with_gaps(data: DataConfig, gaps: str) -> DataConfig:

@@ -7,7 +7,6 @@ inputs it has, and not what they mean.
 import csv
 import io
 import math
-import wave
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from undertow.app.data.files import content, recordings
 from undertow.app.errors import UserError
 from undertow.app.inputs import no_column
 from undertow.app.words import counted
@@ -45,7 +45,7 @@ def read_samples(path: Path, network: Network, columns: Sequence[str] = ()) -> S
     """Read what a network is to read.
 
     Args:
-        path: A table of separated values, or a WAV file for a network with one input.
+        path: A table of separated values, or a recording for a network with one input.
         network: The network, whose inputs decide how many columns there are.
         columns: The names of the columns, in the order of the inputs. Empty: all columns, in their order.
 
@@ -55,7 +55,7 @@ def read_samples(path: Path, network: Network, columns: Sequence[str] = ()) -> S
     Raises:
         UserError: The file is no such table or sound, or does not fit the network.
     """
-    if path.suffix.lower() in (".wav", ".wave"):
+    if content.is_recording(path):
         return _sound(path, network)
     return _table(path, network, columns)
 
@@ -64,24 +64,8 @@ def _sound(path: Path, network: Network) -> Samples:
     if network.symbols or network.input_size != 1:
         what = "symbols" if network.symbols else counted(network.input_size, "input")
         raise UserError(f"{path}: sound has one value a step, and the network reads {what}")
-    try:
-        with wave.open(str(path), "rb") as file:
-            channels, width, rate = file.getnchannels(), file.getsampwidth(), file.getframerate()
-            data = file.readframes(file.getnframes())
-    except (wave.Error, EOFError) as error:
-        raise UserError(f"{path}: no WAV file of whole numbers (PCM): {error}") from None
-    data = data[: len(data) - len(data) % (width * channels)]
-    if width == 1:
-        whole = np.frombuffer(data, np.uint8).astype(np.int64) - 128
-    elif width == 3:  # into the upper bytes of 32 bits
-        bits = np.zeros((len(data) // 3, 4), np.uint8)
-        bits[:, 1:] = np.frombuffer(data, np.uint8).reshape(-1, 3)
-        whole = bits.view("<i4")[:, 0].astype(np.int64) >> 8
-    else:
-        whole = np.frombuffer(data, f"<i{width}").astype(np.int64)
-    x = (whole.reshape(-1, channels)[:, :1] / 2 ** (8 * width - 1)).astype(np.float32)
-    if not len(x):
-        raise UserError(f"{path}: the sound is empty")
+    found = recordings.read(path)
+    rate, channels, x = found.rate, found.samples.shape[1], found.samples[:, :1]
     loud = np.abs(x[:, 0]) > QUIET * np.abs(x).max()
     about = f"{rate:,} Hz" + (f", the first of {channels} channels" if channels > 1 else "")
     if network.sample_rate and abs(network.sample_rate - rate) > 1e-6 * rate:
@@ -111,7 +95,9 @@ def _cells(path: Path, is_value: Callable[[str], bool]) -> tuple[list[str], list
     try:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError:
-        raise UserError(f"{path}: expected a table of separated values as text, or a .wav file") from None
+        raise UserError(
+            f"{path}: expected a table of separated values as text, or a recording such as .wav"
+        ) from None
     lines = [line for line in text.splitlines() if line.strip()]
     if not lines:
         raise UserError(f"{path}: the file is empty")

@@ -6,6 +6,7 @@ of ``watch``, for showing the same sequences to several networks.
 """
 
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from torch.nn import functional
 
 import undertow
+from undertow.app.data.sounds.pair import read_pair
 from undertow.app.data.tables.series import read_series
 from undertow.app.data.tasks.forecast import (
     features,
@@ -112,6 +114,8 @@ def read(run: Run, given: str | None = None, *, sequences: int = 1, steps: int |
     if run.data.task == "text":
         return _read_symbols(run, given, sequences)
     path = source(run, given)
+    if run.data.task == "sound":
+        return _read_sound(run, sequences)
     run.data = replace(run.data, time=run.facts["time"])
     reader = _read_windows if run.data.task == "forecast" else _read_labelled
     return reader(run, path, sequences, held_back=given is None)
@@ -133,7 +137,9 @@ def observe(run: Run, reading: Reading) -> Watched:
         spreads = model.get_buffer("scale")[list(run.model.residual)].tolist()
         objective = objective_of(spreads, run.data.horizon)
     if run.model.quantity:
-        objective = objective_of(model.get_buffer("units.scale").tolist(), 1)
+        scales = model.get_buffer("units.scale").tolist()
+        sound = objective.kind == "esr"
+        objective = replace(objective, scale=scales[0]) if sound else objective_of(scales, 1)
     with undertow.trace(model) as trace:
         output, _ = model(batch.x, lengths=batch.lengths)
         loss = objective.loss(output, batch.y)
@@ -150,7 +156,7 @@ def observe(run: Run, reading: Reading) -> Watched:
 
 def _by_step(output: torch.Tensor, y: torch.Tensor, objective: Objective) -> torch.Tensor:
     """The loss at every step, [T,N]; NaN at steps without a target."""
-    if objective.kind == "rmse":
+    if objective.numbers:
         return ((output - y) / output.new_tensor(objective.scale)).square().mean(dim=-1)
     logits = output.movedim(-1, 1)
     loss = functional.cross_entropy(logits, y, reduction="none", ignore_index=UNSCORED)
@@ -171,13 +177,10 @@ def source(run: Run, given: str | None) -> Path:
         UserError: The file is missing, or it is not given and has changed since the training.
     """
     path = Path(run.data.source if given is None else given)
-    if not path.exists():
-        hint = (
-            "no such file, but the run was trained on it; --input FILE reads another"
-            if given is None
-            else "no such file"
-        )
-        raise UserError(f"{path}: {hint}")
+    for each in (path, *(map(Path, run.data.further) if given is None else ())):
+        if not each.exists():
+            hint = ", but the run was trained on it; --input FILE reads another" if given is None else ""
+            raise UserError(f"{each}: no such file{hint}")
     if given is None and fingerprint(path, *run.data.further)["sha256"] != run.source.get("sha256"):
         raise UserError(
             f"{path}: has changed since {run.folder} was trained, so the part held back is unknown; "
@@ -278,6 +281,24 @@ def _read_labelled(run: Run, path: Path, sequences: int, held_back: bool) -> Rea
 def _in_turn(labels: list[int]) -> list[int]:
     """Order the places of ``labels`` so that every class comes once before any comes twice."""
     return sorted(range(len(labels)), key=lambda k: labels[:k].count(labels[k]))
+
+
+def _read_sound(run: Run, sequences: int) -> Reading:
+    """Windows of the part held back, each the loudest of an equal share of it, from a zero state."""
+    pair, steps = read_pair(run.data), run.data.steps
+    start = pair.held_back(run.data.validation)
+    T = min(steps, len(pair.x) - start)
+    N = max(1, min(sequences, (len(pair.x) - start) // T))
+    energy = np.cumsum(np.r_[0, np.square(pair.x, dtype=np.float64)])
+    shares = np.linspace(start, len(pair.x), N + 1).astype(np.int64)
+    starts = [a + int(np.argmax(energy[a + T : b + 1] - energy[a : b + 1 - T])) for a, b in pairwise(shares)]
+    x, y = (
+        torch.from_numpy(each[np.array(starts) + np.arange(T)[:, None]][..., None])
+        for each in (pair.x, pair.y)
+    )
+    names = [[f"{(first + k) / pair.rate:.6f} s" for k in range(T)] for first in starts]
+    about = f"{Path(run.data.source).name}, the part held back for validation"
+    return Reading(Batch(x, y), names, ["sound"], about, [])
 
 
 def _read_problem(run: Run, sequences: int) -> Reading:

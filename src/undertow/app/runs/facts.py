@@ -93,9 +93,13 @@ class _ProblemFacts(TypedDict):
     pass
 
 
+class _SoundFacts(TypedDict):
+    sample_rate: Annotated[int, Meta(ge=1, le=10**9)]
+
+
 KINDS = {
     "text": _TextFacts, "forecast": _ForecastFacts, "classify": _ClassifyFacts, "regress": _RegressFacts,
-    "problem": _ProblemFacts,
+    "problem": _ProblemFacts, "sound": _SoundFacts,
 }  # fmt: skip
 
 
@@ -114,7 +118,7 @@ def check(facts: Any, data: DataConfig, model: ModelConfig, where: str) -> None:
     found = converted(facts, KINDS[data.task], f"{where}: facts")
     checks: dict[str, Any] = {
         "text": _text, "forecast": _forecast, "classify": _classify, "regress": _regress,
-        "problem": _problem,
+        "problem": _problem, "sound": _sound,
     }  # fmt: skip
     for name, holds in checks[data.task](found, data, model).items():
         if not holds:
@@ -248,6 +252,20 @@ def _problem(facts: _ProblemFacts, data: DataConfig, model: ModelConfig) -> dict
         "model.readout": problem is not None and model.readout == problem.readout,
         "model.residual": not model.residual,
         "data.steps": data.steps > 0,
+    }
+
+
+def _sound(facts: _SoundFacts, data: DataConfig, model: ModelConfig) -> dict[str, bool]:
+    return {
+        "data.further": len(data.further) == 1,
+        "model.inputs": model.inputs == 1 and not model.symbols,
+        "model.outputs": model.outputs == 1,
+        "model.readout": model.readout == "every" and not model.bidirectional,
+        "model.linear": model.linear and model.quantity,
+        "model.residual": not model.residual,
+        "data.steps": data.steps > 1,
+        "data.validation": data.validation > 0,
+        "data.delay": data.delay is not None,
     }
 
 

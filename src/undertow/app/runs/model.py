@@ -23,7 +23,7 @@ def _start_options(config: ModelConfig) -> dict[str, Any]:
     return options if config.forget_bias is None else options | {"forget_bias": config.forget_bias}
 
 
-def normalise(x: Tensor, centre: Tensor, scale: Tensor) -> Tensor:
+def normalise(x: Tensor, centre: Tensor, scale: Tensor, linear: bool = False) -> Tensor:
     """Normalise features.
 
     The result is linear near the centre and logarithmic far from it: extremes do not drown the rest.
@@ -32,11 +32,13 @@ def normalise(x: Tensor, centre: Tensor, scale: Tensor) -> Tensor:
         x: Features [...,C].
         centre: The value that becomes 0, [C].
         scale: The distance from the centre that becomes asinh(1), [C].
+        linear: Whether extremes stay as they are, as those of sound should.
 
     Returns:
-        asinh((x - centre) / scale), as x.
+        asinh((x - centre) / scale), as x; without asinh if ``linear``.
     """
-    return torch.asinh((x - centre) / scale)
+    found = (x - centre) / scale
+    return found if linear else torch.asinh(found)
 
 
 class SequenceModel(nn.Module):
@@ -122,6 +124,8 @@ class SequenceModel(nn.Module):
         output = self.head(self.dropout(self._read_out(hidden, last[0], lengths)))
         if self.units is not None:
             output = self.units(output)
+        if self.config.skip:
+            output = output + x
         return self._in_units(output, window), cast(State, last)
 
     def _decoded(
@@ -159,7 +163,7 @@ class SequenceModel(nn.Module):
 
     def _features(self, x: Tensor, normalised: bool, window: Window | None) -> Tensor:
         centre, scale = cast(Tensor, self.centre), cast(Tensor, self.scale)
-        features = x if normalised else normalise(x, centre, scale)
+        features = x if normalised else normalise(x, centre, scale, self.config.linear)
         if window is not None and not normalised:
             targets = list(self.config.residual)
             features = with_window(features, targets, window, centre[targets], scale[targets])

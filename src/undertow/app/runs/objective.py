@@ -13,6 +13,9 @@ if TYPE_CHECKING:  # to show a value needs no torch
     from undertow.app.runs.windows import Window
 
 
+NUMBERS = ("rmse", "esr")  # kinds of an Objective whose targets are numbers
+
+
 @dataclass(frozen=True)
 class Batch:
     """One batch of sequences.
@@ -20,7 +23,7 @@ class Batch:
     Args:
         x: [T,N] symbols or [T,N,C] features.
         y: The targets: [T,N] or [N] classes, or [N,outputs] numbers, those of the first row of the horizon
-            first. A class UNSCORED or a NaN is no target.
+            first; with numbers at every step [T,N,outputs]. A class UNSCORED or a NaN is no target.
         lengths: [N] int64, if they differ.
         carried: Whether the sequences go on from the end of the batch before.
         normalised: Whether ``x`` is what the layers read: normalised, with targets in units of ``window``.
@@ -68,14 +71,17 @@ class Objective:
 
     Args:
         kind: ``bits`` (cross-entropy of the next symbol, E = -Σ y log2 ŷ), ``accuracy`` (cross-entropy of the
-            class, shown as the share that is right) or ``rmse`` (squared error in units of ``scale``, shown
-            as its root in the target's own unit).
+            class, shown as the share that is right), ``rmse`` (squared error in units of ``scale``, shown
+            as its root in the target's own unit) or ``esr`` (the same of sound, shown as it is: with the
+            root mean square of the validation part as ``scale`` it is the error-to-signal ratio there).
         unit: The unit's name.
         scale: The spread of the target's values, for ``rmse``. Of several targets: [outputs], the spread of
             each output's target; the root is then shown as it is, in units of these spreads. For ``bits`` the
             symbols by unit.
         extra: Bits by unit that are added to those of the symbols.
         weights: How much each class counts in the loss of ``accuracy``; none: all alike.
+        emphasis: Of ``esr``: a of the pre-emphasis 1 - a z⁻¹ of the error that is minimised, where a batch
+            has a ``unit``. What is shown has none.
     """
 
     kind: str
@@ -83,6 +89,12 @@ class Objective:
     scale: float | tuple[float, ...] = 1.0
     extra: float = 0.0
     weights: tuple[float, ...] = ()
+    emphasis: float = 0.0
+
+    @property
+    def numbers(self) -> bool:
+        """Whether the targets are numbers, and no classes."""
+        return self.kind in NUMBERS
 
     @property
     def size(self) -> float:
@@ -94,12 +106,13 @@ class Objective:
         """Make the objective of a run from its unit.
 
         Args:
-            unit: ``RMSE``, ``NRMSE``, ``right``, or bits of a symbol.
+            unit: ``RMSE``, ``NRMSE``, ``ESR``, ``right``, or bits of a symbol.
 
         Returns:
             The objective, with scale 1.
         """
-        return cls({"RMSE": "rmse", "NRMSE": "rmse", "right": "accuracy"}.get(unit, "bits"), unit)
+        kinds = {"RMSE": "rmse", "NRMSE": "rmse", "ESR": "esr", "right": "accuracy"}
+        return cls(kinds.get(unit, "bits"), unit)
 
     def loss(self, output: "Tensor", y: "Tensor", unit: "Tensor | None" = None) -> "Tensor":
         """Compute the mean loss over the targets.
@@ -115,9 +128,12 @@ class Objective:
         import torch
         from torch.nn import functional
 
+        from undertow.app import metrics
         from undertow.problems import UNSCORED
 
-        if self.kind == "rmse":
+        if self.numbers:
+            if self.emphasis and unit is not None:
+                output, y = (metrics.emphasised(each, self.emphasis) for each in (output, y))
             several = isinstance(self.scale, tuple)
             own: Any = output.new_tensor(self.scale) if several else self.scale
             unit = own if unit is None else unit
@@ -146,7 +162,7 @@ class Objective:
 
         from undertow.problems import UNSCORED
 
-        known = y == y if self.kind == "rmse" else y != UNSCORED
+        known = y == y if self.numbers else y != UNSCORED
         count = int(known.sum())
         if not self.weights:
             return count, count
@@ -157,7 +173,7 @@ class Objective:
         """Show a value with its unit: ``2.104 bits/char``, ``97.5% right``, ``2.31 RMSE``."""
         if self.kind == "accuracy":
             return f"{100 * value:.1f}% {self.unit}"
-        return f"{value:.4g} {self.unit}" if self.kind == "rmse" else f"{value:.3f} {self.unit}"
+        return f"{value:.4g} {self.unit}" if self.numbers else f"{value:.3f} {self.unit}"
 
     def verdict(self, mine: float, other: float) -> str:
         """Compare two values.
@@ -193,7 +209,7 @@ class Score:
         """
         from undertow.problems import UNSCORED
 
-        scored = int((y == y).sum() if kind == "rmse" else (y != UNSCORED).sum())
+        scored = int((y == y).sum() if kind in NUMBERS else (y != UNSCORED).sum())
         self.loss_sum += loss * scored
         self.count += scored
         if kind == "accuracy":
@@ -210,6 +226,8 @@ class Score:
             return math.nan
         if objective.kind == "rmse":
             return math.sqrt(self.loss) * objective.size
+        if objective.kind == "esr":
+            return self.loss
         if objective.kind == "accuracy":
             return self.hits / self.count
         return self.loss / math.log(2) * objective.size + objective.extra

@@ -16,8 +16,8 @@ from undertow.app.errors import UserError
 
 Config = TypeVar("Config")
 
-TASKS = ("text", "forecast", "classify", "regress", "problem")
-DATA, AHEAD, LABELS, TEXTS = "Data", "Forecasts", "Labelled sequences", "Text"
+TASKS = ("text", "forecast", "classify", "regress", "problem", "sound")
+DATA, AHEAD, LABELS, TEXTS, SOUNDS = "Data", "Forecasts", "Labelled sequences", "Text", "Sound"
 FILES, MODEL, TRAINING = "How files are read", "Model", "Training"
 
 

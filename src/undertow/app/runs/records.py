@@ -19,6 +19,7 @@ UNITS = {  # of a run's errors
     "classify": re.compile("right"),
     "regress": re.compile("RMSE"),
     "problem": re.compile("RMSE|right"),
+    "sound": re.compile("ESR"),
 }
 Whole = Annotated[int, Meta(ge=0, le=2**53)]
 Amount = Annotated[float, Meta(ge=0, le=1e30)]  # of a loss, an error, a norm

@@ -13,6 +13,7 @@ if TYPE_CHECKING:  # to read a run needs no torch
 CHOICES = {  # by the kind of an Objective
     "bits": ("loss", "last"),
     "rmse": ("loss", "rmse", "mae", "last"),
+    "esr": ("loss", "last"),
     "accuracy": ("loss", "accuracy", "f1", "last"),
 }
 WORDS = {

@@ -71,7 +71,7 @@ def mean_of_scores(scores: Tensor) -> Tensor:
 
 def of(runs: Sequence[Run]) -> Together:
     """Load the networks of several runs as one, in eval mode. Raises UserError as ``network_of``."""
-    numbers = Objective.of_unit(runs[0].unit).kind == "rmse"
+    numbers = Objective.of_unit(runs[0].unit).numbers
     return Together([run.load_model() for run in runs], numbers).eval()
 
 

@@ -128,7 +128,7 @@ def options_of(
 
         parent = open_run(init_from)
         given = inherit.with_options(parent, given)
-    task, why = task_of(source, given)  # errors come before torch is imported
+    task, why = task_of(source, given, further)  # errors come before torch is imported
     options = config.with_defaults(task, given)
     options["further"] = tuple(str(Path(each).resolve()) for each in further)
     if options.get("cache") is not None:

@@ -18,7 +18,13 @@ if TYPE_CHECKING:
     from undertow.app.runs.model import SequenceModel
 
 WEIGHTS = "model.safetensors"
-FREE = {"dropout", "noise", "validation"}  # may differ from the run's, and are not taken from it
+FREE = {
+    "dropout",
+    "noise",
+    "validation",
+    "delay",
+    "channel",
+}  # may differ from the run's, and are not taken from it
 FIXED = {"task", "symbols", "vocabulary", "gaps", *(field.name for field in fields(ModelConfig))} - FREE
 MEANING = ("task", "target", "horizon", "label", "per")  # options on which the meaning of the outputs depends
 

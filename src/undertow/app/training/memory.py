@@ -43,7 +43,11 @@ def check_model(data: DataConfig, model: ModelConfig, batch_size: int) -> None:
     weights = sum(math.prod(shape) for shape in shapes.expected(model).values())
     sizes = f"--hidden-size {model.hidden_size} and --num-layers {model.num_layers}"
     refuse(FLOAT * COPIES * weights, sizes, f"a network of {weights:,} parameters")
-    if data.task in ("text", "problem"):  # in other tasks the data may have fewer or shorter sequences
+    if data.task in (
+        "text",
+        "problem",
+        "sound",
+    ):  # in other tasks the data may have fewer or shorter sequences
         kept = batch_size * data.steps * model.num_layers * KEPT * model.hidden_size
         batch = f"--batch-size {batch_size}, --steps {data.steps}, {sizes}"
         refuse(FLOAT * kept, batch, "what the network keeps of a batch")

@@ -42,6 +42,7 @@ TASKS = {  # by name, since some import what others do not need
     "classify": ("undertow.app.data.tasks.sequences", "SequenceTask"),
     "regress": ("undertow.app.data.tasks.sequences", "SequenceTask"),
     "problem": ("undertow.app.data.tasks.problem", "ProblemTask"),
+    "sound": ("undertow.app.data.tasks.sound", "SoundTask"),
 }
 EMBEDDING, SERIES = 64, 8  # widest embedding of a symbol, and of a series
 
@@ -118,7 +119,11 @@ def _planned(
     task = _prepared(data, training, inherit.known(init_from) if init_from is not None else None)
     data = replace(data, **task.facts.settled)
     if "epochs" not in options:
-        read = task.steps_per_epoch() * training.batch_size * (data.steps if data.task == "text" else 1)
+        read = (
+            task.steps_per_epoch()
+            * training.batch_size
+            * (data.steps if data.task in ("text", "sound") else 1)
+        )
         training = replace(training, epochs=epochs_of(data.task, read))
     run = team.run(_new_run(data, _model_config(task, options), training, task, folder or Path()))
     memory.check_model(data, run.model, training.batch_size)
@@ -265,7 +270,8 @@ def _check_source(run: Run) -> None:
     if run.data.task == "problem":
         return
     path = Path(run.data.source)
-    check_readable(path)
+    for each in (path, *map(Path, run.data.further)):
+        check_readable(each)
     if fingerprint(path, *run.data.further)["sha256"] != run.source.get("sha256"):
         raise UserError(f"{path}: has changed since {run.folder} began; start a new run")
 
@@ -335,6 +341,8 @@ def _model_config(task: Task, options: dict[str, Any]) -> ModelConfig:
         panel=shape.panel,
         autoregression=shape.longest if shape.residual else 0,
         quantity=shape.quantity,
+        linear=shape.linear,
+        skip=options.get("skip", False),
         ahead=shape.ahead,
         known=shape.known,
         series=shape.series,

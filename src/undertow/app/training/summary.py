@@ -19,6 +19,7 @@ NEXT = {  # besides looking at it
     "classify": ["undertow predict {run} TABLE"],
     "regress": ["undertow predict {run} TABLE"],
     "problem": [],
+    "sound": ["undertow predict {run} INPUT.wav -o OUTPUT.wav"],
 }
 LOOK = ["undertow inspect {run}", "undertow doctor {run}"]
 

@@ -1,6 +1,7 @@
 """The task of a source, and the reason for it."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -15,20 +16,22 @@ from undertow.app.runs.config import DataConfig, check_gaps, check_meant
 UNSURE = {"no_header", "encoding", "decimal", "sheet"}  # options of tables that are not plain
 FIRST = 20  # lines from which a plain heading is known
 NAME = re.compile(r"[^\W\d]")  # a name begins with a letter
+PAIR = "expected two recordings, before the device and after it: undertow train INPUT.wav TARGET.wav"
 NEEDED = {"forecast": ("target",), "classify": ("sequence", "label"), "regress": ("sequence", "label")}
 COLUMNS = ("target", "time", "group", "known", "sequence", "label")  # options whose values are columns
 
 
-def task_of(source: str, given: dict[str, Any]) -> tuple[str, str]:
+def task_of(source: str, given: dict[str, Any], further: Sequence[str] = ()) -> tuple[str, str]:
     """Choose the task of a source.
 
     Args:
         source: A file, a folder or the name of a built-in problem.
         given: Options of the command line, by name.
+        further: More sources.
 
     Returns:
-        The task, text, forecast, classify, regress or problem, and the reason in words. It is classify where
-        labels decide between that and regress, which needs the whole table.
+        The task, text, forecast, classify, regress, problem or sound, and the reason in words. It is classify
+        where labels decide between that and regress, which needs the whole table.
 
     Raises:
         UserError: No task fits, a column is missing, or an option has no meaning for the task.
@@ -36,6 +39,8 @@ def task_of(source: str, given: dict[str, Any]) -> tuple[str, str]:
     task, why = _guess(source, given)
     check_meant(task, why, given)
     check_gaps(task, given.get("gaps"))
+    if task == "sound" and len(further) != 1:
+        raise UserError(f"{source}: {PAIR}")
     if task in NEEDED:
         _check_columns(Path(source), task, given)
     return task, why
@@ -49,6 +54,8 @@ def _guess(source: str, given: dict[str, Any]) -> tuple[str, str]:
         return "problem", f"{source} is a built-in problem"
     if wanted:
         return wanted, "--task says so"
+    if content.is_recording(path):
+        return "sound", f"{path.name} is a recording"
     named = any(given.get(name) for name in ("target", "sequence", "label"))
     if not named and not content.is_table(content.in_folder(path)[0]):
         return "text", f"{path.name} is no table, so it is read as text"

@@ -64,6 +64,9 @@ def doctor(
     opened = open_network(run)
     check_output(path, (".html", ".htm"), overwrite or output is None)
     check_input(opened.data.task, opened.data.source, input)
+    if opened.data.task == "sound" and input is not None:  # which has no target, as with another's network
+        _examine_file(run, input, [], sequences, lag, path, True)
+        return
     _examine(opened, input, sequences, lag, path)
 
 
@@ -181,6 +184,8 @@ def _guess(watched: "Watched") -> tuple[float | None, str]:
         return -p * math.log(p) - (1 - p) * math.log((1 - p) / others), "knowing how frequent each class is"
     name = min(known, key=lambda name: known[name])
     called = name if name == "persistence" else f"the {name}"
+    if kind == "esr":
+        return known[name], called
     return (known[name] / watched.objective.size) ** 2, called
 
 

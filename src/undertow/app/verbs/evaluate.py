@@ -9,10 +9,11 @@ import typer
 def evaluate(
     run: Annotated[Path, typer.Argument(help="Folder of a run.")],
     data: Annotated[
-        Path | None,
+        list[Path] | None,
         typer.Argument(
             metavar="[FILE]",
-            help="Data with the truth. (default: the part of its data held back to validate)",
+            help="Data with the truth; of sound INPUT.wav TARGET.wav. "
+            "(default: the part of its data held back to validate)",
         ),
     ] = None,
     metric: Annotated[
@@ -42,15 +43,15 @@ def evaluate(
     A forecast is scored overall, by series and by rows ahead, against the last
     value, the value one season ago, the seasonal mean, and a linear model of the
     same window. Labels are scored by class, with a confusion matrix. The bits of
-    a text stand beside those of its symbols' and pairs' frequencies.
+    a text stand beside those of its symbols' and pairs' frequencies, the error of
+    a sound beside that of the best linear filter.
 
     --backtest K scores K consecutive periods: of the part held back, or of all
     of another FILE. With --retrain the periods fill the last part of FILE, as
     long as the one held back in the training, and each is scored with a new
     training on the rows before it.
     """
-    from undertow.app.evaluation.asked import check_asked, check_picture
-    from undertow.app.inputs import check_source
+    from undertow.app.evaluation.asked import check_asked, check_data, check_picture
     from undertow.app.outputs import check_output
     from undertow.app.terminal import Terminal
     from undertow.app.training.leftovers import open_run
@@ -63,8 +64,7 @@ def evaluate(
     opened = open_run(run)
     check_asked(opened, backtest, retrain, keep)
     check_picture(opened.data.task, backtest, picture)
-    if data is not None:
-        check_source(data)
+    path = check_data(opened, data or [])
     from undertow.app.evaluation import result, view  # which import NumPy and rich
     from undertow.app.evaluation.evaluate import answer
 
@@ -74,7 +74,7 @@ def evaluate(
         console.print(line, soft_wrap=True)
 
     with shown(console):
-        found = answer(opened, data, backtest, retrain, keep, tell)
+        found = answer(opened, path, backtest, retrain, keep, tell)
     if output is not None:
         result.write(found, output)
     if picture is not None:

@@ -41,7 +41,8 @@ def _about_run(run: "Run") -> list[str]:
 
 def _about_data(run: "Run") -> list[str]:
     data = run.data
-    lines = [f"{data.task}: {data.source}"]
+    to = f" to {data.further[0]}" if data.task == "sound" else ""
+    lines = [f"{data.task}: {data.source}{to}"]
     if run.source:
         lines.append(f"{run.source['bytes']:,} bytes, SHA-256 {run.source['sha256'][:16]}...")
     options = {
@@ -56,6 +57,8 @@ def _about_data(run: "Run") -> list[str]:
         "window": data.steps or None,
         "horizon": data.horizon if data.task == "forecast" else None,
         "validation": data.validation or None,
+        "delay": data.delay,
+        "sample rate": run.facts.get("sample_rate"),
         "classes": ", ".join(run.facts.get("classes", [])) or None,
     }
     lines.append(", ".join(f"{name} {value}" for name, value in options.items() if value is not None))

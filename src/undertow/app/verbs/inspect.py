@@ -27,7 +27,7 @@ def inspect(
     steps: Annotated[
         int | None,
         typer.Option(
-            help=f"Steps to show. (default: the run's own; {TEXT_STEPS} of a text or with FILE)",
+            help=f"Steps to show. (default: the run's own; {TEXT_STEPS} of a text, a sound or with FILE)",
             min=2,
             max=1_000_000,
         ),
@@ -64,12 +64,15 @@ def inspect(
     opened = open_network(run)
     check_output(page, (".html", ".htm"), overwrite or output is None)
     check_input(opened.data.task, opened.data.source, input)
+    if opened.data.task == "sound" and input is not None:  # which has no target, as with another's network
+        _show_files(run, input, [], compare, steps, page, True)
+        return
     runs = [opened] if compare is None else [opened, _comparable(opened, compare)]
     if steps is not None and opened.data.task in ("classify", "regress"):
         raise UserError(f"--steps {steps}: a labelled sequence is shown whole; leave it out")
     from undertow.app.reading.watch import observe, read
 
-    wanted = TEXT_STEPS if steps is None and opened.data.task == "text" else steps
+    wanted = TEXT_STEPS if steps is None and opened.data.task in ("text", "sound") else steps
     reading = read(opened, input, steps=wanted)
     _write(page, [observe(each, reading) for each in runs])
     Terminal().print(f"The report: {page}", soft_wrap=True)
@@ -165,7 +168,7 @@ def _write(page: Path, seen: "list[Watched]") -> None:
     T = len(reading.steps[0])
     x = reading.batch.x[:T, 0]
     symbols, targets = _spelt(first)
-    bits = every and first.objective.kind != "rmse"
+    bits = every and not first.objective.numbers
     for each in seen:
         if bits and each.loss_per_step is not None:
             each.trace.loss_per_step = each.loss_per_step / LN2  # E_t in bits, as training shows it
@@ -235,6 +238,7 @@ def _title(seen: "list[Watched]", names: list[str]) -> str:
         "classify": f"classifying by {data.label}",
         "regress": f"estimating {data.label}",
         "problem": f"on the {data.source} problem",
+        "sound": f"making {' of '.join(Path(each).name for each in (*data.further, data.source))}",
     }
     return f"{who} {doing[data.task]}"
 
@@ -243,6 +247,8 @@ def _subject(run: "Run") -> str:
     """What the loss is, in words."""
     if run.data.task == "text":
         return "The loss is the mean error of predicting the next symbol."
+    if run.unit == "ESR":
+        return "The loss is the mean of the squared errors at each step, over the target's mean square."
     if run.model.readout == "every" and run.unit == "RMSE":
         return "The loss is the mean of the squared errors at each step, in units of the labels' spread."
     if run.model.readout == "every":

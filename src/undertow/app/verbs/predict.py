@@ -17,13 +17,20 @@ SHOWN = 10  # rows printed
 
 
 def predict(
-    run: Annotated[Path, typer.Argument(help="Folder of a run trained on a table.")],
+    run: Annotated[Path, typer.Argument(help="Folder of a run trained on a table or on sound.")],
     table: Annotated[
-        Path, typer.Argument(help="Table, or folder of tables, with the columns of the training.")
+        Path,
+        typer.Argument(
+            help="Table, or folder of tables, with the columns of the training; of sound a recording."
+        ),
     ],
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="Write all predictions to this .csv or .parquet file."),
+        typer.Option(
+            "--output",
+            "-o",
+            help="Write all predictions to this .csv or .parquet file, sound to this .wav file.",
+        ),
     ] = None,
     gaps: Annotated[
         str | None,
@@ -31,7 +38,7 @@ def predict(
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file in --output.")] = False,
 ) -> None:
-    """Forecast or label a table with a trained model.
+    """Forecast or label a table with a trained model, or play a recording through it.
 
     The table is read as the table of the training was: encoding, separator,
     numbers and times are in config.json. Only --gaps may differ.
@@ -39,19 +46,29 @@ def predict(
     A forecast is made after every window of rows; the last one is for the rows
     after the table. A class or a number is given to every sequence. If the truth
     is known, the error is printed beside that of baselines that need no learning.
+
+    A recording is played through the network that learnt a device from sound, each
+    channel by itself, and written as 32-bit float.
     """
     from undertow.app.inputs import check_source
     from undertow.app.outputs import check_output
-    from undertow.app.reading.asked import check_run, with_gaps
+    from undertow.app.reading.asked import check_run, check_sound, with_gaps
     from undertow.app.terminal import Terminal
     from undertow.app.training.leftovers import open_run
     from undertow.app.words import counted
     from undertow.app.working import shown
 
-    if output is not None:
-        check_output(output, (".csv", ".parquet"), overwrite)
     opened = check_run(open_run(run))
+    sound = opened.data.task == "sound"
+    if output is not None:
+        check_output(output, (".wav",) if sound else (".csv", ".parquet"), overwrite)
     check_source(table)
+    if sound:
+        recording = check_sound(gaps, output)
+        from undertow.app.reading.sounds import play
+
+        Terminal().print(play(opened, table, recording), soft_wrap=True)
+        return
     if gaps is not None:
         opened.data = with_gaps(opened.data, gaps)
     from undertow.app.reading.answers import answer  # which imports torch and polars

@@ -1,7 +1,10 @@
 """Run folders of ``undertow train``, read without torch and the libraries of the command line."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from undertow.networks.formats import state_dict, tensors
 from undertow.networks.formats.content import (
@@ -11,6 +14,7 @@ from undertow.networks.formats.content import (
     list_at,
     load_bytes,
     load_json,
+    number,
     object_at,
     plain,
     text,
@@ -23,6 +27,7 @@ from undertow.networks.network import (
     Network,
     Normalise,
     Pool,
+    Recurrent,
     Scale,
     Stage,
     Unsupported,
@@ -33,14 +38,15 @@ CONFIG, MODEL = "config.json", "model.safetensors"
 
 
 def from_folder(folder: Path) -> Network:
-    """Make the network of a run: of a text, of labelled sequences or of a built-in problem.
+    """Make the network of a run: of a text, of labelled sequences, of a built-in problem or of sound.
 
     Args:
         folder: The run folder.
 
     Returns:
         The network with its normaliser or embedding, its readout and, for numbers, their unit. Outputs of
-        classes are logits, as the module's.
+        classes are logits, as the module's. The levels of sound are part of the weights, so that any format
+        of LSTM and Dense holds them.
 
     Raises:
         Unsupported: The run is a forecast, whose windows and decoder no stage represents, or an ensemble.
@@ -71,7 +77,14 @@ def from_folder(folder: Path) -> Network:
     labels = _labels(task, model, data, facts)
     count = stages[-1].widths()[1]
     known = tuple(labels) if len(labels) == count else ()
-    return Network(tuple(stages), labels=known, metadata=metadata, once=model.get("readout") != "every")
+    return Network(
+        tuple(stages),
+        skip=int(bool(model.get("skip"))),
+        sample_rate=None if task != "sound" else number(facts.get("sample_rate"), "facts.sample_rate"),
+        labels=known,
+        metadata=metadata,
+        once=model.get("readout") != "every",
+    )
 
 
 def _stages(model: Object, held: dict[str, Any]) -> list[Stage]:
@@ -103,7 +116,21 @@ def _stages(model: Object, held: dict[str, Any]) -> list[Stage]:
     stages.append(Dense(take("head.weight", None, None), take("head.bias", None)))
     if model.get("quantity"):
         stages.append(Scale(take("units.scale", None), take("units.centre", None)))
-    return stages
+    return _folded(stages) if model.get("linear") else stages
+
+
+def _folded(stages: list[Stage]) -> list[Stage]:
+    """Layers and a head, with the levels around them in their weights: the scaling of sound is linear."""
+    level, first, *layers, head, unit = stages
+    if not (isinstance(level, Normalise) and isinstance(first, Recurrent)):
+        raise ValueError("model.linear: damaged: expected layers that read features in one direction")
+    if not (isinstance(head, Dense) and isinstance(unit, Scale)):
+        raise ValueError("model.linear: damaged: expected a head with the unit of its numbers")
+    W = first.weight_ih.astype(np.float64) / level.scale
+    first = replace(first, weight_ih=W, bias=first.bias - W @ level.centre)
+    weight, bias = (each.astype(np.float64) for each in (head.weight, head.bias))
+    head = Dense(unit.scale[:, None] * weight, unit.scale * bias + unit.shift)
+    return [first, *layers, head]
 
 
 def _labels(task: str, model: Object, data: Object, facts: Object) -> list[str]:

@@ -35,6 +35,7 @@ ENDINGS = {  # endings of tables; what a file holds is decided by its first byte
     ".csv", ".tsv", ".tab", ".psv", ".parquet", ".pq", ".feather", ".arrow", ".ipc",
     ".jsonl", ".ndjson", ".json", ".xls", *SHEETS, ".nc", ".nc4", ".cdf",
 }  # fmt: skip
+RECORDINGS = (".wav", ".wave", ".flac", ".aif", ".aiff")  # endings of formats without loss
 COMPRESSED = (".gz", ".zst")
 MARKS = {  # byte order marks; UTF-32 first, whose mark begins with that of UTF-16
     b"\xff\xfe\x00\x00": "utf-32", b"\x00\x00\xfe\xff": "utf-32", b"\xef\xbb\xbf": "utf-8-sig",
@@ -59,6 +60,11 @@ def is_table(path: Path) -> bool:
         return True
     with path.open("rb") as file:
         return magic(file.read(16), path) in READ[:-1]
+
+
+def is_recording(path: Path) -> bool:
+    """Whether the name of a file is that of a recording; what it holds is decided by libsndfile."""
+    return path.suffix.lower() in RECORDINGS
 
 
 def magic(raw: bytes, path: Path) -> str:

@@ -5,8 +5,18 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
-from undertow.app.runs.config.kinds import FORECAST, LABELLED, TABLES, TEXT, Column, Count, Several
-from undertow.app.runs.options import AHEAD, DATA, FILES, LABELS, TEXTS, Option
+from undertow.app.runs.config.kinds import (
+    FORECAST,
+    LABELLED,
+    SOUND,
+    TABLES,
+    TEXT,
+    Column,
+    Count,
+    Rate,
+    Several,
+)
+from undertow.app.runs.options import AHEAD, DATA, FILES, LABELS, SOUNDS, TEXTS, Option
 from undertow.app.runs.vocabulary import Kind
 
 
@@ -16,8 +26,8 @@ class DataConfig:
 
     source: str  # a path, absolute, or the name of a built-in problem
     task: Annotated[
-        Literal["text", "forecast", "classify", "regress", "problem"],
-        Option("text, forecast, classify, regress or problem. (default: guessed)", DATA),
+        Literal["text", "forecast", "classify", "regress", "problem", "sound"],
+        Option("text, forecast, classify, regress, problem or sound. (default: guessed)", DATA),
     ]
     validation: Annotated[  # 0: freshly drawn
         float,
@@ -25,8 +35,8 @@ class DataConfig:
         Option(
             "Fraction held back to validate: the end, or whole sequences.",
             DATA,
-            {"text": 0.1, "forecast": 0.2, "classify": 0.2, "regress": 0.2, "problem": 0.0},
-            ("text", *TABLES),
+            {"text": 0.1, "forecast": 0.2, "classify": 0.2, "regress": 0.2, "problem": 0.0, "sound": 0.1},
+            ("text", *TABLES, "sound"),
             given=Annotated[float, Meta(gt=0, lt=1)],
         ),
     ]
@@ -34,10 +44,10 @@ class DataConfig:
         int,
         Meta(ge=0, le=1_000_000_000),
         Option(
-            "Window of a text or forecast (default: by the season of its rows), lag of a problem.",
+            "Window of a text, a sound or a forecast (default: by the season of its rows), lag of a problem.",
             DATA,
-            {"text": 64, "forecast": 0, "classify": 0, "regress": 0, "problem": 100},
-            ("text", "forecast", "problem"),
+            {"text": 64, "forecast": 0, "classify": 0, "regress": 0, "problem": 100, "sound": 512},
+            ("text", "forecast", "problem", "sound"),
             given=Annotated[int, Meta(ge=1, le=1_000_000_000)],
         ),
     ]
@@ -165,6 +175,20 @@ class DataConfig:
         Annotated[int, Meta(ge=2, le=1_000_000)] | None,
         Option("Most symbols, of words or bpe. (default: 10,000 and 2,000)", TEXTS, None, TEXT, "N"),
     ] = None
+    delay: Annotated[
+        Annotated[int, Meta(ge=-(10**9), le=10**9)] | None,
+        Option(
+            "Samples by which the target is late; it is shifted. (default: found)", SOUNDS, None, SOUND, "N"
+        ),
+    ] = None
+    channel: Annotated[
+        Annotated[int, Meta(ge=1, le=1024)] | None,
+        Option("Channel of recordings that have several, from 1.", SOUNDS, None, SOUND, "N"),
+    ] = None
+    emphasis: Annotated[  # 0.85: Wright et al. 2019 and what their successors ship
+        Rate,
+        Option("a of the pre-emphasis 1 - a/z of the error in training; 0: none.", SOUNDS, 0.85, SOUND, "A"),
+    ] = 0.85
     before: float | None = (
         None  # of a backtest's training: rows at this time, as a number, or later are left out
     )

@@ -9,6 +9,7 @@ POOLED = "mean-max"  # readout of labelled sequences
 BUDGETS = {  # what a training reads in all, and its fewest and most epochs
     "text": (5_000_000, 1, 50),  # symbols
     "forecast": (600_000, 10, 60),  # windows
+    "sound": (1_000_000_000, 20, 1000),  # samples
 }
 
 
@@ -16,11 +17,11 @@ def with_defaults(task: str, given: dict[str, Any]) -> dict[str, Any]:
     """Add the defaults of a task to the options given.
 
     Args:
-        task: text, forecast, classify, regress or problem.
+        task: text, forecast, classify, regress, problem or sound.
         given: Values by option.
 
     Returns:
-        A value for every option of the task; without epochs for a text and a forecast, since the data decide.
+        A value for every option of the task; without epochs where the data decide (``BUDGETS``).
     """
     found = {option.name: option.option.default_of(task) for option in options()}
     found = {name: value for name, value in found.items() if value is not MISSING} | given | {"task": task}
@@ -36,8 +37,8 @@ def epochs_of(task: str, epoch: int) -> int:
     """Choose the epochs where the data decide.
 
     Args:
-        task: text or forecast.
-        epoch: What one epoch reads: symbols or windows.
+        task: text, forecast or sound.
+        epoch: What one epoch reads: symbols, windows or samples.
 
     Returns:
         Enough epochs to read about the budget of the task, within its fewest and most.

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from msgspec import Meta
 
-FORECAST, TEXT = ("forecast",), ("text",)
+FORECAST, TEXT, SOUND = ("forecast",), ("text",), ("sound",)
 LABELLED = ("classify", "regress")  # whose labels decide which; so their defaults are the same
 TABLES = ("forecast", *LABELLED)
 

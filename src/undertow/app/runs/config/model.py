@@ -5,8 +5,8 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
-from undertow.app.runs.config.kinds import LABELLED, TABLES, Count, NotNegative, Place, Rate
-from undertow.app.runs.options import LABELS, MODEL, Option
+from undertow.app.runs.config.kinds import LABELLED, SOUND, TABLES, Count, NotNegative, Place, Rate
+from undertow.app.runs.options import LABELS, MODEL, SOUNDS, Option
 
 
 @dataclass(frozen=True)
@@ -19,18 +19,23 @@ class ModelConfig:
         Option(
             "Units a layer, H.",
             MODEL,
-            {"text": 256, "forecast": 32, "classify": 64, "regress": 64, "problem": 64},
+            {"text": 256, "forecast": 32, "classify": 64, "regress": 64, "problem": 64, "sound": 16},
         ),
     ]
     num_layers: Annotated[
-        Count, Option("Layers.", MODEL, {"text": 2, "forecast": 1, "classify": 1, "regress": 1, "problem": 1})
+        Count,
+        Option(
+            "Layers.",
+            MODEL,
+            {"text": 2, "forecast": 1, "classify": 1, "regress": 1, "problem": 1, "sound": 1},
+        ),
     ]
     dropout: Annotated[
         Rate,
         Option(
             "Dropout between layers and before the head.",
             MODEL,
-            {"text": 0.1, "forecast": 0.2, "classify": 0.2, "regress": 0.2, "problem": 0.0},
+            {"text": 0.1, "forecast": 0.2, "classify": 0.2, "regress": 0.2, "problem": 0.0, "sound": 0.0},
         ),
     ]
     outputs: Count  # classes, symbols, or the targets of each row of the horizon
@@ -52,7 +57,7 @@ class ModelConfig:
         Option(
             "Standard deviation of noise on the normalised features in training.",
             MODEL,
-            {"text": 0.0, "forecast": 0.0, "classify": 0.5, "regress": 0.5, "problem": 0.0},
+            {"text": 0.0, "forecast": 0.0, "classify": 0.5, "regress": 0.5, "problem": 0.0, "sound": 0.0},
             (*TABLES, "problem"),
         ),
     ] = 0.0
@@ -85,9 +90,12 @@ class ModelConfig:
                 "classify": "torch",
                 "regress": "torch",
                 "problem": "chrono",
+                "sound": "torch",
             },
         ),
     ] = "torch"
+    linear: bool = False  # features are scaled, and not compressed: (x - centre) / scale
+    skip: Annotated[bool, Option("Add the input to the output.", SOUNDS, False, SOUND)] = False
     max_lag: Annotated[int, Meta(ge=0, le=1_000_000_000)] = 0  # of chrono, in steps; 0 otherwise
     forget_bias: Annotated[
         Annotated[float, Meta(ge=-1e6, le=1e6)] | None,

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from msgspec import Meta
 
 from undertow.app.runs.config.kinds import FORECAST, Count, NotNegative, Positive, Rate
-from undertow.app.runs.options import AHEAD, TRAINING, Option
+from undertow.app.runs.options import AHEAD, TASKS, TRAINING, Option
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,14 @@ class TrainConfig:
         Option(
             "Peak learning rate.",
             TRAINING,
-            {"text": 3e-3, "forecast": 3e-3, "classify": 5e-3, "regress": 5e-3, "problem": 5e-3},
+            {
+                "text": 3e-3,
+                "forecast": 3e-3,
+                "classify": 5e-3,
+                "regress": 5e-3,
+                "problem": 5e-3,
+                "sound": 1e-2,
+            },
         ),
     ]
     batch_size: Annotated[
@@ -26,10 +33,10 @@ class TrainConfig:
         Option(
             "Sequences a step, N.",
             TRAINING,
-            {"text": 32, "forecast": 64, "classify": 8, "regress": 8, "problem": 64},
+            {"text": 32, "forecast": 64, "classify": 8, "regress": 8, "problem": 64, "sound": 32},
         ),
     ]
-    epochs: Annotated[  # of a text and a forecast what BUDGETS allows; of a problem 100 batches each
+    epochs: Annotated[  # of a text, a sound and a forecast what BUDGETS allows; of a problem 100 batches each
         Count,
         Option(
             "Passes over the training part.",
@@ -43,7 +50,7 @@ class TrainConfig:
             Option(
                 "Evaluations without improvement before it stops.",
                 TRAINING,
-                {"text": 6, "forecast": 12, "classify": 100, "regress": 100, "problem": 50},
+                {"text": 6, "forecast": 12, "classify": 100, "regress": 100, "problem": 50, "sound": 100},
             ),
         ]
     )
@@ -78,6 +85,7 @@ class TrainConfig:
             "Networks of an ensemble, which start from different seeds and answer with their mean.",
             TRAINING,
             1,
+            tuple(task for task in TASKS if task != "sound"),  # which is streamed and exported as one network
             given=Annotated[int, Meta(ge=2, le=100)],
         ),
     ] = 1

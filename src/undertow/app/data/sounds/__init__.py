@@ -1,0 +1,1 @@
+"""Two recordings of the same sound: before a device and after it."""

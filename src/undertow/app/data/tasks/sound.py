@@ -1,0 +1,133 @@
+"""Sound: what a device makes of it, sample by sample, learnt from a recording before it and one after it.
+
+The training part is cut into N lanes that are read side by side, T samples at a time, with the state carried
+from one window to the next (truncated back-propagation through time), as Wright, Damskägg & Välimäki (2019,
+Real-time black-box modelling with recurrent neural networks, DAFx-19) train amplifiers. What is minimised is
+their error-to-signal ratio after a first-order high-pass, the pre-emphasis 1 - a z⁻¹.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from undertow.app import metrics
+from undertow.app.data import Baseline, Facts, Known, Shape
+from undertow.app.data.files.recordings import Floats
+from undertow.app.data.sounds.pair import SILENT, Pair, read_pair
+from undertow.app.data.sounds.response import TAPS, filtered
+from undertow.app.errors import UserError
+from undertow.app.runs.config import DataConfig
+from undertow.app.runs.objective import Batch, Objective
+from undertow.app.runs.shapes import BUFFERS
+
+WARM_UP = 4096  # samples that a lane reads from a zero state before its error counts
+VALIDATION_WINDOW = 8192  # T when measuring; the state is carried, so it changes nothing
+
+
+class SoundTask:
+    """A recording as the input, another one as the target, at every sample."""
+
+    evaluations = 1
+
+    def __init__(self, config: DataConfig, batch_size: int, seed: int, known: Known | None = None) -> None:
+        if config.steps < 2:
+            raise UserError(f"--steps {config.steps}: expected 2 or more, as the pre-emphasis looks one back")
+        self.pair = pair = read_pair(config)
+        self.steps, self.batch_size, self.seed, self.known = config.steps, batch_size, seed, known
+        self.cut = pair.held_back(config.validation)
+        self.lane = (self.cut - WARM_UP) // batch_size  # samples of each lane that count
+        if self.lane < self.steps or len(pair.x) - self.cut < 2:
+            needed = (WARM_UP + batch_size * self.steps) / pair.rate
+            raise UserError(
+                f"{config.source}: {len(pair.x) / pair.rate:.2f} s, too short: --batch-size {batch_size} "
+                f"lanes of --steps {self.steps} need {needed:.2f} s for training; lower one"
+            )
+        self.size, held_back_size = rms(pair.y[: self.cut]), rms(pair.y[self.cut :])
+        if min(self.size, held_back_size) < SILENT:
+            part = "last" if held_back_size < SILENT else "first"
+            seconds = (len(pair.x) - self.cut if part == "last" else self.cut) / pair.rate
+            raise UserError(
+                f"{config.further[0]}: the {part} {seconds:.1f} s are silent; change --validation"
+            )
+        self.emphasised = rms(metrics.emphasised(pair.y[: self.cut], config.emphasis))
+        self.objective = Objective("esr", "ESR", held_back_size, emphasis=config.emphasis)
+        self.shape = Shape(outputs=1, readout="every", inputs=1, linear=True, quantity=True)
+        seconds, last = (n / pair.rate for n in (len(pair.x), len(pair.x) - self.cut))
+        held_back = pair.y[self.cut :]
+        rivals = linear(pair.x[self.cut :], held_back)
+        self.facts = Facts(
+            lines=[
+                f"{seconds:.1f} s at {pair.rate:,} Hz; the last {last:.1f} s validate",
+                *pair.said,
+            ],
+            values={"sample_rate": pair.rate},
+            baselines=[Baseline(name, metrics.esr(held_back, y)) for name, y in rivals.items()],
+            settled={"delay": pair.delay},
+        )
+
+    def buffers(self) -> dict[str, Tensor]:
+        """Return the levels of the training part, or those of the run whose weights are taken over."""
+        if self.known is not None:
+            return {name: self.known.buffers[name] for name in BUFFERS}
+        levels = {"scale": rms(self.pair.x[: self.cut]), "units.scale": self.size}
+        return {name: torch.tensor([value]) for name, value in levels.items()}
+
+    def steps_per_epoch(self) -> int:
+        """Return the number of optimiser steps in one epoch."""
+        return self.lane // self.steps
+
+    def train_batches(self, epoch: int) -> Iterator[Batch]:
+        """Yield the batches of an epoch, the same ones whenever the same epoch is asked for.
+
+        Windows are whole, so a few samples are left over in each lane: which ones differs by epoch.
+        """
+        over = self.lane % self.steps
+        first = int(np.random.default_rng([self.seed, epoch]).integers(over + 1))
+        starts = first + self.lane * np.arange(self.batch_size)
+        unit = torch.full((self.batch_size, 1), self.emphasised)
+        yield from lanes(self.pair, starts, self.steps, self.lane - over, unit)
+
+    def validation_batches(self) -> Iterator[Batch]:
+        """Yield the validation part in one lane, as a player would hear it."""
+        warm = min(WARM_UP, self.cut)
+        count = len(self.pair.x) - self.cut
+        return lanes(self.pair, np.array([self.cut - warm]), VALIDATION_WINDOW, count, warm=warm)
+
+
+def lanes(
+    pair: Pair, starts: np.ndarray, steps: int, count: int, unit: Tensor | None = None, warm: int = WARM_UP
+) -> Iterator[Batch]:
+    """Windows of ``steps`` samples from lanes read side by side, state carried.
+
+    Args:
+        pair: The recordings.
+        starts: [N], the first sample of each lane.
+        steps: T; the first window has ``warm`` samples more, the last one may be shorter.
+        count: The samples of each lane whose error counts.
+        unit: As of Batch.
+        warm: How many samples before them are read and not scored.
+
+    Yields:
+        x and y [T,N,1].
+    """
+    start, stop = 0, min(warm + steps, warm + count)
+    while start < stop:
+        places = starts + np.arange(start, stop)[:, None]
+        x, y = (torch.from_numpy(each[places][..., None]) for each in (pair.x, pair.y))
+        y[: max(0, warm - start)] = torch.nan
+        yield Batch(x, y, carried=start > 0, unit=unit)
+        start, stop = stop, min(stop + steps, warm + count)
+
+
+def linear(x: Floats, y: Floats) -> dict[str, Floats]:
+    """The input at the level that fits the target best, and through the linear filter that does, by name."""
+    taps = max(1, min(TAPS, len(x) // 4))
+    named = {"input, level matched": 1, f"linear filter, {taps} taps": taps}
+    return {name: filtered(x, y, length) for name, length in named.items()}
+
+
+def rms(samples: Floats) -> float:
+    """The root mean square."""
+    return float(np.sqrt(np.mean(np.square(samples, dtype=np.float64))))

@@ -39,7 +39,7 @@ def test_a_known_network_is_learnt(undertow):
         (("clean.wav", "b.wav"), "b.wav: no such file"),
         (("clean.wav", "amp.wav", "--target", "x"), "--target: has no meaning for task sound (clean.wav is"),
         (("clean.wav", "amp.wav", "--members", 2), "--members: has no meaning for task sound"),
-        (("clean.wav", "amp.wav", *SOUND, "--select", "mae"), "--select mae: expected loss or last for this"),
+        (("clean.wav", "amp.wav", *SOUND, "--select", "mae"), "--select mae: expected loss, last for this"),
         (("clean.wav", "amp.wav", "--steps", 1), "--steps 1: expected 2 or more"),
         (("clean.wav", "amp.wav", "--delay", 99_999), "--delay 99999: the recordings have 16,000 samples"),
         (("clean.wav", "amp.wav", "--channel", 0), "--channel 0: expected a whole number from 1"),

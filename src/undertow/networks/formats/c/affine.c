@@ -18,7 +18,7 @@ INLINE void sums(const int count, int row, const float *bias, int n, const float
 
 /* to [row] = bias [row] + x [n] W [n][row] + h [m] U [m][row]; row is a multiple of 8. */
 LOCAL void affine(int row, const float *bias, int n, const float *x, const float *W, int m, const float *h,
-                   const float *U, float *restrict to) {
+                   const float *U, float *to) {
   int at = 0;
 #define PART(count) \
   for (; at + count * LANES <= row; at += count * LANES) \

@@ -1,6 +1,6 @@
 /* ---- vectors: of LANES floats where the processor has them, else of one ---- */
 
-#if defined(__GNUC__) && !defined(UNDERTOW_SCALAR) && \
+#if (defined(__GNUC__) || defined(__clang__)) && !defined(UNDERTOW_SCALAR) && \
     (defined(__SSE2__) || defined(__ARM_NEON) || defined(__wasm_simd128__) || defined(__ALTIVEC__))
 #ifdef __AVX__
 #define LANES 8
@@ -19,7 +19,7 @@ typedef int mask;
 #define ALL(a) (a)
 #endif
 
-#ifdef __GNUC__
+#if defined(__GNUC__) || defined(__clang__)
 #define INLINE static inline __attribute__((always_inline, unused))
 #define LOCAL static inline __attribute__((unused)) /* inline where the compiler sees fit */
 #define ALIGNED __attribute__((aligned(32)))

@@ -75,7 +75,8 @@ def test_refused(tmp_path: Path) -> None:
             read(folder)
         assert type(error.value) is kind and str(error.value).startswith(str(folder))
 
-    refused(Unsupported, "a forecast: its windows", data={"task": "forecast"})
+    refused(Unsupported, "a forecast: its windows", model=content["model"] | {"residual": [0]})
+    refused(Unsupported, "an embedding of the series", model=content["model"] | {"series": 3})
     refused(Unsupported, "reads 1, got 2", undertow_run=2)
     refused(ValueError, "asks for 3 layers of 5 units, lstm", model=content["model"] | {"num_layers": 3})
     (folder / "members").mkdir()

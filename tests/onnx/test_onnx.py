@@ -65,6 +65,8 @@ def test_lstm(name):
     assert kinds(made.model) == ["LSTM"] * L
     assert len(made.model.graph.node) <= 8 * L + 4  # the weights are in ONNX's order in the file
     assert made.error <= 1e-6
+    sizes = [dim.dim_param or dim.dim_value for dim in made.model.graph.input[0].type.tensor_type.shape.dim]
+    assert sizes == (["N", "T", C] if module.batch_first else ["T", "N", C])
     assert len({shapes[0] for shapes in made.shapes}) == 4
     # apart from the export's own comparison: other sizes than those it takes
     steps, batch = 11, 9

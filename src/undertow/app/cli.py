@@ -23,6 +23,7 @@ VERBS = {
     "generate": "Write text with a trained language model.",
     "predict": "Forecast or label a table with a trained model.",
     "evaluate": "Say how good a trained model is, beside baselines.",
+    "export": "Write a trained network for other programs: ONNX, C, PyTorch, NAM.",
     "info": "Say what is in a run folder.",
     "inspect": "Show what a trained network does, on a page.",
     "doctor": "Say what is wrong with a trained network, and what to try.",

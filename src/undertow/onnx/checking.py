@@ -27,6 +27,23 @@ def installed(library: str) -> bool:
     return find_spec(library) is not None
 
 
+def needs(*libraries: str) -> None:
+    """Raise ModuleNotFoundError, with what to do, where one of the libraries is missing."""
+    for library in libraries:
+        if not installed(library):
+            hint = f"undertow.onnx needs {library}: pip install 'undertow[onnx]'"
+            raise ModuleNotFoundError(hint, name=library)
+
+
+def session_of(data: bytes) -> Any:
+    """Load a model into ONNX Runtime. Raises RuntimeError where ONNX Runtime refuses it."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    return tried(onnxruntime.InferenceSession, data, options, providers=["CPUExecutionProvider"])
+
+
 def compare(
     made: Any, program: Any, model: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> tuple[float, tuple[Shapes, ...]]:
@@ -45,12 +62,7 @@ def compare(
     Raises:
         RuntimeError: The difference is above 1e-6, or ONNX Runtime cannot run the model.
     """
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
-    data, cpu = made.model_proto.SerializeToString(), ["CPUExecutionProvider"]
-    session = _tried(onnxruntime.InferenceSession, data, options, providers=cpu)
+    session = session_of(made.model_proto.SerializeToString())
     largest, compared = 0.0, []
     for given_args, given_kwargs in _examples(program, args, kwargs):
         tensors = _tensors((given_args, given_kwargs))
@@ -58,8 +70,8 @@ def compare(
         shapes = tuple(tuple(t.shape) for t in tensors)
         with torch.no_grad():
             wanted = _tensors(model(*given_args, **given_kwargs))
-        for k, (got, right) in enumerate(zip(_tried(session.run, None, feed), wanted, strict=True)):
-            apart = _difference(got, right.numpy())
+        for k, (got, right) in enumerate(zip(tried(session.run, None, feed), wanted, strict=True)):
+            apart = difference(got, right.numpy())
             if not apart <= TOLERANCE:  # a NaN is none
                 raise RuntimeError(
                     f"output {k}: expected ONNX Runtime within {TOLERANCE:.0e} of the module, got "
@@ -70,7 +82,8 @@ def compare(
     return largest, tuple(compared)
 
 
-def _tried(do: Any, *args: Any, **kwargs: Any) -> Any:
+def tried(do: Any, *args: Any, **kwargs: Any) -> Any:
+    """Call a function of ONNX Runtime. Raises RuntimeError in place of its own exceptions."""
     try:
         return do(*args, **kwargs)
     except Exception as error:  # of onnxruntime's own kinds
@@ -78,7 +91,8 @@ def _tried(do: Any, *args: Any, **kwargs: Any) -> Any:
         raise RuntimeError(f"ONNX Runtime cannot run the model: {why}") from None
 
 
-def _difference(got: Any, right: Any) -> float:
+def difference(got: Any, right: Any) -> float:
+    """Return the largest difference, divided by the largest number of ``right`` if that is above 1."""
     if got.shape != right.shape:
         return float("inf")
     if not right.size:

@@ -2,6 +2,7 @@
 
 import inspect
 import logging
+import re
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -93,9 +94,7 @@ def export(
         RuntimeError: The outputs differ by more than 1e-6; the file is not written.
         OSError: The file cannot be written.
     """
-    _needs("onnxscript")
-    if verify:
-        _needs("onnxruntime")
+    checking.needs("onnxscript", *["onnxruntime"] * verify)
     kwargs = kwargs or {}
     with _evaluated(model), _quiet():
         shapes = _free(model, args, kwargs) if dynamic_shapes is None else dynamic_shapes
@@ -110,12 +109,6 @@ def export(
     if path is not None:
         found.save(path)
     return found
-
-
-def _needs(library: str) -> None:
-    if not checking.installed(library):
-        hint = f"undertow.onnx.export needs {library}: pip install 'undertow[onnx]'"
-        raise ModuleNotFoundError(hint, name=library)
 
 
 @contextmanager
@@ -187,6 +180,7 @@ def _names(model: nn.Module) -> list[str] | None:
 
 def _converted(program: Any, inputs: Sequence[str] | None, outputs: Sequence[str] | None) -> Any:
     """The ONNX program, with the weights in ONNX's order."""
+    import onnx_ir
     import onnxscript.optimizer
 
     made = torch.onnx.export(
@@ -200,4 +194,33 @@ def _converted(program: Any, inputs: Sequence[str] | None, outputs: Sequence[str
     assert made is not None
     onnxscript.optimizer.fold_constants(made.model, input_size_limit=FOLDED, output_size_limit=FOLDED)
     onnxscript.optimizer.remove_unused_nodes(made.model)
+    graph, sizes = made.model.graph, _sizes(program)
+    values = [*graph.inputs, *(value for node in graph for value in node.outputs)]
+    for each in (made.model, graph, *graph, *values):
+        each.metadata_props.clear()  # traces of the stack, with the paths of this machine
+    for value in values:
+        if value.shape is not None:
+            value.shape = onnx_ir.Shape([_named(dim, sizes) for dim in value.shape])
     return made
+
+
+def _sizes(program: Any) -> dict[str, str]:
+    """What torch's symbols are called in the model: T and N, further ones as torch calls them."""
+    found: dict[str, str] = {}
+    for node in program.graph.nodes:
+        if node.target is LAYER:
+            x = (dict(zip(ARGUMENTS, node.args, strict=False)) | node.kwargs)["tensors"][0].meta["val"]
+            for size, name in zip(x.shape, "TN", strict=False):
+                own = checking.symbols(size)
+                if len(own) == 1 and name not in found.values():
+                    found.setdefault(str(own.pop()), name)
+    return found
+
+
+def _named(dim: Any, names: dict[str, str]) -> int | str | None:
+    if isinstance(dim, int):
+        return dim
+    text = getattr(dim, "value", None)
+    if text is None or text.isdigit():  # torch writes a size that turned out to be fixed as a name
+        return None if text is None else int(text)
+    return re.sub(r"\w+", lambda word: names.get(word[0], word[0]), text)

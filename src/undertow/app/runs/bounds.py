@@ -43,7 +43,7 @@ class Bounds(nn.Module):
         Returns:
             [N,O,2] to the lower and to the upper bound, at least 0, in units of the size of the window.
         """
-        relative = functional.softplus(self.linear(features)).reshape(len(features), -1, 2)
+        relative = functional.softplus(self.linear(features)).reshape(features.shape[0], -1, 2)
         return self.get_buffer("unit")[:, None] * relative
 
     def forward(self, features: Tensor) -> Tensor:

@@ -206,6 +206,6 @@ class SequenceModel(nn.Module):
         """The predictions; of forecasts, [N, horizon * K] in the targets' own units."""
         if window is None or self.autoregression is None:
             return output
-        ahead = output.reshape(len(output), -1, len(self.config.residual))  # [N, horizon, K]
+        ahead = output.reshape(output.shape[0], -1, len(self.config.residual))  # [N, horizon, K]
         ahead = self.autoregression(window.moves, ahead)
         return torch.addcmul(window.last[:, None], window.size[:, None], ahead).flatten(1)

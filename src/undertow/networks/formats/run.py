@@ -38,7 +38,7 @@ CONFIG, MODEL = "config.json", "model.safetensors"
 
 
 def from_folder(folder: Path) -> Network:
-    """Make the network of a run: of a text, of labelled sequences, of a built-in problem or of sound.
+    """Make the network of a run: text, labelled sequences, ``--simulate``, a built-in problem or sound.
 
     Args:
         folder: The run folder.
@@ -49,7 +49,8 @@ def from_folder(folder: Path) -> Network:
         of LSTM and Dense holds them.
 
     Raises:
-        Unsupported: The run is a forecast, whose windows and decoder no stage represents, or an ensemble.
+        Unsupported: The run is a forecast, whose windows and decoder no stage represents, has an embedding of
+            the series, or is an ensemble.
         ValueError: The folder is no run, or damaged.
     """
     if not (folder / CONFIG).is_file():
@@ -63,8 +64,10 @@ def from_folder(folder: Path) -> Network:
     names = ("model", "data", "facts")
     model, data, facts = (object_at(entry(content, name, CONFIG), name) for name in names)
     task = text(entry(data, "task", "data"), "data.task")
-    if task == "forecast" or model.get("residual") or model.get("ahead"):
+    if model.get("residual") or model.get("ahead"):
         raise Unsupported("a forecast: its windows and its decoder have no counterpart; use undertow predict")
+    if model.get("series"):
+        raise Unsupported("an embedding of the series (--embed-group): it has no counterpart")
     try:
         held, _ = tensors.read(load_bytes(folder / MODEL))
     except ValueError as error:

@@ -1,0 +1,101 @@
+"""The targets of ``undertow export``: what writes each, and the files that it makes."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from undertow import networks
+from undertow.app.errors import UserError
+from undertow.app.exporting import onnx
+from undertow.app.runs import members
+from undertow.app.runs.folder import Run
+from undertow.app.training.leftovers import open_run
+from undertow.networks import Network
+
+
+def _plainly(network: Network, path: Path) -> list[str]:
+    networks.write(network, path)
+    return []
+
+
+@dataclass(frozen=True)
+class Target:
+    """A target.
+
+    Attributes:
+        suffix: The ending of the file's name.
+        beside: The endings of further files, with which the name of the first goes on.
+        write: Writes a network and returns lines that say more than the files' names.
+        write_forecast: The same for a run whose forecasts no Network represents. None: the target cannot.
+    """
+
+    suffix: str
+    beside: tuple[str, ...] = ()
+    write: Callable[[Network, Path], list[str]] = _plainly
+    write_forecast: Callable[[Run, Path], list[str]] | None = None
+
+    def files(self, path: Path) -> list[Path]:
+        """Return all files that are written for ``path``."""
+        return [path, *(path.with_name(path.stem + ending) for ending in self.beside)]
+
+
+TARGETS = {
+    "onnx": Target(".onnx", (), onnx.write, onnx.write_forecast),
+    "c": Target(".c", (".h",)),
+    "nam": Target(".nam"),
+    "rtneural": Target(".json"),
+    "torch": Target(".py", ("_weights.safetensors",)),
+}
+
+
+def chosen(to: str | None, output: Path | None) -> Target:
+    """Choose the target by ``--to``, else by the ending of ``--output``.
+
+    Args:
+        to: The target's name; None if the option was left out.
+        output: The file; None if the option was left out.
+
+    Returns:
+        The target.
+
+    Raises:
+        UserError: There is no such target, or neither option was given.
+    """
+    known = ", ".join(TARGETS)
+    if to is not None:
+        if to not in TARGETS:
+            raise UserError(f"--to: expected {known}, got {to}")
+        return TARGETS[to]
+    found = [each for each in TARGETS.values() if output is not None and output.suffix == each.suffix]
+    if not found:
+        raise UserError(f"--to: expected {known}" + (f", since --output is {output}" if output else ""))
+    return found[0]
+
+
+def write(source: Path, target: Target, path: Path) -> list[str]:
+    """Write a network for a target.
+
+    Args:
+        source: A run folder or a file.
+        target: The target.
+        path: The first file to write.
+
+    Returns:
+        Lines that say more than the files' names.
+
+    Raises:
+        UserError: The source cannot be read, the target cannot hold it, or a file cannot be written.
+    """
+    try:
+        if not source.is_dir():
+            return target.write(networks.read(source), path)
+        run = open_run(source)
+        if members.is_ensemble(run):
+            raise UserError(f"{source}: an ensemble; export a member, such as {members.plan(run, 1).folder}")
+        read = onnx.features(run)
+        about = [f"features of x: {', '.join(read)}"] if read else []
+        if run.model.residual and target.write_forecast is not None:
+            return target.write_forecast(run, path) + about
+        return target.write(networks.read(source), path) + about
+    except (ValueError, OSError) as error:  # Unsupported among them; a message begins with its file
+        raise UserError(str(error)) from None

@@ -9,7 +9,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(VEN
 LEVELS ?= native
 SOURCES := $(shell find src native -type f -not -name '*.so' -not -name '*.pyc') pyproject.toml CMakeLists.txt
 
-.PHONY: demo test fuzz kills kills-ddp mutants lint types sanitize sanitize-threads aarch64 test-clients test-formats bench evidence pictures wheel clean
+.PHONY: demo test fuzz kills kills-ddp mutants lint types sanitize sanitize-threads aarch64 test-clients test-formats bench evidence pictures exports wheel clean
 
 demo: $(VENV)/app
 	$(BIN)/undertow demo
@@ -88,6 +88,10 @@ evidence: $(VENV)/app .venv-evidence/installed
 # does not hold: tinyshakespeare.txt and seattle-weather.csv.
 pictures: $(VENV)/dev
 	$(BIN)/python tools/pictures.py $(if $(DATA),--data $(DATA))
+
+# A run of every task exported to every target, run and compared: the table of docs/export.md.
+exports: $(VENV)/dev
+	$(BIN)/python tools/exports.py
 
 wheel: $(VENV)/dev
 	$(BIN)/python -m build

@@ -192,6 +192,31 @@ def test_files_that_exist_stay(undertow, train):
         Path(name).unlink()
 
 
+@pytest.mark.parametrize(
+    ("folder", "to", "name"),
+    [("text-1", "torch", "text_1.py"), ("text-1", "c", "text_1.c"), ("text-1", "onnx", "text-1.onnx"),
+     ("1", "torch", "network_1.py"), ("for", "c", "network_for.c")],
+)  # fmt: skip
+def test_the_name_of_the_file(undertow, train, folder, to, name):
+    train("text").rename(folder)
+    result = undertow("export", folder, "--to", to)
+    assert result.code == 0, result.err
+    assert result.out.startswith(f"written: {name}, ")
+    assert Path(name).exists()
+
+
+def test_a_program_needs_a_name_that_can_be_imported(undertow, train):
+    result = undertow("export", train("text"), "-o", "my-net.py")
+    assert (result.code, "expected a name that Python can import" in result.err) == (2, True)
+
+
+def test_a_text_in_c(undertow, train):
+    result = undertow("export", train("text"), "--to", "c")
+    assert result.code == 0, result.err
+    assert "text_step" in Path("text.c").read_text()
+    assert result.out.splitlines()[0].endswith(f"text.h, {Path('text.h').stat().st_size:,} bytes")
+
+
 def test_an_ensemble_names_its_members(undertow, text):
     train = ("train", text, *TEXT, "--epochs", 1, "--members", 2, "-q", "--folder", "two")
     result = undertow(*train)

@@ -1,5 +1,7 @@
 """The targets of ``undertow export``: what writes each, and the files that it makes."""
 
+import keyword
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +35,14 @@ class Target:
     beside: tuple[str, ...] = ()
     write: Callable[[Network, Path], list[str]] = _plainly
     write_forecast: Callable[[Run, Path], list[str]] | None = None
+
+    def named(self, source: Path) -> Path:
+        """Return the file, here, with the name of the source; that of a program can be imported."""
+        stem = source.resolve().stem
+        if self.suffix in (".c", ".py"):
+            stem = re.sub(r"\W", "_", stem, flags=re.ASCII)
+            stem = f"network_{stem}" if keyword.iskeyword(stem) or not stem.isidentifier() else stem
+        return Path(f"{stem}{self.suffix}")
 
     def files(self, path: Path) -> list[Path]:
         """Return all files that are written for ``path``."""

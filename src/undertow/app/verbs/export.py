@@ -38,7 +38,7 @@ def export(
     from undertow.app.terminal import Terminal
 
     target = targets.chosen(to, output)
-    path = Path(f"{run.resolve().stem}{target.suffix}") if output is None else output
+    path = target.named(run) if output is None else output
     files = target.files(path)
     check_output(path, (target.suffix,), overwrite)
     for each in files[1:]:

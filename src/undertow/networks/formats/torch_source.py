@@ -4,6 +4,7 @@ The program is meant to be read and changed: torch's own modules under torch's n
 The weights, a state dict, are a safetensors file beside it.
 """
 
+import keyword
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -51,8 +52,11 @@ def sources(network: Network, name: str) -> tuple[str, Tensors]:
 def write(network: Network, path: Path) -> None:
     """Write the program to ``path`` and the weights to the file that ``beside`` names.
 
-    Raises Unsupported as ``sources`` does, and OSError where a file cannot be written.
+    Raises Unsupported as ``sources`` does, ValueError where Python could not import a file of this name, and
+    OSError where a file cannot be written.
     """
+    if not path.stem.isidentifier() or keyword.iskeyword(path.stem):
+        raise ValueError(f"expected a name that Python can import, such as network.py, got {path.name}")
     text, tensors = sources(network, path.stem)
     data = save({name: np.ascontiguousarray(value) for name, value in tensors.items()})
     atomic.write(beside(path), lambda new: new.write_bytes(data))

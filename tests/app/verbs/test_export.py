@@ -156,6 +156,16 @@ def test_a_model_of_sound_goes_from_format_to_format(undertow, tmp_path, to):
     np.testing.assert_allclose(stream.load(path).process(x), right, atol=1e-6)
 
 
+def test_initial_states_that_are_not_zero_are_told(undertow, tmp_path):
+    draw = np.random.default_rng(0).standard_normal
+    layer = networks.Recurrent("lstm", draw((8, 1)), draw((8, 2)), draw(8), h_0=[0.5, 0], c_0=[0, -2])
+    networks.write(networks.Network((layer,)), tmp_path / "amp.nam.safetensors")
+    result = undertow("export", "amp.nam.safetensors", "-o", "a.onnx")
+    assert "the network begins with states that are not zero: initial_states in" in result.out
+    props = {each.key: each.value for each in onnx.load("a.onnx").metadata_props}
+    assert json.loads(props["initial_states"]) == {"h_0_l0": [0.5, 0], "c_0_l0": [0, -2]}
+
+
 def test_what_cannot_be_exported_is_said_in_one_line(undertow, train):
     train("text")
     train("forecast")

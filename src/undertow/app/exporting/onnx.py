@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -37,7 +38,10 @@ def write(network: Network, path: Path) -> list[str]:
         found = undertow.onnx.write(network, path, verify=installed("onnxruntime"))
     except RuntimeError as error:
         raise UserError(f"{path}: {error}") from None
-    return [*_about(found.inputs, found.outputs), _compared(found.error)]
+    own = [each for layer in network.recurrent() for each in (layer.h_0, layer.c_0) if each is not None]
+    begins = "the network begins with states that are not zero: initial_states in the model's metadata"
+    told = [begins] if "h_0_l0" in found.inputs and any(map(np.any, own)) else []
+    return [*_about(found.inputs, found.outputs), *told, _compared(found.error)]
 
 
 class Forecast(nn.Module):

@@ -33,7 +33,8 @@ def to_bytes(network: Network, states: bool = False, lengths: bool = False) -> b
     Args:
         network: Any network without layer normalisation, zoneout and projections.
         states: Whether the states are inputs and outputs, layer by layer: h_0_l0 [1,N,H], and of an LSTM
-            c_0_l0 [1,N,H]; h_n_l0 and c_n_l0. The network's own initial states are then not in the model.
+            c_0_l0 [1,N,H]; h_n_l0 and c_n_l0. The network's own initial states, where they are not zero, are
+            then in the metadata: ``initial_states``, JSON.
         lengths: Whether the model has an input ``lengths`` [N], int64: the steps of each sequence. y is then
             arbitrary past a sequence's end.
 
@@ -65,9 +66,19 @@ def to_bytes(network: Network, states: bool = False, lengths: bool = False) -> b
     props = {"labels": dump_json(list(network.labels))} if network.labels else {}
     if network.sample_rate is not None:
         props["sample_rate"] = str(network.sample_rate)
+    if states and (own := _own_states(network)):
+        props["initial_states"] = dump_json(own)
     onnx.helper.set_model_props(model, props)
     onnx.checker.check_model(model)
     return model.SerializeToString()  # type: ignore[no-any-return]
+
+
+def _own_states(network: Network) -> dict[str, list[float]]:
+    """The network's own initial states, by the names of the inputs; empty where all are zero."""
+    layers = enumerate(network.recurrent())
+    found = {f"{name}_l{k}": getattr(each, name) for k, each in layers for name in ("h_0", "c_0")}
+    given = {name: value for name, value in found.items() if value is not None}
+    return {name: value.tolist() for name, value in given.items()} if any(map(np.any, given.values())) else {}
 
 
 def _whole(network: Network) -> str:

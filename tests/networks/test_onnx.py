@@ -200,6 +200,14 @@ def test_states_that_the_caller_gives_are_zero(tmp_path: Path) -> None:
     assert isinstance(layer, Recurrent) and not layer.h_0.any() and not layer.c_0.any()
 
 
+@pytest.mark.parametrize("name", ["stacked", "symbols", "both", "last"])
+def test_lengths_that_the_caller_gives_are_all_steps(name: str, tmp_path: Path) -> None:
+    network = RUNTIME[name]
+    write(network, tmp_path / "a.onnx", lengths=True)
+    x = input_of(network)
+    np.testing.assert_array_equal(run(read(tmp_path / "a.onnx"), x), run(network, x))
+
+
 def test_the_last_state_is_one_answer(tmp_path: Path) -> None:
     data = model(node("LSTM", "x", "W", "R", "B", out="y", hidden_size=H), outputs=("h_n",))
     proto = onnx.load_model_from_string(data)

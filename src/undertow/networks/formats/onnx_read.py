@@ -81,7 +81,7 @@ class _Last:
 
 @dataclass(frozen=True)
 class _State:
-    """An initial state that the caller gives, or a final one of the cells."""
+    """An initial state or lengths that the caller gives, or a final state of the cells."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ def from_bytes(data: bytes) -> Network:
 
     Returns:
         The chain from the graph's input to its first output. Initial states that are inputs of the graph
-        are zero here: every sequence starts so unless the caller says otherwise.
+        are zero here, and sequences have all steps: so they are unless the caller says otherwise.
 
     Raises:
         Unsupported: A node on the way has no counterpart; the message names it.
@@ -285,8 +285,8 @@ class _Reader:
         time, batch = (x.axes[1], x.axes[0]) if layout else x.axes[:2]
         if x.once or (x.time and x.time != time):
             raise Unsupported(f"{where}: does not run along the time of the layer before it")
-        if node.input(4) is not None:
-            raise Unsupported(f"{where}: sequence_lens: expected none")
+        if not isinstance(node.input(4), _State | None):
+            raise Unsupported(f"{where}: sequence_lens: expected none, or an input of the graph")
         for name in ("clip", "activation_alpha", "activation_beta"):
             if node.get(name) is not None:
                 raise Unsupported(f"{where}: {name}: expected none")

@@ -10,10 +10,10 @@ from pathlib import Path
 from undertow import atomic
 from undertow.networks.formats import (
     c,
+    hdf5,
     keras,
     nam,
-    onnx_read,
-    onnx_write,
+    onnx,
     pickled,
     policies,
     proteus,
@@ -71,7 +71,7 @@ FORMATS = (
     Format("RTNeural JSON", (".json", ".aidax"), _json, lambda network: rtneural.to_json(network).encode()),
     Format("safetensors", (".safetensors",), tensors.from_bytes, tensors.to_bytes),
     Format("state dict", (".pt", ".pth"), lambda data: state_dict.from_tensors(pickled.read(data))),
-    Format("ONNX", (".onnx",), onnx_read.from_bytes, onnx_write.to_bytes),
+    Format("ONNX", (".onnx",), onnx.from_bytes, onnx.to_bytes),
     Format("sb3-contrib policy", (".zip",), policies.from_archive),
     Format("Keras", (".keras",), keras.from_archive),
     Format("Keras HDF5", (".h5", ".hdf5"), keras.from_hdf5),
@@ -168,7 +168,7 @@ def _by_content(data: bytes) -> Callable[[bytes], Network] | None:
         return _archived
     if tensors.is_safetensors(data):
         return tensors.from_bytes
-    if data.startswith(keras.HDF5):
+    if data.startswith(hdf5.BEGIN):
         return keras.from_hdf5
     if data[:100].lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{"):
         return _json

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from undertow.networks.formats.content import dump_json, only_plain, to_order
-from undertow.networks.formats.onnx_read import ORDER, PEEPHOLES
+from undertow.networks.formats.onnx.layers import ORDER, PEEPHOLES
 from undertow.networks.network import (
     Bidirectional,
     Dense,

@@ -9,7 +9,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(VEN
 LEVELS ?= native
 SOURCES := $(shell find src native -type f -not -name '*.so' -not -name '*.pyc') pyproject.toml CMakeLists.txt
 
-.PHONY: demo test fuzz kills kills-ddp mutants lint types sanitize sanitize-threads aarch64 test-clients test-formats bench evidence pictures exports wheel clean
+.PHONY: demo test fuzz kills kills-ddp mutants lint types sanitize sanitize-threads aarch64 test-clients test-formats bench evidence pictures exports live wheel clean
 
 demo: $(VENV)/app
 	$(BIN)/undertow demo
@@ -92,6 +92,11 @@ pictures: $(VENV)/dev
 # A run of every task exported to every target, run and compared: the table of docs/export.md.
 exports: $(VENV)/dev
 	$(BIN)/python tools/exports.py
+
+# docs/live.html of a run on the characters of a text, with --num-layers 1. Needs emscripten, which Debian has.
+# make live RUN=runs/text ABOUT="It was trained on ..."
+live: $(VENV)/dev
+	$(BIN)/python tools/live.py $(RUN) $(if $(ABOUT),--about "$(ABOUT)")
 
 wheel: $(VENV)/dev
 	$(BIN)/python -m build

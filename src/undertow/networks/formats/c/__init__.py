@@ -84,17 +84,17 @@ def _filled(template: str, prefix: str, content: dict[str, str]) -> str:
 
 
 def _about(network: Network, parts: list[Part]) -> str:
-    rate = "" if network.sample_rate is None else f" Made for {network.sample_rate:g} Hz."
-    symbols = (
-        " x is the number of a symbol, as a float. After an unknown one, outputs are NaN until reset."
-        if network.symbols
-        else ""
-    )
-    stages = "".join(f"\n *   {k}  {part.about}" for k, part in enumerate(parts, 1))
-    skip = f"\n * The first {network.skip} inputs are added to the first outputs." if network.skip else ""
-    return f"""/* A trained network, written by undertow. Its stages:{stages}{skip}
- *{rate or " "}{symbols}
- */"""
+    lines = ["/* A trained network, written by undertow. Its stages:"]
+    lines += [f"  {k}  {part.about}" for k, part in enumerate(parts, 1)]
+    if network.skip:
+        lines.append(f"The first {network.skip} inputs are added to the first outputs.")
+    if network.sample_rate is not None:
+        lines.append(f"It was made for {network.sample_rate:g} Hz.")
+    if network.symbols:
+        lines.append(
+            "x is the number of a symbol, as a float. After an unknown one outputs are NaN until reset."
+        )
+    return "\n * ".join(lines) + "\n */"
 
 
 def _sizes(network: Network, prefix: str) -> str:
@@ -134,7 +134,7 @@ def _state(parts: list[Part], prefix: str) -> str:
     ]
     if kept:
         lines += [f"#ifdef {prefix}_TRACE", *kept, "#endif"]
-    return _lines(lines)
+    return _lines(lines).replace("\n  #", "\n#")
 
 
 def _pieces(parts: list[Part], prefix: str) -> str:

@@ -7,6 +7,7 @@ import re
 import runpy
 import shlex
 import shutil
+import sys
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,6 +21,7 @@ ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 EXEMPT = r"(?:<!-- not run: (?P<reason>[^\n]+?) -->\n+)?"
 BLOCK = re.compile(EXEMPT + r"^```(?P<kind>\w*)\n(?P<text>.*?)^```", re.M | re.S)
+SCRIPTS = ("python examples/amp.py",)  # commands beside undertow's that are run, without options
 SMALLER = {  # what shortens a command that would take long, by the beginning of the command
     "undertow train examples/data/rhymes.txt": "--epochs 1 --hidden-size 8 --num-layers 1 --steps 32",
     "undertow generate": "--length 20",
@@ -30,6 +32,8 @@ SMALLER = {  # what shortens a command that would take long, by the beginning of
     "undertow train examples/data/batteries.csv": "--epochs 1 --hidden-size 4",
     "undertow train examples/messy/": "--epochs 1 --hidden-size 4 --steps 20",
     "undertow tune examples/data/river.csv": "--epochs 1 --trials 1 --batch-size 128",
+    "undertow train clean.wav": "--epochs 1 --hidden-size 4",
+    "python examples/amp.py": "4",
     "undertow train adding": "--epochs 1 --hidden-size 4 --minutes 0.02",
     "undertow train two-sequence": "--epochs 1 --hidden-size 4 --minutes 0.02",
     "undertow demo": "--lag 10 --steps 2",
@@ -49,10 +53,10 @@ def blocks(page: Path) -> list[Block]:
 
 
 def commands(page: Path) -> list[str]:
-    """Lines that begin with ``undertow``, without their comments."""
+    """Lines that begin with ``undertow``, and those of SCRIPTS, without their comments."""
     shell = [block for block in blocks(page) if block.kind in ("", "sh") and not block.reason]
     lines = [re.sub(r"\s+#.*", "", line) for block in shell for line in block.text.splitlines()]
-    return [line for line in lines if line.startswith("undertow ")]
+    return [line for line in lines if line.startswith(("undertow ", *SCRIPTS))]
 
 
 def smaller(command: str) -> list[str]:
@@ -83,6 +87,10 @@ def test_commands_run(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     shutil.copytree(ROOT / "examples", "examples")
     for command in commands(page):
+        if command.startswith("python "):
+            monkeypatch.setattr(sys, "argv", smaller(command))
+            runpy.run_path(smaller(command)[0], run_name="__main__")
+            continue
         result = CliRunner().invoke(app, smaller(command))
         assert result.exit_code == 0, f"{command}\n{result.output}\n{result.exception!r}"
 

@@ -30,17 +30,25 @@ DEFAULTS: dict[str, str | dict[str, str]] = {
         "classify": "16,32,64,128",
         "regress": "16,32,64,128",
         "problem": "16,32,64,128",
+        "sound": "8,12,16,24,32,40",
     },
     "num_layers": "1,2",
-    "dropout": "0..0.5",
+    "dropout": {
+        "text": "0..0.5",
+        "forecast": "0..0.5",
+        "classify": "0..0.5",
+        "regress": "0..0.5",
+        "problem": "0..0.5",
+    },
     "batch_size": {
         "text": "16,32,64",
         "forecast": "16,32,64,128",
         "classify": "4,8,16,32",
         "regress": "4,8,16,32",
         "problem": "16,32,64,128",
+        "sound": "16,32,64",
     },
-    "steps": {"text": "32,64,128", "forecast": "16,32,64,128"},
+    "steps": {"text": "32,64,128", "forecast": "16,32,64,128", "sound": "256,512,1024,2048"},
     "noise": {"classify": "0..1", "regress": "0..1"},
 }
 
@@ -81,7 +89,7 @@ def space_of(task: str, asked: list[str], given: dict[str, Any]) -> list[Domain]
     """Make the space of a study.
 
     Args:
-        task: text, forecast, classify, regress or problem.
+        task: text, forecast, classify, regress, problem or sound.
         asked: Values of ``--space``, such as ``lr=0.001..0.01`` or ``hidden_size=32,64``; they replace those
             of the default space or add to them.
         given: The options that are the same in all trials; they leave the default space.

@@ -76,7 +76,8 @@ def from_folder(folder: Path) -> Network:
     if held:
         raise ValueError(f"{MODEL}: damaged: {next(iter(held))} is not expected")
     about = {name: content.get(name) for name in ("created", "versions", "unit")}
-    metadata = plain({"task": task, "source": data.get("source"), **about})
+    source = Path(str(data.get("source", ""))).name  # a file that is passed on tells of no folders
+    metadata = plain({"task": task, "source": source, **about})
     labels = _labels(task, model, data, facts)
     count = stages[-1].widths()[1]
     known = tuple(labels) if len(labels) == count else ()

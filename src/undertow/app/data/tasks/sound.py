@@ -38,41 +38,40 @@ class SoundTask:
         self.steps, self.batch_size, self.seed, self.known = config.steps, batch_size, seed, known
         self.cut = pair.held_back(config.validation)
         self.lane = (self.cut - WARM_UP) // batch_size  # samples of each lane that count
-        if self.lane < self.steps or len(pair.x) - self.cut < 2:
-            needed = (WARM_UP + batch_size * self.steps) / pair.rate
-            raise UserError(
-                f"{config.source}: {len(pair.x) / pair.rate:.2f} s, too short: --batch-size {batch_size} "
-                f"lanes of --steps {self.steps} need {needed:.2f} s for training; lower one"
-            )
-        self.size, held_back_size = rms(pair.y[: self.cut]), rms(pair.y[self.cut :])
-        if min(self.size, held_back_size) < SILENT:
-            part = "last" if held_back_size < SILENT else "first"
-            seconds = (len(pair.x) - self.cut if part == "last" else self.cut) / pair.rate
-            raise UserError(
-                f"{config.further[0]}: the {part} {seconds:.1f} s are silent; change --validation"
-            )
-        self.emphasised = rms(metrics.emphasised(pair.y[: self.cut], config.emphasis))
-        self.objective = Objective("esr", "ESR", held_back_size, emphasis=config.emphasis)
+        self._check_length(config)
+        x, y, held_back = pair.x[: self.cut], pair.y[: self.cut], pair.y[self.cut :]
+        source, target = config.source, config.further[0]
+        for path, part, which in ((source, x, "first"), (target, y, "first"), (target, held_back, "last")):
+            if rms(part) < SILENT:
+                seconds = len(part) / pair.rate
+                raise UserError(f"{path}: the {which} {seconds:.1f} s are silent; change --validation")
+        self.levels = {"scale": rms(x), "units.scale": rms(y)}
+        self.emphasised = rms(metrics.emphasised(y, config.emphasis))
+        self.objective = Objective("esr", "ESR", rms(held_back), emphasis=config.emphasis)
         self.shape = Shape(outputs=1, readout="every", inputs=1, linear=True, quantity=True)
-        seconds, last = (n / pair.rate for n in (len(pair.x), len(pair.x) - self.cut))
-        held_back = pair.y[self.cut :]
         rivals = linear(pair.x[self.cut :], held_back)
+        seconds, last = len(pair.x) / pair.rate, len(held_back) / pair.rate
         self.facts = Facts(
-            lines=[
-                f"{seconds:.1f} s at {pair.rate:,} Hz; the last {last:.1f} s validate",
-                *pair.said,
-            ],
+            lines=[f"{seconds:.1f} s at {pair.rate:,} Hz; the last {last:.1f} s validate", *pair.said],
             values={"sample_rate": pair.rate},
-            baselines=[Baseline(name, metrics.esr(held_back, y)) for name, y in rivals.items()],
+            baselines=[Baseline(name, metrics.esr(held_back, each)) for name, each in rivals.items()],
             settled={"delay": pair.delay},
         )
+
+    def _check_length(self, config: DataConfig) -> None:
+        length, n, rate = len(self.pair.x), self.batch_size, self.pair.rate
+        if self.lane < self.steps or length - self.cut < 2:
+            needed = (WARM_UP + n * self.steps) / rate
+            raise UserError(
+                f"{config.source}: {length / rate:.2f} s, too short: --batch-size {n} lanes of "
+                f"--steps {self.steps} need {needed:.2f} s for training; lower one"
+            )
 
     def buffers(self) -> dict[str, Tensor]:
         """Return the levels of the training part, or those of the run whose weights are taken over."""
         if self.known is not None:
             return {name: self.known.buffers[name] for name in BUFFERS}
-        levels = {"scale": rms(self.pair.x[: self.cut]), "units.scale": self.size}
-        return {name: torch.tensor([value]) for name, value in levels.items()}
+        return {name: torch.tensor([value]) for name, value in self.levels.items()}
 
     def steps_per_epoch(self) -> int:
         """Return the number of optimiser steps in one epoch."""

@@ -9,7 +9,7 @@ POOLED = "mean-max"  # readout of labelled sequences
 BUDGETS = {  # what a training reads in all, and its fewest and most epochs
     "text": (5_000_000, 1, 50),  # symbols
     "forecast": (600_000, 10, 60),  # windows
-    "sound": (1_000_000_000, 20, 1000),  # samples
+    "sound": (300_000_000, 20, 1000),  # samples
 }
 
 

@@ -79,7 +79,7 @@ class Run:
             UserError: The run was not trained on a table or on sound, or the table does not fit it.
         """
         opened = asked.check_run(self._fresh())
-        if opened.data.task == "sound" and gaps is None:
+        if asked.is_sound(opened, gaps):
             from undertow.app.reading.sounds import played
 
             return played(opened, table)

@@ -136,6 +136,8 @@ def test_predict_refuses_in_a_line(undertow, trained, amp):
         assert (result.code, result.err.count("\n")) == (2, 1)
         assert said in result.err
     assert not Path("o.wav").exists()
+    with pytest.raises(package.UserError, match="--gaps fill: has no meaning for task sound"):
+        trained["plain"].predict("clean.wav", gaps="fill")
     for wrong in (3.0, np.zeros((2, 2, 2)), [], {}, None):
         with pytest.raises(package.UserError, match=r"sound: expected a path or samples \[n\]"):
             trained["plain"].predict(wrong)

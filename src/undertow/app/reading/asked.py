@@ -1,7 +1,6 @@
 """What ``predict`` is asked for, checked before torch and Polars are imported."""
 
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from undertow.app.errors import UserError
@@ -21,17 +20,11 @@ def check_run(run: Run) -> Run:
     return run
 
 
-def check_sound(gaps: str | None, output: Path | None) -> Path:
-    """Check the options of ``predict`` with a run of sound, and return the file to write.
-
-    Raises:
-        UserError: There is no such file, or an option is one of tables.
-    """
-    if gaps is not None:
+def is_sound(run: Run, gaps: str | None) -> bool:
+    """Tell whether a run plays recordings. Raises UserError if ``--gaps``, an option of tables, is given."""
+    if run.data.task == "sound" and gaps is not None:
         raise UserError(f"--gaps {gaps}: has no meaning for task sound")
-    if output is None:
-        raise UserError("--output: expected the WAV file to write, such as -o OUTPUT.wav")
-    return output
+    return run.data.task == "sound"
 
 
 def with_gaps(data: DataConfig, gaps: str) -> DataConfig:

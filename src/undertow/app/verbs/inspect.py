@@ -238,7 +238,7 @@ def _title(seen: "list[Watched]", names: list[str]) -> str:
         "classify": f"classifying by {data.label}",
         "regress": f"estimating {data.label}",
         "problem": f"on the {data.source} problem",
-        "sound": f"making {' of '.join(Path(each).name for each in (*data.further, data.source))}",
+        "sound": f"making {' from '.join(Path(each).name for each in (*data.further, data.source))}",
     }
     return f"{who} {doing[data.task]}"
 

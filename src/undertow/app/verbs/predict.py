@@ -50,24 +50,26 @@ def predict(
     A recording is played through the network that learnt a device from sound, each
     channel by itself, and written as 32-bit float.
     """
+    from undertow.app.errors import UserError
     from undertow.app.inputs import check_source
     from undertow.app.outputs import check_output
-    from undertow.app.reading.asked import check_run, check_sound, with_gaps
+    from undertow.app.reading.asked import check_run, is_sound, with_gaps
     from undertow.app.terminal import Terminal
     from undertow.app.training.leftovers import open_run
     from undertow.app.words import counted
     from undertow.app.working import shown
 
     opened = check_run(open_run(run))
-    sound = opened.data.task == "sound"
+    sound = is_sound(opened, gaps)
+    if sound and output is None:
+        raise UserError("--output: expected the WAV file to write, such as -o OUTPUT.wav")
     if output is not None:
         check_output(output, (".wav",) if sound else (".csv", ".parquet"), overwrite)
     check_source(table)
-    if sound:
-        recording = check_sound(gaps, output)
+    if sound and output is not None:
         from undertow.app.reading.sounds import play
 
-        Terminal().print(play(opened, table, recording), soft_wrap=True)
+        Terminal().print(play(opened, table, output), soft_wrap=True)
         return
     if gaps is not None:
         opened.data = with_gaps(opened.data, gaps)

@@ -131,6 +131,17 @@ def test_oddities_are_said(tmp_path):
     assert "y.wav has no delay" in said
 
 
+def test_a_drift_is_said(tmp_path):
+    x = plucked(16)
+    places = np.arange(len(x)) * (1 - 3e-4)
+    for name, y, drifts in (
+        ("y", np.interp(places, np.arange(len(x)), driven(x)), True),
+        ("z", driven(x), False),
+    ):
+        said = read_pair(config((write(tmp_path / "x.wav", x), write(tmp_path / f"{name}.wav", y)))).said
+        assert (f"{name}.wav drifts: its delay is " in " | ".join(said)) == drifts
+
+
 def test_one_channel_of_several(tmp_path):
     x, y = plucked(2), driven(plucked(2))
     mono = write(tmp_path / "x.wav", x)

@@ -14,6 +14,7 @@ from undertow.app.words import counted
 SILENT = 1e-5  # root mean square, -100 dB
 CLIPPED = 4  # samples in a row at the largest value
 MOST_CLIPPED = 1e-4  # share of samples in such rows from which it is said
+DRIFT = 8  # samples between the delays of the first and the last third that are said
 OFFSET = 0.1  # of the root mean square: a mean that is said
 
 
@@ -121,7 +122,19 @@ def _delay(
     said = [f"{_lag(paths[1], found.samples, rate)} (--delay overrides)"]
     if found.inverted:
         said.append(f"{paths[1].name} has the opposite polarity, which is learnt too")
-    return found.samples, said
+    return found.samples, [*said, *_drift(paths[1], x, y)]
+
+
+def _drift(path: Path, x: Floats, y: Floats) -> list[str]:
+    """What is said where the delay changes, as it does between devices with clocks of their own."""
+    third = len(x) // 3
+    if third < REACH:
+        return []
+    first, last = (delay(x[part], y[part]) for part in (slice(third), slice(-third, None)))
+    if not (first.clear and last.clear) or abs(last.samples - first.samples) <= DRIFT:
+        return []
+    between = f"its delay is {first.samples:,} samples in the first third and {last.samples:,} in the last"
+    return [f"{path.name} drifts: {between}; a network cannot learn that: record both with one clock"]
 
 
 def _lag(path: Path, late: int, rate: int) -> str:

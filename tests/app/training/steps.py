@@ -31,7 +31,7 @@ PLANS = {
     "regress": ["walks.csv", *LABELS, "--label", "end", "--batch-size", "7", "--epochs", "10"],
     "steps": ["steps.csv", *LABELS, "--label", "sign", "--per", "step", "--batch-size", "7",
               "--epochs", "10"],
-    "sound": ["clean.wav", "amp.wav", "--steps", "64", "--batch-size", "5", "--epochs", "2"],
+    "sound": ["clean.wav", "amp.wav", "--steps", "64", "--batch-size", "5", "--epochs", "4"],
     "problem": ["two-sequence", "--steps", "6", "--batch-size", "5", "--epochs", "1"],
 }  # fmt: skip
 FURTHER = ("two streams", "documents", "decoder")  # in 3 processes only

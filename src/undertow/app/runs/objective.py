@@ -80,8 +80,9 @@ class Objective:
             symbols by unit.
         extra: Bits by unit that are added to those of the symbols.
         weights: How much each class counts in the loss of ``accuracy``; none: all alike.
-        emphasis: Of ``esr``: a of the pre-emphasis 1 - a z⁻¹ of the error that is minimised, where a batch
-            has a ``unit``. What is shown has none.
+        emphasis: Of ``esr``: a of the pre-emphasis 1 - a z⁻¹. Where a batch has a ``unit``, the mean of the
+            squared errors before and after it is minimised. What is shown has none.
+        level: The root mean square of the target after the pre-emphasis, over that before it.
     """
 
     kind: str
@@ -90,6 +91,7 @@ class Objective:
     extra: float = 0.0
     weights: tuple[float, ...] = ()
     emphasis: float = 0.0
+    level: float = 1.0
 
     @property
     def numbers(self) -> bool:
@@ -125,25 +127,18 @@ class Objective:
         Returns:
             A scalar: nats, or squared error in units of ``unit`` or ``scale``.
         """
-        import torch
         from torch.nn import functional
 
         from undertow.app import metrics
         from undertow.problems import UNSCORED
 
+        if self.numbers and unit is not None and self.emphasis:
+            high, true = (metrics.emphasised(each, self.emphasis) for each in (output, y))
+            return (_squares(output, y, unit) + _squares(high, true, unit * self.level)) / 2
         if self.numbers:
-            if self.emphasis and unit is not None:
-                output, y = (metrics.emphasised(each, self.emphasis) for each in (output, y))
             several = isinstance(self.scale, tuple)
             own: Any = output.new_tensor(self.scale) if several else self.scale
-            unit = own if unit is None else unit
-            loss = functional.mse_loss(output / unit, y / unit)
-            if not loss.isnan():
-                return loss
-            unknown = y.isnan()
-            y = torch.where(unknown, output.detach(), y)  # an error of zero, and no gradient
-            share = y.numel() / max(1, y.numel() - int(unknown.sum()))
-            return share * functional.mse_loss(output / unit, y / unit)
+            return _squares(output, y, own if unit is None else unit)
         scores, y = output.flatten(0, -2), y.flatten()
         weight = scores.new_tensor(self.weights) if self.weights else None
         loss = functional.cross_entropy(scores, y, weight, ignore_index=UNSCORED)
@@ -188,6 +183,20 @@ class Objective:
         if self.kind == "accuracy":
             return verdict(100 * (mine - other), "point")
         return verdict(100 * (other - mine) / max(other, 1e-12), "%")
+
+
+def _squares(output: "Tensor", y: "Tensor", unit: Any) -> "Tensor":
+    """The mean squared error in a unit, over the targets that are known."""
+    import torch
+    from torch.nn import functional
+
+    loss = functional.mse_loss(output / unit, y / unit)
+    if not loss.isnan():
+        return loss
+    unknown = y.isnan()
+    y = torch.where(unknown, output.detach(), y)  # an error of zero, and no gradient
+    share = y.numel() / max(1, y.numel() - int(unknown.sum()))
+    return share * functional.mse_loss(output / unit, y / unit)
 
 
 @dataclass

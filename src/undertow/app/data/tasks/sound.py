@@ -3,7 +3,7 @@
 The training part is cut into N lanes that are read side by side, T samples at a time, with the state carried
 from one window to the next (truncated back-propagation through time), as Wright, Damskägg & Välimäki (2019,
 Real-time black-box modelling with recurrent neural networks, DAFx-19) train amplifiers. What is minimised is
-their error-to-signal ratio after a first-order high-pass, the pre-emphasis 1 - a z⁻¹.
+the error-to-signal ratio, half of it after their pre-emphasis 1 - a z⁻¹, a first-order high-pass.
 """
 
 from collections.abc import Iterator
@@ -46,8 +46,8 @@ class SoundTask:
                 seconds = len(part) / pair.rate
                 raise UserError(f"{path}: the {which} {seconds:.1f} s are silent; change --validation")
         self.levels = {"scale": rms(x), "units.scale": rms(y)}
-        self.emphasised = rms(metrics.emphasised(y, config.emphasis))
-        self.objective = Objective("esr", "ESR", rms(held_back), emphasis=config.emphasis)
+        level = rms(metrics.emphasised(y, config.emphasis)) / rms(y)
+        self.objective = Objective("esr", "ESR", rms(held_back), emphasis=config.emphasis, level=level)
         self.shape = Shape(outputs=1, readout="every", inputs=1, linear=True, quantity=True)
         rivals = linear(pair.x[self.cut :], held_back)
         seconds, last = len(pair.x) / pair.rate, len(held_back) / pair.rate
@@ -85,7 +85,7 @@ class SoundTask:
         over = self.lane % self.steps
         first = int(np.random.default_rng([self.seed, epoch]).integers(over + 1))
         starts = first + self.lane * np.arange(self.batch_size)
-        unit = torch.full((self.batch_size, 1), self.emphasised)
+        unit = torch.full((self.batch_size, 1), self.levels["units.scale"])
         yield from lanes(self.pair, starts, self.steps, self.lane - over, unit)
 
     def validation_batches(self) -> Iterator[Batch]:

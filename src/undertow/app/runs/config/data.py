@@ -187,7 +187,13 @@ class DataConfig:
     ] = None
     emphasis: Annotated[  # 0.85: Wright et al. 2019 and what their successors ship
         Rate,
-        Option("a of the pre-emphasis 1 - a/z of the error in training; 0: none.", SOUNDS, 0.85, SOUND, "A"),
+        Option(
+            "a of the pre-emphasis 1 - a/z, after which half of the error counts in training; 0: none.",
+            SOUNDS,
+            0.85,
+            SOUND,
+            "A",
+        ),
     ] = 0.85
     before: float | None = (
         None  # of a backtest's training: rows at this time, as a number, or later are left out

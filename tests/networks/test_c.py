@@ -26,7 +26,8 @@ from undertow.networks import (
 from undertow.stream import load
 
 HERE = Path(__file__).parent
-STRICT = ("-std=c99", "-pedantic", "-Wall", "-Wextra", "-Werror")
+MORE = ("-Wshadow", "-Wconversion", "-Wdouble-promotion")
+STRICT = ("-std=c99", "-pedantic", "-Wall", "-Wextra", *MORE, "-Werror")
 SANITIZED = ("-O0", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
 TOLERANCE = 1e-6
 _random = np.random.default_rng(5)

@@ -32,7 +32,7 @@ LOCAL void layer_norm(int rows, int row, int n, float *v, const float *gain) {
     for (; k < n; k++) squares += (v[r * row + k] - mean) * (v[r * row + k] - mean);
     squares += sum_of(sum);
   }
-  scale = (float)inverse_root(squares / count + 1e-5f);
+  scale = (float)inverse_root((double)(squares / count + 1e-5f));
   for (k = 0; k < rows * row; k += LANES) store(v + k, (load(v + k) - mean) * scale * load(gain + k));
 }
 

@@ -9,7 +9,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(VEN
 LEVELS ?= native
 SOURCES := $(shell find src native -type f -not -name '*.so' -not -name '*.pyc') pyproject.toml CMakeLists.txt
 
-.PHONY: demo test fuzz kills kills-ddp mutants lint types sanitize sanitize-threads aarch64 test-clients test-formats bench evidence pictures exports live wheel clean
+.PHONY: demo test fuzz kills kills-ddp mutants lint types sanitize sanitize-threads aarch64 test-clients test-formats bench evidence pictures exports live wheel test-wheel clean
 
 demo: $(VENV)/app
 	$(BIN)/undertow demo
@@ -98,8 +98,14 @@ exports: $(VENV)/dev
 live: $(VENV)/dev
 	$(BIN)/python tools/live.py $(RUN) $(if $(ABOUT),--about "$(ABOUT)")
 
-wheel: $(VENV)/dev
-	$(BIN)/python -m build
+# The sdist and the wheels of a release, in dist, and tests of them in fresh environments: docs/wheels.md.
+# PYTHONS="~/.pyenv/versions/3.1*/bin/python" builds and tests for all of these.
+PYTHONS ?= $(PYTHON)
+wheel:
+	$(PYTHON) tools/wheels.py build $(PYTHONS)
+
+test-wheel:
+	$(PYTHON) tools/wheels.py test $(PYTHONS) $(WHEEL_TESTS)
 
 clean:
 	rm -rf build dist $(VENV) .venv-clients .venv-evidence

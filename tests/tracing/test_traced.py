@@ -14,7 +14,8 @@ from torch.utils.checkpoint import checkpoint
 
 import undertow
 from undertow import equations, flow
-from undertow.kernels import cpu
+from undertow.kernels import cpu, engines
+from undertow.kernels import elsewhere as other_device
 from undertow.kernels.listening import traced
 from undertow.records.layer import NotRecorded
 from undertow.tape import Gradients, RNNGradients, RNNTape, Tape
@@ -167,11 +168,22 @@ def assert_layer(layer, tape, gradients, tolerance):
 # ------------------------------------------------------------------------------- the arrays
 
 
+@pytest.fixture
+def elsewhere(monkeypatch):
+    """Tensors count as those of another device: torch's operator on the CPU stands in for cuDNN."""
+    monkeypatch.setattr(other_device, "is_elsewhere", lambda x: x.device.type == "cpu")
+    engines_there = tuple(each for each in engines.ENGINES if each is not cpu.ENGINE)
+    monkeypatch.setattr(engines, "ENGINES", engines_there)
+
+
 @both_cells
 @deep_or_not
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
-def test_every_array_is_the_equations(cell, options, form, dtype):
+@pytest.mark.parametrize("device", ["cpu", "elsewhere"])
+def test_every_array_is_the_equations(cell, options, form, dtype, device, request):
+    if device == "elsewhere":
+        request.getfixturevalue("elsewhere")
     case = Case(cell, form, dtype, **options)
     with undertow.trace(case.module) as trace:
         case.call()
@@ -550,6 +562,96 @@ def test_no_call_at_all():
         pass
     with pytest.raises(NotRecorded, match="'decoder': no call was recorded"):
         _ = trace["decoder"].layers
+
+
+# ------------------------------------------------------------------------------- other devices
+
+
+@both_cells
+@pytest.mark.parametrize("form", ["batched", "lengths", "packed"])
+def test_the_program_is_the_same_elsewhere(cell, form, elsewhere):
+    """Watched, a module is computed layer by layer: the same to rounding, not to the bit."""
+    results = []
+    for watched in (False, True):
+        case = Case(cell, form, torch.float64, num_layers=2, bidirectional=True)
+        with undertow.trace(case.module if watched else undertow.LSTM(1, 1)):
+            case.call()
+        results.append([p.grad.numpy() for p in case.module.parameters()])
+    for a, b in zip(*results, strict=True):
+        np.testing.assert_allclose(a, b, rtol=0, atol=1e-12 * np.abs(b).max())
+
+
+def test_options_and_half_precision_elsewhere(elsewhere):
+    """Options run in torch's operations there, and the kernels show them; float16 is shown in float32."""
+    torch.manual_seed(0)
+    lstm = undertow.LSTM(C, H, layer_norm=True, peepholes=True)
+    x = torch.randn(T, N, C)
+    with undertow.trace(lstm) as trace:
+        y = lstm(x, reset=torch.rand(T, N) < 0.2)[0]
+        y.sum().backward()
+    np.testing.assert_allclose(trace.layers[0].h[1:], y.detach().numpy(), atol=1e-6)
+    assert np.isfinite(trace.layers[0].dc).all()
+    half = undertow.LSTM(C, H, dtype=torch.float16)
+    with undertow.trace(half) as trace:
+        y = half(x.half())[0]
+        y.sum().backward()
+    assert trace.layers[0].c.dtype == np.float32
+    np.testing.assert_allclose(trace.layers[0].h[1:], y.detach().float().numpy(), atol=2e-3)
+
+
+@pytest.mark.filterwarnings("ignore:LSTM with projections is not supported with oneDNN")
+@pytest.mark.parametrize("why", ["projections", "'relu'"])
+def test_what_the_kernels_do_not_compute_elsewhere(why, elsewhere):
+    module = PLAIN[why][0]()
+    with undertow.trace(module) as trace:
+        y, _ = module(torch.randn(T, N, C))
+        y.sum().backward()
+    assert module.weight_ih_l0.grad is not None
+    with pytest.raises(NotRecorded, match=f"layer 0: nothing was recorded of this call: .*{why}"):
+        _ = trace.layers
+
+
+def test_without_gradients_elsewhere(elsewhere):
+    lstm = undertow.LSTM(C, H)
+    with undertow.trace(lstm) as trace, torch.no_grad():
+        y, _ = lstm(torch.randn(T, N, C))
+    np.testing.assert_allclose(trace.layers[0].h[1:], y.numpy(), atol=1e-6)
+    with pytest.raises(NotRecorded, match="under no_grad"):
+        _ = trace.layers[0].dh
+
+
+def test_the_monitor_and_the_doctor_see_elsewhere(elsewhere):
+    torch.manual_seed(0)
+    lstm = undertow.LSTM(C, H, 2)
+    monitor = undertow.FlowMonitor(lstm, every=1)
+    lstm(torch.randn(T, N, C))[0].sum().backward()
+    record = monitor.step()
+    assert record
+    assert not monitor.missing
+    with undertow.trace(lstm) as trace:
+        lstm(torch.randn(T, N, C))[0].sum().backward()
+    assert undertow.diagnose(trace, lstm).findings is not None
+    steps = lstm(torch.randn(T, N, C), return_tape=True)[2]
+    assert steps[1].c.requires_grad
+
+
+def test_a_trace_of_a_module_on_a_gpu():
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+    with torch.backends.cudnn.flags(allow_tf32=False):
+        lstm = undertow.LSTM(C, H, 2, bidirectional=True).cuda()
+        x = torch.randn(T, N, C, device="cuda")
+        with undertow.trace(lstm) as trace:
+            y = lstm(x)[0]
+            y.sum().backward()
+        here = undertow.LSTM(C, H, 2, bidirectional=True)
+        here.load_state_dict(lstm.state_dict())
+        with undertow.trace(here) as right:
+            here(x.cpu())[0].sum().backward()
+    for name in ("h", "c", "f", "dh", "dc", "df"):
+        for k in range(2):
+            found, expected = (getattr(each.layers[k], name) for each in (trace, right))
+            np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
 # ------------------------------------------------------------------------------- the loss

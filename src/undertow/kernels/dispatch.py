@@ -12,16 +12,22 @@ engines    all else: ``engines`` has the table
 import torch
 from torch import Tensor
 
-from undertow.kernels import engines, operators, per_sample, plain
+from undertow.kernels import elsewhere, engines, operators, per_sample, plain
 from undertow.kernels.call import Call
 from undertow.kernels.engine import Outputs
 
 
 def torch_serves(x: Tensor) -> bool:
-    """Return whether torch's own operator runs this module as a whole."""
-    if not (x.is_cpu or x.is_meta):
+    """Return whether torch's own operator runs this module as a whole, unless a trace asks for its layers."""
+    if elsewhere.is_elsewhere(x):
         return True
     return torch.onnx.is_in_onnx_export() if torch.compiler.is_compiling() else torch._C._is_tracing()
+
+
+def shows_layers(x: Tensor) -> bool:
+    """Return whether a trace may ask for the layers of a module that ``torch_serves``."""
+    program = torch.compiler.is_compiling() or torch._C._is_tracing()
+    return elsewhere.is_elsewhere(x) and not program
 
 
 def layer(call: Call) -> Outputs:

@@ -1,20 +1,29 @@
 """The table of engines: which one computes a call. The choice is made only here.
 
-The first that serves a call gets it. ``per_sample`` takes weights of one class of torch's. ``plain`` comes
-last and serves every call: projections, relu, other dtypes and devices, meta and fake tensors, empty batches,
+The first that serves a call gets it. ``per_sample`` takes weights of one class of torch's. ``elsewhere`` is
+torch's own operator for one layer, for traced calls on other devices than the CPU. ``plain`` comes last and
+serves every call: projections, relu, other dtypes and devices, meta and fake tensors, empty batches,
 functorch's transforms, forward-mode gradients. For double backward the node of a kernel engine runs ``plain``
 again.
 """
 
+from functools import partial
+
 import torch
 
-from undertow.kernels import cpu, per_sample, plain, segments
+from undertow.kernels import cpu, elsewhere, per_sample, plain, segments
 from undertow.kernels.call import Call
 from undertow.kernels.engine import Engine, Outputs
 from undertow.kernels.node import KernelEngine
 from undertow.kernels.tensors import out_of_memory
 
-ENGINES: tuple[Engine, ...] = (segments.ENGINE, cpu.ENGINE, per_sample.ENGINE, plain.ENGINE)
+ENGINES: tuple[Engine, ...] = (
+    segments.ENGINE,
+    cpu.ENGINE,
+    per_sample.ENGINE,
+    elsewhere.ENGINE,
+    plain.ENGINE,
+)
 
 
 def layer(call: Call) -> Outputs:
@@ -23,10 +32,14 @@ def layer(call: Call) -> Outputs:
         call = autocast(call)
     for engine in ENGINES:
         if engine.serves(call):
+            run = engine.layer
             if call.recording is not None and not isinstance(engine, KernelEngine):
-                call.recording.missing = cpu.ENGINE.why_not(call)
+                if elsewhere.is_elsewhere(call.x):
+                    run = partial(elsewhere.recorded, engine)
+                else:
+                    call.recording.missing = cpu.ENGINE.why_not(call)
             try:
-                return engine.layer(call)
+                return run(call)
             except RuntimeError as error:
                 if not out_of_memory(error):
                     raise

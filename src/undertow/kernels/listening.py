@@ -52,6 +52,11 @@ def in_backward() -> bool:
     return torch._C._current_graph_task_id() != -1
 
 
+def watches(module: torch.nn.Module) -> bool:
+    """Return whether a trace of this context watches the module."""
+    return bool(_open) and module in (traced.get() or {})
+
+
 def listener(module: torch.nn.Module) -> "Callable[[], Recording] | None":
     """Start the recording of a module's call.
 

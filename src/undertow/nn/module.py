@@ -199,7 +199,7 @@ class _Recurrent(torch.nn.RNNBase):
         if return_tape:
             return self._with_tape(input, hx, ragged, additions)
         result = None
-        if ragged is not EVEN or additions is not None or not _torch_serves(input):
+        if ragged is not EVEN or additions is not None or not _torch_serves(input, self):
             result = self._run(input, hx, ragged, additions, dispatch.layer)
         if result is not None:
             return result
@@ -374,9 +374,11 @@ class RNN(_Recurrent, torch.nn.RNN):
     """
 
 
-def _torch_serves(input: Any) -> bool:
+def _torch_serves(input: Any, module: Any) -> bool:
     x = input.data if isinstance(input, PackedSequence) else input
-    return isinstance(x, Tensor) and dispatch.torch_serves(x)
+    if not isinstance(x, Tensor) or not dispatch.torch_serves(x):
+        return False
+    return not (listening.watches(module) and dispatch.shows_layers(x))
 
 
 def _in_graphs(module: Any) -> bool:

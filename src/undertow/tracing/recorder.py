@@ -30,11 +30,13 @@ def trace(model: torch.nn.Module) -> "Recorder":
     """Record the calls of every undertow.LSTM and undertow.RNN in a model, within a ``with`` block.
 
     The trace records calls made inside the block, but not those of other threads. The backward pass may come
-    after the block. Results are the same bits as without a trace. If two traces watch a module, the inner one
-    records it.
+    after the block. On the CPU results are the same bits as without a trace. If two traces watch a module,
+    the inner one records it.
 
-    Only calls that the native kernels compute are recorded. Reading any other call raises NotRecorded, a
-    RuntimeError that gives the reason: projections, relu, half precision, another device, torch.compile.
+    Only calls that the native kernels can compute are recorded. Reading any other call raises NotRecorded, a
+    RuntimeError that gives the reason: projections, relu, half precision on the CPU, torch.compile. On
+    another device torch's operator computes a watched module layer by layer, and the native kernels compute
+    the same again on the CPU for the record, which agrees to the device's rounding.
 
     Args:
         model: a model that holds an ``LSTM`` or ``RNN`` of undertow, or such a module itself.

@@ -93,7 +93,7 @@ class Traced:
         if not calls:
             raise NotRecorded(
                 f"{self.name!r}: no call was recorded. It was not called inside the trace and in its thread, "
-                "or torch's own operator served it: on another device than the CPU, or in torch.compile"
+                "or it was part of a program of torch.compile"
             )
         return calls[-1].layers
 

@@ -8,6 +8,7 @@ layer reads backwards or a forecast has windows. Needs a C compiler, cc, and ONN
 
 import ctypes
 import json
+import runpy
 import subprocess
 import sys
 import tempfile
@@ -46,6 +47,7 @@ RUNS: dict[str, tuple[str, dict[str, Any]]] = {
         {"target": ["sold"], "group": ["store", "item"], "known": ["promo", "holiday"], "horizon": 7},
     ),
     "problem": ("adding", {"steps": 50}),
+    "sound": ("clean.wav amp.wav", {}),
 }
 T = 40
 
@@ -55,11 +57,10 @@ def main() -> None:
     torch.manual_seed(0)
     rows = [("task", *targets.TARGETS), ("---", *["---"] * len(targets.TARGETS))]
     with tempfile.TemporaryDirectory() as folder, chdir(folder):
+        runpy.run_path(str(ROOT / "examples" / "amp.py"))["main"](6)
         for name, (source, options) in RUNS.items():
-            path = DATA / source
-            run = undertow.train(
-                path if path.exists() else source, folder=f"run_{len(rows)}", **SHORT | options
-            )
+            sources = [DATA / each if (DATA / each).exists() else each for each in source.split()]
+            run = undertow.train(sources, folder=f"run_{len(rows)}", **SHORT | options)
             row = [_tried(Path(run.folder), target) for target in targets.TARGETS]
             rows.append((name, *row))
             print(*rows[-1], sep=" | ", flush=True)

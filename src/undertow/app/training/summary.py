@@ -19,7 +19,7 @@ NEXT = {  # besides looking at it
     "classify": ["undertow predict {run} TABLE"],
     "regress": ["undertow predict {run} TABLE"],
     "problem": [],
-    "sound": ["undertow predict {run} INPUT.wav -o OUTPUT.wav"],
+    "sound": ["undertow predict {run} INPUT.wav -o OUTPUT.wav", "undertow export {run} --to nam"],
 }
 LOOK = ["undertow inspect {run}", "undertow doctor {run}"]
 

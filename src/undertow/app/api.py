@@ -188,7 +188,7 @@ def train(
     quiet: bool = False,
     **options: Any,
 ) -> Run:
-    """Train an LSTM on a text, a table or a built-in problem, as ``undertow train`` does.
+    """Train an LSTM on a text, a table, two recordings or a built-in problem, as ``undertow train`` does.
 
     Args:
         source: A file or folder, several of them, or the name of a built-in problem. None with ``resume``.

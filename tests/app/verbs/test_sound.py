@@ -1,6 +1,7 @@
 """Sound from two recordings to a network that plays: train, predict, evaluate, the stream, other formats."""
 
 import re
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +38,10 @@ def test_a_known_network_is_learnt(undertow):
         (("clean.wav",), "clean.wav: expected two recordings, before the device and after it: undertow"),
         (("clean.wav", "amp.wav", "amp.wav"), "clean.wav: expected two recordings"),
         (("clean.wav", "b.wav"), "b.wav: no such file"),
+        (("clean.wav", "a.mp3"), "a.mp3: mp3 loses samples; expected WAV, FLAC or AIFF"),
+        (("a.mp3", "clean.wav"), "a.mp3: mp3 loses samples; expected WAV, FLAC or AIFF"),
+        (("clean.wav", "a.csv"), "clean.wav: expected two recordings"),
+        (("sounds",), "sounds: expected two recordings"),
         (("clean.wav", "amp.wav", "--target", "x"), "--target: has no meaning for task sound (clean.wav is"),
         (("clean.wav", "amp.wav", "--members", 2), "--members: has no meaning for task sound"),
         (("clean.wav", "amp.wav", *SOUND, "--select", "mae"), "--select mae: expected loss, last for this"),
@@ -47,11 +52,23 @@ def test_a_known_network_is_learnt(undertow):
     ],
 )  # fmt: skip
 def test_a_command_that_does_not_fit_is_refused_in_a_line(undertow, amp, words, said):
+    Path("a.mp3").write_text("not silence")
+    Path("a.csv").write_text("x,y\n1,2\n")
+    Path("sounds").mkdir()
+    write(Path("sounds") / "a.wav", plucked(1))
     result = undertow("train", *words, "--folder", "r")
     assert result.code == 2
     assert said in result.err.replace(f"{amp[0].parent}/", "")
     assert result.err.count("\n") == 1
     assert not Path("r").exists()
+
+
+def test_without_soundfile_the_command_says_what_to_install(undertow, trained, amp, monkeypatch):
+    monkeypatch.setitem(sys.modules, "soundfile", None)
+    for words in (("train", *amp), ("predict", trained["plain"].folder, amp[0], "-o", "o.wav")):
+        result = undertow(*words)
+        assert result.code == 2
+        assert f"{amp[0]}: sound needs soundfile: pip install 'undertow[sound]'" in result.err
 
 
 # -- a trained run --------------------------------------------------------------------------------

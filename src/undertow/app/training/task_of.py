@@ -39,7 +39,7 @@ def task_of(source: str, given: dict[str, Any], further: Sequence[str] = ()) -> 
     task, why = _guess(source, given)
     check_meant(task, why, given)
     check_gaps(task, given.get("gaps"))
-    if task == "sound" and len(further) != 1:
+    if task == "sound" and (len(further) != 1 or not content.is_recording(Path(further[0]))):
         raise UserError(f"{source}: {PAIR}")
     if task in NEEDED:
         _check_columns(Path(source), task, given)
@@ -54,7 +54,7 @@ def _guess(source: str, given: dict[str, Any]) -> tuple[str, str]:
         return "problem", f"{source} is a built-in problem"
     if wanted:
         return wanted, "--task says so"
-    if content.is_recording(path):
+    if content.is_recording(content.in_folder(path)[0]):
         return "sound", f"{path.name} is a recording"
     named = any(given.get(name) for name in ("target", "sequence", "label"))
     if not named and not content.is_table(content.in_folder(path)[0]):

@@ -15,7 +15,9 @@ RUN = "Run"
 def train(
     source: Annotated[
         list[str] | None,
-        typer.Argument(help="Texts or tables, files or folders, or the name of a built-in problem."),
+        typer.Argument(
+            help="Texts or tables, files or folders, two recordings, or the name of a built-in problem."
+        ),
     ] = None,
     *,
     folder: Annotated[
@@ -58,11 +60,12 @@ def train(
     ] = False,
     **given: Any,
 ) -> None:
-    """Train an LSTM on a text, a table or a built-in problem.
+    """Train an LSTM on a text, a table, two recordings or a built-in problem.
 
     undertow train book.txt [dim]· next character[/dim]
     undertow train weather.csv --target temp_max [dim]· forecast[/dim]
     undertow train motions.csv --sequence id --label activity [dim]· class or number[/dim]
+    undertow train clean.wav amp.wav [dim]· a device, before and after it[/dim]
     undertow train adding --steps 200 [dim]· a long-lag problem[/dim]
 
     Options that are left out get values that suit the task.

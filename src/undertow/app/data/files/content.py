@@ -36,6 +36,7 @@ ENDINGS = {  # endings of tables; what a file holds is decided by its first byte
     ".jsonl", ".ndjson", ".json", ".xls", *SHEETS, ".nc", ".nc4", ".cdf",
 }  # fmt: skip
 RECORDINGS = (".wav", ".wave", ".flac", ".aif", ".aiff")  # endings of formats without loss
+LOSSY = (".mp3", ".ogg", ".opus", ".m4a", ".aac", ".wma")
 COMPRESSED = (".gz", ".zst")
 MARKS = {  # byte order marks; UTF-32 first, whose mark begins with that of UTF-16
     b"\xff\xfe\x00\x00": "utf-32", b"\x00\x00\xfe\xff": "utf-32", b"\xef\xbb\xbf": "utf-8-sig",
@@ -63,8 +64,15 @@ def is_table(path: Path) -> bool:
 
 
 def is_recording(path: Path) -> bool:
-    """Whether the name of a file is that of a recording; what it holds is decided by libsndfile."""
-    return path.suffix.lower() in RECORDINGS
+    """Whether the name of a file is that of a recording; what it holds is decided by libsndfile.
+
+    Raises:
+        UserError: The name is that of a format with loss, whose samples are not those of the sound.
+    """
+    ending = path.suffix.lower()
+    if ending in LOSSY:
+        raise UserError(f"{path}: {ending[1:]} loses samples; expected WAV, FLAC or AIFF")
+    return ending in RECORDINGS
 
 
 def magic(raw: bytes, path: Path) -> str:

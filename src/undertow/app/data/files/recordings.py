@@ -68,11 +68,11 @@ def convert(path: Path, output: Path, begin: Callable[[int, int], Callable[[Floa
     Raises:
         UserError: As of ``read``, or the file cannot be written.
     """
-    import soundfile
-
     peak = 0.0
 
     def write(beside: Path) -> None:
+        import soundfile
+
         nonlocal peak
         with soundfile.SoundFile(beside, "w", file.samplerate, file.channels, "FLOAT", format="WAV") as made:
             for start, block in _blocks(file):

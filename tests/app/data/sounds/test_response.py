@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from sounds import delayed, driven, plucked
+from undertow.app.data.sounds import response
 from undertow.app.data.sounds.response import REACH, delay, filtered
 from undertow.app.metrics import esr
 
@@ -54,6 +55,12 @@ def test_the_filter_is_that_of_least_squares():
     rows = np.stack([np.pad(x, (k, 0))[: len(x)] for k in range(8)], axis=1).astype(np.float64)
     best = rows @ np.linalg.lstsq(rows, y.astype(np.float64), rcond=None)[0]
     assert esr(y, filtered(x, y, 8)) == pytest.approx(esr(y, best), rel=0.01)
+
+
+def test_the_filter_over_several_blocks(monkeypatch):
+    whole = filtered(X, driven(X), 16)
+    monkeypatch.setattr(response, "SIZE", 1 << 10)
+    np.testing.assert_allclose(filtered(X, driven(X), 16), whole, atol=1e-5)
 
 
 def test_the_filter_finds_a_linear_device():

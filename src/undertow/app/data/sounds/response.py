@@ -4,11 +4,12 @@ Both follow from the cross-spectrum, summed over blocks so that long recordings 
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-BLOCK = 1 << 17  # samples of the input at once
+SIZE = 1 << 18  # of a Fourier transform: of a block of the recordings, and what it reaches beside it
 REACH = 1 << 15  # samples: the longest delay that is found, either way
 FLOOR = 1e-3  # of the mean power: where the input has less, the response is not known
 ONSET = 0.15  # of the largest value: what belongs to the response
@@ -48,14 +49,8 @@ def delay(x: Floats, y: Floats) -> Delay:
     Returns:
         The delay, at most ``REACH`` samples either way.
     """
-    size = BLOCK + 2 * REACH  # so that the lags do not wrap around
-    later = np.pad(y, (REACH, REACH + BLOCK))
-    cross, power = np.zeros(size // 2 + 1, np.complex128), np.zeros(size // 2 + 1)
-    for start in range(0, len(x), BLOCK):
-        X = np.fft.rfft(x[start : start + BLOCK], size)
-        cross += X.conj() * np.fft.rfft(later[start : start + size], size)
-        power += np.abs(X) ** 2
-    response = np.fft.irfft(cross / (power + FLOOR * power.mean()), size)[: 2 * REACH + 1]
+    cross, power = _spectra(x, y, REACH, REACH)
+    response = np.fft.irfft(cross / (power + FLOOR * power.mean()), SIZE)[: 2 * REACH + 1]
     height = np.abs(response)
     top = int(height.argmax())
     begin = top
@@ -83,12 +78,38 @@ def filtered(x: Floats, y: Floats, taps: int = TAPS) -> Floats:
     Returns:
         The filter's output, [n].
     """
-    x, y = x.astype(np.float64), y.astype(np.float64)
-    size = 1 << (len(x) + taps).bit_length()
-    X = np.fft.rfft(x, size)
-    of_x = np.fft.irfft(np.abs(X) ** 2, size)[:taps]
-    of_both = np.fft.irfft(X.conj() * np.fft.rfft(y, size), size)[:taps]
+    of_x, of_both = (np.fft.irfft(_spectra(x, each, 0, taps)[0], SIZE)[:taps] for each in (x, y))
     lags = np.abs(np.arange(taps)[:, None] - np.arange(taps))
     matrix = of_x[lags] + 1e-9 * of_x[0] * np.eye(taps)  # sounds with little treble are nearly singular
-    h = np.linalg.solve(matrix, of_both)
-    return np.fft.irfft(X * np.fft.rfft(h, size), size)[: len(x)]
+    H = _spectrum(np.linalg.solve(matrix, of_both))
+    found, earlier = np.empty(len(x), np.float32), np.pad(x, (taps, 0))
+    for start in range(0, len(x), SIZE - taps):
+        block = np.fft.irfft(_spectrum(earlier[start : start + SIZE]) * H, SIZE)[taps:]
+        found[start : start + SIZE - taps] = block[: len(x) - start]
+    return found
+
+
+def _spectra(x: Floats, y: Floats, before: int, after: int) -> tuple[NDArray[Any], NDArray[Any]]:
+    """The cross-spectrum of two recordings and the power of the first, summed over blocks.
+
+    Args:
+        x: The first, [n].
+        y: The second, [n].
+        before: The lags below 0 that do not wrap around.
+        after: The lags above 0.
+
+    Returns:
+        Spectra for np.fft.irfft with ``SIZE``; the first of the lags is -``before``.
+    """
+    block = SIZE - before - after
+    reached = np.pad(y, (before, after + block))
+    cross, power = np.zeros(SIZE // 2 + 1, np.complex128), np.zeros(SIZE // 2 + 1)
+    for start in range(0, len(x), block):
+        X = _spectrum(x[start : start + block])
+        cross += X.conj() * _spectrum(reached[start : start + SIZE])
+        power += np.abs(X) ** 2
+    return cross, power
+
+
+def _spectrum(samples: Floats) -> NDArray[Any]:
+    return np.fft.rfft(samples.astype(np.float64), SIZE)

@@ -21,7 +21,7 @@ VERBS = {
     "train": "Train an LSTM on a text, a table or a built-in problem.",
     "tune": "Search for the options with which a network learns best.",
     "generate": "Write text with a trained language model.",
-    "predict": "Forecast or label a table with a trained model.",
+    "predict": "Forecast or label a table, or play a recording.",
     "evaluate": "Say how good a trained model is, beside baselines.",
     "export": "Write a trained network for other programs: ONNX, C, PyTorch, NAM.",
     "info": "Say what is in a run folder.",

@@ -52,6 +52,14 @@ class Chart:
     bars: bool = False
 
 
+def padded(curves: dict[str, Curve]) -> dict[str, Curve]:
+    """Return curves of one length: those that are shorter end in NaN, a gap."""
+    longest = max(map(len, curves.values()))
+    return {
+        name: np.pad(each, (0, longest - len(each)), constant_values=np.nan) for name, each in curves.items()
+    }
+
+
 @dataclass(frozen=True)
 class Finding:
     """Something wrong."""

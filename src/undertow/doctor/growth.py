@@ -3,7 +3,17 @@
 import numpy as np
 
 from undertow import flow
-from undertow.doctor.finding import Chart, Evidence, Finding, InOrder, NotJudged, Outcome, Remedy, number
+from undertow.doctor.finding import (
+    Chart,
+    Evidence,
+    Finding,
+    InOrder,
+    NotJudged,
+    Outcome,
+    Remedy,
+    number,
+    padded,
+)
 from undertow.doctor.memory import EACH, ORTHOGONAL, state_of
 from undertow.doctor.patient import Case, Patient
 from undertow.doctor.training import clipping, smaller_rate
@@ -159,10 +169,8 @@ def step_chart(patients: list[Patient]) -> Chart:
     """By what each step back multiplies the gradient, medians over sequences; 1 keeps its size."""
     with np.errstate(invalid="ignore", over="ignore"):  # zero after zero
         steps = {p.where: np.exp(np.diff(flow.lower_median(p.faded))) for p in patients[:EACH]}
-    longest = max(map(len, steps.values()))
-    curves = {
-        where: np.pad(each, (0, longest - len(each)), constant_values=np.nan) for where, each in steps.items()
-    }
+    curves = padded(steps)
+    longest = len(next(iter(curves.values())))
     return Chart(
         "Growth of the last error's gradient, step by step back",
         "lag, steps",

@@ -3,7 +3,17 @@
 import numpy as np
 
 from undertow import flow
-from undertow.doctor.finding import Chart, Evidence, Finding, InOrder, NotJudged, Outcome, Remedy, Severity
+from undertow.doctor.finding import (
+    Chart,
+    Evidence,
+    Finding,
+    InOrder,
+    NotJudged,
+    Outcome,
+    Remedy,
+    Severity,
+    padded,
+)
 from undertow.doctor.patient import Case, Patient
 
 LEARNT = 0.9  # skill from which a task counts as learnt, whatever the gradients look like
@@ -122,11 +132,8 @@ def remember(patient: Patient, lag: int) -> tuple[Remedy, ...]:
 
 def reach_chart(patients: list[Patient], lag: int | None) -> Chart:
     """Chart the gradient of the last error by lag, of each layer, with the task's lag if there is one."""
-    sizes = {p.where: np.exp(flow.lower_median(p.faded)) for p in patients[:EACH]}
-    longest = max(map(len, sizes.values()))
-    curves = {
-        where: np.pad(size, (0, longest - len(size)), constant_values=np.nan) for where, size in sizes.items()
-    }
+    curves = padded({p.where: np.exp(flow.lower_median(p.faded)) for p in patients[:EACH]})
+    longest = len(next(iter(curves.values())))
     return Chart(
         "How far the last error reaches back",
         "lag, steps",

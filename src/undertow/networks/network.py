@@ -4,7 +4,7 @@ Every array is float32, C-contiguous and read-only. Each step of the input passe
 recurrent layer and a pool remember earlier steps.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, TypeAlias
 
@@ -205,6 +205,10 @@ class Recurrent(_Frozen):
         """Return C and R."""
         return int(self.weight_ih.shape[1]), self.output_size
 
+    def directions(self) -> "list[Recurrent]":
+        """Return the layer itself, as Bidirectional returns two."""
+        return [self]
+
 
 @dataclass(frozen=True, eq=False)
 class Bidirectional:
@@ -230,6 +234,10 @@ class Bidirectional:
         """Return C and 2R."""
         C, R = self.forward.widths()
         return C, 2 * R
+
+    def directions(self) -> list[Recurrent]:
+        """Return the forward layer and the backward one."""
+        return [self.forward, self.backward]
 
 
 @dataclass(frozen=True, eq=False)
@@ -359,6 +367,21 @@ class Network:
         states = [each for layer in self.recurrent() for each in (layer.h_0, layer.c_0) if each is not None]
         zero = sum(each.size for each in states if not each.any())
         return int(sum(each.size for each in held if isinstance(each, np.ndarray)) - zero)
+
+    def grouped(self, same: Callable[[Any, Any], bool]) -> list[list[Any]]:
+        """Return the stages, with consecutive recurrent layers together that one module can compute.
+
+        Args:
+            same: tells whether a layer fits into the module of the layer before it.
+        """
+        found: list[list[Any]] = []
+        for stage in self.stages:
+            last, layer = found[-1][-1] if found else None, Recurrent | Bidirectional
+            if isinstance(last, layer) and isinstance(stage, layer) and same(last, stage):
+                found[-1].append(stage)
+            else:
+                found.append([stage])
+        return found
 
     def recurrent(self) -> Sequence[Recurrent]:
         """Return the recurrent layers, from the input up; of two directions the forward one first."""

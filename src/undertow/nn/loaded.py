@@ -66,7 +66,7 @@ class Loaded(nn.Module):
         super().__init__()
         self.network = network
         self._chain: list[str] = []
-        for stages in _grouped(network):
+        for stages in network.grouped(_same):
             kind, module = _module(stages)
             count = sum(name == kind or name.startswith(f"{kind}_") for name in self._chain)
             name = f"{kind}_{count + 1}" if count else kind
@@ -94,7 +94,7 @@ class Loaded(nn.Module):
     def to_network(self) -> Network:
         """Return the network with the present weights, which training may have changed."""
         stages: list[Any] = []
-        for name, old in zip(self._chain, _grouped(self.network), strict=True):
+        for name, old in zip(self._chain, self.network.grouped(_same), strict=True):
             held = self.get_submodule(name).state_dict()
             tensors = {key: value.detach().cpu().numpy() for key, value in held.items()}
             if isinstance(old[0], _Layer):
@@ -113,22 +113,13 @@ def _with_options(new: Any, was: Any) -> Any:
     return replace(new, coupled=was.coupled, zoneout=was.zoneout, nonlinearity=was.nonlinearity)
 
 
-def _grouped(network: Network) -> list[list[Any]]:
-    """The stages, with consecutive recurrent layers together that one module can compute."""
-    found: list[list[Any]] = []
-    for stage in network.stages:
-        last = found[-1][-1] if found else None
-        layers = isinstance(stage, _Layer) and isinstance(last, _Layer)
-        if layers and _options(cast(_Layer, stage)) == _options(cast(_Layer, last)):
-            found[-1].append(stage)
-        else:
-            found.append([stage])
-    return found
+def _same(one: _Layer, other: _Layer) -> bool:
+    return _options(one) == _options(other)
 
 
 def _options(stage: _Layer) -> dict[str, Any]:
     """What the layers of one module share."""
-    layers = _directions(stage)
+    layers = stage.directions()
     found = [
         {
             "cell": each.cell,
@@ -148,10 +139,6 @@ def _options(stage: _Layer) -> dict[str, Any]:
     return found[0] | {"bidirectional": len(layers) == 2}
 
 
-def _directions(stage: _Layer) -> list[Recurrent]:
-    return [stage.forward, stage.backward] if isinstance(stage, Bidirectional) else [stage]
-
-
 def _module(stages: Sequence[Any]) -> tuple[str, nn.Module]:
     """The kind of a module, and the module."""
     first = stages[0]
@@ -166,7 +153,7 @@ def _module(stages: Sequence[Any]) -> tuple[str, nn.Module]:
 
 def _recurrent(stages: Sequence[_Layer]) -> nn.Module:
     """One LSTM or RNN with the weights of its layers."""
-    options, layers = _options(stages[0]), [_directions(stage) for stage in stages]
+    options, layers = _options(stages[0]), [stage.directions() for stage in stages]
     lstm = options["cell"] == "lstm"
     widths = [each[0].hidden_size for each in layers]
     given: dict[str, Any] = {"bidirectional": options["bidirectional"], "zoneout": options["zoneout"]}

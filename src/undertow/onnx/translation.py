@@ -17,10 +17,9 @@ ARGUMENTS = tuple(each.name for each in LAYER._schema.arguments)
 GATES = (0, 3, 1, 2)  # i, o, f, g among i, f, g, o
 PEEPHOLES = (0, 2, 1)  # i, o, f among i, f, o
 INT32 = 6  # ONNX's number of the type
-# Fields of a Variant that no node has, with the option or argument that asks for them.
-_REFUSED = {
-    "mask": "mask",
-    "reset": "reset",
+HELD = ("peepholes", "coupled")  # fields of a Variant that a node has
+# The option or argument that asks for a field, where it has another name.
+_ASKED = {
     "recurrent": "recurrent_dropout in training",
     "zoneout_h": "zoneout",
     "zoneout_c": "zoneout",
@@ -61,8 +60,8 @@ def refused(arguments: dict[str, Any]) -> str:
         return "a PackedSequence: give the padded tensor and lengths="
     if any(each[4] is not None for each in weights):
         return "proj_size"
-    found = [option for name, option in _REFUSED.items() if getattr(variant, name) is not None]
-    return found[0] if found else ""
+    found = [name for name in variant.added if name not in HELD]
+    return _ASKED.get(found[0], found[0]) if found else ""
 
 
 def _parts(arguments: dict[str, Any]) -> tuple[Sequence[Any], list[Sequence[Any]], Variant]:

@@ -13,6 +13,7 @@ from undertow.app.runs import members
 from undertow.app.runs.folder import Run
 from undertow.app.training.leftovers import open_run
 from undertow.networks import Network
+from undertow.networks.formats import BY_SUFFIX
 
 
 def _plainly(network: Network, path: Path) -> list[str]:
@@ -25,14 +26,12 @@ class Target:
     """A target.
 
     Attributes:
-        suffix: The ending of the file's name.
-        beside: The endings of further files, with which the name of the first goes on.
+        suffix: The ending of the file's name, which ``networks.formats`` knows.
         write: Writes a network and returns lines that say more than the files' names.
         write_forecast: The same for a run whose forecasts no Network represents. None: the target cannot.
     """
 
     suffix: str
-    beside: tuple[str, ...] = ()
     write: Callable[[Network, Path], list[str]] = _plainly
     write_forecast: Callable[[Run, Path], list[str]] | None = None
 
@@ -46,15 +45,16 @@ class Target:
 
     def files(self, path: Path) -> list[Path]:
         """Return all files that are written for ``path``."""
-        return [path, *(path.with_name(path.stem + ending) for ending in self.beside)]
+        beside = BY_SUFFIX[self.suffix].beside
+        return [path, *(path.with_name(path.stem + ending) for ending in beside)]
 
 
 TARGETS = {
-    "onnx": Target(".onnx", (), onnx.write, onnx.write_forecast),
-    "c": Target(".c", (".h",)),
+    "onnx": Target(".onnx", onnx.write, onnx.write_forecast),
+    "c": Target(".c"),
     "nam": Target(".nam"),
     "rtneural": Target(".json"),
-    "torch": Target(".py", ("_weights.safetensors",)),
+    "torch": Target(".py"),
 }
 
 

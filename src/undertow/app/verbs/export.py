@@ -45,4 +45,4 @@ def export(
         check_output(each, (each.suffix,), overwrite)
     lines = targets.write(run, target, path)
     sizes = " and ".join(f"{each}, {each.stat().st_size:,} bytes" for each in files)
-    Terminal().print("\n".join([f"written: {sizes}", *lines]), soft_wrap=True, markup=False, highlight=False)
+    Terminal().print("\n".join([f"written: {sizes}", *lines]), soft_wrap=True)

@@ -38,7 +38,7 @@ def predict(
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file in --output.")] = False,
 ) -> None:
-    """Forecast or label a table with a trained model, or play a recording through it.
+    """Forecast or label a table, or play a recording, with a trained model.
 
     The table is read as the table of the training was: encoding, separator,
     numbers and times are in config.json. Only --gaps may differ.
@@ -47,8 +47,8 @@ def predict(
     after the table. A class or a number is given to every sequence. If the truth
     is known, the error is printed beside that of baselines that need no learning.
 
-    A recording is played through the network that learnt a device from sound, each
-    channel by itself, and written as 32-bit float.
+    A recording is played through the network that learnt a device from its
+    sound, each channel by itself, and written as 32-bit float.
     """
     from undertow.app.errors import UserError
     from undertow.app.inputs import check_source

@@ -38,6 +38,7 @@ class Format:
         write: Makes the file's bytes of a network; ONNX takes ``states`` and ``lengths``. None: it is not
             written.
         save: Writes a network to a path and beside it, where a format has more than one file.
+        beside: How the names of the further files go on after the stem of the first.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Format:
     read: Callable[[bytes], Network] | None = None
     write: Callable[..., bytes] | None = None
     save: Callable[[Network, Path], None] | None = None
+    beside: tuple[str, ...] = ()
 
 
 def _json(data: bytes) -> Network:
@@ -75,8 +77,8 @@ FORMATS = (
     Format("sb3-contrib policy", (".zip",), policies.from_archive),
     Format("Keras", (".keras",), keras.from_archive),
     Format("Keras HDF5", (".h5", ".hdf5"), keras.from_hdf5),
-    Format("PyTorch program", (".py",), save=torch_source.write),
-    Format("C", (".c",), save=c.write),
+    Format("PyTorch program", (".py",), save=torch_source.write, beside=(torch_source.WEIGHTS,)),
+    Format("C", (".c",), save=c.write, beside=(".h",)),
 )
 BY_SUFFIX = {suffix: each for each in FORMATS for suffix in each.suffixes}
 

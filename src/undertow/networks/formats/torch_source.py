@@ -5,7 +5,6 @@ The weights, a state dict, are a safetensors file beside it.
 """
 
 import keyword
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +27,7 @@ from undertow.networks.network import (
 )
 
 Tensors = dict[str, npt.NDArray[Any]]
+WEIGHTS = "_weights.safetensors"  # goes on after the program's stem
 
 
 def sources(network: Network, name: str) -> tuple[str, Tensors]:
@@ -44,7 +44,7 @@ def sources(network: Network, name: str) -> tuple[str, Tensors]:
         Unsupported: The network has one of these.
     """
     program = _Program(network)
-    for stages in _grouped(network):
+    for stages in network.grouped(_same):
         program.add(stages)
     return program.text(name), program.tensors
 
@@ -65,7 +65,7 @@ def write(network: Network, path: Path) -> None:
 
 def beside(path: Path) -> Path:
     """Return the file of the weights of the program ``path``."""
-    return path.with_name(f"{path.stem}_weights.safetensors")
+    return path.with_name(path.stem + WEIGHTS)
 
 
 def streams(network: Network) -> bool:
@@ -74,29 +74,12 @@ def streams(network: Network) -> bool:
     return not whole and not network.once
 
 
-def _directions(stage: Recurrent | Bidirectional) -> list[Recurrent]:
-    return [stage.forward, stage.backward] if isinstance(stage, Bidirectional) else [stage]
-
-
-def _grouped(network: Network) -> Iterator[list[Any]]:
-    """The stages, with consecutive recurrent layers together that are one module of torch."""
-    group: list[Any] = []
-    for stage in network.stages:
-        if group and not (_same(group[0], stage)):
-            yield group
-            group = []
-        group.append(stage)
-    yield group
-
-
 def _same(one: Any, other: Any) -> bool:
-    layers = Recurrent | Bidirectional
-    if not isinstance(one, layers) or type(one) is not type(other):
-        return False
-    a, b = _directions(one)[0], _directions(other)[0]
-    return all(getattr(a, name) == getattr(b, name) for name in ("cell", "hidden_size", "nonlinearity")) and (
-        (a.weight_hr is None) == (b.weight_hr is None) and a.output_size == b.output_size
-    )
+    """Whether two layers can be layers of one module of torch."""
+    a, b = one.directions()[0], other.directions()[0]
+    names = ("cell", "hidden_size", "output_size", "nonlinearity")
+    alike = all(getattr(a, name) == getattr(b, name) for name in names)
+    return alike and type(one) is type(other) and (a.weight_hr is None) == (b.weight_hr is None)
 
 
 class _Program:
@@ -108,7 +91,9 @@ class _Program:
         self._run: list[str] = []
         self._names: list[str] = []
         self._layers = 0  # recurrent modules so far
-        self._alone = sum(isinstance(group[0], Recurrent | Bidirectional) for group in _grouped(network)) == 1
+        self._alone = (
+            sum(isinstance(group[0], Recurrent | Bidirectional) for group in network.grouped(_same)) == 1
+        )
         self.tensors: Tensors = {}
 
     def add(self, stages: list[Any]) -> None:
@@ -160,7 +145,7 @@ class _Program:
         self.tensors[name] = value
 
     def _recurrent(self, stages: list[Any]) -> None:
-        layers = [_directions(stage) for stage in stages]
+        layers = [stage.directions() for stage in stages]
         for each in (one for pair in layers for one in pair):
             only_plain(each, "PyTorch", "initial state", "relu", "reverse", "weight_hr")
         first, L, D = layers[0][0], len(layers), len(layers[0])

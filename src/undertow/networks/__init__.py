@@ -1,6 +1,6 @@
 """Trained networks as NumPy arrays, wherever they were trained: described, read and written."""
 
-from undertow.networks.formats import read, write
+from undertow.networks.formats import files, read, write
 from undertow.networks.network import (
     Bidirectional,
     Dense,
@@ -25,6 +25,7 @@ __all__ = [
     "Scale",
     "Stage",
     "Unsupported",
+    "files",
     "read",
     "write",
 ]

@@ -82,6 +82,14 @@ def compare(
     return largest, tuple(compared)
 
 
+def shapes_of(values: Any) -> dict[str, tuple[int | str, ...]]:
+    """Return the names of a graph's inputs or outputs with their shapes; a free size is its name."""
+    return {
+        each.name: tuple(dim.dim_param or dim.dim_value for dim in each.type.tensor_type.shape.dim)
+        for each in values
+    }
+
+
 def tried(do: Any, *args: Any, **kwargs: Any) -> Any:
     """Call a function of ONNX Runtime. Raises RuntimeError in place of its own exceptions."""
     try:

@@ -19,6 +19,7 @@ from undertow import atomic
 from undertow.networks import Unsupported
 from undertow.nn import LSTM, RNN
 from undertow.onnx import checking
+from undertow.onnx.checking import shapes_of
 from undertow.onnx.translation import ARGUMENTS, LAYER, refused, translations
 
 FOLDED = 1 << 40  # bytes: weights are brought into ONNX's order in the file, whatever their size
@@ -44,6 +45,16 @@ class Exported:
     def model(self) -> Any:
         """The model, onnx.ModelProto."""
         return self.program.model_proto
+
+    @property
+    def inputs(self) -> dict[str, tuple[int | str, ...]]:
+        """The names of the model's inputs with their shapes; a free size is a name, such as T or N."""
+        return shapes_of(self.model.graph.input)
+
+    @property
+    def outputs(self) -> dict[str, tuple[int | str, ...]]:
+        """The same of its outputs."""
+        return shapes_of(self.model.graph.output)
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write the model. The file appears complete or not at all.

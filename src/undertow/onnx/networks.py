@@ -13,7 +13,7 @@ import torch
 from undertow import networks
 from undertow.networks import Bidirectional, Network, Normalise, Pool
 from undertow.nn.loaded import load
-from undertow.onnx.checking import TOLERANCE, difference, needs, session_of, tried
+from undertow.onnx.checking import TOLERANCE, difference, needs, session_of, shapes_of, tried
 
 SIZES = ((7, 3), (20, 1), (1, 2), (64, 4))  # T and N
 
@@ -75,15 +75,7 @@ def write(
         error = _compared(made.read_bytes(), network, states, lengths) if verify else None
         graph = onnx.load(made).graph
     networks.write(network, Path(path), states=states, lengths=lengths)
-    return Written(shapes(graph.input), shapes(graph.output), error)
-
-
-def shapes(values: Any) -> dict[str, tuple[int | str, ...]]:
-    """Return the names of a graph's inputs or outputs with their shapes; a free size is its name."""
-    return {
-        each.name: tuple(dim.dim_param or dim.dim_value for dim in each.type.tensor_type.shape.dim)
-        for each in values
-    }
+    return Written(shapes_of(graph.input), shapes_of(graph.output), error)
 
 
 def _compared(data: bytes, network: Network, states: bool, lengths: bool) -> float:

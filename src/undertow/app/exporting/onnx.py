@@ -1,5 +1,6 @@
 """ONNX models of runs and files, compared in ONNX Runtime where it is installed."""
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,6 @@ from undertow.app.reading.forecaster import ROUNDING
 from undertow.app.runs import bounds, facts, records
 from undertow.app.runs.folder import Run
 from undertow.networks import Network
-from undertow.onnx.checking import installed
-from undertow.onnx.networks import shapes
 
 UNCHECKED = "not compared with the network: pip install 'undertow[onnx]' brings ONNX Runtime"
 N = 3  # sequences of an example
@@ -105,9 +104,8 @@ def write_forecast(run: Run, path: Path) -> list[str]:
         raise UserError(f"{path}: {error}") from None
     found.program.model.metadata_props["features"] = records.dump(features(run))
     found.save(path)
-    graph = found.model.graph
     return [
-        *_about(shapes(graph.input), shapes(graph.output)),
+        *_about(found.inputs, found.outputs),
         f"a window has {rows} rows"
         + (f", the last {config.ahead} of them those to forecast" if config.ahead else ""),
         _compared(found.error),
@@ -128,6 +126,11 @@ def _about(inputs: dict[str, Any], outputs: dict[str, Any]) -> list[str]:
 
 def _described(values: dict[str, Any]) -> str:
     return ", ".join(f"{name} [{','.join(map(str, shape))}]" for name, shape in values.items())
+
+
+def installed(library: str) -> bool:
+    """Return whether a library can be imported."""
+    return find_spec(library) is not None
 
 
 def _compared(error: float | None) -> str:

@@ -13,7 +13,6 @@ from undertow.app.runs import members
 from undertow.app.runs.folder import Run
 from undertow.app.training.leftovers import open_run
 from undertow.networks import Network
-from undertow.networks.formats import BY_SUFFIX
 
 
 def _plainly(network: Network, path: Path) -> list[str]:
@@ -42,11 +41,6 @@ class Target:
             stem = re.sub(r"\W", "_", stem, flags=re.ASCII)
             stem = f"network_{stem}" if keyword.iskeyword(stem) or not stem.isidentifier() else stem
         return Path(f"{stem}{self.suffix}")
-
-    def files(self, path: Path) -> list[Path]:
-        """Return all files that are written for ``path``."""
-        beside = BY_SUFFIX[self.suffix].beside
-        return [path, *(path.with_name(path.stem + ending) for ending in beside)]
 
 
 TARGETS = {

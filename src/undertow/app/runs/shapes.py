@@ -7,9 +7,9 @@ from pathlib import Path
 
 from undertow.app.errors import UserError
 from undertow.app.runs.config import ModelConfig
-from undertow.layout import N_GATES
 
 OF_WINDOW = 2  # features of each target that tell of its window: see windows.py
+GATES = {"lstm": 4, "rnn": 1}
 FEATURES = ("centre", "scale")  # of the normaliser, [C] each
 UNITS = ("units.centre", "units.scale")  # of numbers that labels are, [outputs] each
 BUFFERS = (*FEATURES, *UNITS)  # no parameters
@@ -25,7 +25,7 @@ def expected(config: ModelConfig) -> dict[str, list[int]]:
         The shape of every tensor of ``model.SequenceModel``, by name.
     """
     H, width = config.hidden_size, config.width if config.symbols else config.inputs
-    rows = N_GATES[config.cell] * H
+    rows = GATES[config.cell] * H
     found = (
         {"embedding.weight": [config.symbols, width]} if config.symbols else {n: [width] for n in FEATURES}
     )

@@ -34,12 +34,13 @@ def export(
     from undertow.app.outputs import check_output
 
     check_source(run)
+    import undertow
     from undertow.app.exporting import targets  # which imports torch
     from undertow.app.terminal import Terminal
 
     target = targets.chosen(to, output)
     path = target.named(run) if output is None else output
-    files = target.files(path)
+    files = undertow.networks.files(path)
     check_output(path, (target.suffix,), overwrite)
     for each in files[1:]:
         check_output(each, (each.suffix,), overwrite)

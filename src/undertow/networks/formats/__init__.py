@@ -145,6 +145,13 @@ def write(network: Network, path: str | Path, *, states: bool = False, lengths: 
     atomic.write(path, lambda beside: beside.write_bytes(data))
 
 
+def files(path: str | Path) -> list[Path]:
+    """Return the files that ``write`` makes for a path: the file and, of some formats, one beside it."""
+    path = Path(path)
+    found = BY_SUFFIX.get(path.suffix.lower())
+    return [path, *(path.with_name(path.stem + ending) for ending in (found.beside if found else ()))]
+
+
 def _read(path: Path, part: str) -> Network:
     if path.is_dir():
         return run.from_folder(path)
@@ -187,4 +194,4 @@ def _archived(data: bytes) -> Network:
     raise ValueError("an archive of no known program")
 
 
-__all__ = ["FORMATS", "Format", "read", "write"]
+__all__ = ["FORMATS", "Format", "files", "read", "write"]

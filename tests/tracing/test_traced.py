@@ -611,6 +611,19 @@ def test_what_the_kernels_do_not_compute_elsewhere(why, elsewhere):
         _ = trace.layers
 
 
+def test_the_program_may_write_to_y_elsewhere(elsewhere):
+    lstm, x = undertow.LSTM(C, H, dtype=torch.float64), torch.randn(T, N, C, dtype=torch.float64)
+    results = []
+    for watched in (lstm, undertow.LSTM(1, 1)):
+        lstm.zero_grad()
+        with undertow.trace(watched) as trace:
+            lstm(x)[0].relu_().sum().backward(retain_graph=True)
+        results.append(lstm.weight_hh_l0.grad.clone())
+        if watched is lstm:
+            assert set(np.unique(trace.layers[0].gradients.dx.shape)) == {T, N, C}
+    torch.testing.assert_close(*results)
+
+
 def test_without_gradients_elsewhere(elsewhere):
     lstm = undertow.LSTM(C, H)
     with undertow.trace(lstm) as trace, torch.no_grad():

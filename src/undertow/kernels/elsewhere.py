@@ -9,6 +9,7 @@ The outputs and gradients of the program are torch's own. The recording differs 
 the device's arithmetic: tf32 is torch's default for cuDNN's products.
 """
 
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,6 +19,7 @@ from torch import Tensor
 from undertow.kernels import cpu, tensors
 from undertow.kernels.call import PLAIN, Call, Ragged
 from undertow.kernels.engine import Engine, Outputs
+from undertow.kernels.recording import Recording
 from undertow.kernels.tensors import are_batched, transformed
 
 _RUNS: dict[str, Any] = {"lstm": torch._VF.lstm, "tanh": torch._VF.rnn_tanh, "relu": torch._VF.rnn_relu}
@@ -45,10 +47,12 @@ class Elsewhere(Engine):
         biased, train, both = call.weights[0][2] is not None, torch.is_grad_enabled(), call.D == 2
         options = (biased, 1, 0.0, train, both)  # one layer, no dropout
         run = _RUNS[call.cell if call.cell == "lstm" else call.nonlinearity]
-        if batch_sizes is None:
-            y, *last = run(call.x, hx, weights, *options, False)
-        else:
-            y, *last = run(call.x, batch_sizes, hx, weights, *options)
+        with warnings.catch_warnings():  # the weights of one layer of several are part of a larger chunk
+            warnings.filterwarnings("ignore", message="RNN module weights are not part of single contiguous")
+            if batch_sizes is None:
+                y, *last = run(call.x, hx, weights, *options, False)
+            else:
+                y, *last = run(call.x, batch_sizes, hx, weights, *options)
         inverse = None if order is None else order.argsort()
         return (y, *(_picked(s, inverse) for s in last))
 
@@ -89,7 +93,9 @@ def recorded(engine: Engine, call: Call) -> Outputs:
         _, kept = cpu.ENGINE.forward(here)
     grad = any(each.requires_grad for each in outputs)
     recording.forward(cpu.ENGINE, here, kept, grad=grad)
-    return tuple(_Heard.apply(recording, *outputs)) if grad else outputs  # type: ignore[no-untyped-call]
+    if grad:
+        _listen(recording, outputs)
+    return outputs
 
 
 def _here(call: Call) -> Call:
@@ -112,18 +118,12 @@ def _here(call: Call) -> Call:
     return own._replace(ragged=ragged, recording=None, checkpoint=None)
 
 
-class _Heard(torch.autograd.Function):
-    """Passes the outputs on, and tells the recording the gradients that reach them."""
+def _listen(recording: Recording, outputs: Outputs) -> None:
+    """Tell the recording the gradients that reach the outputs, in every backward pass."""
+    dtype = recording.weights[0][0].dtype
 
-    @staticmethod
-    def forward(ctx: Any, recording: Any, *outputs: Tensor) -> Outputs:
-        ctx.recording = recording
-        ctx.set_materialize_grads(False)
-        return tuple(each.view_as(each) for each in outputs)
+    def heard(douts: Sequence[Tensor | None]) -> None:
+        here = [None if d is None else tensors.made_plain(d.detach()).to(dtype) for d in douts]
+        recording.backward(here, transformed() or are_batched(douts))
 
-    @staticmethod
-    def backward(ctx: Any, *douts: Tensor | None) -> Any:
-        dtype = ctx.recording.weights[0][0].dtype
-        heard = [None if d is None else tensors.made_plain(d.detach()).to(dtype) for d in douts]
-        ctx.recording.backward(heard, transformed() or are_batched(douts))
-        return None, *douts
+    torch.autograd.graph.register_multi_grad_hook(outputs, heard)

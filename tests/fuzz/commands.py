@@ -30,6 +30,7 @@ TRAIN = {
         *TINY,
     ),
     "classify": ("walks.csv", "--sequence", "id", "--label", "way", "--batch-size", 4, *TINY),
+    "sound": ("clean.wav", "amp.wav", "--steps", 256, "--batch-size", 2, "--delay", 0, *TINY),
     "problem": ("adding", "--steps", 6, "--batch-size", 4, *TINY),
 }
 

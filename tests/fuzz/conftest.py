@@ -4,7 +4,9 @@ import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 import torch
 
 from commands import TRAIN, call, shorten
@@ -21,6 +23,9 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         Path("rhyme.txt").write_text("the quick brown fox jumps over the lazy dog.\n" * 8)
         wave_table(24).write_csv("waves.csv")
         walk_table(12).write_csv("walks.csv")
+        clean = np.random.default_rng(0).uniform(-0.5, 0.5, 6000)
+        for name, samples in (("clean.wav", clean), ("amp.wav", np.tanh(3 * clean))):
+            soundfile.write(name, samples, 8000, subtype="FLOAT")
         for task, options in TRAIN.items():
             ended = call("train", *options, "--folder", task)
             assert ended.code == 0, ended

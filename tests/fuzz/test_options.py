@@ -49,6 +49,8 @@ VERBS: dict[str, tuple[tuple[str, ...], dict[str, list[str]]]] = {
         {"--length": ["0", "nan", HUGE], "--temperature": NUMBERS, "--seed": NUMBERS, "--prompt": WORDS},
     ),
     "predict": (("forecast", "waves.csv"), {"--output": PATHS, "--gaps": [*WORDS, "fill", "ignore"]}),
+    "evaluate": (("forecast", "waves.csv"), {"--gaps": [*WORDS, "fill", "ignore"]}),
+    "export": (("text", "--to", "onnx"), {"--to": [*WORDS, "c", "torch", "nam"], "--output": PATHS}),
     "inspect": (
         ("text",), {"--steps": ["-1", "nan", "1", HUGE], "--compare": PATHS, "--output": ["a", *PATHS[:7]]}
     ),

@@ -27,6 +27,7 @@ COMMANDS = {
     "forecast": ("predict", "forecast", "waves.csv"),
     "classify": ("predict", "classify", "walks.csv"),
     "problem": ("info", "problem"),
+    "sound": ("predict", "sound", "clean.wav", "-o", "new.wav"),
 }
 
 

@@ -120,7 +120,8 @@ def check(facts: Any, data: DataConfig, model: ModelConfig, where: str) -> None:
         "text": _text, "forecast": _forecast, "classify": _classify, "regress": _regress,
         "problem": _problem, "sound": _sound,
     }  # fmt: skip
-    for name, holds in checks[data.task](found, data, model).items():
+    sound = {f"model.{name}": not getattr(model, name) for name in ("linear", "skip") if data.task != "sound"}
+    for name, holds in (checks[data.task](found, data, model) | sound).items():
         if not holds:
             raise UserError(f"{where}: damaged: {name} and the other entries do not fit each other")
 

@@ -82,6 +82,9 @@ def parse_time(
         since = known.since if known else parsing.first_year(texts, form)
         reading.columns[time] = ColumnReading("time" if form else "number", format=form, since=since)
         if not form:
+            if values.dtype == pl.String:
+                wanted = "numbers, as in the training"
+                raise UserError(f"{path}: column {time!r}: expected {wanted}, got {values[0]!r}")
             return table
         moments = parsing.parsed(texts, form, since)
         if np.isnat(moments).any():

@@ -94,6 +94,9 @@ def _about(network: Network, parts: list[Part]) -> str:
         lines.append(
             "x is the number of a symbol, as a float. After an unknown one outputs are NaN until reset."
         )
+    lines.append(
+        "The code is undertow's, under the Apache License 2.0. The numbers are those of the network."
+    )
     return "\n * ".join(lines) + "\n */"
 
 

@@ -59,7 +59,7 @@ class Needed:
 ROOMS = {
     "flow": Room("flow", "flow", 60),
     "nn": Room("nn", "nn", 30),
-    "kernels": Room("kernels", "kernels", 20),
+    "kernels": Room("kernels", "kernels nn/test_drop_in.py tracing", 20),
     "runs": Room("app/runs", "app/runs app/test_bad_input.py", 40),
     "training": Room("app/training app/loop.py", "app/training app/test_loop.py app/data", 20),
 }

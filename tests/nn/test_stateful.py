@@ -198,7 +198,9 @@ def test_another_batch_is_refused_and_the_state_stays():
     ("sequences", "error", "message"),
     [
         ([4], ValueError, r"indices of 4 sequences, got \[4\]"),
+        ([9], ValueError, r"indices of 4 sequences, got \[9\]"),
         ([-5], ValueError, r"indices of 4 sequences, got \[-5\]"),
+        ([0, -9], ValueError, r"indices of 4 sequences, got \[0, -9\]"),
         ([True, False], ValueError, r"booleans of shape \[4\], got \[2\]"),
         ([0.5], TypeError, "indices or booleans, got torch.float32"),
     ],

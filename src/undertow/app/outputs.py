@@ -35,6 +35,25 @@ def check_output(output: Path, endings: tuple[str, ...], may_replace: bool, opti
         raise UserError(f"{option} {output}: exists already; --overwrite replaces it")
 
 
+def check_page(output: Path | None, usual: Path, overwrite: bool) -> Path:
+    """Check before any work that a page can be written.
+
+    Args:
+        output: The value of ``--output``; None if the option was left out.
+        usual: Where the page goes without the option. A page there is replaced.
+        overwrite: Whether a file in ``--output`` may be replaced.
+
+    Returns:
+        Where the page goes.
+
+    Raises:
+        UserError: ``check_output`` refuses the file.
+    """
+    page = usual if output is None else output
+    check_output(page, (".html", ".htm"), overwrite or output is None)
+    return page
+
+
 def make_folder(out: Path, option: str) -> Path:
     """Make a folder for results before any work.
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from undertow.app.data.tasks.forecast import validation_rows
+from undertow.app.data.tasks.split import validation_rows
 from undertow.app.data.times import moments
 from undertow.app.errors import UserError
 from undertow.app.evaluation.forecasts import METRICS, measured, score

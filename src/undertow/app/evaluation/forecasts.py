@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from undertow.app import metrics
-from undertow.app.data.tasks.forecast import validation_rows
 from undertow.app.data.tasks.naive import season_name, seasonal_naive
+from undertow.app.data.tasks.split import validation_rows
 from undertow.app.data.times import calendars
 from undertow.app.errors import UserError
 from undertow.app.evaluation import linear

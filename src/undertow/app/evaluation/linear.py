@@ -10,9 +10,10 @@ from undertow.app.data.tables.known import future_of
 from undertow.app.data.tables.panel import Series
 from undertow.app.data.tables.series import read_series
 from undertow.app.data.tables.table import numbers
-from undertow.app.data.tasks.forecast import MOST_WINDOWS, features, validation_rows, window_starts
+from undertow.app.data.tasks.forecast import MOST_WINDOWS, features
 from undertow.app.data.tasks.inputs import windows
 from undertow.app.data.tasks.normalise import with_centre
+from undertow.app.data.tasks.split import validation_rows, window_starts
 from undertow.app.reading.predictions import Floats, Forecasts, Places, is_training_table
 from undertow.app.runs import members
 from undertow.app.runs.folder import Run

@@ -15,9 +15,11 @@ from undertow.app.data.tables.known import future_of
 from undertow.app.data.tables.panel import Series
 from undertow.app.data.tables.series import read_series
 from undertow.app.data.tables.table import numbers
-from undertow.app.data.tasks.forecast import features, strangers, truth_of, window_starts, with_series
+from undertow.app.data.tasks.embedded import strangers, with_series
+from undertow.app.data.tasks.forecast import features, truth_of
 from undertow.app.data.tasks.normalise import with_centre
 from undertow.app.data.tasks.sequences import Sequences, pad, read_sequences
+from undertow.app.data.tasks.split import window_starts
 from undertow.app.data.times import moments
 from undertow.app.data.values.sentinels import check_sentinels
 from undertow.app.errors import UserError

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from undertow.app.data.tasks.forecast import seasonal_forecast
+from undertow.app.data.tasks.seasons import seasonal_forecast
 from undertow.app.data.times import calendars
 from undertow.app.reading.predictions import Floats, Forecasts
 from undertow.app.runs.folder import Run

@@ -18,18 +18,13 @@ from torch.nn import functional
 import undertow
 from undertow.app.data.sounds.pair import read_pair
 from undertow.app.data.tables.series import read_series
-from undertow.app.data.tasks.forecast import (
-    features,
-    objective_of,
-    truth_of,
-    validation_rows,
-    window_starts,
-    with_series,
-)
+from undertow.app.data.tasks.embedded import with_series
+from undertow.app.data.tasks.forecast import features, objective_of, truth_of
 from undertow.app.data.tasks.inputs import windows
 from undertow.app.data.tasks.normalise import with_centre
 from undertow.app.data.tasks.problem import ProblemTask
 from undertow.app.data.tasks.sequences import pad, read_sequences
+from undertow.app.data.tasks.split import validation_rows, window_starts
 from undertow.app.data.tasks.symbols import CLASSES, SIGNALS, SYMBOLS
 from undertow.app.data.tasks.targets import targets_of
 from undertow.app.data.tasks.text import alphabet_of, excerpts, parts, stream

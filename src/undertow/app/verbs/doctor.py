@@ -52,7 +52,7 @@ def doctor(
     The exit code is 0 whatever is found.
     """
     from undertow.app.inputs import check_input, refuse_columns
-    from undertow.app.outputs import check_output
+    from undertow.app.outputs import check_page
     from undertow.app.runs.folder import DOCTOR
     from undertow.app.training.leftovers import open_network
 
@@ -60,14 +60,13 @@ def doctor(
         _examine_file(run, input, column or [], sequences, lag, output, overwrite)
         return
     refuse_columns(column)
-    path = run / DOCTOR if output is None else output
     opened = open_network(run)
-    check_output(path, (".html", ".htm"), overwrite or output is None)
+    page = check_page(output, run / DOCTOR, overwrite)
     check_input(opened.data.task, opened.data.source, input)
     if opened.data.task == "sound" and input is not None:  # which has no target, as with another's network
-        _examine_file(run, input, [], sequences, lag, path, True)
+        _examine_file(run, input, [], sequences, lag, page, True)
         return
-    _examine(opened, input, sequences, lag, path)
+    _examine(opened, input, sequences, lag, page)
 
 
 def _examine(run: "Run", given: str | None, sequences: int, lag: int | None, page: Path) -> None:
@@ -100,10 +99,9 @@ def _examine_file(
 ) -> None:
     """Let the network of another program read, then print the diagnosis and write its page."""
     from undertow.app.inputs import check_needed
-    from undertow.app.outputs import check_output
+    from undertow.app.outputs import check_page
 
-    page = file.with_name(f"{file.name}.doctor.html") if output is None else output
-    check_output(page, (".html", ".htm"), overwrite or output is None)
+    page = check_page(output, file.with_name(f"{file.name}.doctor.html"), overwrite)
     data = check_needed(file, given)
     from undertow import diagnose
     from undertow.app.reading import doctor_page, doctor_view, foreign

@@ -51,7 +51,7 @@ def inspect(
     """
     from undertow.app.errors import UserError
     from undertow.app.inputs import check_input, refuse_columns
-    from undertow.app.outputs import check_output
+    from undertow.app.outputs import check_page
     from undertow.app.runs.folder import REPORT
     from undertow.app.terminal import Terminal
     from undertow.app.training.leftovers import open_network
@@ -60,9 +60,8 @@ def inspect(
         _show_files(run, input, column or [], compare, steps, output, overwrite)
         return
     refuse_columns(column)
-    page = run / REPORT if output is None else output
     opened = open_network(run)
-    check_output(page, (".html", ".htm"), overwrite or output is None)
+    page = check_page(output, run / REPORT, overwrite)
     check_input(opened.data.task, opened.data.source, input)
     if opened.data.task == "sound" and input is not None:  # which has no target, as with another's network
         _show_files(run, input, [], compare, steps, page, True)
@@ -90,11 +89,10 @@ def _show_files(
     """Write the page on networks of other programs."""
     from undertow.app.errors import UserError
     from undertow.app.inputs import check_needed
-    from undertow.app.outputs import check_output, writing
+    from undertow.app.outputs import check_page, writing
     from undertow.app.terminal import Terminal
 
-    page = file.with_name(f"{file.name}.report.html") if output is None else output
-    check_output(page, (".html", ".htm"), overwrite or output is None)
+    page = check_page(output, file.with_name(f"{file.name}.report.html"), overwrite)
     data = check_needed(file, given)
     from undertow.app.reading import foreign
 

@@ -9,8 +9,9 @@ import torch
 
 from inputs import FORECAST, wave_table
 from undertow.app.data.tables.series import read_series
-from undertow.app.data.tasks.forecast import ForecastTask, validation_rows
+from undertow.app.data.tasks.forecast import ForecastTask
 from undertow.app.data.tasks.normalise import fit_normaliser
+from undertow.app.data.tasks.split import validation_rows
 from undertow.app.runs.config import DataConfig
 from undertow.app.runs.folder import open_run
 

@@ -22,14 +22,17 @@ from undertow.app.data.tables.known import check_known, known_lines, positions, 
 from undertow.app.data.tables.panel import Series
 from undertow.app.data.tables.series import check_target
 from undertow.app.data.tables.table import encode, numbers
+from undertow.app.data.tasks.embedded import embedded_names, series_numbers
 from undertow.app.data.tasks.inputs import in_memory, on_disk, opened
 from undertow.app.data.tasks.naive import naive_scales, season_rows
 from undertow.app.data.tasks.normalise import ONE_DEVIATION, fit_normaliser
+from undertow.app.data.tasks.seasons import Seasons, seasonal_forecast, seasonal_means, unseen
+from undertow.app.data.tasks.split import dated, in_blocks, validation_rows, window_starts
 from undertow.app.data.tasks.units import series_units
 from undertow.app.data.tasks.window import window_rows
 from undertow.app.data.tasks.windows import Windows
 from undertow.app.data.times import calendars
-from undertow.app.errors import UserError, one_of
+from undertow.app.errors import UserError
 from undertow.app.runs.config import DataConfig
 from undertow.app.runs.facts import Columns
 from undertow.app.runs.objective import Batch, Objective
@@ -39,10 +42,7 @@ from undertow.app.runs.windows import window_of, with_window
 MOST_WINDOWS = 50_000  # an epoch; of a longer table each epoch draws others
 VALIDATION_BATCH = 512
 MOST_VALIDATION = 200_000  # windows; of a longer table every so many-th one validates
-BLOCK = 500_000  # windows for which something is computed at once
 MOST_SEASONS = 20_000  # kept in config.json for predict
-
-Seasons = dict[str, dict[str, dict[str, float]]]  # means by target, series and season
 
 
 class ForecastTask:
@@ -227,11 +227,6 @@ class ForecastTask:
         return Batch(x, self._targets(starts), normalised=True, unit=self._units(starts), window=window)
 
 
-def dated(series: Series) -> bool:
-    """Whether the rows have dates, which tell the same moment in all series."""
-    return series.time is not None and series.table.schema[series.time] in (pl.Date, pl.Datetime)
-
-
 def calendar(series: Series) -> list[str]:
     """The calendar cycles that a table's time column shows; none without dates."""
     if not dated(series):
@@ -263,41 +258,6 @@ def shape_of(columns: Columns, config: DataConfig, known: list[str]) -> Shape:
     )
 
 
-def embedded_names(series: Series, path: Path, config: DataConfig) -> list[str]:
-    """The names of the series that are embedded, in order; none without ``--embed-group``."""
-    if not config.embed_group:
-        return []
-    if not series.group:
-        raise UserError(f"{path}: --embed-group: there is one series; --group COLUMN tells several apart")
-    return series.distinct
-
-
-def with_series(x: Tensor, series: Series, names: list[str]) -> Tensor:
-    """Features x [rows,C] with the number of each row's series, [rows,C+1]; x if none are embedded."""
-    found = series_numbers(series, names)
-    return x if found is None else torch.cat([x, found[:, None]], dim=1)
-
-
-def series_numbers(series: Series, names: list[str]) -> Tensor | None:
-    """The number of each row's series, [rows] float32; None if no ``names`` are embedded.
-
-    A series whose name is not among ``names``, which training did not hold, has the number -1.
-    """
-    if not names:
-        return None
-    numbers, found = {name: k for k, name in enumerate(names)}, torch.empty(len(series.table))
-    for start, stop in series.spans:
-        found[start:stop] = numbers.get(series.name(start), -1)
-    return found
-
-
-def strangers(series: Series, names: list[str]) -> list[str]:
-    """A line that names the series that training did not hold, if series are embedded."""
-    found = [name for name in series.distinct if name not in names]
-    said = f"not in the training, so read with the mean of all embeddings: {one_of(found)}" if found else ""
-    return [said] if names and said else []
-
-
 def known_names(series: Series, path: Path, config: DataConfig) -> list[str]:
     """The columns whose future a decoder reads: those of ``--known``, and static ones; none without one."""
     if config.head == "direct":
@@ -305,35 +265,6 @@ def known_names(series: Series, path: Path, config: DataConfig) -> list[str]:
     check_known(series.columns, path, config)
     static = static_columns(series)
     return [*config.known, *(name for name in static if name not in (*config.known, *config.target))]
-
-
-def window_starts(spans: list[tuple[int, int]], length: int) -> NDArray[np.int64]:
-    """Where windows of ``length`` rows begin, none of them across two series."""
-    starts = [np.arange(start, stop - length + 1) for start, stop in spans if stop - start >= length]
-    return np.concatenate(starts) if starts else np.empty(0, np.int64)
-
-
-def in_blocks(starts: Tensor) -> tuple[Tensor, ...]:
-    """Windows, some at a time: what is made of all of them might not fit into memory."""
-    return torch.split(starts, BLOCK)
-
-
-def validation_rows(series: Series, fraction: float) -> NDArray[np.bool_]:
-    """Which rows belong to the last ``fraction`` in time, [rows].
-
-    One date divides all series. Where rows are only numbered, each series is divided by itself.
-    """
-    if dated(series) or series.count == 1:
-        ticks = series.ticks
-        first = first_of(len(ticks), fraction)
-        return np.asarray(ticks >= np.partition(ticks, first)[first])
-    lengths = series.names().rle().struct.field("len").to_list()
-    return np.concatenate([np.arange(length) >= first_of(length, fraction) for length in lengths])
-
-
-def first_of(rows: int, fraction: float) -> int:
-    """The first of the last ``fraction`` of some rows: at least one row."""
-    return min(rows - 1, round(rows * (1 - fraction)))
 
 
 def truth_of(series: Series, path: Path, target: str) -> NDArray[np.float64]:
@@ -350,58 +281,3 @@ def features(series: Series, path: Path, config: DataConfig) -> NDArray[np.float
     """The inputs of every row, [rows, C]; NaN only where ``--gaps flag`` has no earlier value to repeat."""
     absent = series.absent if config.gaps == "flag" else None
     return encode(series.table, path, series.columns, series.time, absent)
-
-
-def unseen(series: Series, seasons: Seasons) -> list[str]:
-    """A line for each target: the series without a training part, of which a seasonal mean knows nothing."""
-    lines = []
-    for target, means in seasons.items():
-        names = [name for name in series.distinct if name not in means]
-        of = f" of {target}" if len(seasons) > 1 else ""
-        if means and names:
-            lines.append(f"no training part, so left out of the seasonal mean{of}: {one_of(names)}")
-    return lines
-
-
-def seasonal_means(series: Series, target: str, late: NDArray[np.bool_]) -> dict[str, dict[str, float]]:
-    """Mean of the target by series and season, training part alone; season '' is the mean of all of them."""
-    means: dict[str, dict[str, float]] = {}
-    there = ~late & series.known(target)
-    for start, stop in whole_series(series):
-        part = replace(series, table=series.table[start:stop])
-        if part.time is None or (season := calendars.season(part.table[part.time], series.step)) is None:
-            return {}
-        y = pl.col(target).cast(pl.Float64).alias("y")
-        rows = part.table.select(y, season.alias("season"), part.names().alias("series"))
-        rows = rows.filter(pl.Series(there[start:stop]))
-        for name, season_, value in rows.group_by("series", "season").agg(pl.col("y").mean()).iter_rows():
-            means.setdefault(name, {})[season_] = value
-        for name, value in rows.group_by("series").agg(pl.col("y").mean()).iter_rows():
-            means[name][""] = value
-    return means
-
-
-def whole_series(series: Series) -> Iterator[tuple[int, int]]:
-    """Yield ranges of rows that hold whole series, and not many more than BLOCK rows each."""
-    begin, names = 0, [series.name(start) for start, _ in series.spans]
-    for (_, stop), name, following in zip(series.spans, names, [*names[1:], None], strict=True):
-        if name != following and (stop - begin >= BLOCK or following is None):
-            yield begin, stop
-            begin = stop
-
-
-def seasonal_forecast(
-    series: Series, seasons: dict[str, dict[str, float]], rows: NDArray[np.int64] | None = None
-) -> NDArray[np.float64]:
-    """The seasonal mean for rows in order, or all, [rows]; NaN for a series without a training part."""
-    assert series.time is not None
-    rows = np.arange(len(series.table)) if rows is None else rows
-    season = calendars.season(series.table[series.time].gather(rows), series.step)
-    assert season is not None
-    found = np.full(len(rows), np.nan)
-    for start, stop in series.spans:
-        a, b = np.searchsorted(rows, (start, stop))
-        if b > a and (means := seasons.get(series.name(start))):
-            own = season[a:b].replace_strict(means, default=means[""], return_dtype=pl.Float64)
-            found[a:b] = own.to_numpy()
-    return found

@@ -1,9 +1,12 @@
-"""What ``predict`` is asked for, checked before torch and Polars are imported."""
+"""What a verb is asked to read, checked before torch and Polars are imported."""
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from undertow.app.errors import UserError
+from undertow.app.inputs import check_input, refuse_columns
+from undertow.app.outputs import check_page
 from undertow.app.runs.config import DataConfig, check_gaps, check_given
 from undertow.app.runs.config.kinds import TABLES
 from undertow.app.runs.folder import Run
@@ -49,3 +52,38 @@ def with_gaps(data: DataConfig, gaps: str) -> DataConfig:
             f"leave the option out, or train a run with --gaps {gaps}"
         )
     return replace(data, **given)
+
+
+def page_of(
+    run: Run,
+    usual: Path,
+    given: str | None,
+    columns: list[str] | None,
+    output: Path | None,
+    overwrite: bool,
+) -> Path:
+    """Check the options of a page on a run.
+
+    Args:
+        run: The run.
+        usual: Where the page goes without ``--output``.
+        given: The value of ``--input``.
+        columns: The values of ``--column``.
+        output: The value of ``--output``.
+        overwrite: Whether a file in ``--output`` may be replaced.
+
+    Returns:
+        Where the page goes.
+
+    Raises:
+        UserError: An option does not fit the run.
+    """
+    refuse_columns(columns)
+    page = check_page(output, usual, overwrite)
+    check_input(run.data.task, run.data.source, given)
+    return page
+
+
+def without_target(run: Run, given: str | None) -> bool:
+    """Tell whether a run reads a recording alone, which has no target: as another program's network does."""
+    return run.data.task == "sound" and given is not None

@@ -51,19 +51,16 @@ def doctor(
 
     The exit code is 0 whatever is found.
     """
-    from undertow.app.inputs import check_input, refuse_columns
-    from undertow.app.outputs import check_page
+    from undertow.app.reading import asked
     from undertow.app.runs.folder import DOCTOR
     from undertow.app.training.leftovers import open_network
 
     if run.is_file():
         _examine_file(run, input, column or [], sequences, lag, output, overwrite)
         return
-    refuse_columns(column)
     opened = open_network(run)
-    page = check_page(output, run / DOCTOR, overwrite)
-    check_input(opened.data.task, opened.data.source, input)
-    if opened.data.task == "sound" and input is not None:  # which has no target, as with another's network
+    page = asked.page_of(opened, run / DOCTOR, input, column, output, overwrite)
+    if asked.without_target(opened, input):
         _examine_file(run, input, [], sequences, lag, page, True)
         return
     _examine(opened, input, sequences, lag, page)

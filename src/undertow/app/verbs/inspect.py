@@ -50,8 +50,7 @@ def inspect(
     so its outputs take the place of an error.
     """
     from undertow.app.errors import UserError
-    from undertow.app.inputs import check_input, refuse_columns
-    from undertow.app.outputs import check_page
+    from undertow.app.reading import asked
     from undertow.app.runs.folder import REPORT
     from undertow.app.terminal import Terminal
     from undertow.app.training.leftovers import open_network
@@ -59,11 +58,9 @@ def inspect(
     if run.is_file():
         _show_files(run, input, column or [], compare, steps, output, overwrite)
         return
-    refuse_columns(column)
     opened = open_network(run)
-    page = check_page(output, run / REPORT, overwrite)
-    check_input(opened.data.task, opened.data.source, input)
-    if opened.data.task == "sound" and input is not None:  # which has no target, as with another's network
+    page = asked.page_of(opened, run / REPORT, input, column, output, overwrite)
+    if asked.without_target(opened, input):
         _show_files(run, input, [], compare, steps, page, True)
         return
     runs = [opened] if compare is None else [opened, _comparable(opened, compare)]

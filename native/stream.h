@@ -52,6 +52,7 @@ struct Block {
   float* state;
   idx state_row;
   float* scratch;  // as many floats as `scratch` says
+  bool back;       // every other block: weights that the first cache cannot hold are gone through from their end
 };
 
 // One level's functions.

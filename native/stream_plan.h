@@ -40,6 +40,7 @@ class Plan {
       initial.emplace_back(level.state(s));
       level.reset(s, initial.back().get());
       states.push_back(state);
+      rows.push_back(padded(s.out));
       state += level.state(s);
       scratch = scratch > level.scratch(s) ? scratch : level.scratch(s);
       work += work_of(s);
@@ -56,6 +57,7 @@ class Plan {
   const idx skip;               // first inputs that are added to the first outputs
   std::vector<Floats> packed, initial;
   std::vector<idx> states;      // where each stage's state begins in a row
+  std::vector<idx> rows;        // floats of a row that each stage writes
   idx state = 0, scratch = 0;   // floats of a row's state; of the room that a stage needs
   idx work = 0;                 // of a step, about: in multiplications
 
@@ -120,9 +122,10 @@ class Streams {
   void block(const float* x, idx T, float* out) {
     const idx C = plan->in(), O = plan->out(), last = static_cast<idx>(plan->stages.size()) - 1;
     const float* from = x;
+    back = !back;
     idx row = C;
     if (plan->reads_padded()) {
-      row = plan->padded(C);
+      row = plan->padded(C);  // a division: only where it is needed
       for (idx k = 0; k < T * rows; ++k) std::memcpy(first.get() + k * row, x + k * C, sizeof(float) * floats(C));
       from = first.get();
     }
@@ -130,9 +133,13 @@ class Streams {
       const Stage& s = plan->stages[floats(k)];
       float* to = between[floats(k)].get();
       plan->level.run(s, plan->packed[floats(k)].get(),
-                      {T, rows, from, row, to, plan->padded(s.out), state_of(floats(k), 0), plan->state, scratch.get()});
+                      {T, rows, from, row, to, plan->rows[floats(k)], state_of(floats(k), 0), plan->state, scratch.get(), back});
       from = to;
-      row = plan->padded(s.out);
+      row = plan->rows[floats(k)];
+    }
+    if (O == 1 && !plan->skip) {
+      for (idx k = 0; k < T * rows; ++k) out[k] = from[k * row];
+      return;
     }
     for (idx k = 0; k < T * rows; ++k) {
       for (idx o = 0; o < plan->skip; ++o) out[k * O + o] = from[k * row + o] + x[k * C + o];  // out may be x
@@ -141,6 +148,7 @@ class Streams {
   }
 
   const idx steps;
+  bool back = false;
   Floats state, scratch, first;
   std::vector<Floats> between;  // [steps][N][padded] of each stage
 };

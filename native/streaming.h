@@ -1,78 +1,29 @@
 // The stages of the streaming runtime (stream.h), for one instruction-set level.
-//
-// What limits the speed of a recurrent layer: with few units the chain from h_{t-1} to h_t, most of it activations; with
-// many, loading the weights from the caches. So tanh is a ratio of polynomials, whose chain is half as long as that of e^x, the
-// sigmoids are tanh of half the sum (halved when packed, which is exact), and products of gates share a division.
 #pragma once
-#include "moments.h"
-#include "stream.h"
-#include "tile.h"
+#include "streaming_narrow.h"
 
 namespace undertow {
 namespace {
 
-using V = Vec<float>;
-constexpr idx W = lanes<float>;
 #if defined(__AVX512F__)
-constexpr int together = 6;  // panels at most whose sums fit the registers
+constexpr int most_panels = 6;  // whose sums fit the registers
 #else
-constexpr int together = 3;
+constexpr int most_panels = 3;
 #endif
-constexpr idx width = 4 * W;  // of a panel
 
-constexpr idx whole(idx n, idx of = W) { return ceil_div(n, of) * of; }
-
-// The sum of all lanes, in pairs: a chain of three or four additions.
-template <int n = W>
-UNDERTOW_INLINE float across(V v) {
-  if constexpr (n == 1) return v[0];
-  else {
-    const auto moved = [&]<std::size_t... k>(std::index_sequence<k...>) __attribute__((always_inline)) {
-      return __builtin_shufflevector(v, v, (int(k) + n / 2) % W...);
-    };
-    return across<n / 2>(v + moved(std::make_index_sequence<W>()));
-  }
-}
-
-struct Ratio {
-  V over, under;
-};
-
-// tanh(x) = x P(x^2) / Q(x^2), fitted for the least relative error, 2.1e-8, up to 9, where tanh is 1 - 3e-8; rounding
-// makes it 3e-7. NaN stays NaN.
-UNDERTOW_INLINE Ratio tanh_ratio(V given) {
-  constexpr float limit = 9.0f;
-  const V x = clamp<float>(given, limit), t = x * x, u = t * t;
-  const V over = x * (t * 0x1.120b1cp-3f + 1.0f) +
-                 (x * u) * (u * 0x1.cadcc6p-27f + (t * 0x1.59c34ep-16f + 0x1.ca2c76p-9f));
-  const V under = (t * 0x1.de5ad8p-2f + 1.0f) + u * (u * 0x1.a18028p-21f + (t * 0x1.588612p-12f + 0x1.a7f7ecp-6f));
-  return {over, under};
-}
-
-UNDERTOW_INLINE V quick_tanh(V x) {
-  const Ratio r = tanh_ratio(x);
-  return r.over / r.under;
-}
-
-UNDERTOW_INLINE V sigmoid_of_half(V half) {  // sigmoid(2 half)
-  const Ratio r = tanh_ratio(half);
-  return 0.5f * (r.under + r.over) / r.under;
-}
-
-UNDERTOW_INLINE V all_of(float a) { return V{} + a; }
-
-// ---- recurrent layers: panels of units as in panels.h, `together` of them side by side for each factor ----
+// ---- plain RNNs, LSTMs with additions: panels of units as in panels.h, some of them side by side for each factor ----
 
 constexpr bool of_lstm(const Stage& s) { return s.kind == Kind::lstm; }
+inline bool plain(const Stage& s) { return of_lstm(s) && !s.varied() && !s.narrow; }
 constexpr idx panel_count(const Stage& s) { return ceil_div(s.hidden, of_lstm(s) ? W : width); }
 // A single panel's sums are two, of even and of odd factors of h, so that enough of them are under way.
 constexpr bool alone(const Stage& s) { return panel_count(s) == 1; }
 // Panels of a group: all groups of about one size, so that each has enough sums under way.
-constexpr idx group_size(const Stage& s) { return ceil_div(panel_count(s), ceil_div(panel_count(s), together)); }
+constexpr idx group_size(const Stage& s) { return ceil_div(panel_count(s), ceil_div(panel_count(s), most_panels)); }
 constexpr idx h_factors(const Stage& s) { return alone(s) ? whole(s.out, 2) : s.out; }
 constexpr idx depth(const Stage& s) { return s.in + h_factors(s); }
 // Halved where the gate is a sigmoid, which is tanh of half the sum. Layer normalisation halves its gains instead.
-constexpr float part_of_sum(const Stage& s, idx v) { return of_lstm(s) && v != 2 ? 0.5f : 1.0f; }
+constexpr float part_of_sum(const Stage& s, idx v) { return of_lstm(s) ? part_of_gate(v) : 1.0f; }
 constexpr idx padded_hidden(const Stage& s) { return whole(s.hidden); }
 constexpr idx padded_out(const Stage& s) { return whole(s.out); }
 
@@ -86,7 +37,7 @@ struct Recurrent {  // the packed arrays, and sizes that would cost a division a
 
 // The sums of P panels and R rows, then `finish(row, panel, sums)`.
 template <int R, int P, bool halved, class Finish>
-UNDERTOW_INLINE void panels_of(const Stage& s, idx h_factors, const float* bias, const float* weights, idx stride,
+UNDERTOW_INLINE void rnn_panels(const Stage& s, idx h_factors, const float* bias, const float* weights, idx stride,
                                const float* const (&x)[R], const float* const (&h)[R], Finish&& finish) {
   V sums[R][P][4], odd[halved ? R : 1][P][4];
   for (int p = 0; p < P; ++p)
@@ -119,137 +70,39 @@ UNDERTOW_INLINE void panels_of(const Stage& s, idx h_factors, const float* bias,
     for (int p = 0; p < P; ++p) finish(r, p, sums[r][p]);
 }
 
-// c and h of W units from the sums of their gates, those of i, f and o halved.
-UNDERTOW_INLINE V next_state(const V (&sums)[4], V& c) {
-  const Ratio i = tanh_ratio(sums[0]), f = tanh_ratio(sums[1]), g = tanh_ratio(sums[2]), o = tanh_ratio(sums[3]);
-  const V kept = (f.under + f.over) / f.under * c, added = (i.under + i.over) * g.over / (i.under * g.under);
-  c = 0.5f * (kept + added);
-  const Ratio seen = tanh_ratio(c);
-  return 0.5f * ((o.under + o.over) * seen.over) / (o.under * seen.under);
-}
-
-// The same of one panel in memory. Lanes past H stay zero: there a NaN or an infinity times a weight of zero is NaN.
-UNDERTOW_INLINE void store_units(idx hidden, idx panel, const V (&sums)[4], float* c, float* y) {
-  V cell = load(c + panel * W);
-  const V h = next_state(sums, cell);
-  store(y + panel * W, first<float>(h, hidden - panel * W));
-  store(c + panel * W, first<float>(cell, hidden - panel * W));
-}
-
-// ---- weights in 16 bits: a row is scaled so that its sum of products with h, in 15 bits, cannot leave 32 bits ----
-
-constexpr float one_in_16 = 32767.0f, most_in_row = 65535.0f;  // 65535 * 32767 < 2^31
-
-constexpr idx narrow_in(const Stage& s) { return s.bounded ? s.in : 0; }  // of x
-constexpr idx pairs_of(const Stage& s) { return ceil_div(narrow_in(s) + s.out, 2); }
-constexpr idx wide_in(const Stage& s) { return s.in - narrow_in(s); }
-
-UNDERTOW_INLINE IVec<float> products(std::int32_t pair, const std::int16_t* weights) {  // of pairs, added
-#if defined(__AVX512BW__)
-  return (IVec<float>)_mm512_madd_epi16(_mm512_set1_epi32(pair), _mm512_loadu_si512(weights));
-#elif defined(__AVX2__)
-  return (IVec<float>)_mm256_madd_epi16(_mm256_set1_epi32(pair),
-                                        _mm256_loadu_si256(reinterpret_cast<const __m256i*>(weights)));
-#else
-  std::int16_t both[2];
-  std::memcpy(both, &pair, sizeof both);
-  IVec<float> sums;
-  for (int lane = 0; lane < W; ++lane) sums[lane] = both[0] * weights[2 * lane] + both[1] * weights[2 * lane + 1];
-  return sums;
-#endif
-}
-
-// The nearest of 16 bits; what lies beyond is the last of them. Whole vectors are read and written. Returns 0, or NaN
-// where one is among them: 16 bits have none.
-UNDERTOW_INLINE float to_narrow(const float* from, idx n, std::int16_t* to) {
-  V poison = {};
-  typedef std::int16_t Half __attribute__((vector_size(vector_bytes / 2)));
-  constexpr float magic = 12582912.0f;  // 1.5 * 2^23: a number added to it is rounded, and stands in its low bits
-  for (idx k = 0; k < n; k += W) {
-    const V given = load(from + k), rounded = clamp<float>(given * one_in_16, one_in_16) + magic;
-    poison += given * 0.0f;
-    const Half half = __builtin_convertvector((IVec<float>)rounded - (IVec<float>)all_of(magic), Half);
-    std::memcpy(to + k, &half, sizeof half);
-  }
-  return across(poison);
-}
-
-template <int P>
-UNDERTOW_INLINE void narrow_panels(idx hidden, idx first_panel, float poison, idx wide, idx pairs, const float* bias, const float* scales, const float* of_x,
-                                   const std::int16_t* weights, const float* x, const std::int16_t* a, float* c, float* y) {
-  IVec<float> whole[P][4];
-  for (int p = 0; p < P; ++p)
-    for (int v = 0; v < 4; ++v) whole[p][v] = IVec<float>{};
-  for (idx k = 0; k < pairs; ++k) {
-    std::int32_t pair;
-    std::memcpy(&pair, a + 2 * k, sizeof pair);
-    for (int p = 0; p < P; ++p)
-      for (int v = 0; v < 4; ++v) whole[p][v] += products(pair, weights + (p * 4 + v) * 2 * W);
-    weights += P * 8 * W;
-  }
-  for (int p = 0; p < P; ++p) {
-    V sums[4];
-    for (int v = 0; v < 4; ++v)
-      sums[v] = poison + load(bias + (p * 4 + v) * W) + __builtin_convertvector(whole[p][v], V) * load(scales + (p * 4 + v) * W);
-    for (idx k = 0; k < wide; ++k)
-      for (int v = 0; v < 4; ++v) sums[v] += x[k] * load(of_x + ((k * P + p) * 4 + v) * W);
-    store_units(hidden, first_panel + p, sums, c, y);
-  }
-}
-
-template <bool lstm>
 struct FinishUnits {
   const Stage& s;
   idx begin;  // the first panel
-  float *const *c, *const *y;
+  float* const* y;
   UNDERTOW_INLINE void operator()(int r, int p, const V (&sums)[4]) const {
-    const idx panel = begin + p;
-    if constexpr (lstm) {
-      store_units(s.hidden, panel, sums, c[r], y[r]);
-    } else {
-      for (idx v = 0; v < 4 && panel * width + v * W < s.hidden; ++v) {
-        const V h = s.activation == Activation::relu ? larger<float>(V{}, sums[v]) : quick_tanh(sums[v]);
-        store(y[r] + panel * width + v * W, first<float>(h, s.hidden - panel * width - v * W));
-      }
+    const idx at = (begin + p) * width;
+    for (idx v = 0; v < 4 && at + v * W < s.hidden; ++v) {
+      const V h = s.activation == Activation::relu ? larger<float>(V{}, sums[v]) : quick_tanh(sums[v]);
+      store(y[r] + at + v * W, first<float>(h, s.hidden - at - v * W));
     }
   }
 };
 
-// One step of R rows, all panels: of one row `together` panels at a time, else one by one. The sums are the same.
-template <bool lstm, int R>
-UNDERTOW_INLINE void step_of(const Stage& s, const Recurrent& packed, const float* const (&x)[R],
-                             const float* const (&h)[R], float* const (&c)[R], float* const (&y)[R]) {
+// One step of R rows of a plain RNN, all panels: of one row several panels at a time, else one by one. The sums are
+// the same.
+template <int R>
+UNDERTOW_INLINE void rnn_rows(const Stage& s, const Recurrent& packed, const Rows<R>& rows) {
   const idx count = packed.count, K = packed.h_factors;
   for (idx p = 0; p < count; p += packed.group) {
     const int group = static_cast<int>(least(packed.group, count - p));
     const float *bias = packed.bias + p * width, *weights = packed.weights + p * width * packed.depth;
     if (count == 1) {
-      panels_of<R, 1, true>(s, K, bias, weights, width, x, h, FinishUnits<lstm>{s, p, c, y});
+      rnn_panels<R, 1, true>(s, K, bias, weights, width, rows.x, rows.h, FinishUnits{s, p, rows.y});
     } else if constexpr (R == 1) {
-      with_extent<together>(group, [&](auto P) __attribute__((always_inline)) {
-        panels_of<1, P.value, false>(s, K, bias, weights, group * width, x, h, FinishUnits<lstm>{s, p, c, y});
+      with_extent<most_panels>(group, [&](auto P) __attribute__((always_inline)) {
+        rnn_panels<1, P.value, false>(s, K, bias, weights, group * width, rows.x, rows.h, FinishUnits{s, p, rows.y});
       });
     } else {
       for (idx q = 0; q < group; ++q)
-        panels_of<R, 1, false>(s, K, bias + q * width, weights + q * width, group * width, x, h,
-                               FinishUnits<lstm>{s, p + q, c, y});
+        rnn_panels<R, 1, false>(s, K, bias + q * width, weights + q * width, group * width, rows.x, rows.h,
+                               FinishUnits{s, p + q, rows.y});
     }
   }
-}
-
-template <bool lstm, int R>
-UNDERTOW_INLINE void rows_of(const Stage& s, const Recurrent& packed, const Block& b, idx t, idx first) {
-  const float *x[R], *h[R];
-  float *c[R], *y[R];
-  for (int r = 0; r < R; ++r) {
-    const idx n = first + r;
-    float* state = b.state + n * b.state_row;
-    x[r] = b.x + (t * b.rows + n) * b.x_row;
-    h[r] = t ? b.y + ((t - 1) * b.rows + n) * b.y_row : state;
-    c[r] = state + packed.row;
-    y[r] = b.y + (t * b.rows + n) * b.y_row;
-  }
-  step_of<lstm, R>(s, packed, x, h, c, y);
 }
 
 // ---- dense layers: rows of weights for few outputs, else panels of 4 vectors of outputs ----
@@ -272,16 +125,18 @@ inline void pack_dense(idx in, idx out, const float* weight, const float* bias, 
       for (idx o = first; o < least(first + width, whole(out)); ++o) *to++ = o < out ? weight[o * in + k] : 0.0f;
 }
 
+UNDERTOW_INLINE V product_of(idx in, const float* weights, const float* x) {
+  V sum = {};
+  for (idx k = 0; k < in; k += W) sum += load(x + k) * load(weights + k);
+  return sum;
+}
+
 // y [O padded] of one row; x is padded.
 inline void dense_row(idx in, idx out, const float* packed, const float* x, float* y) {
   const float* bias = packed;
   packed += whole(out);
   if (by_rows(out)) {
-    for (idx o = 0; o < out; ++o, packed += whole(in)) {
-      V sum = {};
-      for (idx k = 0; k < in; k += W) sum += load(x + k) * load(packed + k);
-      y[o] = across(sum) + bias[o];
-    }
+    for (idx o = 0; o < out; ++o, packed += whole(in)) y[o] = across(product_of(in, packed, x)) + bias[o];
     return;  // what follows y[O] is never written: zero
   }
   for (idx begin = 0; begin < out; begin += width) {
@@ -345,7 +200,8 @@ inline void pack_added(const Stage& s, float* to) {
 inline Added added_of(const Stage& s, const float* packed) {
   const idx H = padded_hidden(s);
   Added a{};
-  if (s.gain_x) a.gain_x = packed, a.gain_h = packed + 4 * H, a.gain_c = packed + 8 * H, a.bias_c = packed + 9 * H, packed += 10 * H;
+  if (s.gain_x) a.gain_x = packed, a.gain_h = packed + 4 * H, a.gain_c = packed + 8 * H, a.bias_c = packed + 9 * H;
+  if (s.gain_x) packed += 10 * H;
   if (s.peepholes) a.peepholes = packed, packed += 3 * H;
   a.projection = packed;
   return a;
@@ -414,67 +270,10 @@ inline void varied_row(const Stage& s, const Recurrent& packed, const Added& a, 
 
 // ---- the stages ----
 
-// Of a narrow layer: bias and scales, then weights of x in 32 bits, then those in 16.
 inline idx packed_recurrent(const Stage& s) {
-  return panel_count(s) * width * (s.narrow ? 2 + wide_in(s) + pairs_of(s) : 1 + depth(s));
-}
-
-inline void pack_narrow(const Stage& s, float* to) {
-  const Panels<float> panels{Cell::lstm, s.hidden};
-  const idx count = panel_count(s), most = group_size(s), bounded = narrow_in(s), factors = bounded + s.out;
-  const auto weight = [&](idx row, idx k) {  // of the factors in 16 bits
-    return k < bounded ? s.first[row * s.in + k] : k < factors ? s.second[row * s.out + k - bounded] : 0.0f;
-  };
-  const auto scale_of_row = [&](idx row) {  // what 1 of a product of 16-bit numbers stands for
-    double sum = 0, largest = 0;
-    for (idx k = 0; k < factors; ++k) {
-      const double a = std::fabs(double(weight(row, k)));
-      sum += a, largest = a > largest ? a : largest;
-    }
-    // each weight is rounded, by half a step at most
-    const double by_sum = sum / (double(most_in_row) - 0.5 * double(factors)), by_largest = largest / double(one_in_16);
-    // and the scale itself: a little more, so that the sum still fits
-    return static_cast<float>((by_sum > by_largest ? by_sum : by_largest) * (1 + 1e-6) / double(one_in_16));
-  };
-  const auto each = [&](idx p, auto&& write) {
-    for (idx v = 0; v < 4; ++v)
-      for (idx lane = 0; lane < W; ++lane) write(v, lane < panels.valid(p, v) ? panels.row(p, v) + lane : -1);
-  };
-  for (idx p = 0; p < count; ++p)
-    each(p, [&](idx v, idx row) { *to++ = row < 0 ? 0.0f : part_of_sum(s, v) * s.bias[row]; });
-  const float* scales = to;
-  for (idx p = 0; p < count; ++p)
-    each(p, [&](idx v, idx row) { *to++ = row < 0 ? 0.0f : part_of_sum(s, v) * scale_of_row(row); });
-  for (idx group = 0; group < count; group += most)
-    for (idx k = 0; k < wide_in(s); ++k)
-      for (idx p = group; p < least(group + most, count); ++p)
-        each(p, [&](idx v, idx row) { *to++ = row < 0 ? 0.0f : part_of_sum(s, v) * s.first[row * s.in + k]; });
-  auto* narrow = reinterpret_cast<std::int16_t*>(to);
-  for (idx group = 0; group < count; group += most)
-    for (idx k = 0; k < 2 * pairs_of(s); k += 2)
-      for (idx p = group; p < least(group + most, count); ++p)
-        each(p, [&, scale = scales + p * width](idx v, idx row) mutable {
-          const double step = double(*scale++) / double(part_of_sum(s, v)) * double(one_in_16);
-          for (idx part = 0; part < 2; ++part)
-            *narrow++ = step > 0 ? static_cast<std::int16_t>(std::lrint(double(weight(row, k + part)) / step)) : 0;
-        });
-}
-
-// scratch: x and h in 16 bits
-inline void narrow_row(const Stage& s, const Recurrent& r, const float* x, const float* h, float* c, float* y,
-                       float* scratch) {
-  auto* a = reinterpret_cast<std::int16_t*>(scratch);
-  const idx bounded = narrow_in(s), wide = wide_in(s), pairs = pairs_of(s);
-  const float of_x_poison = to_narrow(x, bounded, a), poison = of_x_poison + to_narrow(h, s.out, a + bounded);
-  const float *scales = r.bias + r.count * width, *of_x = scales + r.count * width;
-  const auto* weights = reinterpret_cast<const std::int16_t*>(of_x + r.count * wide * width);
-  for (idx p = 0; p < r.count; p += r.group) {
-    const int group = static_cast<int>(least(r.group, r.count - p));
-    with_extent<together>(group, [&](auto P) __attribute__((always_inline)) {
-      narrow_panels<P.value>(s.hidden, p, poison, wide, pairs, r.bias + p * width, scales + p * width, of_x + p * wide * width,
-                             weights + p * pairs * 2 * width, x, a, c, y);
-    });
-  }
+  if (s.narrow) return NarrowLstm(s).slabs.floats();
+  if (plain(s)) return Lstm(s).slabs.floats();
+  return panel_count(s) * width * (1 + depth(s));
 }
 
 inline void pack_recurrent(const Stage& s, float* to) {
@@ -496,33 +295,35 @@ inline void pack_recurrent(const Stage& s, float* to) {
         });
 }
 
-template <bool lstm>
-void run_recurrent(const Stage& s, const float* arrays, const Block& b) {
+// The state's h is that of the block's last step.
+inline void keep_h(const Stage& s, const Block& b) {
+  const float* last = b.y + (b.steps - 1) * b.rows * b.y_row;
+  for (idx n = 0; b.steps && n < b.rows; ++n)
+    for (idx k = 0; k < padded_out(s); k += W) store(b.state + n * b.state_row + k, load(last + n * b.y_row + k));
+}
+
+inline void run_rnn(const Stage& s, const float* arrays, const Block& b) {
   const Recurrent packed(s, arrays);
-  if (!b.steps) return;
-  const Added added = added_of(s, arrays + packed_recurrent(s));
   for (idx t = 0; t < b.steps; ++t) {
-    if (lstm && (s.varied() || s.narrow)) {
-      for (idx n = 0; n < b.rows; ++n) {
-        float *c = b.state + n * b.state_row + packed.row, *y = b.y + (t * b.rows + n) * b.y_row;
-        const float *x = b.x + (t * b.rows + n) * b.x_row, *h = t ? y - b.rows * b.y_row : b.state + n * b.state_row;
-        if (s.narrow) narrow_row(s, packed, x, h, c, y, b.scratch);
-        else varied_row(s, packed, added, x, h, c, y, b.scratch);
-      }
-      continue;
-    }
     idx n = 0;
-    for (; n + tile_rows <= b.rows; n += tile_rows) rows_of<lstm, tile_rows>(s, packed, b, t, n);
-    for (; n < b.rows; ++n) rows_of<lstm, 1>(s, packed, b, t, n);
-    for (n = 0; !lstm && s.zoneout_h != 0 && n < b.rows; ++n) {
-      float* y = b.y + (t * b.rows + n) * b.y_row;
-      const float* h = t ? b.y + ((t - 1) * b.rows + n) * b.y_row : b.state + n * b.state_row;
+    for (; n + tile_rows <= b.rows; n += tile_rows) rnn_rows<tile_rows>(s, packed, Rows<tile_rows>(b, packed.row, t, n));
+    for (; n < b.rows; ++n) rnn_rows<1>(s, packed, Rows<1>(b, packed.row, t, n));
+    for (n = 0; s.zoneout_h != 0 && n < b.rows; ++n) {
+      const Rows<1> row(b, packed.row, t, n);
       for (idx k = 0; k < padded_out(s); k += W)
-        store(y + k, s.zoneout_h * load(h + k) + (1.0f - s.zoneout_h) * load(y + k));
+        store(row.y[0] + k, s.zoneout_h * load(row.h[0] + k) + (1.0f - s.zoneout_h) * load(row.y[0] + k));
     }
   }
-  for (idx n = 0; n < b.rows; ++n)
-    copy(b.state + n * b.state_row, b.y + ((b.steps - 1) * b.rows + n) * b.y_row, padded_out(s));
+}
+
+inline void run_varied(const Stage& s, const float* arrays, const Block& b) {
+  const Recurrent packed(s, arrays);
+  const Added added = added_of(s, arrays + packed_recurrent(s));
+  for (idx t = 0; t < b.steps; ++t)
+    for (idx n = 0; n < b.rows; ++n) {
+      const Rows<1> row(b, packed.row, t, n);
+      varied_row(s, packed, added, row.x[0], row.h[0], row.c[0], row.y[0], b.scratch);
+    }
 }
 
 // Of a pool the state begins with the count of steps; then come means and largest values, or of attention the largest
@@ -586,7 +387,7 @@ inline idx state_floats(const Stage& s) {
 
 inline idx scratch_floats(const Stage& s) {
   if (s.kind != Kind::lstm) return 0;
-  return s.varied() ? 11 * padded_hidden(s) : s.narrow ? pairs_of(s) + 2 * W : 0;
+  return s.varied() ? 11 * padded_hidden(s) : s.narrow ? NarrowLstm(s).pairs + 2 * W : 0;
 }
 
 inline void pack(const Stage& s, float* to) {
@@ -598,6 +399,7 @@ inline void pack(const Stage& s, float* to) {
       return copy_padded(to, s.second, 1, s.in);
     case Kind::lstm:
     case Kind::rnn:
+      if (plain(s)) return pack_lstm(s, to);
       if (s.narrow) return pack_narrow(s, to);
       pack_recurrent(s, to);
       return pack_added(s, to + packed_recurrent(s));
@@ -648,8 +450,18 @@ inline void run_row(const Stage& s, const float* packed, const float* x, float* 
 }
 
 inline void run(const Stage& s, const float* packed, const Block& b) {
-  if (s.kind == Kind::lstm) return run_recurrent<true>(s, packed, b);
-  if (s.kind == Kind::rnn) return run_recurrent<false>(s, packed, b);
+  if (s.kind == Kind::lstm || s.kind == Kind::rnn) {
+    if (s.narrow) run_narrow(s, packed, b);
+    else if (plain(s)) run_lstm(s, packed, b);
+    else if (s.kind == Kind::lstm) run_varied(s, packed, b);
+    else run_rnn(s, packed, b);
+    return keep_h(s, b);
+  }
+  if (s.kind == Kind::dense && s.out == 1 && s.activation == Activation::none) {  // most often after small layers
+    for (idx n = 0; n < b.steps * b.rows; ++n)
+      b.y[n * b.y_row] = across(product_of(s.in, packed + W, b.x + n * b.x_row)) + packed[0];
+    return;
+  }
   for (idx t = 0; t < b.steps; ++t)
     for (idx n = 0; n < b.rows; ++n)
       run_row(s, packed, b.x + (t * b.rows + n) * b.x_row, b.y + (t * b.rows + n) * b.y_row, b.state + n * b.state_row);

@@ -89,6 +89,6 @@ int main() {
   bool good = true;
   for (bool narrow : {false, true})
     for (int C : {1, 3})
-      for (int H : {1, 3, 4, 8, 16, 17, 31, 40, 64, 65}) good = fits(C, H, narrow) && good;
+      for (int H : {1, 3, 4, 8, 16, 17, 20, 31, 40, 64, 65, 88}) good = fits(C, H, narrow) && good;
   return good ? 0 : 1;
 }

@@ -67,10 +67,9 @@ def inputs(network: Network, T: int, N: int = 1, seed: int = 1) -> np.ndarray:
 
 
 PEEPHOLES = {"peepholes": uniform(np.random.default_rng(3), 0.5, 3, 9)}
+SIZES = (1, 3, 8, 9, 16, 20, 31, 40, 64, 65, 88)
 NETWORKS = {
-    **{
-        f"lstm-{C}-{H}": [layer(C, H)] for C, H in itertools.product((1, 3), (1, 3, 8, 9, 16, 31, 40, 64, 65))
-    },
+    **{f"lstm-{C}-{H}": [layer(C, H)] for C, H in itertools.product((1, 3), SIZES)},
     **{f"rnn-{H}": [layer(2, H, "rnn")] for H in (1, 8, 31, 33, 70)},
     "relu": [layer(2, 9, "rnn", nonlinearity="relu")],
     "rnn zoneout": [layer(2, 9, "rnn", zoneout=(0.2, 0.0))],
@@ -326,7 +325,7 @@ def test_memory_that_overlaps_or_may_not_be_written_is_refused() -> None:
         load(stream.network, dtype="int8")
 
 
-NARROW = ("lstm-1-3", "lstm-3-16", "lstm-1-65", "two", "text", "peepholes")
+NARROW = ("lstm-1-3", "lstm-3-16", "lstm-1-40", "lstm-1-65", "lstm-3-88", "two", "text", "peepholes")
 
 
 @pytest.mark.parametrize("name", NARROW)

@@ -1,0 +1,144 @@
+// The streaming runtime's LSTM without additions, the weights of h in 16 bits, and those of x where |x| <= 1. A row is
+// scaled so that its sum of products with h, in 15 bits, cannot leave 32 bits.
+#pragma once
+#include "streaming_lstm.h"
+
+namespace undertow {
+namespace {
+
+constexpr float one_in_16 = 32767.0f, most_in_row = 65535.0f;  // 65535 * 32767 < 2^31
+
+struct NarrowLstm {
+  idx bounded, wide;  // factors of x in 16 bits, and in 32
+  idx factors, pairs;  // in 16 bits; two by two
+  Slabs slabs;         // rows: the bias, scales, x in 32 bits, pairs
+  explicit NarrowLstm(const Stage& s)
+      : bounded(s.bounded ? s.in : 0), wide(s.in - bounded), factors(bounded + s.out), pairs(ceil_div(factors, 2)),
+        slabs(s.hidden, 2 + wide + pairs) {}
+};
+
+inline void pack_narrow(const Stage& s, float* to) {
+  const NarrowLstm m(s);
+  const auto weight = [&](idx row, idx k) {  // of the factors in 16 bits
+    return k < m.bounded ? s.first[row * s.in + k] : k < m.factors ? s.second[row * s.out + k - m.bounded] : 0.0f;
+  };
+  const auto scale_of_row = [&](idx row) {  // what 1 of a product of 16-bit numbers stands for
+    double sum = 0, largest = 0;
+    for (idx k = 0; k < m.factors; ++k) {
+      const double a = std::fabs(double(weight(row, k)));
+      sum += a, largest = a > largest ? a : largest;
+    }
+    // each weight is rounded, by half a step at most
+    const double by_sum = sum / (double(most_in_row) - 0.5 * double(m.factors)), by_largest = largest / double(one_in_16);
+    // and the scale itself: a little more, so that the sum still fits
+    return static_cast<float>((by_sum > by_largest ? by_sum : by_largest) * (1 + 1e-6) / double(one_in_16));
+  };
+  for (idx slab = 0; slab < m.slabs.count(); ++slab) {
+    const auto row_of = [&](auto&& value) {
+      m.slabs.each(slab, [&](idx v, idx unit) {
+        *to++ = unit < 0 ? 0.0f : part_of_gate(v) * value(v * s.hidden + unit);
+      });
+    };
+    row_of([&](idx row) { return s.bias[row]; });
+    const float* scales = to;
+    row_of(scale_of_row);
+    for (idx k = 0; k < m.wide; ++k) row_of([&](idx row) { return s.first[row * s.in + k]; });
+    auto* narrow = reinterpret_cast<std::int16_t*>(to);
+    for (idx k = 0; k < 2 * m.pairs; k += 2)
+      m.slabs.each(slab, [&, scale = scales](idx v, idx unit) mutable {
+        const double step = double(*scale++) / double(part_of_gate(v)) * double(one_in_16);
+        for (idx part = 0; part < 2; ++part)
+          *narrow++ = static_cast<std::int16_t>(step > 0 ? std::lrint(double(weight(v * s.hidden + unit, k + part)) / step) : 0);
+      });
+    to = reinterpret_cast<float*>(narrow);
+  }
+}
+
+template <class U>
+using Whole = decltype(U{} < U{});  // 32-bit integers
+
+template <class U>
+UNDERTOW_INLINE Whole<U> products(std::int32_t pair, const std::int16_t* weights) {  // of pairs, added
+#if defined(__AVX512BW__)
+  if constexpr (sizeof(U) == 64)
+    return (Whole<U>)_mm512_madd_epi16(_mm512_set1_epi32(pair), _mm512_loadu_si512(weights));
+  else
+#endif
+#if defined(__AVX2__)
+    return (Whole<U>)_mm256_madd_epi16(_mm256_set1_epi32(pair),
+                                       _mm256_loadu_si256(reinterpret_cast<const __m256i*>(weights)));
+#else
+  std::int16_t both[2];
+  std::memcpy(both, &pair, sizeof both);
+  Whole<U> sums;
+  for (int lane = 0; lane < lanes_of<U>; ++lane) sums[lane] = both[0] * weights[2 * lane] + both[1] * weights[2 * lane + 1];
+  return sums;
+#endif
+}
+
+// The nearest of 16 bits; what lies beyond is the last of them. Whole vectors are read and written. Returns 0, or NaN
+// where one is among them: 16 bits have none.
+UNDERTOW_INLINE float to_narrow(const float* from, idx n, std::int16_t* to) {
+  V poison = {};
+  typedef std::int16_t Short __attribute__((vector_size(vector_bytes / 2)));
+  constexpr float magic = 12582912.0f;  // 1.5 * 2^23: a number added to it is rounded, and stands in its low bits
+  for (idx k = 0; k < n; k += W) {
+    const V given = load(from + k), rounded = clamp<float>(given * one_in_16, one_in_16) + magic;
+    poison += given * 0.0f;
+    const Short half = __builtin_convertvector((IVec<float>)rounded - (IVec<float>)all_of(magic), Short);
+    std::memcpy(to + k, &half, sizeof half);
+  }
+  return across(poison);
+}
+
+// a: x and h in 16 bits; poison: 0 or NaN. `unit`: the first of the slab's.
+template <class U, int P>
+UNDERTOW_INLINE void narrow_slab(const NarrowLstm& m, const float* weights, idx unit, float poison, const float* x,
+                                 const std::int16_t* a, float* c, float* y) {
+  constexpr idx stride = P * 4 * lanes_of<U>;
+  const float *scales = weights + stride, *of_x = scales + stride;
+  const auto* of_pairs = reinterpret_cast<const std::int16_t*>(of_x + m.wide * stride);
+  Whole<U> total[P][4];
+  for (int p = 0; p < P; ++p)
+    for (int v = 0; v < 4; ++v) total[p][v] = Whole<U>{};
+  for (idx k = 0; k < m.pairs; ++k, of_pairs += 2 * stride) {
+    std::int32_t pair;
+    std::memcpy(&pair, a + 2 * k, sizeof pair);
+    for (int p = 0; p < P; ++p)
+      for (int v = 0; v < 4; ++v) total[p][v] += products<U>(pair, of_pairs + (p * 4 + v) * 2 * lanes_of<U>);
+  }
+  Sums<U, 1, P> sums;
+  for (int p = 0; p < P; ++p)
+    for (int v = 0; v < 4; ++v) sums[0][p][v] = taken<U>(weights + (p * 4 + v) * lanes_of<U>) + poison;
+  for (idx k = 0; k < m.wide; ++k) add_factor<U, 1, P>(sums, {x}, k, of_x + k * stride);
+  for (int p = 0; p < P; ++p) {
+    for (int v = 0; v < 4; ++v)
+      sums[0][p][v] += __builtin_convertvector(total[p][v], U) * taken<U>(scales + (p * 4 + v) * lanes_of<U>);
+    const idx at = unit + p * W;
+    store_units<U>(m.slabs.hidden - at, sums[0][p], c + at, y + at);
+  }
+}
+
+// scratch: x and h in 16 bits
+inline void run_narrow(const Stage& s, const float* packed, const Block& b) {
+  const NarrowLstm m(s);
+  auto* a = reinterpret_cast<std::int16_t*>(b.scratch);
+  const idx count = m.slabs.count();
+  for (idx t = 0; t < b.steps; ++t) {
+    const bool back = m.slabs.far && (t % 2 == 1) != b.back;
+    for (idx n = 0; n < b.rows; ++n) {
+      const Rows<1> row(b, whole(s.hidden), t, n);
+      const float of_x = to_narrow(row.x[0], m.bounded, a), poison = of_x + to_narrow(row.h[0], s.out, a + m.bounded);
+      for (idx k = 0; k < count; ++k) {
+        const idx slab = m.slabs.turned(k, back), unit = m.slabs.panel(slab) * W;
+        const float* weights = packed + m.slabs.begin(slab);
+        if (m.slabs.is_tail(slab)) narrow_slab<Half, 1>(m, weights, unit, poison, row.x[0], a, row.c[0], row.y[0]);
+        else if (m.slabs.in_slab(slab) == 1) narrow_slab<V, 1>(m, weights, unit, poison, row.x[0], a, row.c[0], row.y[0]);
+        else if constexpr (together == 2) narrow_slab<V, 2>(m, weights, unit, poison, row.x[0], a, row.c[0], row.y[0]);
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace undertow

@@ -18,10 +18,10 @@ TOLERANCE = {torch.float64: (1e-10, 1e-10), torch.float32: (1e-5, 1e-4)}
 class Layer:
     """One layer in D directions, for ``plain.layer``; and each direction as a ``Varied`` of the equations."""
 
-    def __init__(self, cell, options, form="even", D=1, dtype=torch.float64):
+    def __init__(self, cell, options, form="even", D=1, dtype=torch.float64, size=SIZE):
         how = {"even": "full", "lengths": "zero", "packed": "ragged"}[form]
-        self.cell, self.form, self.dtype = cell, form, dtype
-        self.cases = [Varied(cell, SIZE, options, how, reverse=d == 1, seed=d) for d in range(D)]
+        self.cell, self.form, self.dtype, self.size = cell, form, dtype, size
+        self.cases = [Varied(cell, size, options, how, reverse=d == 1, seed=d) for d in range(D)]
         for case in self.cases:
             case.given["x"] = self.cases[0].given["x"]
             case.fixed |= {k: self.cases[0].fixed[k] for k in ("mask", "reset") if k in case.fixed}
@@ -33,7 +33,7 @@ class Layer:
         if form == "lengths":
             self.ragged = (torch.tensor(lengths), None, None)
         elif form == "packed":
-            order = np.argsort(-lengths, kind="stable")
+            order, T = np.argsort(-lengths, kind="stable"), size[0]
             inside = np.arange(T)[:, None] < lengths[order]
             self.places = [(t, n) for t in range(T) for n in order[inside[t]]]
             self.ragged = (None, torch.tensor(inside.sum(1)), torch.tensor(order))
@@ -52,7 +52,7 @@ class Layer:
         """And back: [T,N,...]."""
         if self.form != "packed":
             return rows
-        array = np.zeros((T, N, *rows.shape[1:]))
+        array = np.zeros((*self.size[:2], *rows.shape[1:]))
         for row, place in zip(rows, self.places, strict=True):
             array[place] = row
         return array

@@ -24,7 +24,7 @@ _NONE = (None,) * WEIGHTS
 class Ragged(NamedTuple):
     """Sequences of different lengths: padded with ``lengths``, or packed with the other two."""
 
-    lengths: Tensor | None = None  # int64 [N] on the CPU, in any order, between 0 and T
+    lengths: Tensor | None = None  # int64 [N] on the CPU or beside x, in any order, between 0 and T
     batch_sizes: Tensor | None = None  # int64 [T], as PackedSequence has them
     order: Tensor | None = None  # int64 [N], PackedSequence's sorted_indices
 

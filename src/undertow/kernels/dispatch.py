@@ -2,7 +2,8 @@
 
 =========  =================================================================================================
 torch      ``torch_serves``: torch's own operator runs the whole module, on every device but the CPU and meta
-           (cuDNN among them), and while jit.trace or torch.onnx record a program
+           (cuDNN among them), and while jit.trace or torch.onnx record a program; on NVIDIA GPUs unless
+           ``has_kernels`` says otherwise
 operators  a layer is one node of the program that torch.compile, torch.export or, where torch's operator does
            not serve, torch.jit.trace record; it runs the engines when that program runs
 engines    all else: ``engines`` has the table
@@ -12,7 +13,7 @@ engines    all else: ``engines`` has the table
 import torch
 from torch import Tensor
 
-from undertow.kernels import elsewhere, engines, operators, per_sample, plain
+from undertow.kernels import elsewhere, engines, operators, per_sample, plain, triton
 from undertow.kernels.call import Call
 from undertow.kernels.engine import Outputs
 
@@ -22,6 +23,32 @@ def torch_serves(x: Tensor) -> bool:
     if elsewhere.is_elsewhere(x):
         return True
     return torch.onnx.is_in_onnx_export() if torch.compiler.is_compiling() else torch._C._is_tracing()
+
+
+def has_kernels(x: Tensor, cell: str, H: int, N: int, packed: bool) -> bool:
+    """Return whether kernels on a GPU should compute a module of torch's own equations without projection.
+
+    Args:
+        x: the module's input.
+        cell: "lstm" or "rnn".
+        H: units.
+        N: sequences.
+        packed: whether x holds packed rows.
+
+    Returns:
+        False where cuDNN is faster, or there are no kernels. A program of torch.compile is made before N is
+        known, so there the kernels compute every N.
+    """
+    if not knows(x, cell, H):
+        return False
+    if torch.compiler.is_compiling():
+        return True
+    return not torch._C._is_tracing() and triton.ENGINE.is_faster(x, H, N, packed)
+
+
+def knows(x: Tensor, cell: str, H: int) -> bool:
+    """Return whether there are kernels for x's device, for a cell of H units in numbers as those of x."""
+    return x.device.type in triton.DEVICES and triton.ENGINE.knows(cell, H, x)
 
 
 def shows_layers(x: Tensor) -> bool:

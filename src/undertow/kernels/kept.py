@@ -41,12 +41,12 @@ def view(tensor: Tensor) -> Array:
     """Return a tensor as a read-only array. A later backward pass may still read the memory.
 
     Args:
-        tensor: a tensor on the CPU.
+        tensor: a tensor on any device.
 
     Returns:
-        An array over the same memory; a float32 copy of bfloat16, which NumPy does not have.
+        An array over the same memory; a copy of what lies on another device, in float32 of half precision.
     """
-    tensor = tensor.detach()
-    array: Array = (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
+    tensor = tensor.detach().cpu()
+    array: Array = (tensor.float() if tensor.dtype.itemsize == 2 else tensor).numpy()
     array.flags.writeable = False
     return array

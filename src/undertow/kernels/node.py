@@ -9,14 +9,21 @@ from torch import Tensor
 from undertow.kernels import plain
 from undertow.kernels.call import Call
 from undertow.kernels.engine import Engine, Outputs
-from undertow.kernels.tensors import are_batched, out_of_memory, transformed
+from undertow.kernels.tensors import are_batched, out_of_memory, transformed, without_autocast
 
 Kept = tuple[Tensor, ...]  # what a forward pass leaves for the backward pass; y first if recorded
 Gradients = list[Tensor | None]  # of call.tensors
 
 
 class KernelEngine(Engine):
-    """An engine whose backward pass is written by hand, and whose calls can be recorded."""
+    """An engine whose backward pass is written by hand, and whose calls can be recorded.
+
+    Attributes:
+        in_time: whether ``shown`` and ``step_gradients`` are in the order of time, in rows as those of y.
+            Otherwise they are in the order of processing, in the layout of native/lstm.h.
+    """
+
+    in_time = False
 
     def why_not(self, call: Call) -> str:
         """Return in words why this engine does not serve a call, for the message of ``NotRecorded``.
@@ -67,20 +74,29 @@ class KernelEngine(Engine):
         """
         raise NotImplementedError
 
-    def step_gradients(
-        self, call: Call, kept: Kept, douts: Sequence[Tensor | None], d: int
-    ) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Compute the gradients at every step of one direction, in the order of processing.
+    def shown(self, call: Call, kept: Kept) -> Kept:
+        """Return what a recording refers to: y, then gates and, LSTM, c of each direction.
 
         Args:
             call: the call of the forward pass.
             kept: the tensors that ``forward`` kept.
+        """
+        return kept
+
+    def step_gradients(
+        self, call: Call, kept: Kept, douts: Sequence[Tensor | None], d: int
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Compute the gradients at every step of one direction.
+
+        Args:
+            call: the call of the forward pass.
+            kept: the tensors that ``shown`` returned.
             douts: gradients of the outputs, None where there is none.
             d: the direction, 0 or 1.
 
         Returns:
-            dgates, dh and for the LSTM dc (for the RNN None), in the layout of the tape in native/lstm.h; dh
-            and dc start with the gradient of the initial state.
+            dgates, dh and for the LSTM dc (for the RNN None), in the layout of the tape in native/lstm.h, or
+            in the order of time; dh and dc start with the gradient of the initial state.
         """
         raise NotImplementedError
 
@@ -195,7 +211,7 @@ def again(
         Gradients of ``call.tensors``, None where not wanted.
     """
     create_graph = torch.is_grad_enabled()
-    with torch.enable_grad(), torch.autocast("cpu", enabled=False):
+    with torch.enable_grad(), without_autocast(call.x):
         # views: one argument may depend on another, but each gradient must be with respect to one alone
         views: list[Any] = [None if t is None else t.view_as(t) for t in call.tensors]
         if not create_graph:

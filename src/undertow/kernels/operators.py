@@ -8,11 +8,12 @@ undertow::layer_with_tape  the same and the tape; it replaces ``layer`` if gradi
 undertow::layer_backward   the gradients, from the tape
 undertow::traced_layer     ``layer`` as torch.jit.trace can record it, whose lists have no gaps
 
-When the program runs, ``engines`` computes. Calls without a CPU kernel (projections, relu, half precision,
-empty batches) are one node too, and so are variants. They leave no tape: their gradients come from running
-the layer again.
+When the program runs, ``engines`` computes. Calls without a kernel (projections, relu, half precision on the
+CPU, empty batches) are one node too, and so are variants. They leave no tape: their gradients come from
+running the layer again.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,7 +21,7 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from undertow.kernels import cpu, engines, plain, tensors
+from undertow.kernels import cpu, engines, plain, tensors, triton
 from undertow.kernels.call import PLAIN, WEIGHTS, Call, Ragged, Variant
 from undertow.kernels.engine import Outputs
 from undertow.kernels.node import again, given_to
@@ -94,19 +95,36 @@ def _read(given: Sequence[Any]) -> Call:
 
 
 def _taped(call: Call) -> bool:
-    """Return whether a tape is kept: the CPU kernels serve, without a variant. Independent of values."""
-    built = cpu.native is not None and call.x.device.type == "cpu"
-    return built and call.variant is PLAIN and cpu.served_kind(call)
+    """Return whether a tape is kept: kernels serve, without a variant. Independent of values."""
+    return call.variant is PLAIN and (_on_cpu(call) or _on_gpu(call))
+
+
+def _on_cpu(call: Call) -> bool:
+    return cpu.native is not None and call.x.device.type == "cpu" and cpu.served_kind(call)
+
+
+def _on_gpu(call: Call) -> bool:
+    return call.x.device.type in triton.DEVICES and triton.ENGINE.has_kernel(call) and call.x.numel() > 0
 
 
 def _tape_shapes(call: Call, N: Any) -> list[tuple[Any, ...]]:
-    """Return the shapes of gates and c of each direction; with lengths, as if all were the longest."""
+    """Return the shapes of gates and c of each direction; with lengths, as if all were the longest.
+
+    The engine on a GPU keeps both directions of each together.
+    """
     if call.cell == "rnn":
         return []
+    if not _on_cpu(call):
+        rows = math.prod(call.x.shape[:-1])
+        return [(call.D, rows, 4, call.H), (call.D, rows, call.H)]
     rows = tuple(call.x.shape[:-1])
     if call.ragged.lengths is not None:
         rows = (rows[0] * N,)
     return [*tensors.tape_shapes(call, rows, N)] * call.D
+
+
+def _cell_dtype(call: Call) -> torch.dtype:
+    return tensors.cell_dtype(call) if _on_cpu(call) else torch.float32
 
 
 def _in_use(call: Call, tape: Sequence[Tensor]) -> list[Tensor]:
@@ -122,13 +140,17 @@ def _in_use(call: Call, tape: Sequence[Tensor]) -> list[Tensor]:
 
 def _layer(*given: Any) -> list[Tensor]:
     with torch.no_grad():
-        return list(_run(_read(given)))
+        y, *finals = _run(_read(given))
+    return [y.contiguous(), *finals]
 
 
 def _layer_with_tape(*given: Any) -> list[Tensor]:
     call = _read(given)
     if not _taped(call):
         return _layer(*given)
+    if not _on_cpu(call):
+        outputs, (_, *tape) = triton.ENGINE.forward(call)
+        return [outputs[0].contiguous(), *outputs[1:], *tape]
     if call.ragged.lengths is not None:
         plain.check_lengths(call.ragged.lengths, call.x.shape[0])
     dtypes = (call.x.dtype, tensors.cell_dtype(call))
@@ -141,6 +163,9 @@ def _layer_with_tape(*given: Any) -> list[Tensor]:
 
 def _layer_backward(*given: Any) -> list[Tensor]:
     call, (y, tape, douts, wanted) = _read(given[:_WRITTEN]), given[_WRITTEN:]
+    if _taped(call) and not _on_cpu(call):
+        grads = triton.ENGINE.backward(call, (y, *tape), douts, wanted)
+        return [g.contiguous() for g in grads if g is not None]
     if _taped(call):
         grads = cpu.ENGINE.backward(call, (y, *_in_use(call, tape)), douts, wanted)
         return [g for g in grads if g is not None]
@@ -157,7 +182,7 @@ def _traced_layer(cell: str, phi: str, there: list[Tensor], given: list[int], *r
 
 
 def _run(call: Call) -> Outputs:
-    with torch.autocast("cpu", enabled=False):
+    with tensors.without_autocast(call.x):
         return engines.layer(call)
 
 
@@ -175,7 +200,7 @@ def _layer_with_tape_shapes(*given: Any) -> list[Tensor]:
     call, outputs = _read(given), _layer_shapes(*given)
     if not _taped(call):
         return outputs
-    dtypes, shapes = (call.x.dtype, tensors.cell_dtype(call)), _tape_shapes(call, outputs[1].shape[1])
+    dtypes, shapes = (call.x.dtype, _cell_dtype(call)), _tape_shapes(call, outputs[1].shape[1])
     return [*outputs, *(call.x.new_empty(s, dtype=dtypes[k % 2]) for k, s in enumerate(shapes))]
 
 

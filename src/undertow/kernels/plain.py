@@ -15,6 +15,7 @@ from torch.nn.functional import linear, pad
 from undertow.kernels import plain_variants
 from undertow.kernels.call import EVEN, PLAIN, Call
 from undertow.kernels.engine import Engine
+from undertow.kernels.tensors import without_autocast
 
 States = tuple[Tensor, ...]
 Stepped = tuple[States, States]  # what a step makes: the states, and all that is kept of it
@@ -88,7 +89,7 @@ def layer(call: Call, steps: list[Steps] | None = None) -> States:
     Raises:
         ValueError: lengths are not from 0 to T.
     """
-    with torch.autocast("cpu", enabled=False):
+    with without_autocast(call.x):
         ranked = _ranked(call)
         starts = ranked.call.states
         if starts[0] is None:
@@ -118,7 +119,7 @@ def _ranked(call: Call) -> _Ranked:
         rows = live.view(-1).nonzero().squeeze(1).to(x.device)
         x = plain_variants.spread(x, rows, *live.shape)
     elif lengths is not None:
-        T = x.shape[0]
+        T, lengths = x.shape[0], lengths.cpu()
         check_lengths(lengths, T)
         order = lengths.argsort(descending=True, stable=True)
         batch_sizes = (lengths.unsqueeze(0) > torch.arange(T, device="cpu").unsqueeze(1)).sum(1)

@@ -37,7 +37,8 @@ class Recording:
         weights: copies of weight_ih [G*H,C] and weight_hh [G*H,H] of each direction.
         reached: whether a backward pass has reached the call.
         engine: the engine that computed the call.
-        tapes: gates and, LSTM, c of each direction, in the layout of native/lstm.h.
+        tapes: gates and, LSTM, c of each direction, in the layout of native/lstm.h; or, of an engine that is
+            ``in_time``, in rows as those of y.
         x: the layer's input.
         y: the layer's output.
     """
@@ -55,7 +56,7 @@ class Recording:
         self._douts: list[Kept | None] | None = None
         self._steps: dict[int, StepGradients] = {}
 
-    def forward(self, engine: "KernelEngine", call: Call, kept: Sequence[Tensor], grad: bool) -> None:
+    def forward(self, engine: "KernelEngine", call: Call, kept: tuple[Tensor, ...], grad: bool) -> None:
         """Take what a forward pass leaves. The engine calls this.
 
         Args:
@@ -64,7 +65,7 @@ class Recording:
             kept: y and the tapes.
             grad: whether a backward pass can come.
         """
-        y, *tapes = kept
+        y, *tapes = engine.shown(call, kept)
         self.missing, self.engine, self.tapes = None, engine, tapes
         if not grad:
             self.without_gradients(
@@ -151,7 +152,7 @@ class Recording:
         found, chosen = Recording(), torch.as_tensor(sequences, device="cpu")
 
         def pick(t: Tensor | None) -> Any:
-            return None if t is None else t.index_select(1, chosen)
+            return None if t is None else t.index_select(1, chosen.to(t.device))
 
         call = self._call
         found.missing, found.engine, found.weights = None, self.engine, self.weights
@@ -166,8 +167,8 @@ class Recording:
     @cached_property
     def places(self) -> Places:
         """The step and sequence to which each row of the tape belongs."""
-        x = self._call.x
-        return Places.of(self._call.ragged, x.shape[0], x.shape[1])
+        x, ragged = self._call.x, Ragged(*(None if t is None else t.cpu() for t in self._call.ragged))
+        return Places.of(ragged, x.shape[0], x.shape[1])
 
     def tape(self, d: int) -> Sequence[Tensor]:
         """Return what the kernels kept of one direction apart from y.
@@ -176,7 +177,7 @@ class Recording:
             d: the direction, 0 or 1.
 
         Returns:
-            gates and c, in the layout of native/lstm.h; for the RNN nothing.
+            gates and c, as in ``tapes``; for the RNN nothing.
         """
         each = len(self.tapes) // self._call.D
         return self.tapes[d * each : (d + 1) * each]
@@ -218,12 +219,14 @@ class Recording:
         reverse, places = d == 1, self.places
         dgates, *dstates = self.engine.step_gradients(self._call, (self.y.get(), *self.tapes), douts, d)
         ends = (*(None if f is None else view(made_plain(f[d])) for f in douts[1:]), None)
+        states = places.states_in_time if self.engine.in_time else places.states
         dh, dc = (
-            None if a is None else places.states(view(a), reverse, end)
+            None if a is None else states(view(a), reverse, end)
             for a, end in zip(dstates, ends, strict=False)
         )
         assert dh is not None
-        return StepGradients(places.steps(view(dgates), reverse), dh, dc)
+        steps = places.rows if self.engine.in_time else places.steps
+        return StepGradients(steps(view(dgates), reverse), dh, dc)
 
     def part(self, y: Tensor, d: int) -> Tensor:
         """Return one direction of y or dy.
@@ -239,10 +242,17 @@ class Recording:
         return y[..., d * H : (d + 1) * H]
 
     def _copied(self, weights: list[tuple[Tensor, Tensor]]) -> list[tuple[Tensor, Tensor]]:
-        """Copy weight_ih and weight_hh of each direction, because the next optimizer step changes them."""
+        """Copy weight_ih and weight_hh of each direction, because the next optimizer step changes them.
+
+        To compare them would wait for another device than the CPU.
+        """
         before = self.weights
         pairs = zip(sum(before, ()), sum(weights, ()), strict=False)
-        if before and all(old.dtype == new.dtype and torch.equal(old, new) for old, new in pairs):
+        if (
+            before
+            and weights[0][0].is_cpu
+            and all(old.dtype == new.dtype and torch.equal(old, new) for old, new in pairs)
+        ):
             return before
         return [(copy_of(W), copy_of(U)) for W, U in weights]
 
@@ -291,11 +301,14 @@ class Direction:
         if r.cell == "rnn":
             return RNNTape(h, lengths, reverse)
         gates, c = map(view, r.tape(self.d)[:2])
-        gates = r.places.steps(gates, reverse)
-        if r.places.batch_sizes is not None:
-            c = r.places.with_start(
-                view(r.start(1, self.d)), r.places.steps(c[r.places.N :], reverse), reverse
-            )
+        if r.engine.in_time:
+            gates, after = (r.places.rows(a, reverse) for a in (gates, c))
+            c = r.places.with_start(view(r.start(1, self.d)), after, reverse)
+        else:
+            gates = r.places.steps(gates, reverse)
+            if r.places.batch_sizes is not None:
+                after = r.places.steps(c[r.places.N :], reverse)
+                c = r.places.with_start(view(r.start(1, self.d)), after, reverse)
         return Tape(gates, h, c, lengths, reverse, added=r.added)
 
     @property

@@ -23,7 +23,7 @@ from undertow.kernels.node import Gradients, Kept
 from undertow.kernels.tensors import features, made_plain, unit_stride
 
 
-class _Segment(NamedTuple):
+class Segment(NamedTuple):
     """Some steps of a layer."""
 
     rows: slice  # of x, y and their gradients: steps, or packed rows
@@ -45,17 +45,17 @@ class Segments(CPU):
 
     def forward(self, call: Call, tapes: Sequence[Any] = ()) -> tuple[Outputs, Kept]:
         """See ``KernelEngine.forward``. It keeps h and c [D,S+1,Z,N,H]: before each segment, at the end."""
-        segments = _cut(call)
+        segments = cut(call)
         y = tensors.outputs(call)[0]
         states = tensors.empty(call.x, (call.D, len(segments) + 1, len(call.states), call.N, call.H))
-        _rank(call.states, call.ragged, states[:, 0])
+        rank(call.states, call.ragged, states[:, 0])
         for d in range(call.D):
-            for s, segment in enumerate(_as_run(segments, d)):
+            for s, segment in enumerate(as_run(segments, d)):
                 before, after = states[d, s], states[d, s + 1]
                 after.copy_(before)  # for sequences without steps here
-                part = _part(call, d, segment, before)
+                part = part_of(call, d, segment, before)
                 _forward(part, d, features(y[segment.rows], d, call.D), _of(segment, after), None)
-        return (y, *_unrank(states[:, -1], call.ragged)), (states,)
+        return (y, *unrank(states[:, -1], call.ragged)), (states,)
 
     def backward(
         self, call: Call, kept: Kept, douts: Sequence[Tensor | None], wanted: Sequence[bool]
@@ -76,12 +76,12 @@ class _Backward:
 
     def __init__(self, call: Call, states: Tensor, douts: Sequence[Tensor | None], want: Call) -> None:
         self.call, self.states, self.want = call, states, want
-        self.segments = _cut(call)
+        self.segments = cut(call)
         _, dfinals = received((None, *douts[1:]))
         self.dy = None if douts[0] is None else made_plain(douts[0])
         self.dstates = torch.empty_like(states[:, 0])  # carried from each segment to the one run before it
-        _rank(dfinals[: len(call.states)], call.ragged, self.dstates)
-        largest = _part(call, 0, self.segments[0], states[0, 0])
+        rank(dfinals[: len(call.states)], call.ragged, self.dstates)
+        largest = part_of(call, 0, self.segments[0], states[0, 0])
         self.y, self.tape = tensors.outputs(largest)[0], tensors.tape(largest)
         self.dx = tensors.like(call.x, want.x)
         self.dx_reverse: Any = tensors.like(largest.x, want.x and call.D == 2)
@@ -89,7 +89,7 @@ class _Backward:
     def run(self) -> Gradients:
         """Return the gradients of ``call.tensors``, None where they are not wanted."""
         dweights = [self._direction(d) for d in range(self.call.D)]
-        dstarts = [*_unrank(self.dstates, self.call.ragged), None][:2]
+        dstarts = [*unrank(self.dstates, self.call.ragged), None][:2]
         wanted = (self.want.h_0, self.want.c_0)
         dh_0, dc_0 = (start if want else None for start, want in zip(dstarts, wanted, strict=True))
         return self.call._replace(x=self.dx, h_0=dh_0, c_0=dc_0, weights=dweights).tensors
@@ -100,16 +100,16 @@ class _Backward:
         parts = room_for_sums(W, U, want)
         exact = torch.promote_types(W.dtype, torch.float32)  # hundreds of parts cannot be added in bfloat16
         sums = [None if part is None else torch.zeros_like(part, dtype=exact) for part in parts]
-        for s, segment in reversed([*enumerate(_as_run(self.segments, d))]):
+        for s, segment in reversed([*enumerate(as_run(self.segments, d))]):
             self._segment(d, segment, self.states[d, s], parts)
             for total, part in zip(sums, parts, strict=True):
                 if total is not None:
                     total.add_(part)
         return shared_out([None if total is None else total.to(W.dtype) for total in sums], want)
 
-    def _segment(self, d: int, segment: _Segment, before: Tensor, parts: Sequence[Any]) -> None:
+    def _segment(self, d: int, segment: Segment, before: Tensor, parts: Sequence[Any]) -> None:
         call, rows, dstates = self.call, segment.rows, self.dstates[d]
-        part = _part(call, d, segment, before)
+        part = part_of(call, d, segment, before)
         steps = part.x.shape[0]
         y, tape = self.y[:steps], _front(self.tape, part)
         other = torch.empty_like(dstates)  # a kernel's outputs may not be its inputs
@@ -123,7 +123,7 @@ class _Backward:
             self.dx[rows].add_(dx)
 
 
-def _part(call: Call, d: int, segment: _Segment, before: Tensor) -> Call:
+def part_of(call: Call, d: int, segment: Segment, before: Tensor) -> Call:
     """Return direction d of a segment as a call of its own, from the states ``before`` [Z,N,H]."""
     h_0, c_0 = _of(segment, before)
     return call._replace(
@@ -135,7 +135,7 @@ def _forward(part: Call, d: int, y: Tensor, ends: Sequence[Any], tape: Any) -> N
     run_forward(part, (y, *ends), (tape,), reverse=d == 1)
 
 
-def _cut(call: Call) -> list[_Segment]:
+def cut(call: Call) -> list[Segment]:
     """Return segments of K steps in the order of time; none has more rows than the first."""
     x, ragged, K = call.x, call.ragged, call.checkpoint
     assert K is not None
@@ -143,22 +143,24 @@ def _cut(call: Call) -> list[_Segment]:
         found, end = [], 0
         for sizes in torch.split(ragged.batch_sizes, K):
             start, end = end, end + int(sizes.sum())
-            found.append(_Segment(slice(start, end), int(sizes[0]), Ragged(batch_sizes=sizes)))
+            found.append(Segment(slice(start, end), int(sizes[0]), Ragged(batch_sizes=sizes)))
         return found
     (T, N), lengths = x.shape[:2], ragged.lengths
     if lengths is None:
-        return [_Segment(slice(t, t + K), N, EVEN) for t in range(0, T, K)]
-    plain.check_lengths(lengths, T)
+        return [Segment(slice(t, t + K), N, EVEN) for t in range(0, T, K)]
+    if lengths.is_cpu:
+        plain.check_lengths(lengths, T)
     return [
-        _Segment(slice(t, t + K), N, Ragged((lengths - t).clamp(0, min(K, T - t)))) for t in range(0, T, K)
+        Segment(slice(t, t + K), N, Ragged((lengths - t).clamp(0, min(K, T - t)))) for t in range(0, T, K)
     ]
 
 
-def _as_run(segments: Sequence[_Segment], d: int) -> Sequence[_Segment]:
+def as_run(segments: Sequence[Segment], d: int) -> Sequence[Segment]:
+    """Return segments in the order in which direction d runs them."""
     return segments[::-1] if d == 1 else segments
 
 
-def _of(segment: _Segment, states: Tensor) -> Sequence[Tensor | None]:
+def _of(segment: Segment, states: Tensor) -> Sequence[Tensor | None]:
     """Return h and c of a segment's sequences, [1,n,H] from [Z,N,H]; c is None for the RNN."""
     return (*states[:, None, : segment.batch], None)[:2]
 
@@ -172,7 +174,7 @@ def _front(tape: Sequence[Tensor], part: Call) -> Sequence[Tensor]:
     return gates[: rows[0]], c[: tensors.states_shape(rows, part.N, part.H)[0]]
 
 
-def _rank(states: Sequence[Tensor | None], ragged: Ragged, out: Tensor) -> None:
+def rank(states: Sequence[Tensor | None], ragged: Ragged, out: Tensor) -> None:
     """Write h and c, [D,N,H] or None for zero, into ``out`` [D,Z,N,H]; packed, in the order of rank."""
     for k, state in enumerate(states):
         if state is None:
@@ -181,8 +183,8 @@ def _rank(states: Sequence[Tensor | None], ragged: Ragged, out: Tensor) -> None:
             out[:, k].copy_(state if ragged.order is None else state.index_select(1, ragged.order))
 
 
-def _unrank(ranked: Tensor, ragged: Ragged) -> list[Tensor]:
-    """Undo ``_rank``: return h and c from [D,Z,N,H], each in memory of its own."""
+def unrank(ranked: Tensor, ragged: Ragged) -> list[Tensor]:
+    """Undo ``rank``: return h and c from [D,Z,N,H], each in memory of its own."""
     states = [state.clone(memory_format=torch.contiguous_format) for state in ranked.unbind(1)]
     if ragged.order is None:
         return states

@@ -26,12 +26,27 @@ def are_plain(*tensors: Tensor | None) -> bool:
     return plain
 
 
+def is_plain(t: Tensor) -> bool:
+    """Return whether the memory of ``t``, on any device, holds its values, for kernels to read."""
+    return type(t) in OWN and t.layout is torch.strided and not (t.is_neg() or t._is_zerotensor())
+
+
 def made_plain(t: Tensor) -> Tensor:
     """Return ``t`` or a copy that the kernels may read: gradients may be lazily negated, sparse or zero."""
-    if are_plain(t):
+    if are_plain(t) if t.is_cpu else is_plain(t):
         return t
     dense = t if t.layout is torch.strided else t.to_dense()
-    return torch.empty(dense.shape, dtype=dense.dtype, device="cpu").copy_(dense)
+    return torch.empty(dense.shape, dtype=dense.dtype, device=dense.device).copy_(dense)
+
+
+def autocasts(x: Tensor) -> bool:
+    """Return whether autocast would change the dtype of an operator on x."""
+    return x.device.type in ("cpu", "cuda") and torch.is_autocast_enabled(x.device.type)
+
+
+def without_autocast(x: Tensor) -> Any:
+    """Return a context in which autocast does not change operators on x."""
+    return torch.autocast("cuda" if x.is_cuda else "cpu", enabled=False)
 
 
 def transformed() -> bool:

@@ -10,6 +10,7 @@ from torch.nn.utils.rnn import PackedSequence
 
 from undertow.kernels import operators
 from undertow.kernels.call import EVEN, Ragged
+from undertow.kernels.tensors import autocasts
 from undertow.nn import parameters
 
 
@@ -101,11 +102,11 @@ def fit(module: Any, given: Given, dtype: torch.dtype) -> bool:
     """
     x, states = given.x, given.states
     shape = x.shape
-    if shape[-1] != module.input_size or shape[0] == 0 or not (x.dtype is dtype or _autocasts(x)):
+    if shape[-1] != module.input_size or shape[0] == 0 or not (x.dtype is dtype or autocasts(x)):
         return False
     if not states:
         return True
-    autocast, batch = _autocasts(x), (given.N,)
+    autocast, batch = autocasts(x), (given.N,)
     if isinstance(module.hidden_size, tuple):
         return _widths_fit(module, states, batch, dtype, autocast)
     blocks, sizes = len(module._all_weights), [module.proj_size or module.hidden_size]
@@ -146,11 +147,6 @@ def _widths_fit(
     )
 
 
-def _autocasts(x: Tensor) -> bool:
-    """Whether autocast would change the dtype of an operator on x."""
-    return x.is_cpu and torch.is_autocast_enabled("cpu")
-
-
 def lengths(given: Any, input: Any, batch_first: bool) -> Tensor:
     """Check the argument ``lengths`` of a call.
 
@@ -160,7 +156,8 @@ def lengths(given: Any, input: Any, batch_first: bool) -> Tensor:
         batch_first: whether the input is [N,T,C] and not [T,N,C].
 
     Returns:
-        int64 [N] on the CPU: a copy, so that it is still the same in the backward pass.
+        int64 [N] on the CPU, or where the input lies if they lie there: a copy, so that it is still the same
+        in the backward pass.
 
     Raises:
         TypeError: ``given`` does not hold integers.
@@ -176,7 +173,8 @@ def lengths(given: Any, input: Any, batch_first: bool) -> Tensor:
     N = input.shape[0 if batch_first else 1]
     if found.shape != (N,):
         raise ValueError(f"lengths: expected shape [{N}], one for each sequence, got {list(found.shape)}")
-    return found.to("cpu", torch.int64, copy=True).contiguous()
+    device = found.device if found.device == input.device else "cpu"
+    return found.to(device, torch.int64, copy=True).contiguous()
 
 
 def mark(name: str, value: Any, input: Any, batch_first: bool) -> Tensor:

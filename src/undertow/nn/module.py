@@ -375,15 +375,36 @@ class RNN(_Recurrent, torch.nn.RNN):
 
 
 def _torch_serves(input: Any, module: Any) -> bool:
-    x = input.data if isinstance(input, PackedSequence) else input
-    if not isinstance(x, Tensor) or not dispatch.torch_serves(x):
+    packed = isinstance(input, PackedSequence)
+    x = input.data if packed else input
+    if not isinstance(x, Tensor) or not dispatch.torch_serves(x) or _on_kernels(x, input, packed, module):
         return False
     return not (listening.watches(module) and dispatch.shows_layers(x))
 
 
+def _on_kernels(x: Tensor, input: Any, packed: bool, module: Any) -> bool:
+    """Whether kernels of ours compute the module's call on a GPU."""
+    if x.is_cpu or module.proj_size or x.dim() not in (2, 3):
+        return False
+    N = (
+        int(input.batch_sizes[0])
+        if packed
+        else 1
+        if x.dim() == 2
+        else x.shape[0 if module.batch_first else 1]
+    )
+    return dispatch.has_kernels(x, module.mode.lower(), module.hidden_size, N, packed)
+
+
 def _in_graphs(module: Any) -> bool:
-    """Whether torch.compile may take ``module`` into its graphs: on other devices torch's operators serve."""
-    return isinstance(module, _Recurrent) and all(p.is_cpu for p in module.parameters())
+    """Whether torch.compile may take ``module`` into its graphs: elsewhere torch's operators serve."""
+    if not isinstance(module, _Recurrent):
+        return False
+    every, H = [*module.parameters()], module.hidden_size
+    if all(p.is_cpu for p in every):
+        return True
+    widest = max(H) if isinstance(H, tuple) else H
+    return not module.proj_size and dispatch.knows(every[0], module.mode.lower(), widest)
 
 
 dynamo.admit(_in_graphs)

@@ -65,17 +65,17 @@ class Places:
         """Bring x or y, which are in the order of time, into the order of processing.
 
         Args:
-            array: [R,K] if packed, else [T,N,K].
+            array: [R,...] if packed, else [T,N,...].
             reverse: whether the direction is the reverse one.
 
         Returns:
-            [T,N,K], zero past a sequence's end.
+            [T,N,...], zero past a sequence's end.
         """
         if self.packed:
             array = self.steps(array, False)
         elif self.lengths is not None:  # the padding may hold anything
             alive = np.arange(self.T)[:, None] < self.lengths
-            array = np.where(alive[..., None], array, array.dtype.type(0))
+            array = np.where(alive.reshape(*alive.shape, *[1] * (array.ndim - 2)), array, array.dtype.type(0))
         return array[::-1] if reverse else array
 
     def states(self, array: Array, reverse: bool, end: Array | None) -> Array:
@@ -93,6 +93,21 @@ class Places:
             return array
         start, steps = array[: self.N], self.steps(array[self.N :], reverse)
         return self.with_start(start, steps, reverse, np.zeros_like(start) if end is None else end)
+
+    def states_in_time(self, array: Array, reverse: bool, end: Array | None) -> Array:
+        """Bring the gradients of states, whose steps are in the order of time, into the layout of a tape.
+
+        Args:
+            array: the gradients of the initial state, then the steps: [T+1,N,H]; packed [N+R,H].
+            reverse: whether the direction is the reverse one.
+            end: [N,H], the gradient of the final state; None: zero.
+
+        Returns:
+            [T+1,N,H], as ``with_start``.
+        """
+        start, after = (array[: self.N], array[self.N :]) if self.packed else (array[0], array[1:])
+        end = np.zeros_like(start) if end is None else end
+        return self.with_start(start, self.rows(after, reverse), reverse, end)
 
     def with_start(self, start: Array, steps: Array, reverse: bool, end: Array | None = None) -> Array:
         """Join initial states and the states after each step, carried where no step was taken.

@@ -75,7 +75,8 @@ def vector(of_units, k: tl.constexpr, unit, H: tl.constexpr):
     """Row k of [·,H], [HP]; None of None."""
     if of_units is None:
         return None
-    return tl.load(of_units + k * H + unit, mask=unit < H, other=0.0).to(tl.float32)
+    else:
+        return tl.load(of_units + k * H + unit, mask=unit < H, other=0.0).to(tl.float32)
 
 
 @triton.jit
@@ -83,7 +84,8 @@ def tile(states, at, here):
     """Values of a state at ``at``; zero of None."""
     if states is None:
         return tl.zeros(here.shape, tl.float32)
-    return tl.load(states + at, mask=here, other=0.0).to(tl.float32)
+    else:
+        return tl.load(states + at, mask=here, other=0.0).to(tl.float32)
 
 
 @triton.jit
@@ -108,13 +110,11 @@ def store_four(rows, at, inside, i, f, g, o, H: tl.constexpr):
 
 @triton.jit
 def zoneout_of(factors, d, t, rank, place, starts, way, step, row, unit, inside):
-    """The part of a state that stays, at a step; 0 of None."""
-    if factors is None:
-        return 0.0
-    if starts is not None:
-        at = (tl.load(starts + t) + rank) * row
+    """The part of a state that stays, at a step."""
+    if starts is None:
+        at = t.to(tl.int64) * step + place * row
     else:
-        at = t * step + place * row
+        at = (tl.load(starts + t) + rank) * row
     return tl.load(factors + d * way + at[None, :] + unit[:, None], mask=inside, other=0.0).to(tl.float32)
 
 
@@ -129,12 +129,14 @@ def place_of(order, rank, known):
     """The sequence of each rank."""
     if order is None:
         return rank.to(tl.int64)
-    return tl.load(order + rank, mask=known, other=0).to(tl.int64)
+    else:
+        return tl.load(order + rank, mask=known, other=0).to(tl.int64)
 
 
 @triton.jit
 def row_of(starts, t, rank, place, step, row):
     """Where the step t of sequences lies: padded or packed."""
     if starts is None:
-        return t * step + place * row
-    return tl.load(starts + t) + rank.to(tl.int64)
+        return t.to(tl.int64) * step + place * row
+    else:
+        return tl.load(starts + t) + rank.to(tl.int64)

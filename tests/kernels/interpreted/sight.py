@@ -12,7 +12,7 @@ from undertow.records.layer import NotRecorded
 T, N, C, H = 4, 3, 2, 3
 ARRAYS = ("i", "f", "g", "o", "c", "h", "di", "df", "dg", "do", "dc", "dh", "mask", "lengths")
 FORMS = ("even", "sequences first", "lengths", "packed")
-OPTIONS = {"plain": {}, "options": {"peepholes": True, "layer_norm": True, "coupled": True}}
+OPTIONS = {"plain": {}, "options": {"peepholes": True, "coupled": True}}
 
 
 @pytest.fixture

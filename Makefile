@@ -9,7 +9,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(VEN
 LEVELS ?= native
 SOURCES := $(shell find src native -type f -not -name '*.so' -not -name '*.pyc') pyproject.toml CMakeLists.txt
 
-.PHONY: demo test fuzz kills kills-ddp mutants lint types sanitize sanitize-threads aarch64 test-clients test-formats bench evidence pictures exports live wheel test-wheel clean
+.PHONY: demo test fuzz kills kills-ddp mutants lint types sanitize sanitize-threads aarch64 test-clients test-formats bench gpu evidence pictures exports live wheel test-wheel clean
 
 demo: $(VENV)/app
 	$(BIN)/undertow demo
@@ -77,6 +77,10 @@ test-formats: .venv-clients/wheel/built
 
 bench: $(VENV)/app
 	$(BIN)/python benchmarks/speed.py
+
+# The kernels for GPUs beside cuDNN, on a machine with one: docs/gpu.md. Under eight minutes.
+gpu: $(VENV)/app
+	$(BIN)/python benchmarks/gpu.py
 
 # `undertow train` beside other libraries on public data, which lie in packages: docs/evidence.md. An hour or more.
 # One set: make evidence EVIDENCE="--only fulda --seeds 3".

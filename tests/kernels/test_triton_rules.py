@@ -112,3 +112,10 @@ def test_products_follow_the_precision_of_recurrent_layers():
             assert matmul.fp32_precision == before[1]
     finally:
         rnn.fp32_precision, matmul.fp32_precision = before
+
+
+def test_programs_for_others_hold_torchs_operator(card, monkeypatch):
+    """jit.trace and torch.onnx: what they write must run without undertow."""
+    assert dispatch.knows(OnCard(), "lstm", 64)
+    monkeypatch.setattr(torch._C, "_is_tracing", lambda: True)
+    assert not dispatch.knows(OnCard(), "lstm", 64)

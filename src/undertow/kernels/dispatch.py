@@ -20,8 +20,11 @@ from undertow.kernels.engine import Outputs
 
 def torch_serves(x: Tensor) -> bool:
     """Return whether torch's own operator runs this module as a whole, unless a trace asks for its layers."""
-    if elsewhere.is_elsewhere(x):
-        return True
+    return elsewhere.is_elsewhere(x) or _is_recorded()
+
+
+def _is_recorded() -> bool:
+    """Whether jit.trace or torch.onnx record a program that must know torch's operator alone."""
     return torch.onnx.is_in_onnx_export() if torch.compiler.is_compiling() else torch._C._is_tracing()
 
 
@@ -37,18 +40,14 @@ def has_kernels(x: Tensor, cell: str, H: int, N: int, packed: bool) -> bool:
 
     Returns:
         False where cuDNN is faster, or there are no kernels. A program of torch.compile is made before N is
-        known, so there the kernels compute every N.
+        known: there ``knows`` alone decides.
     """
-    if not knows(x, cell, H):
-        return False
-    if torch.compiler.is_compiling():
-        return True
-    return not torch._C._is_tracing() and triton.ENGINE.is_faster(x, H, N, packed)
+    return knows(x, cell, H) and triton.ENGINE.is_faster(x, H, N, packed)
 
 
 def knows(x: Tensor, cell: str, H: int) -> bool:
     """Return whether there are kernels for x's device, for a cell of H units in numbers as those of x."""
-    return x.device.type in triton.DEVICES and triton.ENGINE.knows(cell, H, x)
+    return not _is_recorded() and x.device.type in triton.DEVICES and triton.ENGINE.knows(cell, H, x)
 
 
 def shows_layers(x: Tensor) -> bool:

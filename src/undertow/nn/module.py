@@ -338,7 +338,8 @@ class LSTM(_Recurrent, torch.nn.LSTM):
     ``lstm(x, (h_0, c_0))`` returns ``y, (h_n, c_n)``; ``forward`` gives the shapes and the arguments
     ``lengths``, ``mask`` and ``reset``. ``stateful()`` carries the state from call to call.
 
-    The native kernels compute float32, float64 and bfloat16 on the CPU. docs/drop-in.md lists other paths.
+    The native kernels compute float32, float64 and bfloat16 on the CPU. docs/drop-in.md lists other paths,
+    docs/gpu.md those on a GPU.
 
     Args:
         *args: as for torch.nn.LSTM. ``hidden_size`` may be a list with a width for each layer. Then
@@ -383,17 +384,17 @@ def _torch_serves(input: Any, module: Any) -> bool:
 
 
 def _on_kernels(x: Tensor, input: Any, packed: bool, module: Any) -> bool:
-    """Whether kernels of ours compute the module's call on a GPU."""
+    """Whether kernels of ours compute the module's call on a GPU. Segments (``checkpoint``) are theirs."""
     if x.is_cpu or module.proj_size or x.dim() not in (2, 3):
         return False
-    N = (
-        int(input.batch_sizes[0])
-        if packed
-        else 1
-        if x.dim() == 2
-        else x.shape[0 if module.batch_first else 1]
-    )
-    return dispatch.has_kernels(x, module.mode.lower(), module.hidden_size, N, packed)
+    cell, H = module.mode.lower(), module.hidden_size
+    if module._checkpoint is not None or torch.compiler.is_compiling():
+        return dispatch.knows(x, cell, H)
+    if packed:
+        N = int(input.batch_sizes[0])
+    else:
+        N = 1 if x.dim() == 2 else x.shape[0 if module.batch_first else 1]
+    return dispatch.has_kernels(x, cell, H, N, packed)
 
 
 def _in_graphs(module: Any) -> bool:

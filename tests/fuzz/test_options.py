@@ -50,7 +50,15 @@ VERBS: dict[str, tuple[tuple[str, ...], dict[str, list[str]]]] = {
     ),
     "predict": (("forecast", "waves.csv"), {"--output": PATHS, "--gaps": [*WORDS, "fill", "ignore"]}),
     "evaluate": (("forecast", "waves.csv"), {"--gaps": [*WORDS, "fill", "ignore"]}),
-    "export": (("text", "--to", "onnx"), {"--to": [*WORDS, "c", "torch", "nam"], "--output": PATHS}),
+    "export": (
+        ("text", "--to", "onnx"),
+        {
+            "--to": [*WORDS, "c", "torch", "nam", "safetensors"],
+            "--output": PATHS,
+            "--dtype": [*WORDS, "int16", "int8"],
+            "--data": PATHS,
+        },
+    ),
     "inspect": (
         ("text",), {"--steps": ["-1", "nan", "1", HUGE], "--compare": PATHS, "--output": ["a", *PATHS[:7]]}
     ),

@@ -3,7 +3,9 @@
 import json
 import os
 import zipfile
+from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +15,7 @@ from safetensors.torch import save_file
 import undertow
 from made import ALL, AMPLIFIER, DENSE_FIRST, OPTIONS, SKIP, STACKED, SYMBOLS, draw, input_of
 from reference import run
-from undertow.networks import Network, Unsupported, read, write
+from undertow.networks import Assumed, Dense, Network, Recurrent, Unsupported, read, write
 
 NEAR = [folder / "shared" / "data" / "formats" for folder in Path(__file__).parents[3:5]]
 SAMPLES = next(filter(Path.is_dir, NEAR), NEAR[0])
@@ -162,20 +164,117 @@ def test_state_dicts(options: dict[str, object], kind: str, tmp_path: Path) -> N
     else:
         torch.save({"epoch": 3, "state_dict": state} if kind == "checkpoint" else state, path)
     x = torch.randint(9, (7, 2))
-    np.testing.assert_allclose(run(read(path), x.numpy()), model(x).detach(), atol=2e-6)
+    noted = kind in ("pt", "checkpoint") or (kind == "json" and "peepholes" not in options)
+    told = pytest.warns(Assumed, match="assumed coupled=False and zoneout=0, which a state dict does not say")
+    with nullcontext() if noted else told:
+        network = read(path)
+    assert ("assumed" in network.metadata) != noted
+    np.testing.assert_allclose(run(network, x.numpy()), model(x).detach(), atol=2e-6)
+
+
+@pytest.mark.parametrize(
+    ("cell", "options"),
+    [
+        (undertow.LSTM, {"coupled": True}),
+        (undertow.LSTM, {"zoneout": (0.1, 0.3), "bidirectional": True, "num_layers": 2}),
+        (undertow.LSTM, {"coupled": True, "peepholes": True, "zoneout": 1}),
+        (undertow.RNN, {"nonlinearity": "relu", "zoneout": 0.2}),
+    ],
+)
+def test_a_state_dict_of_undertow_says_what_its_tensors_do_not_show(
+    cell: type[torch.nn.Module], options: dict[str, Any], tmp_path: Path
+) -> None:
+    module, x = cell(2, 3, **options).eval(), torch.randn(6, 1, 2)
+    holder = torch.nn.ModuleDict({"rnn": module})
+    for k, state in enumerate((module.state_dict(), {"model": holder.state_dict()})):
+        torch.save(state, tmp_path / f"{k}.pt")
+        torch.load(tmp_path / f"{k}.pt", weights_only=True)
+        found = run(read(tmp_path / f"{k}.pt"), x.numpy())
+        np.testing.assert_allclose(found, module(x)[0].detach(), atol=1e-6)
+
+
+def test_options_that_were_tampered_with_are_refused(tmp_path: Path) -> None:
+    wrong: list[Any] = [7, {}, {"coupled": 1, "zoneout": (0.0, 0.0), "relu": False}]
+    wrong += [
+        {"coupled": False, "zoneout": pair, "relu": False} for pair in (0.0, (0.5,), (0.0, float("nan")))
+    ]
+    for noted in wrong:
+        state = undertow.LSTM(2, 3).state_dict()
+        state._metadata[""]["undertow"] = noted  # type: ignore[attr-defined]
+        torch.save(state, tmp_path / "a.pt")
+        with pytest.raises(ValueError, match=r"noted as|zoneout: expected between 0 and 1"):
+            read(tmp_path / "a.pt")
 
 
 def test_a_plain_rnn_of_torch(tmp_path: Path) -> None:
     model = torch.nn.Sequential(torch.nn.RNN(2, 3))
     torch.save(model.state_dict(), tmp_path / "a.pt")
     x = torch.randn(6, 1, 2)
-    found = run(read(tmp_path / "a.pt"), x.numpy())
+    with pytest.warns(
+        Assumed, match="assumed nonlinearity='tanh' and zoneout=0, which a state dict does not say"
+    ):
+        found = run(read(tmp_path / "a.pt"), x.numpy())
     np.testing.assert_allclose(found, model(x)[0].detach(), atol=1e-6)
 
 
 class Evil:
     def __reduce__(self) -> tuple[object, ...]:
         return os.system, ("touch /tmp/undertow-was-here",)
+
+
+# -- weights in fewer bits --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["stacked", "options", "symbols"])
+def test_weights_in_16_bits_take_half_the_file(name: str, tmp_path: Path) -> None:
+    network = {"stacked": STACKED, "options": OPTIONS, "symbols": SYMBOLS}[name]
+    write(network, tmp_path / "a.safetensors", dtype="int16")
+    found = read(tmp_path / "a.safetensors")
+    for one, other in zip(network.recurrent(), found.recurrent(), strict=True):
+        for each in ("weight_ih", "weight_hh"):
+            w, q = getattr(one, each), getattr(other, each)
+            assert np.all(np.abs(w - q) <= np.abs(w).max(axis=1, keepdims=True) / 65534 * 1.01)
+        assert np.array_equal(one.bias, other.bias)
+    x = input_of(network)
+    expected, y = run(network, x), run(found, x)
+    assert ((y - expected) ** 2).sum() <= 1e-10 * (expected**2).sum()
+    write(found, tmp_path / "b.safetensors", dtype="int16")  # once rounded, they stay
+    assert ((run(read(tmp_path / "b.safetensors"), x) - y) ** 2).sum() <= 1e-12 * (expected**2).sum()
+
+
+def test_a_file_of_a_large_network_is_halved(tmp_path: Path) -> None:
+    network = Network(
+        (Recurrent("lstm", draw(256, 3), draw(256, 64), draw(256)), Dense(draw(2, 64), draw(2)))
+    )
+    for dtype in ("float32", "int16"):
+        write(network, tmp_path / f"{dtype}.safetensors", dtype=dtype)
+    whole, half = ((tmp_path / f"{dtype}.safetensors").stat().st_size for dtype in ("float32", "int16"))
+    assert half <= 0.55 * whole
+
+
+def test_weights_in_8_bits_are_for_classifiers(tmp_path: Path) -> None:
+    layer, head = Recurrent("lstm", draw(32, 3), draw(32, 8), draw(32)), Dense(draw(4, 8), draw(4), "softmax")
+    path = tmp_path / "a.safetensors"
+    write(Network((layer, head)), path, dtype="int8")
+    network = Network((layer, head))
+    assert np.abs(run(read(path), input_of(network)) - run(network, input_of(network))).max() <= 0.05
+    with pytest.raises(Unsupported, match=r"a.safetensors: int8: expected a classifier"):
+        write(STACKED, path, dtype="int8")
+    with pytest.raises(ValueError, match=r"dtype: expected float32, int16, int8, got int4"):
+        write(STACKED, path, dtype="int4")
+    with pytest.raises(ValueError, match=r"dtype: expected float32 but for a name that ends in .safetensors"):
+        write(STACKED, tmp_path / "a.onnx", dtype="int16")
+    infinite = Recurrent("lstm", np.full((4, 1), np.inf), np.ones((4, 1)), np.ones(4))
+    with pytest.raises(Unsupported, match="int16: expected finite weights"):
+        write(Network((infinite,)), path, dtype="int16")
+
+
+def test_a_scale_that_is_missing_is_damage(tmp_path: Path) -> None:
+    write(AMPLIFIER, tmp_path / "a.safetensors", dtype="int16")
+    data = (tmp_path / "a.safetensors").read_bytes()
+    (tmp_path / "a.safetensors").write_bytes(data.replace(b"0.weight_hh.scale", b"0.weight_hh.skale"))
+    with pytest.raises(ValueError, match=r"damaged: 0.weight_hh: expected a matrix and a scale"):
+        read(tmp_path / "a.safetensors")
 
 
 # -- refused ----------------------------------------------------------------------------------------

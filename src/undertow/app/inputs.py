@@ -1,11 +1,16 @@
 """Files to read: checked before anything heavy is imported."""
 
+import sys
+import warnings
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from undertow.app.errors import UserError, must_be_unicode, one_of
+
+if TYPE_CHECKING:
+    from undertow.networks import Network
 
 Input = Annotated[  # the option of verbs that let a trained network read something
     str | None,
@@ -118,3 +123,25 @@ def no_column(path: Path, name: str, asked: str, names: list[str]) -> UserError:
     """
     asked = f" ({asked})" if asked else ""
     return UserError(f"{path}: no column {name!r}{asked}; columns: {one_of(names)}")
+
+
+def read_network(path: Path) -> "Network":
+    """Read the network of a file or a run folder; say on stderr what had to be assumed of it.
+
+    Args:
+        path: The file or folder.
+
+    Returns:
+        The network.
+
+    Raises:
+        ValueError: As ``undertow.networks.read``.
+    """
+    from undertow import networks
+
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always", networks.Assumed)
+        found = networks.read(path)
+    for each in said:
+        print(f"undertow: {each.message}", file=sys.stderr)
+    return found

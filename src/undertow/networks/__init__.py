@@ -1,7 +1,9 @@
 """Trained networks as NumPy arrays, wherever they were trained: described, read and written."""
 
 from undertow.networks.formats import files, read, write
+from undertow.networks.formats.narrow import DTYPES, rounded
 from undertow.networks.network import (
+    Assumed,
     Bidirectional,
     Dense,
     Embedding,
@@ -15,6 +17,8 @@ from undertow.networks.network import (
 )
 
 __all__ = [
+    "DTYPES",
+    "Assumed",
     "Bidirectional",
     "Dense",
     "Embedding",
@@ -27,5 +31,6 @@ __all__ = [
     "Unsupported",
     "files",
     "read",
+    "rounded",
     "write",
 ]

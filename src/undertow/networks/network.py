@@ -24,6 +24,10 @@ class Unsupported(ValueError):
     """A file holds something that a Network cannot represent; the message names it."""
 
 
+class Assumed(UserWarning):
+    """A file does not say what its network computes, and the usual was assumed; the message says what."""
+
+
 class _Frozen:
     """A dataclass whose array fields become float32, contiguous, read-only."""
 

@@ -128,6 +128,23 @@ class _Recurrent(torch.nn.RNNBase):
         check_together(self._options or TORCH, checkpoint=steps, forget_bias=None)
         self._checkpoint = steps
 
+    def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
+        """Do as torch, and note in the state dict's ``_metadata`` what its tensors do not show."""
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        about = getattr(destination, "_metadata", {}).get(prefix[:-1])
+        if about is not None:
+            relu = getattr(self, "nonlinearity", "tanh") == "relu"
+            options = self._options or TORCH
+            zoneout = tuple(float(rate) for rate in options.zoneouts)
+            about["undertow"] = {"coupled": options.coupled, "zoneout": zoneout, "relu": relu}
+
+    def _load_from_state_dict(self, state_dict: Any, prefix: str, local_metadata: Any, *rest: Any) -> None:
+        """Do as torch, but refuse weights for other gates than the module's."""
+        super()._load_from_state_dict(state_dict, prefix, local_metadata, *rest)
+        coupled = local_metadata.get("undertow", {}).get("coupled", self.coupled)
+        if coupled != self.coupled:
+            rest[-1].append(f"{prefix}coupled: expected weights of {self.coupled}, got those of {coupled}")
+
     def extra_repr(self) -> str:
         """Return torch's text for ``repr`` with undertow's options."""
         options = ("checkpoint", "forget_bias", "init", "max_lag")

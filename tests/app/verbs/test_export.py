@@ -1,6 +1,7 @@
 """``undertow export``: every task to every target that can hold it, with the numbers of the run."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 import onnx
 from inputs import CLASSIFY, FORECAST, TEXT, changed
@@ -171,8 +173,12 @@ def test_what_cannot_be_exported_is_said_in_one_line(undertow, train):
     train("forecast")
     cases = {
         ("text", "--to", "nam"): "undertow: text.nam: nam: no place for Embedding\n",
-        ("text",): "undertow: --to: expected onnx, c, nam, rtneural, torch\n",
-        ("text", "--to", "tf"): "undertow: --to: expected onnx, c, nam, rtneural, torch, got tf\n",
+        ("text",): "undertow: --to: expected onnx, c, nam, rtneural, torch, safetensors\n",
+        (
+            "text",
+            "--to",
+            "tf",
+        ): "undertow: --to: expected onnx, c, nam, rtneural, torch, safetensors, got tf\n",
         ("text", "-o", "a.h5"): "expected onnx, c, nam, rtneural, torch, since --output is a.h5\n",
         ("text", "--to", "onnx", "-o", "a.py"): "--output a.py: expected a name that ends in .onnx\n",
         (
@@ -245,3 +251,42 @@ def test_without_onnx_runtime_it_is_said(undertow, train, monkeypatch):
     result = undertow("export", "text", "--to", "onnx")
     assert result.code == 0, result.err
     assert "not compared with the network: pip install 'undertow[onnx]' brings ONNX Runtime" in result.out
+
+
+def test_weights_in_fewer_bits(undertow, train, walks):
+    run = train("classify")
+    result = undertow("export", run, "--to", "safetensors", "--dtype", "int8")
+    assert result.code == 0, result.err
+    written, *_, accuracy = result.out.splitlines()
+    assert written.startswith("written: classify.safetensors, ")
+    percent = r"\d+\.\d %"
+    about = (
+        rf"accuracy: {percent} in float32, {percent} in int8 \(\d+ answers on walks.csv, the part held back"
+    )
+    assert re.match(about, accuracy)
+    result = undertow("export", run, "-o", "b.safetensors", "--dtype", "int8", "--data", walks)
+    assert result.out.splitlines()[-1].endswith(f"answers on {Path(walks).name})")
+    assert networks.read("b.safetensors").metadata["task"] == "classify"
+    for options, error in (
+        (("--to", "onnx", "--dtype", "int16"), "--dtype int16: expected with --to safetensors"),
+        (("--to", "safetensors", "--dtype", "int4"), "--dtype: expected float32, int16, int8, got int4"),
+        (("--to", "safetensors", "--data", walks), f"--data {walks}: expected with --dtype int8"),
+    ):
+        result = undertow("export", run, *options)
+        assert result.code == 2 and error in result.err, result.err
+
+
+def test_only_classes_are_told_in_8_bits(undertow, train):
+    run = train("text")
+    result = undertow("export", run, "--to", "safetensors", "--dtype", "int8")
+    assert (result.code, result.out) == (2, "")
+    assert "--dtype int8: expected a run that tells classes (--label), got text" in result.err
+    result = undertow("export", run, "--to", "safetensors", "--dtype", "int16")
+    assert result.code == 0, result.err
+
+
+def test_what_a_state_dict_does_not_say_is_said(undertow):
+    save_file(torch.nn.LSTM(2, 3).state_dict(), "a.safetensors")
+    result = undertow("export", "a.safetensors", "--to", "c")
+    assert result.code == 0
+    assert "a.safetensors: assumed coupled=False and zoneout=0, which a state dict does not say" in result.err

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 import undertow
 from undertow.app.errors import UserError
+from undertow.app.inputs import read_network
 from undertow.app.reading.samples import read_samples
 from undertow.app.words import counted
 from undertow.networks import Network
@@ -67,7 +68,7 @@ class Seen:
 def open_file(path: Path) -> Network:
     """Read the file of a network. Raises UserError if it is none, or holds what cannot be represented."""
     try:
-        return undertow.networks.read(path)
+        return read_network(path)
     except ValueError as error:
         raise UserError(str(error)) from None
 

@@ -19,7 +19,7 @@ NEXT = {  # besides looking at it
     "classify": ["undertow predict {run} TABLE"],
     "regress": ["undertow predict {run} TABLE"],
     "problem": [],
-    "sound": ["undertow predict {run} INPUT.wav -o OUTPUT.wav", "undertow export {run} --to nam"],
+    "sound": ["undertow predict {run} INPUT.wav -o OUTPUT.wav", "undertow export {run} --to {target}"],
 }
 LOOK = ["undertow inspect {run}", "undertow doctor {run}"]
 
@@ -113,7 +113,10 @@ def about_intervals(console: Console, run: Run) -> None:
 
 def following(console: Console, run: Run) -> None:
     """Print where a run is saved, and the commands to type next."""
-    commands = "".join(f"\n  {each.format(run=run.folder)}" for each in NEXT[run.data.task] + LOOK)
+    # what holds the run: .nam has no place for the skip, and neither format for a plain RNN
+    target = "c" if run.model.cell == "rnn" else "rtneural" if run.model.skip else "nam"
+    given = {"run": run.folder, "target": target}
+    commands = "".join(f"\n  {each.format(**given)}" for each in NEXT[run.data.task] + LOOK)
     console.print(f"Saved in {run.folder}. Next:{commands}", soft_wrap=True)
 
 

@@ -3,9 +3,11 @@
 A file is recognised by what it holds, a run by being a folder; only ONNX has no mark and goes by its suffix.
 """
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from undertow import atomic
 from undertow.networks.formats import (
@@ -24,7 +26,7 @@ from undertow.networks.formats import (
     torch_source,
 )
 from undertow.networks.formats.content import Archive, array, load_bytes, load_json
-from undertow.networks.network import Network, Unsupported
+from undertow.networks.network import Assumed, Network, Unsupported
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,8 @@ class Format:
         name: What people call it.
         suffixes: Of files that are written, and of those that have no mark inside.
         read: Makes a network of the file's bytes. None: it is not read.
-        write: Makes the file's bytes of a network; ONNX takes ``states`` and ``lengths``. None: it is not
+        write: Makes the file's bytes of a network; ONNX takes ``states`` and ``lengths``,
+            safetensors ``dtype``. None: it is not
             written.
         save: Writes a network to a path and beside it, where a format has more than one file.
         beside: How the names of the further files go on after the stem of the first.
@@ -61,18 +64,25 @@ def _json(data: bytes) -> Network:
             return made(content)
     names = content if isinstance(content, dict) else {}
     if any("weight_ih_l0" in name for name in names):
-        return state_dict.from_tensors({name: array(value, name) for name, value in names.items()})
+        torchs: dict[str, Any] = {name.rpartition(".")[0]: {} for name in names}  # as RTNeural reads it
+        return state_dict.from_tensors({k: array(value, k) for k, value in names.items()}, noted=torchs)
     raise ValueError(
         "JSON of no known program: expected architecture and weights (.nam), in_shape and layers (RTNeural), "
         "model_data and state_dict (Proteus), or weight_ih_l0 (a state dict)"
     )
 
 
+def _saved(data: bytes) -> Network:
+    """The network of a state dict in a file of ``torch.save``."""
+    tensors, noted = pickled.read(data)
+    return state_dict.from_tensors(tensors, noted=noted)
+
+
 FORMATS = (
     Format(".nam", (".nam",), _json, lambda network: nam.to_json(network).encode()),
     Format("RTNeural JSON", (".json", ".aidax"), _json, lambda network: rtneural.to_json(network).encode()),
     Format("safetensors", (".safetensors",), tensors.from_bytes, tensors.to_bytes),
-    Format("state dict", (".pt", ".pth"), lambda data: state_dict.from_tensors(pickled.read(data))),
+    Format("state dict", (".pt", ".pth"), _saved),
     Format("ONNX", (".onnx",), onnx.from_bytes, onnx.to_bytes),
     Format("sb3-contrib policy", (".zip",), policies.from_archive),
     Format("Keras", (".keras",), keras.from_archive),
@@ -96,17 +106,30 @@ def read(path: str | Path, part: str = "") -> Network:
     Raises:
         Unsupported: The file holds what a Network cannot represent; the message names it.
         ValueError: The file cannot be read, is damaged, or is of no known format.
+
+    Warns:
+        Assumed: The file does not say what its network computes, as state dicts do not.
     """
     path = Path(path)
     try:
-        return _read(path, part)
+        found = _read(path, part)
     except Unsupported as error:
         raise Unsupported(f"{path}: {error}") from None
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
+    if assumed := found.metadata.get("assumed"):
+        warnings.warn(f"{path}: assumed {assumed}, which a state dict does not say", Assumed, stacklevel=2)
+    return found
 
 
-def write(network: Network, path: str | Path, *, states: bool = False, lengths: bool = False) -> None:
+def write(
+    network: Network,
+    path: str | Path,
+    *,
+    states: bool = False,
+    lengths: bool = False,
+    dtype: str = "float32",
+) -> None:
     """Write a network in the format that the file's suffix names.
 
     A file appears complete or not at all; an existing one is replaced.
@@ -118,10 +141,12 @@ def write(network: Network, path: str | Path, *, states: bool = False, lengths: 
             its header beside it.
         states: Of an ONNX model: whether the states of the layers are its inputs and outputs.
         lengths: Of an ONNX model: whether the steps of each sequence are an input, ``lengths`` [N].
+        dtype: Of the matrices in a ``.safetensors`` file: ``float32``, ``int16``, which halves the file, or
+            for a classifier ``int8``. They are read as float32 again.
 
     Raises:
         Unsupported: The format has no place for a part of the network; the message names it.
-        ValueError: The suffix is none of these, or the format has no states or lengths.
+        ValueError: The suffix is none of these, or the format has no such states, lengths or dtype.
         OSError: The file cannot be written.
     """
     path = Path(path)
@@ -129,9 +154,15 @@ def write(network: Network, path: str | Path, *, states: bool = False, lengths: 
     if found is None or not (found.write or found.save):
         known = ", ".join(suffix for suffix, each in BY_SUFFIX.items() if each.write or each.save)
         raise ValueError(f"{path}: expected a file name that ends in {known}")
-    options = {name: True for name, given in (("states", states), ("lengths", lengths)) if given}
+    options: dict[str, Any] = {
+        name: True for name, given in (("states", states), ("lengths", lengths)) if given
+    }
     if options and ".onnx" not in found.suffixes:
         raise ValueError(f"{next(iter(options))}: expected for a name that ends in .onnx, got {path}")
+    if dtype != "float32":
+        options["dtype"] = dtype
+        if ".safetensors" not in found.suffixes:
+            raise ValueError(f"dtype: expected float32 but for a name that ends in .safetensors, got {dtype}")
     try:
         if found.save is not None:
             found.save(network, path)
@@ -155,6 +186,8 @@ def files(path: str | Path) -> list[Path]:
 def _read(path: Path, part: str) -> Network:
     if path.is_dir():
         return run.from_folder(path)
+    if path.name == run.MODEL and (path.parent / run.CONFIG).is_file():
+        raise ValueError(f"the weights of a run alone; expected its folder, {path.parent}")
     data = load_bytes(path)
     if data.startswith(pickled.BEGIN) and policies.is_policy(Archive(data)):
         return policies.from_archive(data, part or "actor")
@@ -188,7 +221,7 @@ def _archived(data: bytes) -> Network:
     """The network of a zip file, whose entries tell the program that wrote it."""
     archive = Archive(data)
     if pickled.is_torch(archive):
-        return state_dict.from_tensors(pickled.read(data))
+        return _saved(data)
     if keras.is_keras(archive):
         return keras.from_archive(data)
     raise ValueError("an archive of no known program")

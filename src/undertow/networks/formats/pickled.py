@@ -41,14 +41,14 @@ def is_torch(archive: Archive) -> bool:
     return any(name.endswith("/data.pkl") or name == "data.pkl" for name in archive.names)
 
 
-def read(data: bytes) -> dict[str, Any]:
+def read(data: bytes) -> tuple[dict[str, Any], dict[str, Any]]:
     """Read the state dict in a file of ``torch.save``.
 
     Args:
         data: The file.
 
     Returns:
-        Arrays by name; bfloat16 as float32.
+        Arrays by name; bfloat16 as float32. What torch and undertow noted of each module, by its name.
 
     Raises:
         Unsupported: The file holds a whole module, a TorchScript program, or what is no state dict.
@@ -74,7 +74,9 @@ def read(data: bytes) -> dict[str, Any]:
     tensors = {name: value for name, value in found.items() if isinstance(value, np.ndarray)}
     if not tensors or not all(isinstance(name, str) for name in tensors):
         raise Unsupported("expected a state dict, got a dictionary without tensors")
-    return {name: value for name, value in tensors.items() if value.dtype.kind == "f"}
+    said = getattr(found, "_metadata", None)
+    of_modules = {k: v for k, v in said.items() if isinstance(v, dict)} if isinstance(said, dict) else {}
+    return {name: value for name, value in tensors.items() if value.dtype.kind == "f"}, of_modules
 
 
 class _Machine(pickle.Unpickler):

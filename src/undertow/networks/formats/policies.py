@@ -47,7 +47,7 @@ def from_archive(data: bytes, part: str = "actor") -> Network:
         raise ValueError(f"part: expected {' or '.join(PARTS)}, got {part}")
     archive = Archive(data)
     about = object_at(load_json(archive.read("data"), "data"), "data")
-    tensors = pickled.read(archive.read("policy.pth"))
+    tensors, _ = pickled.read(archive.read("policy.pth"))
     known = (*OTHERS, *(prefix for each in PARTS.values() for prefix in each))
     strange = [name for name in tensors if not name.startswith(known)]
     if strange:

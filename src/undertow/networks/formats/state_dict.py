@@ -4,17 +4,29 @@ Names are those of ``torch.nn.LSTM`` and ``RNN`` (``weight_ih_l0``, ``_reverse``
 ``undertow.LSTM``'s own parameters (``peephole_l0``, ``gain_ih_l0``, ``h_0``), of ``nn.Linear`` and
 ``nn.Embedding``. A state dict has no activations and no order of calls, so only a chain that these names and
 sizes leave no doubt about is read: one way in which all modules fit, and no linear layer but the last.
+
+Tensors do not show ``coupled``, ``zoneout`` and relu either. undertow's modules note these in the state
+dict's ``_metadata``, which ``torch.save`` keeps. Where nothing is noted torch's equations are assumed.
 """
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
 from undertow.networks.formats.content import array, join
-from undertow.networks.network import Bidirectional, Dense, Embedding, Network, Recurrent, Stage, Unsupported
+from undertow.networks.network import (
+    Bidirectional,
+    Dense,
+    Embedding,
+    Network,
+    Recurrent,
+    Stage,
+    Unsupported,
+)
 
 Tensors = Mapping[str, Any]  # arrays by name
 OF_LAYER = re.compile(r"(.*?)(weight_ih|weight_hh|bias_ih|bias_hh|weight_hr|peephole|gain_ih|gain_hh|gain_c|"
@@ -23,21 +35,30 @@ OF_STATE = re.compile(r"(.*?)(h_0|c_0)(?:_l(\d+))?")
 MOST = 8  # modules of a chain
 
 
-def from_tensors(tensors: Tensors, metadata: dict[str, Any] | None = None) -> Network:
+def from_tensors(
+    tensors: Tensors, metadata: dict[str, Any] | None = None, noted: Mapping[str, Any] | None = None
+) -> Network:
     """Make the network of a state dict.
 
     Args:
         tensors: Its arrays by name.
         metadata: What else the file says.
+        noted: What the state dict's ``_metadata`` say of each module, by its name.
 
     Returns:
-        The only chain that all modules fit into.
+        The only chain that all modules fit into. Its metadata say what had to be ``assumed``.
 
     Raises:
         Unsupported: It holds other modules, such as a GRU, or the chain is not clear without the program.
         ValueError: Shapes do not fit.
     """
-    modules = _modules(tensors)
+    modules, assumed = _modules(tensors), ""
+    for name, stages in modules.items():
+        if isinstance(stages[0], Recurrent | Bidirectional):
+            modules[name], own = _with_options(stages, (noted or {}).get(name.rstrip(".")))
+            assumed = assumed or own
+    if assumed:
+        metadata = (metadata or {}) | {"assumed": assumed}
     if not any(isinstance(stages[0], Recurrent | Bidirectional) for stages in modules.values()):
         raise Unsupported("no weight_ih_l0: expected the state dict of an LSTM or RNN")
     chain = _order(modules)
@@ -129,6 +150,34 @@ def _state(own: Tensors, prefix: str, name: str, k: int, reverse: bool, D: int) 
                 raise ValueError(f"{prefix}{key}: expected {row + 1} rows or more, got {len(found)}")
             return found[row]
     return None
+
+
+def _with_options(stages: list[Stage], noted: Any) -> tuple[list[Stage], str]:
+    """The layers of a module with what was noted of it, and what had to be assumed."""
+    layers = [layer for stage in stages for layer in stage.directions()]  # type: ignore[union-attr]
+    lstm, said = layers[0].cell == "lstm", noted.get("undertow") if isinstance(noted, dict) else None
+    if said is None:
+        own = any(layer.peepholes is not None or layer.gain_x is not None for layer in layers)
+        usual = "coupled=False and zoneout=0" if lstm else "nonlinearity='tanh' and zoneout=0"
+        return stages, "" if lstm and noted is not None and not own else usual
+    about = said if isinstance(said, dict) else {}
+    coupled, relu, zoneout = about.get("coupled"), about.get("relu"), about.get("zoneout")
+    pair = zoneout if isinstance(zoneout, tuple | list) else ()
+    if [type(rate) for rate in pair] != [float, float] or type(coupled) is not bool or type(relu) is not bool:
+        raise ValueError(f"damaged: the options of a module are noted as {said!r}")
+    options: dict[str, Any] = {"zoneout": tuple(pair), "nonlinearity": "relu" if relu else "tanh"}
+    if not lstm:
+        options["zoneout"] = (pair[0], 0.0)
+
+    def given(layer: Recurrent) -> Recurrent:
+        return replace(layer, coupled=coupled, **options)
+
+    return [
+        Bidirectional(given(stage.forward), given(stage.backward))
+        if isinstance(stage, Bidirectional)
+        else given(stage)  # type: ignore[arg-type]
+        for stage in stages
+    ], ""
 
 
 def _modules(tensors: Tensors) -> dict[str, list[Stage]]:

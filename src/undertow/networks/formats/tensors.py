@@ -2,6 +2,7 @@
 
 A Network's own file holds each array of each stage in float32, named ``0.weight`` after stage and field, and
 in its metadata under ``undertow_network`` a description in JSON: everything else. It is read back exactly.
+Matrices may be in 16 or 8 bits, each with a scale for every row beside it (``0.weight.scale``).
 """
 
 import types
@@ -14,7 +15,7 @@ import safetensors
 from safetensors.numpy import save
 
 from undertow.networks import network as stages
-from undertow.networks.formats import state_dict
+from undertow.networks.formats import narrow, state_dict
 from undertow.networks.formats.content import (
     Object,
     array,
@@ -40,6 +41,7 @@ KINDS = {
     )
 }  # fmt: skip
 FLOATS = {"F64": np.float64, "F32": np.float32, "F16": np.float16}
+NARROW = {"I16": np.int16, "I8": np.int8}
 HEADER = 100_000_000  # bytes, the limit of the safetensors library
 
 
@@ -64,6 +66,9 @@ def from_bytes(data: bytes) -> Network:
     tensors, metadata = read(data)
     if KEY in metadata:
         return _described(load_json(metadata[KEY], KEY), tensors)
+    for name, each in tensors.items():
+        if each.dtype.kind == "i":
+            raise Unsupported(f"{name}: expected floating point, got {each.dtype}")
     return state_dict.from_tensors(tensors, {"safetensors": plain(metadata)} if metadata else {})
 
 
@@ -77,7 +82,7 @@ def read(data: bytes) -> tuple[dict[str, Any], Object]:
         Arrays by name, those in bfloat16 as float32, and the metadata.
 
     Raises:
-        Unsupported: A tensor has another type than float64, float32, float16 and bfloat16.
+        Unsupported: A tensor has another type than float64, float32, float16, bfloat16, int16 and int8.
         ValueError: The file is damaged.
     """
     try:
@@ -94,6 +99,8 @@ def read(data: bytes) -> tuple[dict[str, Any], Object]:
             tensors[name] = bits.view(np.float32).reshape(shape)
         elif kind in FLOATS:
             tensors[name] = np.frombuffer(each["data"], FLOATS[kind]).reshape(shape)
+        elif kind in NARROW:
+            tensors[name] = np.frombuffer(each["data"], NARROW[kind]).reshape(shape)
         elif kind in ("I64", "I32", "U8", "BOOL"):  # counters, such as num_batches_tracked
             continue
         else:
@@ -101,18 +108,21 @@ def read(data: bytes) -> tuple[dict[str, Any], Object]:
     return tensors, object_at(header.get("__metadata__") or {}, "__metadata__")
 
 
-def to_bytes(network: Network) -> bytes:
+def to_bytes(network: Network, dtype: str = "float32") -> bytes:
     """Write a network as the package's own file.
 
     Args:
         network: Any network.
+        dtype: Of its matrices: ``float32``, ``int16``, or for a classifier ``int8``.
 
     Returns:
         The file.
 
     Raises:
-        ValueError: Its metadata hold what JSON cannot.
+        Unsupported: int8, and it is no classifier; or not float32, and a weight is not finite.
+        ValueError: Its metadata hold what JSON cannot, or there is no such dtype.
     """
+    narrow.check(network, dtype)
     tensors: dict[str, Any] = {}
     described = [_describe(stage, f"{k}.", tensors) for k, stage in enumerate(network.stages)]
     content = {
@@ -124,6 +134,9 @@ def to_bytes(network: Network) -> bytes:
         "labels": list(network.labels),
         "metadata": network.metadata,
     }
+    for name in [each for each in tensors if each.rpartition(".")[2] in narrow.NAMES]:
+        if dtype != "float32":
+            tensors[name], tensors[name + narrow.SCALE] = narrow.narrowed(tensors[name], dtype)
     return save(tensors, {KEY: dump_json(content)})
 
 
@@ -178,7 +191,10 @@ def _stage(content: Any, prefix: str, where: str, tensors: dict[str, Any]) -> St
     given: Object = {}
     for name in sorted(known):
         if prefix + name in tensors:
-            given[name] = array(tensors.pop(prefix + name), prefix + name)
+            found = tensors.pop(prefix + name)
+            if found.dtype.kind == "i":
+                found = narrow.widened(found, tensors.pop(prefix + name + narrow.SCALE, None), prefix + name)
+            given[name] = array(found, prefix + name)
         elif name in content and hints[name] is Recurrent:
             given[name] = _stage(content[name], f"{prefix}{name}.", f"{where}.{name}", tensors)
         elif name in content:

@@ -1,5 +1,6 @@
 """Sound from two recordings to a network that plays: train, predict, evaluate, the stream, other formats."""
 
+import io
 import re
 import sys
 from pathlib import Path
@@ -14,6 +15,8 @@ from sounds import RATE, SOUND, delayed, driven, played, plucked, write
 from undertow import networks, stream
 from undertow.app import metrics
 from undertow.app.runs.folder import open_run
+from undertow.app.terminal import Terminal
+from undertow.app.training import summary
 
 
 def test_a_known_network_is_learnt(undertow):
@@ -120,6 +123,16 @@ def test_a_run_goes_into_files_of_other_programs(trained, tmp_path, name, ending
 def test_nam_has_no_place_for_skip(trained, tmp_path):
     with pytest.raises(networks.Unsupported, match="nam: no place for skip"):
         networks.write(networks.read(trained["skip"].folder), tmp_path / "a.nam")
+
+
+@pytest.mark.parametrize(("name", "target"), [("plain", "nam"), ("skip", "rtneural")])
+def test_the_export_that_a_training_suggests_works(undertow, trained, name, target):
+    screen = io.StringIO()
+    summary.following(Terminal(file=screen), open_run(trained[name].folder))
+    export = next(line.split() for line in screen.getvalue().splitlines() if " export " in line)
+    assert export[-1] == target
+    result = undertow(*export[1:])
+    assert result.code == 0, result.err
 
 
 def test_predict_plays_every_channel_into_a_float_file(undertow, trained):

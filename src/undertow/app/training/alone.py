@@ -64,8 +64,12 @@ class Alone:
         """Do what may fail in one process: then it has failed in all of them."""
         yield
 
-    def be_patient(self) -> None:
-        """From now on wait for the others as long as they train, whatever ``--timeout`` says."""
+    def apart(self) -> "Alone":
+        """Return what trains a network of its own."""
+        return self
+
+    def alive(self) -> None:
+        """Show others, who wait for this process, that it works."""
 
     def gather(self, content: T) -> list[T]:
         """Return what each process passes, in their order."""

@@ -4,7 +4,6 @@
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -70,7 +69,7 @@ def begin(
             ended = resuming.resume(resume, sources, given, quiet, console, team)
         else:
             ended = _start(sources, given, folder, overwrite, quiet, init_from, console, team)
-    return ended if here is None else replace(ended, code=here.code(ended.code))
+    return ended
 
 
 def _silence() -> "Console":

@@ -58,14 +58,13 @@ def train(run: Run, task: Task, console: Console, viewer: Viewer, quiet: bool, t
     Returns:
         The exit code: 0, or 128 and the number of the signal that stopped the training.
     """
-    team.be_patient()
-    stopped = None
+    stopped, apart = None, team.apart()
     with team.agreed():
         own = range(1 + team.rank, run.training.members + 1, team.size)
         for k in own:
             if not quiet:
                 console.print(f"member {k} of {run.training.members}")
-            trainer = train_member(run, task, k, viewer)
+            trainer = train_member(run, task, k, viewer, apart)
             interrupt, at = trainer.loop.interrupt, trainer.progress.at
             if not at.finished or (interrupt.asked and k != own[-1]):
                 stopped = Stopped(k, at.step, interrupt.name, interrupt.code)
@@ -75,11 +74,11 @@ def train(run: Run, task: Task, console: Console, viewer: Viewer, quiet: bool, t
         if team.leads and stops:
             _say_stopped(console, run, stops[0])
         elif team.leads:
-            conclude(console, run, score(run, task), targets.errors(run, task))
+            conclude(console, run, score(run, task, apart), targets.errors(run, task))
     return stops[0].code if stops else 0
 
 
-def train_member(run: Run, task: Task, k: int, viewer: Viewer) -> Trainer:
+def train_member(run: Run, task: Task, k: int, viewer: Viewer, team: Alone = ALONE) -> Trainer:
     """Train one member to its end or to a signal, from where it stands.
 
     It reads and writes nothing but the folder of this member.
@@ -89,6 +88,7 @@ def train_member(run: Run, task: Task, k: int, viewer: Viewer) -> Trainer:
         task: Its data.
         k: The number of the member, from 1.
         viewer: Makes what shows the progress.
+        team: Is told that the training goes on.
 
     Returns:
         The training.
@@ -97,18 +97,19 @@ def train_member(run: Run, task: Task, k: int, viewer: Viewer) -> Trainer:
     make_folder(member.folder, "--folder")
     with lock.held(member.folder):
         remove_leftovers(member.folder)
-        trainer = take_up(member, task)
+        trainer = take_up(member, task, team)
         if not trainer.progress.at.finished or intervals.missing(member):
             fit(trainer, viewer(trainer.progress))
     return trainer
 
 
-def take_up(member: Run, task: Task) -> Trainer:
+def take_up(member: Run, task: Task, team: Alone = ALONE) -> Trainer:
     """Bring the training of a member to where it stands; begin it if it has not begun.
 
     Args:
         member: The member, with the options that hold from now on.
         task: Its data.
+        team: Is told that the training goes on.
 
     Returns:
         The training.
@@ -119,7 +120,7 @@ def take_up(member: Run, task: Task) -> Trainer:
     begun = member.path("config.json").exists()
     if begun:
         checkpoint.check_weights(member)
-    trainer = Trainer(member, task)
+    trainer = Trainer(member, task, team)
     if begun:
         checkpoint.check(member, task, trainer.plain)
         trainer.resume()
@@ -146,12 +147,13 @@ def finished(run: Run, task: Task) -> str | None:
 
 
 @torch.no_grad()
-def score(run: Run, task: Task) -> members.Scores:
+def score(run: Run, task: Task, team: Alone = ALONE) -> members.Scores:
     """Score an ensemble on the validation part, calibrate its intervals, and write both.
 
     Args:
         run: The ensemble, all of whose members are trained.
         task: Its data.
+        team: Is told that the work goes on.
 
     Returns:
         The scores of the ensemble and of its members.
@@ -160,10 +162,11 @@ def score(run: Run, task: Task) -> members.Scores:
     network = together.of(runs)
     total, state = Score(), None
     for batch in task.validation_batches():
+        team.alive()
         output, state = batch.through(network, state)
         total.add(task.objective.loss(output, batch.y).item(), output, batch.y, task.objective.kind)
     if run.training.interval:
-        intervals.add_common(run, runs, task)
+        intervals.add_common(run, runs, task, team.alive)
     best = [best_of(run.training.select, each.read_metrics()) for each in runs]
     found = members.Scores(total.value(task.objective), [row["validation"] for row in best])
     members.write_scores(run, found)

@@ -24,5 +24,5 @@ def fit(trainer: Trainer, *hooks: Hook) -> bool:
 
         curve.draw(run, progress.rows)
     if progress.at.best and run.training.interval:
-        intervals.add(run, trainer.task)
+        intervals.add(run, trainer.task, trainer.team.alive)
     return done

@@ -5,7 +5,7 @@ interrupted training needs nothing more. The same network, data and seed give th
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from copy import deepcopy
 
 import torch
@@ -33,16 +33,17 @@ def missing(run: Run) -> bool:
     return run.training.interval > 0 and not run.path(interval.FILE).exists()
 
 
-def add(run: Run, task: Task) -> None:
+def add(run: Run, task: Task, alive: Callable[[], None]) -> None:
     """Give a trained run its intervals.
 
     Args:
         run: The run, whose task is to forecast.
         task: Its data.
+        alive: Called again and again while it works.
     """
     model, share = run.load_model(), run.training.interval
-    features, errors, sizes = read(model, task.validation_batches())
-    train = read(model, _some(task.train_batches(0)))[:2]
+    features, errors, sizes = read(model, task.validation_batches(), alive)
+    train = read(model, _some(task.train_batches(0)), alive)[:2]
     found = fit(train, (features, errors), share, run.training.seed)
     distances = found.distances(features)
     found.get_buffer("correction").copy_(conformal(distances, errors, share))
@@ -61,15 +62,16 @@ def _widths(distances: Tensor, sizes: Tensor, targets: int) -> list[float]:
     return found
 
 
-def add_common(run: Run, members: Sequence[Run], task: Task) -> None:
+def add_common(run: Run, members: Sequence[Run], task: Task, alive: Callable[[], None]) -> None:
     """Calibrate the intervals of an ensemble, whose bounds are the means of its members' bounds.
 
     Args:
         run: The ensemble.
         members: Its members, trained and with intervals.
         task: Their data.
+        alive: Called again and again while it works.
     """
-    parts = [_uncalibrated(member, task) for member in members]
+    parts = [_uncalibrated(member, task, alive) for member in members]
     distances, errors, sizes = (torch.stack(each).mean(0) for each in zip(*parts, strict=True))
     share, correction = run.training.interval, conformal(distances, errors, run.training.interval)
     widths = _widths(corrected(distances, correction), sizes, len(run.data.target))
@@ -77,10 +79,10 @@ def add_common(run: Run, members: Sequence[Run], task: Task) -> None:
     bounds.write(run.folder, {"correction": correction}, about)
 
 
-def _uncalibrated(run: Run, task: Task) -> tuple[Tensor, Tensor, Tensor]:
+def _uncalibrated(run: Run, task: Task, alive: Callable[[], None]) -> tuple[Tensor, Tensor, Tensor]:
     """In the validation part the distances to the bounds, [N,O,2], errors and sizes of windows, [N,O]."""
     model = run.load_model()
-    features, errors, sizes = read(model, task.validation_batches())
+    features, errors, sizes = read(model, task.validation_batches(), alive)
     layer = bounds.read(run.folder, model)
     if layer is None:
         raise UserError(f"{run.path(interval.FILE)}: missing from the run folder")
@@ -97,12 +99,15 @@ def _some(batches: Iterable[Batch]) -> Iterable[Batch]:
             return
 
 
-def read(model: SequenceModel, batches: Iterable[Batch]) -> tuple[Tensor, Tensor, Tensor]:
+def read(
+    model: SequenceModel, batches: Iterable[Batch], alive: Callable[[], None]
+) -> tuple[Tensor, Tensor, Tensor]:
     """Let a network forecast.
 
     Args:
         model: The network, in eval mode.
         batches: What it reads.
+        alive: Called before each batch.
 
     Returns:
         What its head reads, [N,F]; the errors of its forecasts, truth minus forecast, in units of how much
@@ -111,6 +116,7 @@ def read(model: SequenceModel, batches: Iterable[Batch]) -> tuple[Tensor, Tensor
     errors = []
     with torch.no_grad(), bounds.listening(model) as heard:
         for batch in batches:
+            alive()
             errors.append(batch.y - batch.through(model)[0])
     sizes = torch.cat(heard.sizes)
     return torch.cat(heard.features), torch.cat(errors) / sizes, sizes

@@ -1,12 +1,26 @@
 """How several processes of one training find each other.
 
-Lightning Fabric starts those of ``--devices``, reads the variables of torchrun and SLURM and connects all.
+Those of ``--devices`` are started here. Lightning Fabric reads the variables of torchrun and SLURM, and
+connects the processes.
 """
 
+import atexit
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
+from undertow.app.training import interface
 from undertow.app.training.alone import ALONE, Alone
 from undertow.app.training.place import Lost, Place
+
+GRACE = 10.0  # seconds that processes have to end when the first one ends
+POLL = 0.2  # seconds between looks at processes that are starting
 
 
 def join(here: Place | None, device: str, timeout: float) -> Alone:
@@ -25,21 +39,24 @@ def join(here: Place | None, device: str, timeout: float) -> Alone:
     """
     if here is None:
         return ALONE
+    others = _start_others(here) if here.launcher == "--devices" and not here.rank else []
     from undertow.app.training.processes import Team
 
+    atexit.register(_end, others)
     try:
         fabric = _fabric(here, device, timeout)
-        fabric.launch()
+        with _watched(others, here):
+            fabric.launch()
     except (RuntimeError, ValueError) as error:
         why = next(iter(str(error).splitlines()), type(error).__name__)
         raise Lost(f"process {here.rank + 1} of {here.size}: cannot join the others: {why}") from None
-    return Team(here, fabric.device)
+    return Team(here, fabric.device, timeout)
 
 
 def _fabric(here: Place, device: str, timeout: float) -> Any:
     from datetime import timedelta
 
-    from lightning_fabric import Fabric, _logger
+    from lightning_fabric import Fabric, _logger, plugins
     from lightning_fabric.strategies.ddp import DDPStrategy
 
     from undertow.app.training.device import chosen
@@ -47,6 +64,68 @@ def _fabric(here: Place, device: str, timeout: float) -> Any:
     _logger.setLevel("WARNING")  # not that the processes have met
     kind = chosen(device)
     backend = "nccl" if kind == "cuda" else "gloo"
-    strategy = DDPStrategy(process_group_backend=backend, timeout=timedelta(seconds=timeout))
+    name = {"--devices": "Lightning", "torchrun": "TorchElastic"}.get(here.launcher, here.launcher)
+    environment = getattr(plugins.environments, f"{name}Environment")()
+    strategy = DDPStrategy(
+        cluster_environment=environment,
+        process_group_backend=backend,
+        timeout=timedelta(seconds=timeout),
+    )
     nodes = here.size // here.local_size
+    if nodes > 1:
+        interface.choose(environment.main_address)
     return Fabric(accelerator=kind, devices=here.local_size, num_nodes=nodes, strategy=strategy)
+
+
+# -- the processes of --devices -------------------------------------------------------------------
+# Fabric can start them, too. It would watch them in a thread that kills the first process, without a word,
+# when another one fails, and that may still run while the interpreter ends.
+
+
+def _start_others(here: Place) -> list[subprocess.Popen[bytes]]:
+    """Start this command again for each further process."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "LOCAL_RANK": "0", "NODE_RANK": "0"}
+    command = [sys.executable, "-m", "undertow", *sys.argv[1:]]
+    return [
+        subprocess.Popen(command, env=os.environ | {"LOCAL_RANK": str(rank)}) for rank in range(1, here.size)
+    ]
+
+
+@contextmanager
+def _watched(others: list[subprocess.Popen[bytes]], here: Place) -> Iterator[None]:
+    """End this process, which waits for others in a block, with one line if one of them ends instead."""
+    met = threading.Event()
+
+    def watch() -> None:
+        while not met.wait(POLL):
+            for rank, other in enumerate(others, 1):
+                if code := other.poll():
+                    what = f"process {rank + 1} of {here.size} ended with exit code {code} before all had met"
+                    print(f"undertow: {what}", file=sys.stderr, flush=True)
+                    _end(others)
+                    os._exit(2)
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    try:
+        yield
+    finally:
+        met.set()
+        thread.join()
+
+
+def _end(others: list[subprocess.Popen[bytes]]) -> None:
+    """Disconnect, so that no process waits for this one, and see that the processes it started end."""
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+    until = time.monotonic() + GRACE
+    for other in others:
+        try:
+            other.wait(max(0.0, until - time.monotonic()))
+        except subprocess.TimeoutExpired:  # it hangs, or was stopped
+            other.kill()
+            other.wait()

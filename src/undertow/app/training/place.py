@@ -36,10 +36,6 @@ class Place:
         """Whether this process reports errors that all have; one on each machine until they are connected."""
         return self.rank == 0 or (self.local_rank == 0 and not _connected())
 
-    def code(self, code: int) -> int:
-        """Return the exit code; Fabric would kill the first process if another one ended with any but 0."""
-        return 0 if self.launcher == "--devices" and self.rank else code
-
 
 class Lost(UserError):
     """The connection to another process is lost."""
@@ -47,7 +43,7 @@ class Lost(UserError):
     @classmethod
     def of(cls, rank: int, size: int, error: Exception) -> "Lost":
         """Make the error of a process from what torch says."""
-        slow = "timed out" in str(error).lower()
+        slow = "timed out" in str(error).lower() or "timeout" in str(error).lower()
         why = "they do not answer in time" if slow else "a connection was closed"
         return cls(
             f"process {rank + 1} of {size}: lost the other processes: {why}; "
@@ -133,4 +129,4 @@ def one_voice(here: Place | None) -> Iterator[None]:
             signals.ignore()  # a launcher asks all processes to end when one has ended
         if here is None or here.speaks or isinstance(error, Lost):
             raise
-        raise SystemExit(here.code(2)) from None
+        raise SystemExit(2) from None

@@ -9,7 +9,6 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from datetime import timedelta
 from typing import Any, TypeVar
 
 import torch
@@ -25,12 +24,10 @@ from undertow.app.training import shares
 from undertow.app.training.alone import Alone
 from undertow.app.training.follower import Follower
 from undertow.app.training.place import Lost, Place
+from undertow.app.training.signs import Signs
 
 S = TypeVar("S", bound=Score)
 T = TypeVar("T")
-
-
-PATIENCE = timedelta(days=365)  # of processes that train members of their own
 
 
 @dataclass
@@ -54,16 +51,17 @@ class Team(Alone):
     Args:
         place: Which of the processes this is.
         device: The device of this process.
+        timeout: Seconds that a process waits for the others.
     """
 
-    def __init__(self, place: Place, device: torch.device) -> None:
-        self.place, self.device, self.size = place, device, place.size
+    def __init__(self, place: Place, device: torch.device, timeout: float) -> None:
+        self.place, self.device, self.size, self.timeout = place, device, place.size, timeout
         self.rank = place.rank
         self.leads = place.rank == 0
         self._clock, self._told_at = 0.0, time.monotonic()
         self._interrupt = SharedInterrupt()
         self._share = Share(0, 0.0, 0.0)
-        self._group: Any = None  # of the processes that wait for each other; None: within --timeout
+        self._signs: Signs | None = None  # of processes that train networks of their own
         self._sequences = 0  # of the batch after which the carried states stand
 
     # -- messages ---------------------------------------------------------------------------------
@@ -195,6 +193,8 @@ class Team(Alone):
         error: Exception | None = None
         try:
             yield
+        except Lost:
+            raise
         except Exception as found:
             error = found
         said = self.gather(str(error) or type(error).__name__ if error else None)
@@ -203,23 +203,32 @@ class Team(Alone):
             return
         raise error or UserError(f"process {first + 1} of {self.size}: {said[first]}")
 
-    def be_patient(self) -> None:
-        """From now on wait for the others as long as they train; a connection that is closed is noticed."""
+    def apart(self) -> Alone:
+        """Return what trains a network of its own; from now on the others wait for it while it shows life."""
         with self.connected():
-            self._group = distributed.new_group(backend="gloo", timeout=PATIENCE)
+            self._signs = self._signs or Signs(self.size, self.timeout)
+        return Apart(self)
+
+    def alive(self) -> None:
+        """Show the others that this process works, where it trains a network of its own."""
+        if self._signs is not None:
+            with self.connected():
+                self._signs.alive()
 
     def gather(self, content: T) -> list[T]:
         """Return what each process passes, in their order."""
         found: list[Any] = [None] * self.size
         with self.connected():
-            distributed.all_gather_object(found, content, self._group)
+            if self._signs is not None:
+                self._signs.meet()
+            distributed.all_gather_object(found, content)
         return found
 
     def tell(self, content: T) -> T:
         """Return what the leader passes."""
         found: list[Any] = [content]
         with self.connected():
-            distributed.broadcast_object_list(found, 0, self._group, None if self._group else self.device)
+            distributed.broadcast_object_list(found, 0, device=self.device)
         told: T = found[0]
         return told
 
@@ -242,6 +251,21 @@ class Team(Alone):
     def run(self, run: Run) -> Run:
         """Return the run as this process is to use it: only the leader writes a run."""
         return run if self.leads or is_ensemble(run) else Follower(**vars(run))
+
+
+class Apart(Alone):
+    """One of several processes while it trains a network of its own: alone, but the others watch it.
+
+    Args:
+        team: The processes.
+    """
+
+    def __init__(self, team: Team) -> None:
+        self.team = team
+
+    def alive(self) -> None:
+        """Show the others that this process works, and see that they do. Raises Lost."""
+        self.team.alive()
 
 
 def seeds_to_one(*seeds: int) -> int:

@@ -140,6 +140,7 @@ class Trainer(Hook):
 
     def on_step(self, loop: Loop, steps: list[Step]) -> None:
         """Count the step, and save now and then. Raises UserError if the loss is not finite."""
+        self.team.alive()
         self._check_loss(steps[0].loss)
         self.progress.add_step(steps[0])
         if not self.progress.at.due and self._saved_long_ago():
@@ -180,6 +181,7 @@ class Trainer(Hook):
         for batch in self.task.validation_batches():
             if self.loop.interrupt.asked:
                 break
+            self.team.alive()
             batch = self._part(batch).to(self.fabric.device)
             output, state = batch.through(self.model, state)
             loss = self.team.weigh(objective.loss(output, batch.y).item())

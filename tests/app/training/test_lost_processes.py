@@ -1,0 +1,189 @@
+"""A lost network and a process that hangs: the others end in time, with one line, and the run goes on."""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import undertow as package
+from undertow.app.runs.folder import FILES
+
+TIMEOUT, GRACE = 4, 60  # seconds: of --timeout, and until a process that should have ended hangs
+TRAIN = (
+    *("train", "rhyme.txt", "--steps", 16, "--batch-size", 7, "--hidden-size", 8, "--num-layers", 1),
+    *("--epochs", 2, "--timeout", TIMEOUT, "--resume", "auto"),
+)
+SLOW = """
+import os, pathlib, sys, time
+from undertow.app.training import trainer
+learn, trainer.SAVE_EVERY = trainer.Trainer.on_step, 0.0
+def on_step(self, loop, steps):
+    learn(self, loop, steps)
+    if "SLOW" in os.environ and loop.step > 4:
+        pathlib.Path("reached-" + os.environ["RANK"]).touch()
+        time.sleep(0.2)
+trainer.Trainer.on_step = on_step
+from undertow.app import main
+sys.argv[0] = "undertow"
+main()
+"""
+DROP = "add table inet cut; add chain inet cut in { type filter hook input priority 0; policy drop; }"
+
+
+def ip(*arguments):
+    return subprocess.run(["ip", *arguments], capture_output=True, text=True, check=True)
+
+
+class Cable:
+    """Two network namespaces, the two machines, and the virtual cable between them."""
+
+    addresses = ("10.203.0.1", "10.203.0.2")
+
+    def __init__(self):
+        self.names = [f"undertow-{os.getpid()}-{k}" for k in range(2)]
+        for name in self.names:
+            ip("netns", "add", name)
+        one, two = self.names
+        ip("link", "add", "c0", "netns", one, "type", "veth", "peer", "name", "c0", "netns", two)
+        for name, address in zip(self.names, self.addresses, strict=True):
+            ip("-n", name, "addr", "add", f"{address}/24", "dev", "c0")
+            for link in ("lo", "c0"):
+                ip("-n", name, "link", "set", link, "up")
+
+    def within(self, k):
+        return ["ip", "netns", "exec", self.names[k]]
+
+    def cut(self):
+        subprocess.run([*self.within(1), "nft", DROP], check=True)
+
+    def mend(self):
+        subprocess.run([*self.within(1), "nft", "delete table inet cut"], check=True)
+
+    def remove(self):
+        for name in self.names:
+            subprocess.run(["ip", "netns", "delete", name], check=False, capture_output=True)
+
+
+@pytest.fixture(scope="module")
+def cable():
+    missing = [name for name in ("ip", "nft") if shutil.which(name) is None]
+    if missing:
+        pytest.skip(f"no {' and no '.join(missing)} on this machine, so no network to cut")
+    if os.geteuid() != 0:
+        pytest.skip("only root makes network namespaces")
+    made = None
+    try:
+        made = Cable()
+        made.cut()
+        made.mend()
+    except subprocess.CalledProcessError as error:
+        if made is not None:
+            made.remove()
+        pytest.skip(f"this machine makes no network namespaces: {error}")
+    yield made
+    made.remove()
+
+
+def free_port():
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return found.getsockname()[1]
+
+
+def start(folder, slow, cable, *more):
+    """Two processes of one training, as torchrun starts them; on two machines if there is a cable."""
+    port, started = free_port(), []
+    for rank in range(2):
+        variables = {
+            "TORCHELASTIC_RUN_ID": "test", "RANK": rank, "WORLD_SIZE": 2,
+            "LOCAL_RANK": 0 if cable else rank, "LOCAL_WORLD_SIZE": 1 if cable else 2, "MASTER_PORT": port,
+            "MASTER_ADDR": cable.addresses[0] if cable else "127.0.0.1", "TORCH_CPP_LOG_LEVEL": "FATAL",
+            "OMP_NUM_THREADS": 1, "PYTHONPATH": Path(package.__file__).parents[1],
+        }  # fmt: skip
+        environment = os.environ | {name: str(value) for name, value in variables.items()}
+        command = [*(cable.within(rank) if cable else []), sys.executable, "-c", SLOW]
+        command += [str(each) for each in (*TRAIN, "--folder", "r", *more)]
+        started.append(
+            subprocess.Popen(
+                command, cwd=folder, env=environment | ({"SLOW": "1"} if slow else {}),
+                stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+            )
+        )  # fmt: skip
+    return started
+
+
+def wait_until_both_train(folder, processes):
+    until = time.monotonic() + 200
+    while len(list(folder.glob("reached-*"))) < 2:
+        ended = [process for process in processes if process.poll() is not None]
+        assert not ended, ended[0].stderr.read()
+        assert time.monotonic() < until, "the training does not begin"
+        time.sleep(0.05)
+
+
+def check_lost(process):
+    """It has ended by itself, in time, with one line."""
+    _, said = process.communicate(timeout=TIMEOUT + GRACE)
+    assert process.returncode == 2, said
+    assert said.startswith("undertow: process ") and said.count("\n") == 1, said
+    assert "lost the other processes: " in said
+
+
+def check_goes_on(folder, cable, more, alone):
+    """The folder is whole, and both processes together bring it to the end of an undisturbed training."""
+    names = {path.name for path in (folder / "r").iterdir()}
+    assert names <= {*FILES, "members"}, names
+    for process in start(folder, False, cable, *more):
+        _, said = process.communicate(timeout=200)
+        assert process.returncode == 0, said
+    for name in alone:
+        mine, other = (
+            [json.loads(row)["validation"] for row in (run / name).read_text().splitlines()]
+            for run in (folder / "r", folder / "whole")
+        )
+        assert mine == pytest.approx(other, abs=1e-5)
+
+
+@pytest.fixture(params=["one network", "members"])
+def case(request, undertow):
+    """The folder, further options, and the metrics of an undisturbed training in one process."""
+    Path("rhyme.txt").write_text("the quick brown fox jumps over the lazy dog.\n" * 40)
+    more = ("--members", 2) if request.param == "members" else ()
+    done = undertow(*TRAIN, "--folder", "whole", "-q", *more)
+    assert done.code == 0, done.err
+    names = [f"members/{k}/metrics.jsonl" for k in (1, 2)] if more else ["metrics.jsonl"]
+    return Path.cwd(), more, names
+
+
+def test_a_lost_network_ends_both_machines(case, cable):
+    folder, more, alone = case
+    processes = start(folder, True, cable, *more)
+    wait_until_both_train(folder, processes)
+    cable.cut()
+    try:
+        for process in processes:
+            check_lost(process)
+    finally:
+        cable.mend()
+    check_goes_on(folder, cable, more, alone)
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_process_that_hangs_ends_the_other_one(case, rank):
+    folder, more, alone = case
+    processes = start(folder, True, None, *more)
+    wait_until_both_train(folder, processes)
+    processes[rank].send_signal(signal.SIGSTOP)
+    try:
+        check_lost(processes[1 - rank])
+    finally:
+        processes[rank].kill()
+        processes[rank].communicate()
+    check_goes_on(folder, None, more, alone)

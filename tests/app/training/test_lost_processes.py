@@ -17,7 +17,20 @@ from undertow.app.runs.folder import FILES
 
 TIMEOUT, GRACE = 4, 60  # seconds: of --timeout, and until a process that should have ended hangs
 TRAIN = (
-    *("train", "rhyme.txt", "--steps", 16, "--batch-size", 7, "--hidden-size", 8, "--num-layers", 1),
+    *(
+        "train",
+        "rhyme.txt",
+        "--dropout",
+        0,
+        "--steps",
+        16,
+        "--batch-size",
+        7,
+        "--hidden-size",
+        8,
+        "--num-layers",
+        1,
+    ),
     *("--epochs", 2, "--timeout", TIMEOUT, "--resume", "auto"),
 )
 SLOW = """

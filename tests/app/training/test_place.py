@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 
 import pytest
 import torch
@@ -9,7 +10,7 @@ import torch
 from undertow.app.errors import UserError
 from undertow.app.runs.objective import Batch, Objective
 from undertow.app.signals import SharedInterrupt
-from undertow.app.training import place, shares
+from undertow.app.training import interface, place, shares
 from undertow.problems import UNSCORED
 
 TORCHRUN = {
@@ -128,3 +129,21 @@ def test_a_signal_counts_when_all_know_of_it(monkeypatch):
         clock[0] += 4
         with pytest.raises(SystemExit, match="143"):
             os.kill(os.getpid(), signal.SIGTERM)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="interfaces are asked for in Linux's way")
+def test_gloo_takes_the_interface_that_a_user_names_or_the_one_to_the_first_machine(monkeypatch):
+    monkeypatch.setattr(interface, "towards", {"10.0.0.1": "eth7", "127.0.0.1": "lo"}.get)
+    for given, address, expected in (
+        (None, "10.0.0.1", "eth7"),
+        ("eth1", "10.0.0.1", "eth1"),
+        (None, "127.0.0.1", None),
+        (None, "nowhere", None),
+    ):
+        monkeypatch.setenv(interface.VARIABLE, given or "")
+        if given is None:
+            monkeypatch.delenv(interface.VARIABLE)
+        interface.choose(address)
+        assert os.environ.get(interface.VARIABLE) == expected
+    monkeypatch.undo()
+    assert interface.towards("127.0.0.1") == "lo"

@@ -111,9 +111,18 @@ def in_time(
 def in_order(table: pl.DataFrame, time: str | None, group: tuple[str, ...]) -> pl.DataFrame:
     """The table sorted by series and time; rows without either keep their order."""
     by = [*group, *([time] if time is not None else [])]
-    if not by or (by == [time] and table[by[0]].is_sorted()):
+    if not by or is_ordered(table, by):  # sorting takes as much memory again
         return table
     return table.sort(by, maintain_order=True)
+
+
+def is_ordered(table: pl.DataFrame, by: list[str]) -> bool:
+    """Whether no row comes before its predecessor by some columns, the first of which counts most."""
+    before, after = table[:-1], table[1:]
+    ordered = pl.Series([True]).new_from_index(0, len(after))
+    for name in reversed(by):
+        ordered = (before[name] < after[name]) | ((before[name] == after[name]) & ordered)
+    return bool(ordered.fill_null(False).all())
 
 
 def features_of(

@@ -85,8 +85,8 @@ class Beside:
         self.stored, self.table = stored, table
         self.columns = stored.columns
         self.schema = stored.schema | dict(table.schema)
-        self.places = stored.places(table[ROW])  # [rows], in the source
-        self._alike = np.array_equal(self.places, np.arange(len(stored)))
+        alike = len(table) == len(stored) and np.array_equal(table[ROW].to_numpy(), stored.numbers)
+        self.places = None if alike else stored.places(table[ROW])  # [rows], in the source
 
     def __len__(self) -> int:
         return len(self.table)
@@ -95,7 +95,7 @@ class Beside:
         if name in self.table.columns:
             return self.table[name]
         values = self.stored[name]
-        return values if self._alike else values.gather(self.places)
+        return values if self.places is None else values.gather(self.places)
 
     def select(self, *names: str) -> pl.DataFrame:
         """Read columns into memory."""

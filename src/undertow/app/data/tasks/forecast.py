@@ -70,8 +70,8 @@ class ForecastTask:
         late = validation_rows(series, config.validation)
         y = np.stack([truth_of(series, path, name) for name in config.target], axis=1)
         self.y = torch.from_numpy(y).float()  # [rows, K]
-        early = self.y[torch.from_numpy(~late)]
-        self.mean = early.double().nanmean(0).float()  # [K]
+        early = torch.from_numpy(~late)
+        self.mean = self.y[early].double().nanmean(0).float()  # [K]
         self.starts, self.validation = self._split(series, late, path)
         numbered = embedded_names(series, path, config) if known is None else known.facts["series"]
         number = series_numbers(series, numbered)
@@ -79,13 +79,14 @@ class ForecastTask:
             self.inputs = on_disk(series, path, ~late, self.columns, known, number)
         else:
             x = torch.from_numpy(features(series, path, config))  # [rows, C]
-            self.inputs = in_memory(x, torch.from_numpy(~late), self.columns, known, number)
+            self.inputs = in_memory(x, early, self.columns, known, number)
         self.spread = self.inputs.scale[self.columns]  # [K]
         if config.simulate:
-            self.spread = fit_normaliser(early, ONE_DEVIATION)[1]
+            self.spread = fit_normaliser(self.y[early], ONE_DEVIATION)[1]
         self.units = None  # one series needs no unit beside the objective's
         if not config.simulate and series.count > 1:
             self.units = series_units(series, y, ~late, config.horizon, self.spread.double().numpy())
+        del y  # a table may be large
         self.objective = objective_of(self.spread.tolist(), config.horizon)
         names = known_names(series, path, config) if known is None else known.facts["known"]
         self.shape = replace(shape_of(columns, config, names), series=len(numbered), longest=config.steps)
@@ -160,7 +161,7 @@ class ForecastTask:
     def _scales(self, series: Series, late: NDArray[np.bool_]) -> dict[str, Any]:
         """What ``undertow evaluate`` needs for MASE, by target and series."""
         season, scales = season_rows(series), {}
-        for name, values in zip(self.config.target, self.y.double().numpy().T, strict=True):
+        for name, values in zip(self.config.target, self.y.numpy().T, strict=True):
             found = naive_scales(series, values, ~late, season)
             scales[name] = found if len(found) <= MOST_SEASONS else {}
         return {"season": season, "scales": scales}

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from undertow.app import working
 from undertow.app.data import Known
 from undertow.app.data.files import disk
 from undertow.app.data.files.disk import Mapped
@@ -26,6 +27,7 @@ from undertow.app.runs.facts import Columns, converted
 from undertow.app.runs.model import normalise
 
 RELEASED_EVERY = 128  # windows: what was read of a file is then given back
+BLOCK = 1_000_000  # rows for which features are computed at once
 
 
 @contextmanager
@@ -149,7 +151,9 @@ def on_disk(
     if known is not None:
         centre, scale = known.buffers["centre"], known.buffers["scale"]
     else:
-        parts = [_column_normaliser(series, path, part, early) for part in _single(columns)]
+        single = list(_single(columns))
+        shown = working.through(single, len(single), "looking at columns")
+        parts = [_column_normaliser(series, path, part, early) for part in shown]
         centre, scale = (torch.cat(each) for each in zip(*parts, strict=True))
     place = np.full(len(stored), -1, np.int32)  # of each stored row in the order of time
     place[stored.places(series.table[ROW])] = np.arange(rows, dtype=np.int32)
@@ -186,5 +190,8 @@ def _column_normaliser(
     series: Series, path: Path, part: Columns, early: NDArray[np.bool_]
 ) -> tuple[Tensor, Tensor]:
     names = [*part.numeric, *part.categories, *([series.time] if part.calendar and series.time else [])]
-    x = encode(series.whole.select(ROW, *names), path, part, series.time)
-    return fit_normaliser(torch.from_numpy(x[early]), ONE_DEVIATION)
+    frame = series.whole.select(ROW, *names)
+    starts = range(0, len(frame), BLOCK)
+    parts = [encode(frame[k : k + BLOCK], path, part, series.time)[early[k : k + BLOCK]] for k in starts]
+    del frame
+    return fit_normaliser(torch.from_numpy(np.concatenate(parts)), ONE_DEVIATION)

@@ -61,11 +61,14 @@ def naive_scales(series: Series, values: Floats, early: NDArray[np.bool_], seaso
     Returns:
         The scale by series; a series without any is left out.
     """
-    values = np.where(early, values, np.nan)
-    stretches: dict[str, list[Floats]] = {}
+    stretches: dict[str, list[slice]] = {}
     for start, stop in series.spans:
-        stretches.setdefault(series.name(start), []).append(values[start:stop])
-    found = {name: _scale(parts, season) for name, parts in stretches.items()}
+        stretches.setdefault(series.name(start), []).append(slice(start, stop))
+
+    def known(rows: slice) -> Floats:
+        return np.where(early[rows], values[rows].astype(np.float64), np.nan)
+
+    found = {name: _scale([known(rows) for rows in parts], season) for name, parts in stretches.items()}
     return {name: scale for name, scale in found.items() if np.isfinite(scale)}
 
 

@@ -2,7 +2,6 @@
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from undertow.app.data import Known
@@ -30,18 +29,21 @@ def fit_normaliser(x: Tensor, share: float) -> tuple[Tensor, Tensor]:
     A few extreme rows barely move either. A feature that is mostly one value, such as rain or a word, has
     no such distance: its mean and standard deviation then, and scale 1 for a constant. NaN does not count.
     """
-    found = [_centre_and_scale(column.double().numpy(), share) for column in x.unbind(1)]
+    found = [_centre_and_scale(column, share) for column in x.unbind(1)]
     centre, scale = np.array(found).T
     return torch.from_numpy(centre).float(), torch.from_numpy(scale).float()
 
 
-def _centre_and_scale(values: NDArray[np.float64], share: float) -> tuple[float, float]:
-    """Those of one feature, [rows]."""
-    values = values[~np.isnan(values)]
-    if not len(values):
+def _centre_and_scale(column: Tensor, share: float) -> tuple[float, float]:
+    """Those of one feature, [rows]; in place, since tables may be large."""
+    known = column[~column.isnan()]
+    if not len(known):
         return 0.0, 1.0
-    centre = float(np.median(values))
-    scale = float(np.quantile(np.abs(values - centre), share))
+    values = known.double().numpy()
+    centre = float(np.median(values, overwrite_input=True))
+    np.abs(np.subtract(values, centre, out=values), out=values)
+    scale = float(np.quantile(values, share, overwrite_input=True))
     if scale <= 1e-8:
+        values = known.double().numpy()
         centre, scale = float(np.mean(values)), float(np.std(values))
     return centre, scale if scale > 1e-8 else 1.0

@@ -26,16 +26,22 @@ def series_units(series: Series, y: Floats, early: NDArray[np.bool_], horizon: i
     Returns:
         The unit of each row's series, [rows,K]; at least LEAST of ``spread``.
     """
+    places: dict[str, list[slice]] = {}
+    for start, stop in series.spans:
+        places.setdefault(series.name(start), []).append(slice(start, stop))
+    units = np.empty(y.shape, np.float32)
+    for parts in places.values():
+        squares = [_squares(y[rows], early[rows], horizon) for rows in parts]
+        unit = np.maximum(_root_mean(np.concatenate(squares), spread), LEAST * spread)
+        for rows in parts:
+            units[rows] = unit
+    return from_numpy(units)
+
+
+def _squares(y: Floats, early: NDArray[np.bool_], horizon: int) -> Floats:
+    """The squared errors of persistence in one stretch of rows, [rows,K]."""
     y = np.where(early[:, None], y, np.nan)
-    squares: dict[str, list[Floats]] = {}
-    for start, stop in series.spans:
-        part = y[start:stop]
-        squares.setdefault(series.name(start), []).append(np.square(part[horizon:] - part[:-horizon]))
-    found = {name: _root_mean(np.concatenate(parts), spread) for name, parts in squares.items()}
-    units = np.empty_like(y)
-    for start, stop in series.spans:
-        units[start:stop] = np.maximum(found[series.name(start)], LEAST * spread)
-    return from_numpy(units).float()
+    return np.square(y[horizon:] - y[:-horizon])
 
 
 def _root_mean(squares: Floats, spread: Floats) -> Floats:

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 import undertow as package
+from undertow.app.runs import lock
 from undertow.app.runs.folder import FILES
 
 TIMEOUT, GRACE = 4, 60  # seconds: of --timeout, and until a process that should have ended hangs
@@ -152,10 +153,9 @@ def check_lost(process):
 def check_goes_on(folder, cable, more, alone):
     """The folder is whole, and both processes together bring it to the end of an undisturbed training."""
     names = {path.name for path in (folder / "r").iterdir()}
-    assert names <= {*FILES, "members"}, names
-    for process in start(folder, False, cable, *more):
-        _, said = process.communicate(timeout=200)
-        assert process.returncode == 0, said
+    assert names <= {*FILES, "members", lock.LOCK}, names  # the lock of a killed process is taken over
+    ended = [(process.communicate(timeout=200), process) for process in start(folder, False, cable, *more)]
+    assert [process.returncode for _, process in ended] == [0, 0], [said for (_, said), _ in ended]
     for name in alone:
         mine, other = (
             [json.loads(row)["validation"] for row in (run / name).read_text().splitlines()]

@@ -5,6 +5,8 @@ import pwd
 import shutil
 import socket
 import subprocess
+import sys
+import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -31,9 +33,7 @@ def postgresql():
         place = Path(folder) / "data"
         if user:
             shutil.chown(folder, user["user"])
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
+        port = _free_port()
 
         def run(name: str, *arguments: str) -> None:
             log = subprocess.DEVNULL
@@ -48,6 +48,42 @@ def postgresql():
             yield f"postgresql+psycopg://tester@127.0.0.1:{port}/postgres"
         finally:
             run("pg_ctl", "-D", str(place), "-m", "immediate", "-w", "stop")
+
+
+SERVER = """
+import sys
+import optuna
+storage = optuna.storages.RDBStorage(sys.argv[1])
+optuna.storages.run_grpc_proxy_server(storage, host="127.0.0.1", port=int(sys.argv[2]))
+"""
+
+
+@pytest.fixture
+def grpc(tmp_path):
+    """The address of a server of Optuna before an SQLite database."""
+    pytest.importorskip("grpc")
+    port = _free_port()
+    server = subprocess.Popen([sys.executable, "-c", SERVER, f"sqlite:///{tmp_path}/served.db", str(port)])
+    try:
+        until = time.monotonic() + 120
+        while not _answers(port):
+            assert server.poll() is None and time.monotonic() < until, "the server does not start"
+            time.sleep(0.1)
+        yield f"grpc://127.0.0.1:{port}"
+    finally:
+        server.kill()
+        server.wait()
+
+
+def _free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
+def _answers(port: int) -> bool:
+    with socket.socket() as tried:
+        return tried.connect_ex(("127.0.0.1", port)) == 0
 
 
 def _nobody() -> str:

@@ -95,10 +95,10 @@ def test_a_killed_worker_loses_nothing_with_postgresql(waves, postgresql):
     assert not (waves.parent / "runs/waves-tune/study.db").exists()
 
 
-@pytest.mark.parametrize("kind", ["sqlite", "journal", "postgresql"])
+@pytest.mark.parametrize("kind", ["sqlite", "journal", "grpc", "postgresql"])
 def test_two_workers_share_the_trials(waves, kind, request):
     url = {"sqlite": None, "journal": f"journal:{waves.parent}/study.log"}.get(kind, "")
-    url = request.getfixturevalue("postgresql") if url == "" else url
+    url = request.getfixturevalue(kind) if url == "" else url
     more = ["--folder", "shared", *([] if url is None else ["--storage", url])]
     workers = [begin("free", waves, *more) for _ in range(2)]
     for worker in workers:

@@ -251,7 +251,7 @@ def _known(run: Run) -> Known | None:
     """What is kept when a training is resumed: a vocabulary, and what came from the run of --init-from."""
     if run.data.task != "text" and not run.init_from:
         return None
-    tensors, _ = run.read_last()
+    tensors = {} if members.is_ensemble(run) else run.read_last()[0]  # its members start from new weights
     return Known(run.facts, {name.removeprefix("model."): value for name, value in tensors.items()})
 
 

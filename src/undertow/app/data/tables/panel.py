@@ -72,7 +72,8 @@ class Series:
         """The name of each row's series: the values of its keys, ``north`` or ``north / milk``."""
         if not self.group:
             return pl.Series(["all"] * len(self.table))
-        return self.table.select(pl.concat_str(*self.group, separator=SEPARATOR)).to_series()
+        keys = (pl.col(key).cast(pl.String) for key in self.group)
+        return self.table.select(pl.concat_str(*keys, separator=SEPARATOR)).to_series()
 
     def name(self, row: int) -> str:
         """The name of the series of a row."""

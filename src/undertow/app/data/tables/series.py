@@ -51,6 +51,8 @@ def read_series(
     table = without_duplicates(table, path, time, group, config, reading)
     table, future = without_future(table, path, group, config)
     spans = spans_of(table, group)
+    if stored is not None:  # a name takes 16 bytes a row, its number 4
+        table = table.with_columns(pl.col(key).cast(pl.Categorical) for key in group if is_text(table, key))
     series = Series(
         table, spans, time, group, Frequency(), Columns([]), reading, future=future, stored=stored
     )
@@ -114,6 +116,11 @@ def in_order(table: pl.DataFrame, time: str | None, group: tuple[str, ...]) -> p
     if not by or is_ordered(table, by):  # sorting takes as much memory again
         return table
     return table.sort(by, maintain_order=True)
+
+
+def is_text(table: pl.DataFrame, name: str) -> bool:
+    """Whether a column holds texts."""
+    return table.schema[name] == pl.String
 
 
 def is_ordered(table: pl.DataFrame, by: list[str]) -> bool:

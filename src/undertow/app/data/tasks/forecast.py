@@ -70,6 +70,7 @@ class ForecastTask:
         late = validation_rows(series, config.validation)
         y = np.stack([truth_of(series, path, name) for name in config.target], axis=1)
         self.y = torch.from_numpy(y).float()  # [rows, K]
+        del y  # a table may be large
         early = torch.from_numpy(~late)
         self.mean = self.y[early].double().nanmean(0).float()  # [K]
         self.starts, self.validation = self._split(series, late, path)
@@ -85,8 +86,8 @@ class ForecastTask:
             self.spread = fit_normaliser(self.y[early], ONE_DEVIATION)[1]
         self.units = None  # one series needs no unit beside the objective's
         if not config.simulate and series.count > 1:
-            self.units = series_units(series, y, ~late, config.horizon, self.spread.double().numpy())
-        del y  # a table may be large
+            spread = self.spread.double().numpy()
+            self.units = series_units(series, self.y.numpy(), ~late, config.horizon, spread)
         self.objective = objective_of(self.spread.tolist(), config.horizon)
         names = known_names(series, path, config) if known is None else known.facts["known"]
         self.shape = replace(shape_of(columns, config, names), series=len(numbered), longest=config.steps)

@@ -37,9 +37,11 @@ def seasonal_means(series: Series, target: str, late: NDArray[np.bool_]) -> dict
         y = pl.col(target).cast(pl.Float64).alias("y")
         rows = part.table.select(y, season.alias("season"), part.names().alias("series"))
         rows = rows.filter(pl.Series(there[start:stop]))
-        for name, season_, value in rows.group_by("series", "season").agg(pl.col("y").mean()).iter_rows():
+        mean = pl.col("y").list.mean()  # of the rows in order: rounded alike, however they are grouped
+        by_season = rows.group_by("series", "season").agg("y").with_columns(mean)
+        for name, season_, value in by_season.iter_rows():
             means.setdefault(name, {})[season_] = value
-        for name, value in rows.group_by("series").agg(pl.col("y").mean()).iter_rows():
+        for name, value in rows.group_by("series").agg("y").with_columns(mean).iter_rows():
             means[name][""] = value
     return means
 

@@ -1,5 +1,7 @@
 """The unit of each series' errors in the loss: large series do not drown small ones."""
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, from_numpy
@@ -11,7 +13,9 @@ LEAST = 1e-6  # of the spread of all series: a series that never moves has no un
 Floats = NDArray[np.float64]
 
 
-def series_units(series: Series, y: Floats, early: NDArray[np.bool_], horizon: int, spread: Floats) -> Tensor:
+def series_units(
+    series: Series, y: NDArray[np.floating[Any]], early: NDArray[np.bool_], horizon: int, spread: Floats
+) -> Tensor:
     """Measure each series by the error of persistence over its training part.
 
     This is sqrt(mean((y_t - y_{t-horizon})²)).
@@ -38,9 +42,9 @@ def series_units(series: Series, y: Floats, early: NDArray[np.bool_], horizon: i
     return from_numpy(units)
 
 
-def _squares(y: Floats, early: NDArray[np.bool_], horizon: int) -> Floats:
+def _squares(y: NDArray[np.floating[Any]], early: NDArray[np.bool_], horizon: int) -> Floats:
     """The squared errors of persistence in one stretch of rows, [rows,K]."""
-    y = np.where(early[:, None], y, np.nan)
+    y = np.where(early[:, None], y.astype(np.float64), np.nan)
     return np.square(y[horizon:] - y[:-horizon])
 
 

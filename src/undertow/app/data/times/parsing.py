@@ -100,7 +100,7 @@ def iso(values: pl.Series, form: str) -> NDArray[np.datetime64] | None:
     moments = values.str.to_datetime(form, time_unit="us", strict=False)
     if moments.null_count() > values.null_count():
         return None
-    return moments.to_numpy().astype("datetime64[us]")
+    return moments.to_numpy().astype("datetime64[us]", copy=False)
 
 
 def civil(

@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -13,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import undertow as package
+from cable import ADDRESSES, two_machines
 from undertow.app.runs import lock
 from undertow.app.runs.folder import FILES
 
@@ -48,61 +48,12 @@ from undertow.app import main
 sys.argv[0] = "undertow"
 main()
 """
-DROP = "add table inet cut; add chain inet cut in { type filter hook input priority 0; policy drop; }"
-
-
-def ip(*arguments):
-    return subprocess.run(["ip", *arguments], capture_output=True, text=True, check=True)
-
-
-class Cable:
-    """Two network namespaces, the two machines, and the virtual cable between them."""
-
-    addresses = ("10.203.0.1", "10.203.0.2")
-
-    def __init__(self):
-        self.names = [f"undertow-{os.getpid()}-{k}" for k in range(2)]
-        for name in self.names:
-            ip("netns", "add", name)
-        one, two = self.names
-        ip("link", "add", "c0", "netns", one, "type", "veth", "peer", "name", "c0", "netns", two)
-        for name, address in zip(self.names, self.addresses, strict=True):
-            ip("-n", name, "addr", "add", f"{address}/24", "dev", "c0")
-            for link in ("lo", "c0"):
-                ip("-n", name, "link", "set", link, "up")
-
-    def within(self, k):
-        return ["ip", "netns", "exec", self.names[k]]
-
-    def cut(self):
-        subprocess.run([*self.within(1), "nft", DROP], check=True)
-
-    def mend(self):
-        subprocess.run([*self.within(1), "nft", "delete table inet cut"], check=True)
-
-    def remove(self):
-        for name in self.names:
-            subprocess.run(["ip", "netns", "delete", name], check=False, capture_output=True)
 
 
 @pytest.fixture(scope="module")
 def cable():
-    missing = [name for name in ("ip", "nft") if shutil.which(name) is None]
-    if missing:
-        pytest.skip(f"no {' and no '.join(missing)} on this machine, so no network to cut")
-    if os.geteuid() != 0:
-        pytest.skip("only root makes network namespaces")
-    made = None
-    try:
-        made = Cable()
-        made.cut()
-        made.mend()
-    except subprocess.CalledProcessError as error:
-        if made is not None:
-            made.remove()
-        pytest.skip(f"this machine makes no network namespaces: {error}")
-    yield made
-    made.remove()
+    with two_machines() as made:
+        yield made
 
 
 def free_port():
@@ -118,7 +69,7 @@ def start(folder, slow, cable, *more):
         variables = {
             "TORCHELASTIC_RUN_ID": "test", "RANK": rank, "WORLD_SIZE": 2,
             "LOCAL_RANK": 0 if cable else rank, "LOCAL_WORLD_SIZE": 1 if cable else 2, "MASTER_PORT": port,
-            "MASTER_ADDR": cable.addresses[0] if cable else "127.0.0.1", "TORCH_CPP_LOG_LEVEL": "FATAL",
+            "MASTER_ADDR": ADDRESSES[0] if cable else "127.0.0.1", "TORCH_CPP_LOG_LEVEL": "FATAL",
             "OMP_NUM_THREADS": 1, "PYTHONPATH": Path(package.__file__).parents[1],
         }  # fmt: skip
         environment = os.environ | {name: str(value) for name, value in variables.items()}

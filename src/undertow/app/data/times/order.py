@@ -95,6 +95,7 @@ def parse_time(
                 f"got {values[k]!r}"
             )
         values = pl.Series(time, moments).cast(pl.Datetime("us"))
+        del moments  # a table may be large
         if not parsing.has_clock(form):
             values = values.cast(pl.Date)
         if "%z" in form or (form.startswith("unix") and config.time_zone):

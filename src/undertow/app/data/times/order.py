@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from undertow.app.data.reading import ColumnReading, Reading
 from undertow.app.data.times import parsing
@@ -16,6 +17,7 @@ from undertow.app.errors import UserError
 from undertow.app.runs.config import DataConfig
 
 NAMES = ("time", "date", "datetime", "timestamp", "ds", "step", "t", "index")  # taken for time if unsaid
+BLOCK = 1_000_000  # rows whose times are read at once
 FALLS = 0.25  # of the rows may be earlier than the row before: a few where each series begins again
 ISO = re.compile(r"%Y-%m-%d([ T]%H:%M(:%S(\.%f)?)?)?")  # needs no saying
 
@@ -86,7 +88,7 @@ def parse_time(
                 wanted = "numbers, as in the training"
                 raise UserError(f"{path}: column {time!r}: expected {wanted}, got {values[0]!r}")
             return table
-        moments = parsing.parsed(texts, form, since)
+        moments = moments_of(texts, form, since)
         if np.isnat(moments).any():
             k = int(np.argmax(np.isnat(moments)))
             written = f" written as {form}" if config.time_format or known else ""
@@ -103,6 +105,15 @@ def parse_time(
         if not known and not ISO.fullmatch(form):
             reading.said.append(f"{time} as {parsing.described(form, since)}")
     return table.with_columns(in_zone(values, table, path, row, config).alias(time))
+
+
+def moments_of(texts: pl.Series, form: str, since: int) -> NDArray[np.datetime64]:
+    """The same as ``parsing.parsed``, some rows at a time, which takes less memory."""
+    found = np.empty(len(texts), "datetime64[us]")
+    for begin in range(0, len(texts), BLOCK):
+        part = slice(begin, begin + BLOCK)
+        found[part] = parsing.parsed(texts[part], form, since)
+    return found
 
 
 def counted(values: pl.Series, config: DataConfig) -> pl.Series:

@@ -16,23 +16,11 @@ from cable import ADDRESSES, two_machines
 from undertow.app.runs import lock
 from undertow.app.runs.folder import FILES
 
-TIMEOUT, GRACE = 4, 60  # seconds: of --timeout, and until a process that should have ended hangs
+TIMEOUT, PATIENCE = 10, 100  # seconds: of --timeout where a process is lost, and where none is
+GRACE = 60  # seconds until a process that should have ended hangs
 TRAIN = (
-    *(
-        "train",
-        "rhyme.txt",
-        "--dropout",
-        0,
-        "--steps",
-        16,
-        "--batch-size",
-        7,
-        "--hidden-size",
-        8,
-        "--num-layers",
-        1,
-    ),
-    *("--epochs", 2, "--timeout", TIMEOUT, "--resume", "auto"),
+    *("train", "rhyme.txt", "--dropout", "0", "--steps", "16", "--batch-size", "7", "--epochs", "2"),
+    *("--hidden-size", "8", "--num-layers", "1", "--resume", "auto"),
 )
 SLOW = """
 import os, pathlib, sys, time
@@ -64,7 +52,7 @@ def free_port():
 
 def start(folder, slow, cable, *more):
     """Two processes of one training, as torchrun starts them; on two machines if there is a cable."""
-    port, started = free_port(), []
+    port, started, timeout = free_port(), [], ("--timeout", TIMEOUT if slow else PATIENCE)
     for rank in range(2):
         variables = {
             "TORCHELASTIC_RUN_ID": "test", "RANK": rank, "WORLD_SIZE": 2,
@@ -74,7 +62,7 @@ def start(folder, slow, cable, *more):
         }  # fmt: skip
         environment = os.environ | {name: str(value) for name, value in variables.items()}
         command = [*(cable.within(rank) if cable else []), sys.executable, "-c", SLOW]
-        command += [str(each) for each in (*TRAIN, "--folder", "r", *more)]
+        command += [str(each) for each in (*TRAIN, "--folder", "r", *timeout, *more)]
         started.append(
             subprocess.Popen(
                 command, cwd=folder, env=environment | ({"SLOW": "1"} if slow else {}),

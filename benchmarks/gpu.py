@@ -7,7 +7,9 @@ Writes results/gpu.json after every row, so that a run cut short loses nothing; 
 """
 
 import argparse
+import itertools
 import json
+import multiprocessing
 import os
 import shutil
 import statistics
@@ -15,6 +17,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -115,23 +119,20 @@ def inference(module: Any, x: Any, **given: Any) -> Run:
     return run
 
 
-class forced:
-    """The kernels compute all that they can, or nothing."""
-
-    def __init__(self, ours: bool) -> None:
-        self.ours = ours
-
-    def __enter__(self) -> None:
-        self.before = triton.ENGINE.is_faster
-        triton.ENGINE.is_faster = lambda *_: self.ours  # type: ignore[method-assign]
-
-    def __exit__(self, *_: object) -> None:
-        triton.ENGINE.is_faster = self.before  # type: ignore[method-assign]
+@contextmanager
+def forced(ours: bool) -> Iterator[None]:
+    """The kernels compute all plain calls that they can, or none."""
+    before = triton.ENGINE.is_faster
+    triton.ENGINE.is_faster = lambda *_: ours  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        triton.ENGINE.is_faster = before  # type: ignore[method-assign]
 
 
-def while_forced(run: Run, ours: bool = True) -> Run:
+def while_forced(run: Run) -> Run:
     def forced_run() -> None:
-        with forced(ours):
+        with forced(True):
             run()
 
     return forced_run
@@ -169,16 +170,25 @@ def baseline() -> Iterator[dict[str, Any]]:
     """torch's operator alone: cuDNN."""
     plan = [(shape, dtype, form) for shape in SHAPES for form in ("padded", "packed") for dtype in DTYPES]
     plan += [(shape, dtype, "padded") for shape in GRID for dtype in (torch.float32, HALF[0])]
-    for (N, T, C, H), dtype, form in plan:
-        module = torch.nn.LSTM(C, H, device=DEVICE, dtype=dtype)
-        x: Any = torch.randn(T, N, C, device=DEVICE, dtype=dtype, requires_grad=True)
+    for shape, dtype, form in plan:
+        module, x = layer(shape, dtype, torch.nn.LSTM), inputs(shape, dtype)
         if form == "packed":
             x = packed_of(x)
         ways = {"forward": inference(module, x), "training": training(module, x)}
         times = raced(ways, 7)
-        row = {name: s / T * 1e6 for name, s in times.items()}
-        yield {"shape": (N, T, C, H), "dtype": str(dtype), "form": form, "us_a_step": row,
+        row = {name: s / shape[1] * 1e6 for name, s in times.items()}
+        yield {"shape": shape, "dtype": str(dtype), "form": form, "us_a_step": row,
                "host_us": host(ways["training"]) * 1e6}  # fmt: skip
+
+
+def layer(shape: tuple[int, ...], dtype: torch.dtype, kind: Any) -> Any:
+    return kind(*shape[2:], device=DEVICE, dtype=dtype)
+
+
+def inputs(shape: tuple[int, ...], dtype: torch.dtype = torch.float32) -> Any:
+    """x [T,N,C], a leaf."""
+    N, T, C, _ = shape
+    return torch.randn(T, N, C, device=DEVICE, dtype=dtype, requires_grad=True)
 
 
 def lengths(N: int, T: int) -> Tensor:
@@ -264,33 +274,94 @@ def normwise(found: dict[str, Tensor], truth: dict[str, Tensor]) -> dict[str, fl
     return {name: error(found[name], e) for name, e in truth.items()}
 
 
+Case = tuple[tuple[int, ...], list[str], str, torch.dtype, str]  # size, options, form, dtype, precision
+
+
+def cases() -> list[Case]:
+    """What ``correct`` compares: a plain layer in every way, options in float32 and bfloat16, all of them."""
+    forms = ("padded", "lengths", "packed")
+    settings = [(torch.float32, "ieee"), (HALF[0], str(HALF[0]))]
+    more = [(torch.float32, "tf32"), (torch.float16, "torch.float16")]
+    sizes = [(33, 20, 7, 64), (17, 9, 5, 37), (9, 6, 16, 128), (5, 4, 3, 200)]
+    if DRY:
+        return [((3, 2, 2, 3), options, "lengths", *how) for options in ([], OPTIONS) for how in settings]
+    found: list[Case] = [
+        (size, [], form, *how) for size in sizes for form in forms for how in settings + more
+    ]
+    for k, options in enumerate([*([name] for name in OPTIONS), OPTIONS]):
+        for form in forms:
+            some = [o for o in options if form != "packed" or o not in ("mask", "reset")]
+            if some:
+                each = settings + more if len(options) > 1 else settings
+                found += [(sizes[k % 3], some, form, *how) for how in each]
+    return found
+
+
+def compare(case: Case, repeats: int = 5) -> dict[str, Any]:
+    """The kernels and float64 on the CPU, from the same rounded numbers."""
+    size, options, form, dtype, name = case
+    torch.backends.cudnn.rnn.fp32_precision = "ieee" if name == "ieee" else "tf32"
+    try:
+        call = drawn(*size, options, form)
+        truth = results(cpu.ENGINE, moved(call, "cpu", dtype, torch.float64))
+        runs = [results(triton.ENGINE, moved(call, DEVICE, dtype)) for _ in range(repeats)]
+    finally:
+        torch.backends.cudnn.rnn.fp32_precision = "tf32"
+    errors = normwise(runs[0], truth)
+    worst = max(errors, key=errors.__getitem__)
+    repeat = all(torch.equal(run[n], runs[0][n]) for run in runs[1:] for n in run)
+    row = {"size": size, "options": options, "form": form, "as": name, "worst": worst}
+    right = repeat and errors[worst] <= BOUNDS[name]
+    return row | {"normwise": errors[worst], "repeats": repeat, "ok": right}
+
+
 def correct() -> Iterator[dict[str, Any]]:
     """Outputs and gradients against float64 on the CPU, from new memory that holds NaN; five repeats."""
     torch.use_deterministic_algorithms(True)
-    sizes = [(3, 2, 2, 3)] if DRY else [(33, 20, 7, 64), (17, 9, 5, 37), (9, 6, 16, 128), (5, 4, 3, 200)]
-    settings = [(torch.float32, "tf32"), (torch.float32, "ieee"), *((d, str(d)) for d in HALF)]
-    choices, forms = [[], *([name] for name in OPTIONS), OPTIONS], ("padded", "lengths", "packed")
+    for case in cases():
+        yield compare(case, 2 if DRY else 5)
+
+
+Job = tuple[str, Any]
+
+
+def warm(job: Job) -> float:
+    """Run a job once in another process, so that Triton's cache on disk holds its kernels."""
+    torch.set_num_threads(1)
+    start, (kind, what) = time.monotonic(), job
+    try:
+        if kind == "case":
+            compare(what, 1)
+        else:
+            shape, dtype, how = what
+            with launched(how, dtype):
+                module, x = layer(shape, dtype, undertow.LSTM), inputs(shape, dtype)
+                with forced(True):
+                    training(module, x)()
+                    inference(module, x)()
+                    if how is None:
+                        training(module, x, lengths=lengths(*shape[:2]))()
+                        training(module, packed_of(x))()
+    except Exception as error:  # the part that needs it says more
+        print(job, type(error).__name__, str(error)[:200], flush=True)
+    return time.monotonic() - start
+
+
+def compiling() -> Iterator[dict[str, Any]]:
+    """All kernels that the other parts need, on all cores at once."""
+    jobs: list[Job] = [("case", case) for case in cases()]
+    one_of = {(shape[3], shape[0] > 1056): shape for shape in [*SHAPES, *GRID]}.values()
+    types = DTYPES[:1] if DRY else DTYPES[:2]
+    jobs += [("layer", (shape, dtype, None)) for shape in one_of for dtype in types]
+    jobs += [("layer", each) for each in launches()]
     if DRY:
-        choices, forms, settings = [[], OPTIONS], ("lengths",), settings[1:]
-    for options in choices:
-        for form in forms:
-            here = [o for o in options if form != "packed" or o not in ("mask", "reset")]
-            for size in sizes:
-                for dtype, name in settings:
-                    call = drawn(*size, here, form)
-                    torch.backends.cudnn.rnn.fp32_precision = "ieee" if name == "ieee" else "tf32"
-                    row: dict[str, Any] = {"size": size, "options": here, "form": form, "as": name}
-                    truth = results(cpu.ENGINE, moved(call, "cpu", dtype, torch.float64))
-                    runs = [
-                        results(triton.ENGINE, moved(call, DEVICE, dtype)) for _ in range(2 if DRY else 5)
-                    ]
-                    errors = normwise(runs[0], truth)
-                    row["worst"] = max(errors, key=errors.__getitem__)
-                    row["normwise"] = errors[row["worst"]]
-                    row["repeats"] = all(torch.equal(r[n], runs[0][n]) for r in runs[1:] for n in r)
-                    yield row | {"ok": row["repeats"] and row["normwise"] <= BOUNDS[name]}
-    torch.use_deterministic_algorithms(False)
-    torch.backends.cudnn.rnn.fp32_precision = "tf32"
+        yield {"jobs": len(jobs), "seconds": warm(jobs[-1])}
+        return
+    start, spawn = time.monotonic(), multiprocessing.get_context("spawn")
+    workers = min(14, os.cpu_count() or 1)
+    with ProcessPoolExecutor(workers, mp_context=spawn) as pool:
+        each = list(pool.map(warm, jobs))
+    yield {"jobs": len(jobs), "workers": workers, "seconds": time.monotonic() - start, "longest": max(each)}
 
 
 def sanitizer() -> Iterator[dict[str, Any]]:
@@ -315,73 +386,79 @@ def tiny() -> None:
     wait()
 
 
-def sweep() -> Iterator[dict[str, Any]]:
-    """Other launches than those of the table."""
-    sizes = (
-        SHAPES
-        if DRY
-        else [
-            (32, 100, 16, 64),
-            (256, 100, 32, 64),
-            (64, 100, 32, 128),
-            (2048, 50, 64, 128),
-            (64, 100, 32, 256),
-        ]
-    )
-    table = rules.LAUNCHES
-    for N, T, C, H in sizes:
-        for dtype in (torch.float32, HALF[0]):
+Launched = tuple[tuple[int, ...], torch.dtype, rules.Launch]
+
+
+def launches() -> list[Launched]:
+    """Other launches than those of the table, and those."""
+    sizes = [
+        (32, 100, 16, 64),
+        (256, 100, 32, 64),
+        (2048, 50, 64, 128),
+        (64, 100, 32, 128),
+        (64, 100, 32, 256),
+    ]
+    found: list[Launched] = []
+    for shape in SHAPES if DRY else sizes:
+        N, _, _, H = shape
+        for dtype in (torch.float32,) if DRY else DTYPES[:2]:
             size = dtype.itemsize
-            module = undertow.LSTM(C, H, device=DEVICE, dtype=dtype)
-            x = torch.randn(T, N, C, device=DEVICE, dtype=dtype, requires_grad=True)
-            own = rules.launch(H, N, size, triton.device.shared_memory(x.device))
-            for BN in (8, 16, 32):
-                for BK in (0, 16, 32, 64):
-                    for warps in (4, 8):
-                        if rules.units(H) < BK or (BK == 0 and 4 * rules.units(H) ** 2 * size > 200 << 10):
-                            continue
-                        how = own._replace(BN=BN, BK=BK, warps=warps, stages=2 if BK else 1)
-                        if DRY and (BN > 8 or warps > 4 or dtype is not torch.float32):
-                            continue
-                        rules.LAUNCHES = {size: (how._replace(units=512, most=rules.MANY, shared=0),)}
-                        row = {"shape": (N, T, C, H), "dtype": str(dtype), "own": how == own, **how._asdict()}
-                        ways = {
-                            "forward": while_forced(inference(module, x)),
-                            "training": while_forced(training(module, x)),
-                        }
-                        try:
-                            times = raced(ways, 5)
-                            yield row | {"us_a_step": {n: s / T * 1e6 for n, s in times.items()}}
-                        except Exception as error:  # more shared memory than there is
-                            yield row | {"error": f"{type(error).__name__}: {str(error)[:120]}"}
-                        finally:
-                            rules.LAUNCHES = table
+            own = rules.launch(H, N, size)
+            fits = 4 * rules.units(H) ** 2 * size <= 140 << 10
+            found.append((shape, dtype, own))
+            for BN, BK, warps in itertools.product((8, 16), (0,) if fits else (32, 64), (4, 8)):
+                how = own._replace(BN=BN, BK=BK, warps=warps, stages=2 if BK else 1)
+                if how != own and not (DRY and (BN, warps) != (16, 4)):
+                    found.append((shape, dtype, how))
+    return found
+
+
+@contextmanager
+def launched(how: rules.Launch | None, dtype: torch.dtype) -> Iterator[None]:
+    """Every kernel is launched so; None: by the table."""
+    table = rules.LAUNCHES
+    if how is not None:
+        rules.LAUNCHES = {dtype.itemsize: (how._replace(units=512, most=rules.MANY, shared=0),)}
+    try:
+        yield
+    finally:
+        rules.LAUNCHES = table
+
+
+def sweep() -> Iterator[dict[str, Any]]:
+    """The times of ``launches``."""
+    for shape, dtype, how in launches():
+        module, x = layer(shape, dtype, undertow.LSTM), inputs(shape, dtype)
+        row = {"shape": shape, "dtype": str(dtype), **how._asdict()}
+        try:
+            with launched(how, dtype), forced(True):
+                times = raced({"forward": inference(module, x), "training": training(module, x)}, 5)
+            yield row | {"us_a_step": {name: s / shape[1] * 1e6 for name, s in times.items()}}
+        except Exception as error:  # more shared memory than there is
+            yield row | {"refused": f"{type(error).__name__}: {str(error)[:120]}"}
 
 
 def speed() -> Iterator[dict[str, Any]]:
     """Ours against cuDNN at its defaults; what the table of engines chooses; packed; torch operations."""
-    for N, T, C, H in [*SHAPES, *GRID]:
+    for shape in [*SHAPES, *GRID]:
         for dtype in (torch.float32, HALF[0]):
-            theirs = torch.nn.LSTM(C, H, device=DEVICE, dtype=dtype)
-            ours = undertow.LSTM(C, H, device=DEVICE, dtype=dtype)
-            ours.load_state_dict(theirs.state_dict())
-            x = torch.randn(T, N, C, device=DEVICE, dtype=dtype, requires_grad=True)
-            ends = lengths(N, T)
+            theirs, ours = (layer(shape, dtype, kind) for kind in (torch.nn.LSTM, undertow.LSTM))
+            x, ends = inputs(shape, dtype), lengths(*shape[:2])
             packed = packed_of(x)
             ways = {
                 "cudnn": training(theirs, x),
                 "ours": while_forced(training(ours, x)),
                 "chosen": training(ours, x),
             }
-            if (N, T, C, H) in SHAPES:
+            if shape in SHAPES:
                 ways |= {
                     "cudnn packed": training(theirs, packed),
                     "ours lengths": training(ours, x, lengths=ends.to(DEVICE)),
                     "ours packed": while_forced(training(ours, packed)),
                 }
             times = raced(ways, 10)
-            yield {"shape": (N, T, C, H), "dtype": str(dtype), "ms": {n: s * 1e3 for n, s in times.items()},
-                   "goal": GOALS.get((N, T, C, H)), "host_us": host(ways["ours"]) * 1e6}  # fmt: skip
+            yield {"shape": shape, "dtype": str(dtype), "ms": {n: s * 1e3 for n, s in times.items()},
+                   "goal": GOALS.get(shape), "host_us": host(ways["ours"]) * 1e6}  # fmt: skip
 
 
 def options() -> Iterator[dict[str, Any]]:
@@ -522,16 +599,10 @@ def loop() -> Iterator[dict[str, Any]]:
             yield {"what": name, "ok": False, "error": f"{type(error).__name__}: {str(error)[:300]}"}
 
 
-PARTS = (facts, baseline, correct, sanitizer, loop, speed, options, ablations, sweep)
-SHARES = {
-    "baseline": 0.25,
-    "correct": 0.25,
-    "sanitizer": 0.15,
-    "loop": 0.1,
-    "speed": 0.3,
-    "options": 0.15,
-    "ablations": 0.05,
-}
+PARTS = (facts, baseline, compiling, correct, sanitizer, loop, speed, options, ablations, sweep)
+# of the whole time, at most
+SHARES = {"baseline": 0.2, "compiling": 0.3, "correct": 0.15, "sanitizer": 0.1, "loop": 0.1, "speed": 0.25,
+          "options": 0.1, "ablations": 0.05}  # fmt: skip
 
 
 # ------------------------------------------------------------------------------------ the run

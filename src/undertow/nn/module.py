@@ -405,7 +405,9 @@ def _on_kernels(x: Tensor, input: Any, packed: bool, module: Any) -> bool:
     if x.is_cpu or module.proj_size or x.dim() not in (2, 3):
         return False
     cell, H = module.mode.lower(), module.hidden_size
-    if module._checkpoint is not None or torch.compiler.is_compiling():
+    if torch.compiler.is_compiling():  # such a module was admitted: see _in_graphs
+        return not torch.onnx.is_in_onnx_export()
+    if module._checkpoint is not None:
         return dispatch.knows(x, cell, H)
     if packed:
         N = int(input.batch_sizes[0])

@@ -20,6 +20,7 @@ class Rows(NamedTuple):
     lengths: Tensor | None = None  # int64 [N] on the device, by rank, non-increasing; None: all have T steps
     starts: Tensor | None = None  # int64 [T] on the device, packed: the first row of each step
     order: Tensor | None = None  # int64 [N] on the device, the sequence of each rank; None: as they come
+    ends: Tensor | None = None  # int64 [N] on the device, padded: the lengths of the sequences as they come
 
     @classmethod
     def of(cls, call: Call) -> "Rows":
@@ -49,8 +50,9 @@ class Rows(NamedTuple):
         if lengths is None:
             return cls(T, N, T * N, step, row, False)
         check(lengths, T)
-        steps, there = lengths.to(x.device, non_blocking=True).sort(descending=True, stable=True)
-        return cls(T, N, T * N, step, row, False, steps, None, there)
+        ends = lengths.to(x.device, non_blocking=True)
+        steps, there = ends.sort(descending=True, stable=True)
+        return cls(T, N, T * N, step, row, False, steps, None, there, ends)
 
     def flat(self, a: Tensor) -> Tensor:
         """Return [T,N,K] or packed rows as [rows,K], without a copy if they lie as these rows do."""
@@ -75,10 +77,8 @@ class Rows(NamedTuple):
     def inside(self, mask: Tensor | None) -> Tensor | None:
         """Return where x is read, bool [T,N,1] on the device; None: everywhere."""
         found = mask
-        if self.lengths is not None and not self.packed:
-            assert self.order is not None
-            lengths = torch.empty_like(self.lengths).scatter_(0, self.order, self.lengths)
-            found = torch.arange(self.T, device=lengths.device).unsqueeze(1) < lengths
+        if self.ends is not None:
+            found = torch.arange(self.T, device=self.ends.device).unsqueeze(1) < self.ends
             found = found if mask is None else found & mask
         return None if found is None else found.unsqueeze(2)
 

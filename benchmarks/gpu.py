@@ -40,6 +40,7 @@ from undertow.kernels.triton import rules  # noqa: E402
 DEVICE = "cpu" if DRY else "cuda"
 HALF = [torch.float16] if DRY else [torch.bfloat16, torch.float16]  # bfloat16 is wrong in the interpreter
 DTYPES = [torch.float32, *HALF]
+TIMED = DTYPES[: 1 if DRY else 2]
 BOUNDS = {"ieee": 1e-5, "tf32": 2e-3, "torch.bfloat16": 2e-2, "torch.float16": 2e-2}
 GOALS = {(32, 100, 16, 64): 1.0, (256, 365, 32, 64): 1.5, (64, 100, 32, 128): 1.2, (2048, 100, 64, 128): 1.3}
 SHAPES = [*GOALS, (256, 100, 32, 256), (32, 64, 512, 512), (16, 500, 8, 32)]  # N, T, C, H
@@ -169,7 +170,7 @@ def facts() -> Iterator[dict[str, Any]]:
 def baseline() -> Iterator[dict[str, Any]]:
     """torch's operator alone: cuDNN."""
     plan = [(shape, dtype, form) for shape in SHAPES for form in ("padded", "packed") for dtype in DTYPES]
-    plan += [(shape, dtype, "padded") for shape in GRID for dtype in (torch.float32, HALF[0])]
+    plan += [(shape, dtype, "padded") for shape in GRID for dtype in TIMED]
     for shape, dtype, form in plan:
         module, x = layer(shape, dtype, torch.nn.LSTM), inputs(shape, dtype)
         if form == "packed":
@@ -351,8 +352,7 @@ def compiling() -> Iterator[dict[str, Any]]:
     """All kernels that the other parts need, on all cores at once."""
     jobs: list[Job] = [("case", case) for case in cases()]
     one_of = {(shape[3], shape[0] > 1056): shape for shape in [*SHAPES, *GRID]}.values()
-    types = DTYPES[:1] if DRY else DTYPES[:2]
-    jobs += [("layer", (shape, dtype, None)) for shape in one_of for dtype in types]
+    jobs += [("layer", (shape, dtype, None)) for shape in one_of for dtype in TIMED]
     jobs += [("layer", each) for each in launches()]
     if DRY:
         yield {"jobs": len(jobs), "seconds": warm(jobs[-1])}
@@ -401,7 +401,7 @@ def launches() -> list[Launched]:
     found: list[Launched] = []
     for shape in SHAPES if DRY else sizes:
         N, _, _, H = shape
-        for dtype in (torch.float32,) if DRY else DTYPES[:2]:
+        for dtype in TIMED:
             size = dtype.itemsize
             own = rules.launch(H, N, size)
             fits = 4 * rules.units(H) ** 2 * size <= 140 << 10
@@ -441,7 +441,7 @@ def sweep() -> Iterator[dict[str, Any]]:
 def speed() -> Iterator[dict[str, Any]]:
     """Ours against cuDNN at its defaults; what the table of engines chooses; packed; torch operations."""
     for shape in [*SHAPES, *GRID]:
-        for dtype in (torch.float32, HALF[0]):
+        for dtype in TIMED:
             theirs, ours = (layer(shape, dtype, kind) for kind in (torch.nn.LSTM, undertow.LSTM))
             x, ends = inputs(shape, dtype), lengths(*shape[:2])
             packed = packed_of(x)

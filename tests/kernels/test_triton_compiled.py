@@ -1,4 +1,7 @@
-"""The kernels compiled for GPUs, of which none need be there: registers, shared memory, tensor cores."""
+"""The kernels compiled for GPUs that need not be there, from the arguments that the engine gives them.
+
+Registers, spills, shared memory and tensor cores are read from the compiled code.
+"""
 
 import re
 import subprocess
@@ -6,107 +9,123 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+import torch
+from torch.nn.utils.rnn import pack_padded_sequence
 
-from undertow.kernels.triton import rules
+import undertow
+from undertow.kernels import engines, triton
+from undertow.kernels.triton import device, passes
 
 pytestmark = pytest.mark.skipif(find_spec("triton") is None, reason="Triton is not installed")
-POINTERS = {
-    "cells": "*fp32", "scales": "*fp32", "sums": "*fp32",
-    "lengths": "*i64", "starts": "*i64", "order": "*i64", "mask": "*i1", "reset": "*i1",
-}  # fmt: skip
-NORMS = ("bias", "gain_x", "gain_h", "gain_c", "bias_c", "lines", "scales", "dlines", "sums")
-OPTIONAL = {  # arguments that are None, unless one of these options is on
-    **{name: {"norms"} for name in NORMS},
-    **{name: {"reset"} for name in ("reset_h", "reset_c", "dreset_h", "dreset_c")},
-    **{name: {name} for name in ("lengths", "starts", "mask", "reset", "recurrent", "peepholes")},
-    **{name: {name} for name in ("zoneout_h", "zoneout_c")},
-    "order": {"lengths", "starts"},
-    "sums": {"norms", "peepholes"},
-    "exchange": {"blocks"},
-    "dh_steps": {"steps"},
-    "dc_steps": {"steps"},
-}
-LIMITS = {80: 163, 90: 227}  # KiB of shared memory of a program
+SHARED = {80: 163, 86: 99, 90: 227}  # KiB of shared memory of a program
+T, C = 2, 8
 
 
-def described(kernel, H, numbers, how, on, precision):
-    """What Triton needs to compile a kernel: the type of each argument, the constants, what is aligned."""
-    from undertow.kernels.triton.forward import NUMBERS
+class Card:
+    """Takes the place of CUDA's driver: says which GPU to compile for."""
 
-    constants = {"H": H, "Y": H, "HP": rules.units(H), "BN": how.BN, "BK": how.BK}
-    constants |= {"COUPLED": "coupled" in on, "PRECISION": precision}
-    on = {*on, *(["blocks"] if how.BK else [])}
-    types, given, aligned = {}, {}, {}
-    for k, name in enumerate(kernel.arg_names):
-        if name in constants or not OPTIONAL.get(name, on | {""}) & (on | {""}):
-            types[name], given[(k,)] = "constexpr", constants.get(name)
-        elif name in NUMBERS:
-            types[name] = "i32"
-        else:
-            types[name], aligned[(k,)] = POINTERS.get(name, "*" + numbers), [["tt.divisibility", 16]]
-    return types, given, aligned
+    def __init__(self, capability):
+        self.capability = capability
 
+    def get_current_target(self):
+        from triton.backends.compiler import GPUTarget
 
-def compiled(name, H, numbers, card, on=(), N=64, precision="tf32"):
-    """The launch, the registers, bytes of stack and of shared memory, and the instructions of a kernel."""
-    import triton
-    from triton.backends.compiler import GPUTarget
-    from triton.compiler import ASTSource
+        return GPUTarget("cuda", self.capability, 32)
 
-    from undertow.kernels.triton import backward, forward
+    def get_current_device(self):
+        return 0
 
-    kernel = {"forward": forward.forward, "backward": backward.backward}[name]
-    how = rules.launch(H, N, 4 if numbers == "fp32" else 2, LIMITS[card] << 10)
-    source = ASTSource(kernel, *described(kernel, H, numbers, how, on, precision))
-    options = {"num_warps": how.warps, "num_stages": how.stages}
-    found = triton.compile(source, target=GPUTarget("cuda", card, 32), options=options)
-    return how, found
+    def get_current_stream(self, _):
+        return 0
 
 
-def resources(found, folder):
-    """Registers and bytes of stack, as the wheel's cuobjdump reads them, and the instructions."""
-    import triton
+class Compiled:
+    """A kernel that is compiled where it would be launched."""
 
-    tool = Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"
+    def __init__(self, kernel, found):
+        self.kernel, self.found = kernel, found
+
+    def __getitem__(self, grid):
+        return lambda *args, **options: self.found.append(self.kernel.warmup(*args, grid=grid, **options))
+
+
+@pytest.fixture
+def compiled(monkeypatch):
+    """A function that trains a module for one step and returns the kernels, forward and backward."""
+    from triton.runtime import driver
+
+    before = driver._active
+    real = passes.kernels()
+
+    def compile_for(card, H, dtype=torch.float32, N=64, form="even", marks=(), **options):
+        found = []
+        driver.set_active(Card(card))
+        monkeypatch.setattr(passes, "kernels", lambda: [Compiled(kernel, found) for kernel in real])
+        monkeypatch.setattr(device, "shared_memory", lambda _: SHARED[card] << 10)
+        module, x = undertow.LSTM(C, H, dtype=dtype, **options), torch.randn(T, N, C, dtype=dtype)
+        given = {name: torch.ones(T, N, dtype=torch.bool) for name in marks}
+        if form == "lengths":
+            given["lengths"] = torch.full((N,), T)
+        elif form == "packed":
+            x = pack_padded_sequence(x, torch.full((N,), T))
+        y = module(x, **given)[0]
+        (y.data if form == "packed" else y).sum().backward()
+        return found
+
+    monkeypatch.setattr(triton.engine, "DEVICES", ["cpu"])
+    monkeypatch.setattr(engines, "ENGINES", (triton.ENGINE,))
+    monkeypatch.setattr(triton.ENGINE, "is_faster", lambda *_: True)
+    yield compile_for
+    driver._active = before
+
+
+def resources(kernel, folder):
+    """Registers of a thread, bytes of stack, and the instructions, as the wheel's cuobjdump reads them."""
+    import triton as package
+
+    tool = Path(package.__file__).parent / "backends/nvidia/bin/cuobjdump"
     file = folder / "kernel.cubin"
-    file.write_bytes(found.asm["cubin"])
+    file.write_bytes(kernel.asm["cubin"])
     said = subprocess.run([tool, "--dump-resource-usage", file], capture_output=True, text=True, check=True)
     code = subprocess.run([tool, "-sass", file], capture_output=True, text=True, check=True)
-    registers, stack = map(int, re.search(r"REG:(\d+) STACK:(\d+)", said.stdout).groups())
-    return registers, stack, code.stdout
+    return *map(int, re.search(r"REG:(\d+) STACK:(\d+)", said.stdout).groups()), code.stdout
 
 
-CASES = [
-    pytest.param(name, H, numbers, card, on, 64, id=f"{name}-{H}-{numbers}-sm_{card}-{'+'.join(on)}")
-    for name, H, numbers, card, on in [
-        ("forward", 64, "fp32", 80, ()),
-        ("backward", 64, "fp32", 80, ()),
-        ("forward", 64, "fp32", 90, ("lengths", "mask", "reset")),
-        ("backward", 64, "fp32", 90, ("lengths", "mask", "reset")),
-        ("forward", 128, "bf16", 90, ()),
-        ("backward", 128, "bf16", 90, ()),
-        ("backward", 128, "fp32", 90, ("starts",)),
-        ("backward", 256, "fp32", 80, ()),
-        ("backward", 64, "fp32", 90, ("norms",)),
-    ]
-]
+CASES = {
+    "plain": (80, 64, {}),
+    "lengths, mask and reset": (90, 64, {"form": "lengths", "marks": ("mask", "reset")}),
+    "packed, in blocks": (90, 128, {"form": "packed"}),
+    "half precision": (90, 128, {"dtype": torch.bfloat16}),
+    "256 units": (80, 256, {}),
+    "a small card": (86, 200, {"dtype": torch.float16, "N": 2000}),
+    "layer norm": (90, 64, {"layer_norm": True}),
+}
 
 
-@pytest.mark.parametrize(("name", "H", "numbers", "card", "on", "N"), CASES)
-def test_kernels_fit(name, H, numbers, card, on, N, tmp_path):
-    how, found = compiled(name, H, numbers, card, on, N)
-    registers, stack, code = resources(found, tmp_path)
-    assert stack == 0, "registers are spilled"
-    assert registers * 32 * how.warps <= 65536
-    assert found.metadata.shared <= how.shared << 10 <= LIMITS[card] << 10
-    assert re.search("HMMA|HGMMA", code), "no tensor cores"
+@pytest.mark.parametrize("case", CASES)
+def test_kernels_fit(case, compiled, tmp_path):
+    card, H, more = CASES[case]
+    for kernel in compiled(card, H, **more):
+        registers, stack, code = resources(kernel, tmp_path)
+        assert stack == 0, "registers are spilled"
+        assert registers * 32 * kernel.metadata.num_warps <= 65536
+        assert kernel.metadata.shared <= SHARED[card] << 10
+        assert re.search("HMMA|HGMMA", code), "no tensor cores"
 
 
-def test_float32_without_tf32_takes_three_products(tmp_path):
+def test_float32_without_tf32_takes_three_products(compiled, tmp_path, monkeypatch):
     times = []
-    for precision in ("tf32", "tf32x3"):
-        _, found = compiled("forward", 64, "fp32", 80, precision=precision)
-        _, stack, code = resources(found, tmp_path)
+    for precision in ("tf32", "ieee"):
+        monkeypatch.setattr(passes.precision, "allowed", lambda p=precision: p)
+        kernel, _ = compiled(80, 64)
+        _, stack, code = resources(kernel, tmp_path)
         assert stack == 0
         times.append(len(re.findall("HMMA", code)))
     assert times[1] == 3 * times[0]
+
+
+def test_no_new_kernel_for_another_n_or_t(compiled):
+    """Triton makes a kernel for each number that it knows to be 1 or a multiple of 16: not of these."""
+    kernels = [compiled(80, 16, N=N) for N in (1, 3, 16)]
+    for same in zip(*kernels, strict=True):
+        assert len({id(kernel) for kernel in same}) == 1

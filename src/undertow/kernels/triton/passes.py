@@ -165,7 +165,7 @@ class Backward:
         dsums: of W x_t and of U h, [D,rows,4H] each; both are ``dgates`` without layer normalisation.
         before: what U was multiplied with at each step, [D,rows,H].
         dh_0: [D,N,H], as are dc_0, dreset_h and dreset_c, the last two None without ``reset``.
-        sums: over steps and sequences, [D,5,H]: of p_i, p_f, p_o, gain_c, bias_c; or None.
+        of_programs: the sums of each program, [D,programs,5,H]: of p_i, p_f, p_o, gain_c, bias_c; or None.
         dsteps: dh and dc of every step, [D,rows,H] each; or None.
     """
 

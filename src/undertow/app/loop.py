@@ -65,14 +65,26 @@ class Learner:
         batch = batch.to(self.device)
         for group, peak in zip(self.optimizer.param_groups, self.peaks, strict=True):
             group["lr"] = self.schedule(peak)
+        output, loss = self.differentiate(batch)
+        norm = self.clip()
+        self.optimizer.step()
+        return Step(batch, output, loss.item(), norm, time.monotonic() - began)
+
+    def differentiate(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Compute the gradients of all parameters, and keep the state after the batch.
+
+        Args:
+            batch: The sequences.
+
+        Returns:
+            The output and the loss, detached.
+        """
         output, state = batch.through(self.network, self.carry)
         self.carry = tuple(tensor.detach() for tensor in state)
         loss = self.loss(output, batch.y, *(() if batch.unit is None else (batch.unit,)))
         self.optimizer.zero_grad()
         self.backward(loss)
-        norm = self.clip()
-        self.optimizer.step()
-        return Step(batch, output.detach(), loss.item(), norm, time.monotonic() - began)
+        return output.detach(), loss.detach()
 
     def backward(self, loss: Tensor) -> None:
         """Add the gradients of ``loss``, a scalar, to those of the parameters."""

@@ -9,7 +9,7 @@ from undertow.app.runs import shapes
 from undertow.app.runs.config import ModelConfig
 from undertow.app.runs.folder import open_run
 from undertow.app.runs.model import SequenceModel
-from undertow.app.runs.readouts import Readout, Units, largest
+from undertow.app.runs.readouts import Readout, Units
 
 KINDS = ["last", "mean", "max", "attention", "mean-max"]
 
@@ -56,7 +56,7 @@ def test_the_largest_has_the_gradient_of_torch_also_where_several_are_largest():
     hidden = torch.randint(-2, 2, (6, 3, 4)).double()  # many are alike
     weight = torch.randn(3, 4).double()
     ours, theirs = (hidden.clone().requires_grad_() for _ in range(2))
-    (largest(ours) * weight).sum().backward()
+    (Readout("max", 4)(ours, None) * weight).sum().backward()
     (theirs.amax(0) * weight).sum().backward()
     torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-12, atol=0)
     assert (ours.grad.ne(0).sum(0) > 1).any()

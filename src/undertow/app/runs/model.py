@@ -8,6 +8,7 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_
 
 import undertow
 from undertow.app.runs.config import ModelConfig
+from undertow.app.runs.objective import Batch
 from undertow.app.runs.readouts import Readout, Units, final
 from undertow.app.runs.shapes import OF_WINDOW
 from undertow.app.runs.windows import Autoregression, Window, window_of, with_window
@@ -121,12 +122,12 @@ class SequenceModel(nn.Module):
             inputs = pack_padded_sequence(cast(Tensor, inputs), lengths, enforce_sorted=False)
         hidden, last = self.rnn(inputs, self._to_rnn(state), reset=reset)  # [T, N, H], (h_n, c_n) or h_n
         last = last if isinstance(last, tuple) else (last,)
-        output = self.head(self.dropout(self._read_out(hidden, last[0], lengths)))
+        output = self.head(self.dropout(self.read_out(hidden, last[0], lengths)))
         if self.units is not None:
             output = self.units(output)
         if self.config.skip:
             output = output + x
-        return self._in_units(output, window), cast(State, last)
+        return self.in_units(output, window), cast(State, last)
 
     def _decoded(
         self, x: Tensor, state: State | None, normalised: bool, window: Window | None
@@ -142,7 +143,7 @@ class SequenceModel(nn.Module):
         hidden, _ = self.decoder(known, last)  # [ahead, N, H]
         output = self.head(self.dropout(hidden.transpose(0, 1))).flatten(1)  # [N, ahead * outputs]
         last = last if isinstance(last, tuple) else (last,)
-        return self._in_units(output, window), cast(State, last)
+        return self.in_units(output, window), cast(State, last)
 
     def _inputs(self, x: Tensor, normalised: bool, window: Window | None) -> Tensor:
         """What the layers read."""
@@ -172,8 +173,17 @@ class SequenceModel(nn.Module):
             features = features.add(noise, alpha=self.config.noise)
         return features
 
-    def _read_out(self, hidden: Tensor | PackedSequence, h_n: Tensor, lengths: Tensor | None) -> Tensor:
-        """What the head reads: [T,N,width] of every step, or [N,width]."""
+    def read_out(self, hidden: Tensor | PackedSequence, h_n: Tensor, lengths: Tensor | None) -> Tensor:
+        """Choose or pool what the head reads.
+
+        Args:
+            hidden: The states of the last layer, [T,N,D*H].
+            h_n: The last states of all layers.
+            lengths: As of ``forward``.
+
+        Returns:
+            [T,N,width] of every step, or [N,width].
+        """
         if self.config.readout == "last":
             return final(h_n, self.config.directions)
         if isinstance(hidden, PackedSequence):
@@ -202,8 +212,20 @@ class SequenceModel(nn.Module):
             return x.new_ones(x.shape[1], 1)
         return window.size.repeat(1, self.config.ahead or self.config.outputs // window.size.shape[1])
 
-    def _in_units(self, output: Tensor, window: Window | None) -> Tensor:
-        """The predictions; of forecasts, [N, horizon * K] in the targets' own units."""
+    def features_of(self, batch: Batch) -> Tensor:
+        """What the layers read of a batch whose features are ``normalised``, [T,N,C]."""
+        return self._features(batch.x, True, batch.window)
+
+    def in_units(self, output: Tensor, window: Window | None) -> Tensor:
+        """Add the linear part of a forecast.
+
+        Args:
+            output: What the head returns.
+            window: The windows.
+
+        Returns:
+            The predictions; of forecasts, [N, horizon * K] in the targets' own units.
+        """
         if window is None or self.autoregression is None:
             return output
         ahead = output.reshape(output.shape[0], -1, len(self.config.residual))  # [N, horizon, K]

@@ -144,6 +144,34 @@ class Objective:
         loss = functional.cross_entropy(scores, y, weight, ignore_index=UNSCORED)
         return 0.0 * scores.sum() if loss.isnan() and not (y != UNSCORED).any() else loss
 
+    def slope(self, output: "Tensor", y: "Tensor", unit: "Tensor | None" = None) -> "tuple[Tensor, Tensor]":
+        """Compute the loss and its gradient without torch's graph; of sound only without ``emphasis``.
+
+        Args:
+            output: [N,outputs].
+            y: The targets, as of Batch.
+            unit: As of Batch.
+
+        Returns:
+            The loss, as of ``loss``, and its gradient with respect to ``output``.
+        """
+        import torch
+
+        from undertow.problems import UNSCORED
+
+        if self.numbers:
+            several = isinstance(self.scale, tuple)
+            own: Any = output.new_tensor(self.scale) if several else self.scale
+            return _slope_of_squares(output, y, own if unit is None else unit)
+        aten, mean = torch.ops.aten, 1
+        chances = output.log_softmax(-1)
+        weight = output.new_tensor(self.weights) if self.weights else None
+        loss, total = aten.nll_loss_forward(chances, y, weight, mean, UNSCORED)
+        if not total:  # nothing is scored
+            return torch.zeros_like(loss), torch.zeros_like(output)
+        slope = aten.nll_loss_backward(torch.ones_like(loss), chances, y, weight, mean, UNSCORED, total)
+        return loss, aten._log_softmax_backward_data(slope, chances, -1, output.dtype)
+
     def targets(self, y: "Tensor") -> tuple[float, int]:
         """Count what ``loss`` is a mean over.
 
@@ -185,6 +213,11 @@ class Objective:
         return verdict(100 * (other - mine) / max(other, 1e-12), "%")
 
 
+def _known(y: "Tensor") -> int:
+    """Count the numbers that are no NaN."""
+    return y.numel() if math.isfinite(y.sum()) else int((y == y).sum())
+
+
 def _squares(output: "Tensor", y: "Tensor", unit: Any) -> "Tensor":
     """The mean squared error in a unit, over the targets that are known."""
     import torch
@@ -197,6 +230,19 @@ def _squares(output: "Tensor", y: "Tensor", unit: Any) -> "Tensor":
     y = torch.where(unknown, output.detach(), y)  # an error of zero, and no gradient
     share = y.numel() / max(1, y.numel() - int(unknown.sum()))
     return share * functional.mse_loss(output / unit, y / unit)
+
+
+def _slope_of_squares(output: "Tensor", y: "Tensor", unit: Any) -> "tuple[Tensor, Tensor]":
+    """The mean squared error as of ``_squares``, and its gradient."""
+    import torch
+
+    error, count = (output - y).div_(unit), y.numel()
+    loss = error.square().mean()
+    if math.isnan(loss):
+        known = y == y
+        error, count = torch.where(known, error, 0.0), max(1, int(known.sum()))
+        loss = error.square().sum() / count
+    return loss, error.mul_(2 / count).div_(unit)
 
 
 @dataclass
@@ -218,7 +264,7 @@ class Score:
         """
         from undertow.problems import UNSCORED
 
-        scored = int((y == y).sum() if kind in NUMBERS else (y != UNSCORED).sum())
+        scored = _known(y) if kind in NUMBERS else int((y != UNSCORED).sum())
         self.loss_sum += loss * scored
         self.count += scored
         if kind == "accuracy":

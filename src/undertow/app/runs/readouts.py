@@ -25,27 +25,57 @@ class Units(nn.Module):
         return cast(Tensor, self.centre) + cast(Tensor, self.scale) * output
 
 
-class _Largest(torch.autograd.Function):
-    """``amax`` over the steps; torch's own gradient of it takes several times as long."""
+class _MeanAndLargest(torch.autograd.Function):
+    """The mean and the largest state over the steps: torch's own gradients take several times as long."""
 
     @staticmethod
-    def forward(ctx: Any, hidden: Tensor) -> Tensor:
-        found = hidden.amax(dim=0)
-        ctx.save_for_backward(hidden, found)
-        return found
+    def forward(ctx: Any, hidden: Tensor, within: Tensor | None, count: Any) -> Tensor:
+        held, reached = hidden, hidden
+        if within is not None:  # states past the end are no part of the sum, and never the largest
+            held, reached = hidden * within, hidden + within.log()
+        found = reached.amax(dim=0)
+        ctx.save_for_backward(reached, found, within)
+        ctx.count = count
+        return torch.cat([held.sum(dim=0) / count, found], dim=-1)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        """Share the gradient out among the steps that are the largest."""
-        hidden, found = ctx.saved_tensors
-        there: Tensor = (hidden - found).sign_().add_(1)  # 1 where a state is the largest, else 0
-        return there.mul_(gradient / there.sum(dim=0))
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        reached, found, within = ctx.saved_tensors
+        shared = share_out(gradient, reached, found, ctx.count)
+        return shared if within is None else shared.mul_(within), None, None
 
 
-def largest(hidden: Tensor) -> Tensor:
-    """Return the largest of the states [T,N,D] over the steps, [N,D]."""
-    return cast(Tensor, _Largest.apply(hidden))  # type: ignore[no-untyped-call]
+def share_out(gradient: Tensor, hidden: Tensor, found: Tensor, count: Any) -> Tensor:
+    """Compute the gradient of states from that of their mean and their largest over the steps.
+
+    Args:
+        gradient: [N,2*D].
+        hidden: [T,N,D], the states; -inf past the end of a sequence.
+        found: [N,D], the largest.
+        count: The steps of each sequence: a number, or [N,1].
+
+    Returns:
+        [T,N,D]. Several steps that are the largest have equal shares.
+    """
+    of_mean, of_largest = gradient.chunk(2, dim=-1)
+    there = torch.eq(hidden, found, out=torch.empty_like(hidden))  # 1 where a state is the largest
+    return torch.addcmul(of_mean / count, there, of_largest / there.sum(dim=0))
+
+
+def mean_and_largest(hidden: Tensor, within: Tensor | None = None, count: Any = None) -> Tensor:
+    """Compute the mean and the largest of states over the steps, side by side.
+
+    Args:
+        hidden: [T,N,D].
+        within: [T,N,1], 1 at the steps of a sequence and 0 past its end. None: all are its steps.
+        count: [N,1], the steps of each sequence. None: all T.
+
+    Returns:
+        [N,2*D].
+    """
+    count = len(hidden) if count is None else count
+    return cast(Tensor, _MeanAndLargest.apply(hidden, within, count))  # type: ignore[no-untyped-call]
 
 
 class Readout(nn.Module):
@@ -77,22 +107,22 @@ class Readout(nn.Module):
         """
         T, _, D = hidden.shape
         count: Any = T  # a sequence's steps; a number would be fixed by torch.export as a tensor
-        held = hidden  # a sequence's states, zero past the end
-        beyond = None  # 0 in a sequence and -inf past its end, [T, N, 1]
+        within = None  # 1 in a sequence and 0 past its end, [T, N, 1]
         if lengths is not None:
             count = lengths.to(hidden.device)[:, None]
             within = (torch.arange(T, device=hidden.device)[:, None, None] < count).to(hidden)
-            held, beyond = hidden * within, within.log()
         if self.kind == "attention":
             score = (hidden @ self.query / math.sqrt(D))[..., None]
-            weights = (score if beyond is None else score + beyond).softmax(dim=0)
+            weights = (score if within is None else score + within.log()).softmax(dim=0)
             return (weights * hidden).sum(dim=0)
-        found = [] if self.kind == "max" else [held.sum(dim=0) / count]
-        if self.kind != "mean":
-            found.append(largest(hidden if beyond is None else hidden + beyond))
-        return torch.cat(found, dim=-1) if len(found) > 1 else found[0]
+        if self.kind == "mean":
+            return (hidden if within is None else hidden * within).sum(dim=0) / count
+        found = mean_and_largest(hidden, within, count)
+        return found if self.kind == "mean-max" else found[:, D:]
 
 
 def final(h_n: Tensor, directions: int) -> Tensor:
     """The last layer's hidden states after each sequence's last step, [N, directions * H], of h_n."""
-    return h_n[-1] if directions == 1 else torch.cat(list(h_n[-directions:]), dim=-1)
+    if directions == 2:
+        return torch.cat(list(h_n[-2:]), dim=-1)
+    return h_n.squeeze(0) if len(h_n) == 1 else h_n[-1]  # the gradient of a choice is a copy

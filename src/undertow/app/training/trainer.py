@@ -18,16 +18,18 @@ from undertow.app.errors import UserError
 from undertow.app.loop import Hook, Learner, Loop, Step
 from undertow.app.runs.folder import Run
 from undertow.app.runs.model import SequenceModel
-from undertow.app.runs.objective import Batch, Score
+from undertow.app.runs.objective import Batch, Objective, Score
 from undertow.app.runs.selection import ValidationScore
 from undertow.app.runs.weights import load_weights
+from undertow.app.training import by_hand
 from undertow.app.training.alone import ALONE, Alone
-from undertow.app.training.device import chosen, make_fabric
+from undertow.app.training.device import PLAIN, chosen, make_fabric
 from undertow.app.training.optimizer import AdamW
 from undertow.app.training.processes import Team
 from undertow.app.training.progress import Position, Progress
 
 SAVE_EVERY = 10.0  # seconds between checkpoints: writing takes longer than an epoch of a small network
+FIRST_SAVE = 1.0  # seconds to the first one: a shorter training writes only its end
 
 
 class FabricLearner(Learner):
@@ -52,6 +54,27 @@ class FabricLearner(Learner):
             self.network, self.optimizer, max_norm=self.max_norm, error_if_nonfinite=False
         )
         return float(norm) if norm is not None else math.nan
+
+
+class HandLearner(FabricLearner):
+    """Learns a usual network, see ``by_hand``, in float32 on the CPU.
+
+    Args:
+        objective: What is minimised.
+        *others: The arguments of FabricLearner.
+    """
+
+    def __init__(self, objective: Objective, *others: Any) -> None:
+        super().__init__(*others)
+        self.objective = objective
+
+    def differentiate(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Compute gradients, as of Learner."""
+        if not by_hand.may_learn(self.network, batch):
+            return super().differentiate(batch)
+        self.optimizer.zero_grad()
+        output, self.carry, loss = by_hand.learn(self.network, batch, self.objective)
+        return output, loss
 
 
 class TeamLearner(FabricLearner):
@@ -101,11 +124,19 @@ class Trainer(Hook):
         self.model, self.optimizer = self.fabric.setup(self.plain, optimizer)
         how = self.progress.learning_rate, task.objective.loss, config.clip
         made = self.fabric, self.model, self.optimizer, *how
-        self.learner = TeamLearner(team, *made) if isinstance(team, Team) else FabricLearner(*made)
+        self.learner = self._learner(*made)
         self.loop = Loop([self.learner], lambda: self.progress.at.due, self._evaluate)
         self.best: dict[str, Tensor] = {}  # the best weights, while they are not on disk
         self.written = 0  # rows of the metrics on disk
         self.saved_at = team.now()
+
+    def _learner(self, *made: Any) -> FabricLearner:
+        if isinstance(self.team, Team):
+            return TeamLearner(self.team, *made)
+        plain = self.fabric.device.type == "cpu" and self.run.training.precision == PLAIN
+        if plain and by_hand.is_usual(self.plain, self.task.objective):
+            return HandLearner(self.task.objective, *made)
+        return FabricLearner(*made)
 
     # -- the loop ---------------------------------------------------------------------------------
 
@@ -170,7 +201,7 @@ class Trainer(Hook):
         progress.score = train
         if progress.add_evaluation(score):
             self.best = {name: value.clone() for name, value in self.plain.state_dict().items()}
-        if len(progress.rows) == 1 or self._saved_long_ago():
+        if self._saved_long_ago():
             self.save()
         return progress.rows[-1]
 

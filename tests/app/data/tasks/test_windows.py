@@ -44,8 +44,9 @@ def test_few_windows_are_read_once():
 
     part = windows.Windows(reading, torch.arange(20))
     for places in ([3, 1, 7], [4]):
-        found = list(part.batches(torch.tensor(places), 2))
+        found = list(part.batches(2, torch.tensor(places)))
         assert [len(batch.y) for batch in found] == ([2, 1] if len(places) == 3 else [1])
         assert torch.cat([batch.y for batch in found]).tolist() == places
         assert torch.cat([batch.x[1, :, 0] for batch in found]).tolist() == places
     assert read == [1, 20]
+    assert torch.cat([batch.y for batch in part.batches(7)]).tolist() == list(range(20))

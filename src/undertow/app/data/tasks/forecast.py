@@ -211,11 +211,11 @@ class ForecastTask:
         """Yield the batches of an epoch, the same ones whenever the same epoch is asked for."""
         rng = np.random.default_rng([self.seed, epoch])
         chosen = torch.from_numpy(rng.permutation(len(self.starts))[:MOST_WINDOWS])
-        yield from self._train.batches(chosen, self.batch_size)
+        yield from self._train.batches(self.batch_size, chosen)
 
     def validation_batches(self) -> Iterator[Batch]:
         """Yield the validation part, in a fixed order."""
-        yield from self._late.batches(torch.arange(len(self.validation)), VALIDATION_BATCH)
+        yield from self._late.batches(VALIDATION_BATCH)
 
     def _read(self, starts: Tensor) -> Batch:
         """The windows that begin at these rows, as the layers read them."""

@@ -25,29 +25,29 @@ class Windows:
         self.kept: Batch | None = None
         self.small: bool | None = None  # not known before the first batch
 
-    def batches(self, places: Tensor, size: int) -> Iterator[Batch]:
+    def batches(self, size: int, places: Tensor | None = None) -> Iterator[Batch]:
         """Make batches, as ``read`` does.
 
         Args:
-            places: The numbers of their windows among those of the part.
             size: N, the windows of a batch; the last one may have fewer.
+            places: The numbers of their windows among those of the part. None: all of them, in order.
 
         Yields:
             The batches.
         """
         if not self._are_few():
-            for chosen in torch.split(places, size):
-                yield self.read(self.starts[chosen])
+            starts = self.starts if places is None else self.starts[places]
+            for chosen in torch.split(starts, size):
+                yield self.read(chosen)
             return
         if self.kept is None:  # with the windows in the first dimension, side by side
             whole = self.read(self.starts)
             self.kept = _changed(whole, lambda each: each, lambda each: each.transpose(0, 1).contiguous())
 
-        def gathered(each: Tensor) -> Tensor:
-            return each.index_select(0, places)
-
-        found = _changed(self.kept, gathered, gathered)
-        for start in range(0, len(places), size):
+        found, count = self.kept, len(self.starts)
+        if places is not None:
+            found, count = _changed(self.kept, *[lambda each: each.index_select(0, places)] * 2), len(places)
+        for start in range(0, count, size):
             part = slice(start, start + size)
             yield _changed(found, lambda each: each[part], lambda each: each[part].transpose(0, 1))  # noqa: B023
 

@@ -116,7 +116,8 @@ class Readout(nn.Module):
             weights = (score if within is None else score + within.log()).softmax(dim=0)
             return (weights * hidden).sum(dim=0)
         if self.kind == "mean":
-            return (hidden if within is None else hidden * within).sum(dim=0) / count
+            total: Tensor = (hidden if within is None else hidden * within).sum(dim=0)
+            return cast(Tensor, total / count)
         found = mean_and_largest(hidden, within, count)
         return found if self.kind == "mean-max" else found[:, D:]
 

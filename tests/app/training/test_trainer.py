@@ -9,6 +9,7 @@ from undertow.app.data.tasks.problem import ProblemTask
 from undertow.app.loop import Hook
 from undertow.app.runs.config import DataConfig, ModelConfig, TrainConfig
 from undertow.app.runs.folder import Run
+from undertow.app.training import trainer as training
 from undertow.app.training.trainer import Trainer
 
 STEPS = 12
@@ -74,3 +75,31 @@ def test_weights_decay_by_rate_times_weight_decay(trainer):
     assert left < 0.8
     for name, p in decaying.plain.named_parameters():
         torch.testing.assert_close(p.detach(), before[name] * float(left))
+
+
+def test_bf16_mixed_learns_as_with_lightning_fabric(trainer, monkeypatch):
+    found = []
+    for by in ("undertow", "fabric"):
+        if by == "fabric":
+            monkeypatch.setattr(training, "make_fabric", lightning)
+        losses = Losses()
+        assert trainer(precision="bf16-mixed").fit(losses)
+        found.append(losses.found)
+    assert len(found[0]) == 2 * STEPS
+    assert found[0] == pytest.approx(found[1], rel=1e-3)  # products are rounded to 4e-3
+
+
+class Losses(Hook):
+    def __init__(self):
+        self.found = []
+
+    def on_step(self, loop, steps):
+        self.found += [steps[0].loss, steps[0].norm]
+
+
+def lightning(device, precision):
+    from lightning_fabric import Fabric
+
+    fabric = Fabric(accelerator=device.type, devices=1, precision=precision)
+    fabric.launch()
+    return fabric

@@ -8,6 +8,7 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_
 
 import undertow
 from undertow.app.runs.config import ModelConfig
+from undertow.app.runs.dropout import Dropout
 from undertow.app.runs.objective import Batch
 from undertow.app.runs.readouts import Readout, Units, final
 from undertow.app.runs.shapes import OF_WINDOW
@@ -76,7 +77,7 @@ class SequenceModel(nn.Module):
             self.decoder = CELLS[config.cell](
                 len(config.known) + own + 1, config.hidden_size, config.num_layers, dropout=dropout
             )
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.readout = Readout(config.readout, config.hidden_size * config.directions)
         self.head = nn.Linear(self.readout.width, config.outputs)
         self.units = Units(config.outputs) if config.quantity else None

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from undertow.app.runs import dropout
 from undertow.app.runs.model import SequenceModel, State
 from undertow.app.runs.objective import Batch, Objective
 from undertow.app.runs.readouts import share_out
@@ -76,7 +77,7 @@ def learn(network: SequenceModel, batch: Batch, objective: Objective) -> tuple[T
     layers, hidden, state = _read(network, batch)
     features = network.read_out(hidden, state[0], None)
     head, part, window = network.head, network.autoregression, batch.window
-    mask = _mask(features, network.dropout.p)
+    mask = dropout.mask(features, network.dropout.p) if network.dropout.p else None
     held = features if mask is None else features * mask
     output = torch.addmm(head.bias, held, head.weight.t())
     if part is not None and window is not None:
@@ -98,7 +99,7 @@ def _read(network: SequenceModel, batch: Batch) -> tuple[list[_Layer], Tensor, S
     hidden = network.features_of(batch)
     weights, D = [rnn._weights(names) for names in rnn._all_weights], network.config.directions
     for k in range(rnn.num_layers):
-        mask = _mask(hidden, rnn.dropout) if k else None
+        mask = _between(hidden, rnn.dropout) if k and rnn.dropout else None
         call = Call(
             "lstm", hidden if mask is None else hidden * mask, None, None, weights[k * D : (k + 1) * D]
         )
@@ -133,6 +134,6 @@ def _learn_layers(layers: list[_Layer], slopes: Sequence[Tensor | None]) -> None
             slopes = found[0] if layer.mask is None else found[0].mul_(layer.mask), None, None
 
 
-def _mask(like: Tensor, dropout: float) -> Tensor | None:
-    """What torch's dropout multiplies by, and as it draws it."""
-    return torch.empty_like(like).bernoulli_(1 - dropout).div_(1 - dropout) if dropout else None
+def _between(like: Tensor, p: float) -> Tensor:
+    """What the dropout between layers multiplies by, as torch draws it."""
+    return torch.empty_like(like).bernoulli_(1 - p).div_(1 - p)

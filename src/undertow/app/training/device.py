@@ -11,16 +11,36 @@ from torch import nn
 from undertow.app.errors import UserError
 
 PLAIN = "32-true"  # the precision of torch's parameters
+MIXED = "bf16-mixed"  # products in bfloat16; parameters, their gradients and their steps as before
+
+
+class _Mixed(nn.Module):
+    """A network under autocast, whose results are in float32.
+
+    Args:
+        network: Returns an output and a state.
+        kind: That of the device.
+    """
+
+    def __init__(self, network: nn.Module, kind: str) -> None:
+        super().__init__()
+        self.network, self.kind = network, kind
+
+    def forward(self, *given: Any) -> Any:
+        with torch.autocast(self.kind, torch.bfloat16):
+            output, state = self.network(*given)
+        return output.float(), tuple(each.float() for each in state)
 
 
 class _Plain:
-    """The methods of ``lightning_fabric.Fabric`` that the loop calls, for one device and no conversion."""
+    """The methods of ``lightning_fabric.Fabric`` that the loop calls, for one device and no scaling."""
 
-    def __init__(self, device: torch.device) -> None:
-        self.device = device
+    def __init__(self, device: torch.device, precision: str) -> None:
+        self.device, self.precision = device, precision
 
     def setup(self, module: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[nn.Module, Any]:
-        return module.to(self.device), optimizer
+        module = module.to(self.device)
+        return _Mixed(module, self.device.type) if self.precision == MIXED else module, optimizer
 
     def backward(self, loss: torch.Tensor) -> None:
         torch.autograd.backward(loss)
@@ -61,10 +81,10 @@ def make_fabric(device: torch.device, precision: str) -> Any:
         precision: 32-true, 64-true, bf16-mixed or 16-mixed.
 
     Returns:
-        A ``_Plain`` for 32-true, else a lightning_fabric.Fabric.
+        A ``_Plain`` for 32-true and bf16-mixed, else a lightning_fabric.Fabric.
     """
-    if precision == PLAIN:
-        return _Plain(device)
+    if precision in (PLAIN, MIXED):
+        return _Plain(device, precision)
     from lightning_fabric import Fabric
     from lightning_fabric.strategies.single_device import SingleDeviceStrategy
 

@@ -1,25 +1,38 @@
 """A panel larger than memory: peak memory and speed of ``undertow train``, beside a panel that is in memory.
 
-python benchmarks/beyond.py FOLDER [--gb 4] [--columns 100] [--write]
+python benchmarks/beyond.py FOLDER [--gb 10] [--columns 100] [--turns 8] [--speed-only] [--write]
 
 The panel is one CSV file of ``--gb`` gigabytes, made in FOLDER unless it is there: hourly rows of many
 series, a target and ``--columns`` other numbers. It is trained on from disk (``--cache FOLDER/cache``).
 A panel of the same columns, 50 times smaller, is trained on in memory and from disk. Peak memory is VmHWM
 of Linux, which counts mapped files too. Speed is what the training prints, without the evaluation.
+
+Then steps on windows from memory and from a file as large as the panel's features are timed in turn, in one
+process: with the file in the system's cache (warm), and read from the disk (cold).
 """
 
 import argparse
+import copy
 import json
+import mmap
+import os
 import re
 import subprocess
 import sys
 import time
 from pathlib import Path
+from statistics import median
+from typing import Any
 
 import numpy as np
 import polars as pl
+import torch
 
 import record
+from undertow.app.data.files.disk import Mapped
+from undertow.app.data.tasks.inputs import Inputs
+from undertow.app.data.tasks.windows import Windows
+from undertow.app.training import begin, session
 from undertow.app.verbs.bench import machine
 
 ROWS = 8760  # of a series: a year
@@ -58,17 +71,76 @@ def train(path: Path, folder: Path, cache: Path | None) -> dict[str, float]:
     return {"seconds": time.monotonic() - began, "steps/s": float(speeds[-1]), "peak GB": peak * 1024 / 1e9}
 
 
+def on_disk(task: Any, rows: int, folder: Path) -> Any:
+    """The task with its rows again and again, so many in all, in a file."""
+    x, steps = task.inputs.x, task.config.steps
+    mapped = Mapped(folder, (rows, x.shape[1]), np.float32)
+    for k in range(0, rows, len(x)):
+        part = mapped.array[k : k + len(x)]
+        part[:] = x[: len(part)].numpy()
+        mapped.release()
+    os.sync()
+
+    def again(each: torch.Tensor) -> torch.Tensor:
+        return each.repeat(-(-rows // len(each)), *[1] * (each.dim() - 1))[:rows]
+
+    large = copy.copy(task)
+    large.y, large.units = again(task.y), again(task.units)
+    inputs = task.inputs
+    large.inputs = Inputs(torch.from_numpy(mapped.array), inputs.last, inputs.centre, inputs.scale, mapped)
+    large._train = Windows(large._read, torch.arange(rows - steps - task.config.horizon))
+    return large
+
+
+def speed(small: Path, gb: float, folder: Path, turns: int) -> dict[str, dict[str, float]]:
+    """Milliseconds a step from memory, from a file in the system's cache, and from the disk, in turn."""
+    given = {"target": ("level",), "group": ("site",), "validation": 0.05}
+    _, options, _ = begin.options_of([str(small)], given)
+    _, task, trainer = session._planned(str(small), options, folder / "none", None, session.ALONE)
+    learner = trainer.learner
+    rows = int(gb * 1e9 / small.stat().st_size * len(task.inputs.x))
+    large, rng = on_disk(task, rows, folder), np.random.default_rng(0)
+    task._train.small = large._train.small = False
+
+    def turn(task: Any, count: int = 24) -> tuple[float, float]:
+        chosen = torch.from_numpy(rng.integers(0, len(task._train.starts), count * task.batch_size))
+        clock, processor = time.perf_counter(), time.process_time()
+        for batch in task._train.batches(chosen, task.batch_size):
+            learner.learn(batch)
+        return 1e3 * (time.perf_counter() - clock) / count, 1e3 * (time.process_time() - processor) / count
+
+    found: dict[str, list[tuple[float, float]]] = {"memory": [], "warm": [], "cold": []}
+    for _ in range(turns):
+        for k in range(0, rows, len(task.inputs.x)):  # read the file once
+            large.inputs.mapped.array[k : k + len(task.inputs.x)].sum()
+        large.inputs.mapped.release()
+        found["memory"].append(turn(task))
+        found["warm"].append(turn(large))
+        large.inputs.mapped._map.madvise(getattr(mmap, "MADV_PAGEOUT", 21))
+        found["cold"].append(turn(large))
+    return {
+        name: {
+            "median ms": median(clock for clock, _ in each),
+            "least ms": min(clock for clock, _ in each),
+            "processor ms": median(processor for _, processor in each),
+        }
+        for name, each in found.items()
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--gb", type=float, default=4.0)
+    parser.add_argument("--gb", type=float, default=10.0)
     parser.add_argument("--columns", type=int, default=100)
+    parser.add_argument("--turns", type=int, default=8)
+    parser.add_argument("--speed-only", action="store_true")
     parser.add_argument("--write", action="store_true")
     given = parser.parse_args()
     given.folder.mkdir(parents=True, exist_ok=True)
     large, small = (given.folder / f"{name}.csv" for name in ("large", "small"))
     for path, gb in ((large, given.gb), (small, given.gb / SHARE)):
-        if not path.exists():
+        if not path.exists() and not (path == large and given.speed_only):
             make(path, gb, given.columns)
     cache = given.folder / "cache"
     ways = {
@@ -79,11 +151,14 @@ def main() -> None:
         "small, in memory again": (small, None),
     }
     found = {}
-    for name, (path, where) in ways.items():
+    for name, (path, where) in ({} if given.speed_only else ways).items():
         found[name] = train(path, given.folder, where) | {"GB": path.stat().st_size / 1e9}
         print(name, json.dumps(found[name]), flush=True)
+    steps = speed(small, given.gb, given.folder, given.turns)
+    print(json.dumps(steps, indent=1), "load", os.getloadavg()[0])
     if given.write:
-        record.write("beyond", {"machine": machine(), "columns": given.columns, "ways": found})
+        figures = {"machine": machine(), "columns": given.columns, "ways": found, "step": steps}
+        record.write("beyond", figures)
 
 
 if __name__ == "__main__":

@@ -50,26 +50,27 @@ def free_port():
         return found.getsockname()[1]
 
 
+def process(folder, rank, port, slow, cable, *more):
+    """A process of a training, as torchrun starts it."""
+    variables = {
+        "TORCHELASTIC_RUN_ID": "test", "RANK": rank, "WORLD_SIZE": 2,
+        "LOCAL_RANK": 0 if cable else rank, "LOCAL_WORLD_SIZE": 1 if cable else 2, "MASTER_PORT": port,
+        "MASTER_ADDR": ADDRESSES[0] if cable else "127.0.0.1", "TORCH_CPP_LOG_LEVEL": "FATAL",
+        "OMP_NUM_THREADS": 1, "PYTHONPATH": Path(package.__file__).parents[1],
+    }  # fmt: skip
+    environment = os.environ | {name: str(value) for name, value in variables.items()}
+    command = [*(cable.within(rank) if cable else []), sys.executable, "-c", SLOW, *TRAIN, "--folder", "r"]
+    command += [str(each) for each in ("--timeout", TIMEOUT if slow else PATIENCE, *more)]
+    return subprocess.Popen(
+        command, cwd=folder, env=environment | ({"SLOW": "1"} if slow else {}),
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+
 def start(folder, slow, cable, *more):
-    """Two processes of one training, as torchrun starts them; on two machines if there is a cable."""
-    port, started, timeout = free_port(), [], ("--timeout", TIMEOUT if slow else PATIENCE)
-    for rank in range(2):
-        variables = {
-            "TORCHELASTIC_RUN_ID": "test", "RANK": rank, "WORLD_SIZE": 2,
-            "LOCAL_RANK": 0 if cable else rank, "LOCAL_WORLD_SIZE": 1 if cable else 2, "MASTER_PORT": port,
-            "MASTER_ADDR": ADDRESSES[0] if cable else "127.0.0.1", "TORCH_CPP_LOG_LEVEL": "FATAL",
-            "OMP_NUM_THREADS": 1, "PYTHONPATH": Path(package.__file__).parents[1],
-        }  # fmt: skip
-        environment = os.environ | {name: str(value) for name, value in variables.items()}
-        command = [*(cable.within(rank) if cable else []), sys.executable, "-c", SLOW]
-        command += [str(each) for each in (*TRAIN, "--folder", "r", *timeout, *more)]
-        started.append(
-            subprocess.Popen(
-                command, cwd=folder, env=environment | ({"SLOW": "1"} if slow else {}),
-                stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-            )
-        )  # fmt: skip
-    return started
+    """Two processes of one training; on two machines if there is a cable."""
+    port = free_port()
+    return [process(folder, rank, port, slow, cable, *more) for rank in range(2)]
 
 
 def wait_until_both_train(folder, processes):
@@ -139,3 +140,13 @@ def test_a_process_that_hangs_ends_the_other_one(case, rank):
         processes[rank].kill()
         processes[rank].communicate()
     check_goes_on(folder, None, more, alone)
+
+
+def test_a_first_process_that_hangs_while_all_meet_is_not_waited_for(tmp_path):
+    (tmp_path / "rhyme.txt").write_text("the quick brown fox jumps over the lazy dog.\n" * 40)
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # takes connections, and never answers
+        other = process(tmp_path, 1, silent.getsockname()[1], True, None)
+        _, said = other.communicate(timeout=TIMEOUT + GRACE)
+    assert other.returncode == 2, said
+    assert said.startswith("undertow: process 2 of 2: cannot join the others: "), said
+    assert said.count("\n") == 1, said

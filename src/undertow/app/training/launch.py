@@ -9,18 +9,15 @@ import os
 import socket
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 from undertow.app.training import interface
 from undertow.app.training.alone import ALONE, Alone
+from undertow.app.training.deadline import within
 from undertow.app.training.place import Lost, Place
 
 GRACE = 10.0  # seconds that processes have to end when the first one ends
-POLL = 0.2  # seconds between looks at processes that are starting
 
 
 def join(here: Place | None, device: str, timeout: float) -> Alone:
@@ -45,7 +42,7 @@ def join(here: Place | None, device: str, timeout: float) -> Alone:
     atexit.register(_end, others)
     try:
         fabric = _fabric(here, device, timeout)
-        with _watched(others, here):
+        with within(here, timeout, lambda: _ended(others)):
             fabric.launch()
     except (RuntimeError, ValueError) as error:
         why = next(iter(str(error).splitlines()), type(error).__name__)
@@ -94,27 +91,12 @@ def _start_others(here: Place) -> list[subprocess.Popen[bytes]]:
     ]
 
 
-@contextmanager
-def _watched(others: list[subprocess.Popen[bytes]], here: Place) -> Iterator[None]:
-    """End this process, which waits for others in a block, with one line if one of them ends instead."""
-    met = threading.Event()
-
-    def watch() -> None:
-        while not met.wait(POLL):
-            for rank, other in enumerate(others, 1):
-                if code := other.poll():
-                    what = f"process {rank + 1} of {here.size} ended with exit code {code} before all had met"
-                    print(f"undertow: {what}", file=sys.stderr, flush=True)
-                    _end(others)
-                    os._exit(2)
-
-    thread = threading.Thread(target=watch)
-    thread.start()
-    try:
-        yield
-    finally:
-        met.set()
-        thread.join()
+def _ended(others: list[subprocess.Popen[bytes]]) -> str | None:
+    """Say which of the started processes has failed; None if none has."""
+    for rank, other in enumerate(others, 1):
+        if code := other.poll():
+            return f"process {rank + 1} ended with exit code {code}"
+    return None
 
 
 def _end(others: list[subprocess.Popen[bytes]]) -> None:

@@ -22,6 +22,7 @@ from undertow.app.runs.objective import Batch, Objective, Score
 from undertow.app.signals import SIGNALS, Interrupt, SharedInterrupt
 from undertow.app.training import shares
 from undertow.app.training.alone import Alone
+from undertow.app.training.deadline import within
 from undertow.app.training.follower import Follower
 from undertow.app.training.place import Lost, Place
 from undertow.app.training.signs import Signs
@@ -53,6 +54,8 @@ class Team(Alone):
         device: The device of this process.
         timeout: Seconds that a process waits for the others.
     """
+
+    place: Place
 
     def __init__(self, place: Place, device: torch.device, timeout: float) -> None:
         self.place, self.device, self.size, self.timeout = place, device, place.size, timeout
@@ -205,7 +208,7 @@ class Team(Alone):
 
     def apart(self) -> Alone:
         """Return what trains a network of its own; from now on the others wait for it while it shows life."""
-        with self.connected():
+        with self.connected(), within(self.place, self.timeout):
             self._signs = self._signs or Signs(self.size, self.timeout)
         return Apart(self)
 

@@ -38,6 +38,7 @@ class _Recurrent(torch.nn.RNNBase):
     init: str | None = None
     max_lag: float | None = None
     _options: Options | None = None  # None: torch's own equations and shapes
+    _between: Callable[[Tensor, float], Tensor] = staticmethod(dropout)  # layers, in training
 
     learn_initial_state = Option()
     input_dropout = Option()
@@ -294,7 +295,7 @@ class _Recurrent(torch.nn.RNNBase):
             x, *last = layer(call)
             found.append(last)
             if self.dropout and self.training and k < L - 1:
-                x = dropout(x, self.dropout)
+                x = self._between(x, self.dropout)
         if isinstance(self.hidden_size, tuple):
             return x, list(zip(*found, strict=True))
         return x, found[0] if L == 1 else [torch.cat(each) for each in zip(*found, strict=True)]

@@ -1,4 +1,4 @@
-"""Dropout before the head. Drawing its random numbers takes torch longer than the head."""
+"""Dropout between layers and before the head. Drawing its random numbers takes torch longer than the head."""
 
 import torch
 from torch import Tensor, nn
@@ -27,9 +27,14 @@ def mask(like: Tensor, p: float) -> Tensor:
     return kept.mul_(STEPS / (STEPS - zeros))
 
 
+def dropped(x: Tensor, p: float) -> Tensor:
+    """Return ``x``, a share ``p`` of it zero and the rest larger, as torch's dropout."""
+    return x * mask(x, p)
+
+
 class Dropout(nn.Dropout):
     """torch's dropout with ``mask``."""
 
     def forward(self, input: Tensor) -> Tensor:
         """Return the features, some of them zero in training."""
-        return input * mask(input, self.p) if self.training and self.p else input
+        return dropped(input, self.p) if self.training and self.p else input

@@ -8,7 +8,7 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_
 
 import undertow
 from undertow.app.runs.config import ModelConfig
-from undertow.app.runs.dropout import Dropout
+from undertow.app.runs.dropout import Dropout, dropped
 from undertow.app.runs.objective import Batch
 from undertow.app.runs.readouts import Readout, Units, final
 from undertow.app.runs.shapes import OF_WINDOW
@@ -72,11 +72,13 @@ class SequenceModel(nn.Module):
             bidirectional=config.bidirectional,
             **_start_options(config),
         )
+        self.rnn._between = dropped
         self.decoder = None
         if config.ahead:  # reads the known features of each row of the horizon, and how far ahead it is
             self.decoder = CELLS[config.cell](
                 len(config.known) + own + 1, config.hidden_size, config.num_layers, dropout=dropout
             )
+            self.decoder._between = dropped
         self.dropout = Dropout(config.dropout)
         self.readout = Readout(config.readout, config.hidden_size * config.directions)
         self.head = nn.Linear(self.readout.width, config.outputs)

@@ -99,7 +99,7 @@ def _read(network: SequenceModel, batch: Batch) -> tuple[list[_Layer], Tensor, S
     hidden = network.features_of(batch)
     weights, D = [rnn._weights(names) for names in rnn._all_weights], network.config.directions
     for k in range(rnn.num_layers):
-        mask = _between(hidden, rnn.dropout) if k and rnn.dropout else None
+        mask = dropout.mask(hidden, rnn.dropout) if k and rnn.dropout else None
         call = Call(
             "lstm", hidden if mask is None else hidden * mask, None, None, weights[k * D : (k + 1) * D]
         )
@@ -132,8 +132,3 @@ def _learn_layers(layers: list[_Layer], slopes: Sequence[Tensor | None]) -> None
                 weight.grad.copy_(gradient)
         if inner:
             slopes = found[0] if layer.mask is None else found[0].mul_(layer.mask), None, None
-
-
-def _between(like: Tensor, p: float) -> Tensor:
-    """What the dropout between layers multiplies by, as torch draws it."""
-    return torch.empty_like(like).bernoulli_(1 - p).div_(1 - p)

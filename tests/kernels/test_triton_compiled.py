@@ -14,7 +14,7 @@ from torch.nn.utils.rnn import pack_padded_sequence
 
 import undertow
 from undertow.kernels import engines, triton
-from undertow.kernels.triton import device, passes
+from undertow.kernels.triton import device, passes, rules
 
 pytestmark = pytest.mark.skipif(find_spec("triton") is None, reason="Triton is not installed")
 SHARED = {80: 163, 86: 99, 90: 227}  # KiB of shared memory of a program
@@ -105,11 +105,13 @@ CASES = {
 @pytest.mark.parametrize("case", CASES)
 def test_kernels_fit(case, compiled, tmp_path):
     card, H, more = CASES[case]
+    size = more.get("dtype", torch.float32).itemsize
+    how = rules.launch(H, more.get("N", 64), size, SHARED[card] << 10)
     for kernel in compiled(card, H, **more):
         registers, stack, code = resources(kernel, tmp_path)
         assert stack == 0, "registers are spilled"
         assert registers * 32 * kernel.metadata.num_warps <= 65536
-        assert kernel.metadata.shared <= SHARED[card] << 10
+        assert kernel.metadata.shared <= how.shared << 10 <= SHARED[card] << 10
         assert re.search("HMMA|HGMMA", code), "no tensor cores"
 
 
@@ -120,6 +122,7 @@ def test_float32_without_tf32_takes_three_products(compiled, tmp_path, monkeypat
         kernel, _ = compiled(80, 64)
         _, stack, code = resources(kernel, tmp_path)
         assert stack == 0
+        assert kernel.metadata.shared <= rules.launch(64, 64, 4).shared << 10
         times.append(len(re.findall("HMMA", code)))
     assert times[1] == 3 * times[0]
 

@@ -45,7 +45,7 @@ def postgresql():
         options = f"-p {port} -h 127.0.0.1 -k {folder} -F"
         run("pg_ctl", "-D", str(place), "-o", options, "-w", "-l", f"{folder}/log", "start")
         try:
-            yield f"postgresql+psycopg://tester@127.0.0.1:{port}/postgres"
+            yield f"postgresql://tester@127.0.0.1:{port}/postgres"
         finally:
             run("pg_ctl", "-D", str(place), "-m", "immediate", "-w", "stop")
 

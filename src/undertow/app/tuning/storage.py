@@ -21,6 +21,7 @@ GRACE = 60  # seconds without one after which it is taken for dead
 WAIT = 60  # seconds until SQLite gives up on a file that another process writes
 ATTEMPTS = 10  # to open a database while other workers make its tables
 RETRIES = 3  # of a trial whose worker died
+DRIVER = "postgresql+psycopg://"  # SQLAlchemy before 2.1, which Python 3.10 has, would take psycopg2
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
@@ -64,6 +65,7 @@ def open_storage(url: str | None, folder: Path) -> BaseStorage:
 
 
 def _database(url: str) -> RDBStorage:
+    url = re.sub("^postgres(ql)?://", DRIVER, url)
     options: dict[str, Any] = {"pool_pre_ping": True}
     if url.startswith("sqlite"):
         options = {"connect_args": {"timeout": WAIT}, "poolclass": NullPool}  # no connection stays open

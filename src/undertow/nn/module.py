@@ -111,8 +111,9 @@ class _Recurrent(torch.nn.RNNBase):
         and the tape of much longer ones does not fit the cache.
 
         Outputs are the same bit for bit, gradients up to rounding; in bfloat16, c is rounded at the start of
-        each segment. The option has no effect where the native kernels do not compute the call
-        (``kernels.engines``): projections, relu, other dtypes and devices, double backward.
+        each segment. The option has no effect where no kernels compute the call
+        (``kernels.engines``): projections, relu, other dtypes, double backward, other devices than the CPU
+        and NVIDIA GPUs.
 
         Raises:
             TypeError: the value is neither an int nor None.

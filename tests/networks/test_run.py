@@ -82,6 +82,8 @@ def test_refused(tmp_path: Path) -> None:
     (folder / "members").mkdir()
     refused(Unsupported, "an ensemble; read one of its members")
     (folder / "members").rmdir()
+    with pytest.raises(ValueError, match="the weights of a run alone; expected its folder"):
+        read(folder / "model.safetensors")
     whole = (folder / "model.safetensors").read_bytes()
     (folder / "model.safetensors").write_bytes(whole[:-9])
     refused(ValueError, "model.safetensors: damaged")

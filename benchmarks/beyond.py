@@ -105,7 +105,7 @@ def speed(small: Path, gb: float, folder: Path, turns: int) -> dict[str, dict[st
     def turn(task: Any, count: int = 24) -> tuple[float, float]:
         chosen = torch.from_numpy(rng.integers(0, len(task._train.starts), count * task.batch_size))
         clock, processor = time.perf_counter(), time.process_time()
-        for batch in task._train.batches(chosen, task.batch_size):
+        for batch in task._train.batches(task.batch_size, chosen):
             learner.learn(batch)
         return 1e3 * (time.perf_counter() - clock) / count, 1e3 * (time.process_time() - processor) / count
 

@@ -20,6 +20,7 @@ from undertow.kernels import cpu, dispatch, listening, plain
 from undertow.kernels.call import EVEN, PLAIN, Call, Ragged
 from undertow.nn import arguments, dynamo, initialise, parameters
 from undertow.nn.additions import Additions
+from undertow.nn.by_hand import ByHand, Mask, serves
 from undertow.nn.options import TORCH, Option, Options, check, check_together
 from undertow.nn.stateful import Stateful
 
@@ -166,6 +167,26 @@ class _Recurrent(torch.nn.RNNBase):
             ValueError: the module is bidirectional.
         """
         return Stateful(self)
+
+    def by_hand(self, x: Tensor, mask: Mask | None = None) -> ByHand:
+        """Run a forward pass whose gradients the program asks for itself, without torch's graph.
+
+        Args:
+            x: [T,N,C], of the dtype of the parameters; steps first, also with ``batch_first``.
+            mask: draws the factors of dropout between layers from a tensor and the share that is zero. None:
+                as torch's dropout.
+
+        Returns:
+            The pass, with ``y``, ``state`` and ``backward``.
+
+        Raises:
+            ValueError: the module or x is of a kind that the kernels do not serve, see ``serves_by_hand``.
+        """
+        return ByHand(self, x, mask or _factors)
+
+    def serves_by_hand(self) -> bool:
+        """Return whether ``by_hand`` takes this module now: torch's equations, on the CPU, not traced."""
+        return serves(self)
 
     def forward(
         self,
@@ -392,6 +413,10 @@ class RNN(_Recurrent, torch.nn.RNN):
     ``rnn(x, h_0)`` returns ``y, h_n``; ``forward`` gives the shapes. Arguments and exceptions are those of
     ``LSTM``, without the options of gates and cells.
     """
+
+
+def _factors(x: Tensor, p: float) -> Tensor:
+    return dropout(torch.ones_like(x), p)
 
 
 def _torch_serves(input: Any, module: Any) -> bool:

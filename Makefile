@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-# TORCH=2.14.1 takes another torch than constraints.txt names, and the setuptools that it asks for. Give it a VENV of its own.
+# TORCH=2.14.1 takes another torch than constraints.txt names, and the setuptools and Triton that it asks for, in a VENV of its own.
 TORCH ?=
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(VENV)/constraints.txt
 # The kernels are built for the instruction sets of this processor; LEVELS=all builds what a wheel holds.
@@ -118,7 +118,7 @@ clean:
 # is built in the environment itself, so that every tool has the version that constraints.txt names.
 $(VENV)/constraints.txt: constraints.txt
 	mkdir -p $(VENV)
-	sed '$(if $(TORCH),s/^torch==.*/torch==$(TORCH)/; /^setuptools==/d)' constraints.txt > $@
+	sed '$(if $(TORCH),s/^torch==.*/torch==$(TORCH)/; /^setuptools==/d; /^triton==/d)' constraints.txt > $@
 
 $(VENV)/tools: $(VENV)/constraints.txt
 	@echo "1 of 3: a virtual environment in $(VENV) and the tools that build"

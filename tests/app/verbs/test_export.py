@@ -179,7 +179,11 @@ def test_what_cannot_be_exported_is_said_in_one_line(undertow, train):
             "--to",
             "tf",
         ): "undertow: --to: expected onnx, c, nam, rtneural, torch, safetensors, got tf\n",
-        ("text", "-o", "a.h5"): "expected onnx, c, nam, rtneural, torch, since --output is a.h5\n",
+        (
+            "text",
+            "-o",
+            "a.h5",
+        ): "expected onnx, c, nam, rtneural, torch, safetensors, since --output is a.h5\n",
         ("text", "--to", "onnx", "-o", "a.py"): "--output a.py: expected a name that ends in .onnx\n",
         (
             "forecast",

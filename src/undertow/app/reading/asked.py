@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from undertow.app.errors import UserError
-from undertow.app.inputs import check_input, refuse_columns
+from undertow.app.inputs import check_input
 from undertow.app.outputs import check_page
 from undertow.app.runs.config import DataConfig, check_gaps, check_given
 from undertow.app.runs.config.kinds import TABLES
@@ -58,7 +58,6 @@ def page_of(
     run: Run,
     usual: Path,
     given: str | None,
-    columns: list[str] | None,
     output: Path | None,
     overwrite: bool,
 ) -> Path:
@@ -68,7 +67,6 @@ def page_of(
         run: The run.
         usual: Where the page goes without ``--output``.
         given: The value of ``--input``.
-        columns: The values of ``--column``.
         output: The value of ``--output``.
         overwrite: Whether a file in ``--output`` may be replaced.
 
@@ -78,7 +76,6 @@ def page_of(
     Raises:
         UserError: An option does not fit the run.
     """
-    refuse_columns(columns)
     page = check_page(output, usual, overwrite)
     check_input(run.data.task, run.data.source, given)
     return page

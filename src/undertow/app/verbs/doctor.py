@@ -51,6 +51,7 @@ def doctor(
 
     The exit code is 0 whatever is found.
     """
+    from undertow.app.inputs import refuse_columns
     from undertow.app.reading import asked
     from undertow.app.runs.folder import DOCTOR
     from undertow.app.training.leftovers import open_network
@@ -58,8 +59,9 @@ def doctor(
     if run.is_file():
         _examine_file(run, input, column or [], sequences, lag, output, overwrite)
         return
+    refuse_columns(column)
     opened = open_network(run)
-    page = asked.page_of(opened, run / DOCTOR, input, column, output, overwrite)
+    page = asked.page_of(opened, run / DOCTOR, input, output, overwrite)
     if asked.without_target(opened, input):
         _examine_file(run, input, [], sequences, lag, page, True)
         return

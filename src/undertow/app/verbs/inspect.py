@@ -50,6 +50,7 @@ def inspect(
     so its outputs take the place of an error.
     """
     from undertow.app.errors import UserError
+    from undertow.app.inputs import refuse_columns
     from undertow.app.reading import asked
     from undertow.app.runs.folder import REPORT
     from undertow.app.terminal import Terminal
@@ -58,8 +59,9 @@ def inspect(
     if run.is_file():
         _show_files(run, input, column or [], compare, steps, output, overwrite)
         return
+    refuse_columns(column)
     opened = open_network(run)
-    page = asked.page_of(opened, run / REPORT, input, column, output, overwrite)
+    page = asked.page_of(opened, run / REPORT, input, output, overwrite)
     if asked.without_target(opened, input):
         _show_files(run, input, [], compare, steps, page, True)
         return

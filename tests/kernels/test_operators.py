@@ -481,6 +481,7 @@ CALLS = {
 }
 
 
+@pytest.mark.filterwarnings("ignore:The .grad attribute:UserWarning")  # torch 2.14 reads it itself
 @pytest.mark.parametrize("call", CALLS)
 def test_torchs_checks_of_operators(call):
     torch.manual_seed(0)

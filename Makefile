@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # TORCH=2.14.1 takes another torch than constraints.txt names, and the setuptools and Triton that it asks for, in a VENV of its own.
 TORCH ?=
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(VENV)/constraints.txt
-# The kernels are built for the instruction sets of this processor; LEVELS=all builds what a wheel holds.
+# The kernels are built for the baseline and the widest instruction set of this processor; LEVELS=all builds what a wheel holds.
 LEVELS ?= native
 SOURCES := $(shell find src native -type f -not -name '*.so' -not -name '*.pyc') pyproject.toml CMakeLists.txt
 

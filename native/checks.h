@@ -210,7 +210,8 @@ void read_packing(Call& call, nb::handle batch_sizes, nb::handle order) {
 const Kernels& usable_kernels() {
   const Kernels* found = kernels();
   if (!found)
-    throw nb::value_error("UNDERTOW_ISA: expected a level that this processor runs, of baseline, avx2, avx512, avx512bf16");
+    throw nb::value_error(
+        "UNDERTOW_ISA: expected a level that was built and that this processor runs, of baseline, avx2, avx512, avx512bf16");
   return *found;
 }
 

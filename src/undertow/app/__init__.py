@@ -8,9 +8,11 @@ import sys
 
 def main() -> None:
     """Run the command ``undertow``; if a library is missing, say in one line how to install it."""
+    from undertow.app.garbage import wait_for_imports
     from undertow.app.signals import end_at_once
 
     end_at_once()
+    wait_for_imports()
     try:
         from undertow.app import cli
     except ModuleNotFoundError as missing:

@@ -14,7 +14,6 @@ process: with the file in the system's cache (warm), and read from the disk (col
 import argparse
 import copy
 import json
-import mmap
 import os
 import re
 import subprocess
@@ -29,7 +28,7 @@ import polars as pl
 import torch
 
 import record
-from undertow.app.data.files.disk import Mapped
+from undertow.app.data.files.disk import Rows
 from undertow.app.data.tasks.inputs import Inputs
 from undertow.app.data.tasks.windows import Windows
 from undertow.app.training import begin, session
@@ -74,11 +73,10 @@ def train(path: Path, folder: Path, cache: Path | None) -> dict[str, float]:
 def on_disk(task: Any, rows: int, folder: Path) -> Any:
     """The task with its rows again and again, so many in all, in a file."""
     x, steps = task.inputs.x, task.config.steps
-    mapped = Mapped(folder, (rows, x.shape[1]), np.float32)
+    file = Rows(folder, (rows, x.shape[1]))
     for k in range(0, rows, len(x)):
-        part = mapped.array[k : k + len(x)]
-        part[:] = x[: len(part)].numpy()
-        mapped.release()
+        part = x[: rows - k].numpy()
+        file.write(np.arange(k, k + len(part)), part)
     os.sync()
 
     def again(each: torch.Tensor) -> torch.Tensor:
@@ -87,8 +85,8 @@ def on_disk(task: Any, rows: int, folder: Path) -> Any:
     large = copy.copy(task)
     large.y, large.units = again(task.y), again(task.units)
     inputs = task.inputs
-    large.inputs = Inputs(torch.from_numpy(mapped.array), inputs.last, inputs.centre, inputs.scale, mapped)
-    large._train = Windows(large._read, torch.arange(rows - steps - task.config.horizon))
+    large.inputs = Inputs(file, inputs.last, inputs.centre, inputs.scale)
+    large._train = Windows(large._read, torch.arange(rows - steps - task.config.horizon), large._expect)
     return large
 
 
@@ -111,12 +109,11 @@ def speed(small: Path, gb: float, folder: Path, turns: int) -> dict[str, dict[st
 
     found: dict[str, list[tuple[float, float]]] = {"memory": [], "warm": [], "cold": []}
     for _ in range(turns):
-        for k in range(0, rows, len(task.inputs.x)):  # read the file once
-            large.inputs.mapped.array[k : k + len(task.inputs.x)].sum()
-        large.inputs.mapped.release()
+        for k in range(0, rows - len(task.inputs.x), len(task.inputs.x)):  # read the file once
+            large.inputs.windows(torch.tensor([k]), len(task.inputs.x))
         found["memory"].append(turn(task))
         found["warm"].append(turn(large))
-        large.inputs.mapped._map.madvise(getattr(mmap, "MADV_PAGEOUT", 21))
+        large.inputs.x._advise(0, 0, "POSIX_FADV_DONTNEED")
         found["cold"].append(turn(large))
     return {
         name: {

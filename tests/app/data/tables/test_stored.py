@@ -48,7 +48,8 @@ def task(path, cache=None, **options):
 
 def check_equal(found, expected):
     """The same features, batches and facts, but for the note that they are on disk."""
-    assert torch.equal(found.inputs.x, expected.inputs.x)
+    whole = torch.zeros(1, dtype=torch.int64), len(expected.inputs.x)  # one window over all rows
+    assert torch.equal(found.inputs.windows(*whole), expected.inputs.windows(*whole))
     for name in ("centre", "scale", "last"):
         assert torch.equal(getattr(found.inputs, name), getattr(expected.inputs, name))
     for name in ("train_batches", "validation_batches"):
@@ -177,18 +178,42 @@ def test_the_size_decides_without_the_option(panel, tmp_path, monkeypatch):
     path, _ = panel
     monkeypatch.setenv("TMPDIR", str(tmp_path / "large"))
     expected = task(path)
-    assert expected.inputs.mapped is None
+    assert isinstance(expected.inputs.x, torch.Tensor)
     size = path.stat().st_size
     monkeypatch.setattr(disk, "memory", lambda: disk.SPACE * size - 1)
     found = task(path)
-    assert found.inputs.mapped is not None
+    assert isinstance(found.inputs.x, disk.Rows)
     check_equal(found, expected)
     assert [each.name for each in (tmp_path / "large").rglob("*") if each.is_file()] == [disk.LOCK]
 
 
-def test_reading_back_releases_what_was_read(panel, tmp_path, monkeypatch):
-    monkeypatch.setattr("undertow.app.data.tasks.inputs.RELEASED_EVERY", 1)
-    check_equal(task(panel[0], str(tmp_path / "cache")), task(panel[0]))
+@pytest.mark.parametrize("order", [[5, 6, 7, 1, 2, 9, 0, 8, 4, 3], list(range(10)), list(range(9, -1, -1))])
+def test_rows_in_a_file_stand_where_they_were_written(tmp_path, order):
+    values = np.random.default_rng(0).random((10, 3), np.float32)
+    rows = disk.Rows(tmp_path, (10, 3))
+    rows.write(np.array(order[:6], np.int32), values[:6])
+    rows.write(np.array(order[6:], np.int32), values[6:])
+    whole = np.empty_like(values)
+    whole[order] = values
+    starts = np.array([6, 0, 3])
+    rows.expect(starts, 4)
+    found = np.empty((3, 4, 3), np.float32)
+    rows.read(starts, found)
+    np.testing.assert_array_equal(found, [whole[6:10], whole[:4], whole[3:7]])
+    with pytest.raises(OSError, match="ended early"):
+        rows.read(np.array([7]), found[:1])
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_windows_of_the_next_batch_are_expected(panel, tmp_path, monkeypatch):
+    found, said = task(panel[0], str(tmp_path / "cache")), []
+    monkeypatch.setattr(disk.Rows, "expect", lambda self, starts, steps: said.append((starts, steps)))
+    monkeypatch.setattr("undertow.app.data.tasks.windows.MOST_KEPT", 0)
+    for part in (found._train, found._late):
+        said.clear()
+        assert len(list(part.batches(100))) > 1
+        assert [steps for _, steps in said] == [8] * len(said)
+        np.testing.assert_array_equal(np.concatenate([each for each, _ in said]), part.starts[100:])
 
 
 def entries(folder):

@@ -13,7 +13,7 @@ from undertow.app.data.reading import ColumnReading, Reading
 from undertow.app.errors import UserError
 from undertow.app.runs.config import DataConfig
 
-CELLS = 4_000_000  # of a batch
+CELLS = 2_000_000  # of a batch
 HEAD = 4_000_000  # bytes from which the heading and the separator are known
 SCANNED: dict[str, Callable[[Path], pl.LazyFrame]] = {
     "parquet": lambda file: pl.scan_parquet(file, glob=False),

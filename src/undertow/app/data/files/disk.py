@@ -12,6 +12,7 @@ import mmap
 import os
 import shutil
 import tempfile
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -221,10 +222,7 @@ class Mapped:
     def __init__(self, folder: Path, shape: tuple[int, ...], dtype: DTypeLike) -> None:
         size = max(1, int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize)
         with _written_to(folder), tempfile.TemporaryFile(dir=folder) as file:
-            if hasattr(os, "posix_fallocate"):
-                os.posix_fallocate(file.fileno(), 0, size)  # a full disk is an error here, and a signal later
-            else:
-                file.truncate(size)
+            _reserve(file.fileno(), size)
             self._map = mmap.mmap(file.fileno(), size)
         self.array: NDArray[Any] = np.frombuffer(self._map, dtype, int(np.prod(shape))).reshape(shape)
 
@@ -232,3 +230,72 @@ class Mapped:
         """Give back the memory that was used to read and write; the values stay."""
         if hasattr(mmap, "MADV_DONTNEED"):
             self._map.madvise(mmap.MADV_DONTNEED)
+
+
+class Rows:
+    """Rows of numbers in a file without a name, which goes when the process ends, however it ends.
+
+    The file is read and not mapped: what the system keeps of it is then no memory of the process, and a
+    window is one read instead of a fault for every page.
+
+    Args:
+        folder: Where there is room for it.
+        shape: [rows,C].
+
+    Raises:
+        UserError: The disk is full.
+    """
+
+    def __init__(self, folder: Path, shape: tuple[int, int]) -> None:
+        self.shape, self._folder = shape, folder
+        self._row = shape[1] * np.dtype(np.float32).itemsize  # bytes
+        with _written_to(folder), tempfile.TemporaryFile(dir=folder) as file:
+            _reserve(file.fileno(), max(1, shape[0] * self._row))
+            self._file = os.dup(file.fileno())
+        weakref.finalize(self, os.close, self._file)
+        self._advise(0, 0, "POSIX_FADV_RANDOM")  # windows lie anywhere: what follows one is not read ahead
+
+    def write(self, places: NDArray[np.integer[Any]], values: NDArray[np.float32]) -> None:
+        """Write rows.
+
+        Args:
+            places: [n], where each row stands.
+            values: [n,C].
+        """
+        values = np.ascontiguousarray(values)
+        begins = np.flatnonzero(np.diff(places, prepend=-2) != 1)  # of rows that lie side by side
+        ends = np.flatnonzero(np.diff(places, append=-2) != 1) + 1
+        with _written_to(self._folder):
+            for begin, end in zip(begins, ends, strict=True):
+                left, offset = values[begin:end].data.cast("B"), int(places[begin]) * self._row
+                while left:  # one call writes 2 GiB at most
+                    count = os.pwrite(self._file, left, offset)
+                    left, offset = left[count:], offset + count
+
+    def read(self, starts: NDArray[np.int64], found: NDArray[np.float32]) -> None:
+        """Read windows of rows.
+
+        Args:
+            starts: Their first rows, [N].
+            found: Is filled, [N,steps,C], contiguous.
+        """
+        for start, window in zip(starts.tolist(), found, strict=True):
+            if os.preadv(self._file, [window], start * self._row) != window.nbytes:
+                raise OSError(errno.EIO, "the file of features ended early")
+
+    def expect(self, starts: NDArray[np.int64], steps: int) -> None:
+        """Have the system read windows meanwhile, which are wanted soon."""
+        for start in starts.tolist():
+            self._advise(start * self._row, steps * self._row, "POSIX_FADV_WILLNEED")
+
+    def _advise(self, offset: int, size: int, advice: str) -> None:
+        if hasattr(os, "posix_fadvise"):
+            os.posix_fadvise(self._file, offset, size, getattr(os, advice))
+
+
+def _reserve(file: int, size: int) -> None:
+    """Give a file its size. A full disk is an error here, and a signal or a late error otherwise."""
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(file, 0, size)
+    else:
+        os.ftruncate(file, size)

@@ -40,10 +40,14 @@ def read_series(
         check_storable(config)
         table, reading = stored.head, stored.reading
     require_named(table := with_simulated(table, config, kept), path, config)
+    whole = table if stored is None else stored
+    time = facts["time"] if facts else order.find_time(without(whole, config), config.time)
     if stored is not None:
-        time = facts["time"] if facts else order.find_time(stored.without(without(config)), config.time)
-        table = stored.select(*narrow(stored.columns, time, config))
-    table, time = in_time(table, path, config, reading, facts)
+        table = stored.select(*(name for name in stored.columns if name in (ROW, time)))
+    table = in_time(table, time, path, config, reading, facts is not None)
+    if stored is not None:  # beside times as they are written, these would need more memory
+        others = narrow(stored.columns, config, table.columns)
+        table = table.with_columns(stored.select(*others).head(len(table)))
     group = tuple(facts["group"]) if facts else config.group
     group = group or one_panel(table, time, reading)
     check_groups(table, path, group)
@@ -78,9 +82,9 @@ def check_storable(config: DataConfig) -> None:
             raise UserError(f"--{option} {value}: expected {others} for a table that is kept on disk")
 
 
-def narrow(columns: list[str], time: str | None, config: DataConfig) -> list[str]:
-    """The columns of a table on disk that are held in memory: those that order the rows, and targets."""
-    wanted = (ROW, FILE, *config.group, time, *config.target, *config.known)
+def narrow(columns: list[str], config: DataConfig, there: list[str]) -> list[str]:
+    """The columns of a table on disk that are held in memory beside those that are there."""
+    wanted = {FILE, *config.group, *config.target, *config.known} - set(there)
     return [name for name in columns if name in wanted]
 
 
@@ -100,14 +104,13 @@ def require_named(table: Rows, path: Path, config: DataConfig) -> None:
 
 
 def in_time(
-    table: pl.DataFrame, path: Path, config: DataConfig, reading: Reading, facts: dict[str, Any] | None
-) -> tuple[pl.DataFrame, str | None]:
-    """The table with its times read, and their column, found or that of the training; None without one."""
-    time = facts["time"] if facts else order.find_time(table.drop(without(config)), config.time)
+    table: pl.DataFrame, time: str | None, path: Path, config: DataConfig, reading: Reading, kept: bool
+) -> pl.DataFrame:
+    """The table with its times read, if it has a column of them."""
     if time is None:
-        return table, None
+        return table
     require(table, path, [time], "--time")
-    return order.parse_time(table, path, time, ROW, config, reading, facts is not None), time
+    return order.parse_time(table, path, time, ROW, config, reading, kept)
 
 
 def in_order(table: pl.DataFrame, time: str | None, group: tuple[str, ...]) -> pl.DataFrame:
@@ -184,9 +187,10 @@ def earlier(
     return table.filter(place < before)
 
 
-def without(config: DataConfig) -> list[str]:
-    """Columns in which no time is looked for."""
-    return [name for name in (*config.target, *config.group) if name != config.time]
+def without(table: pl.DataFrame | Stored, config: DataConfig) -> pl.DataFrame | Stored:
+    """The columns in which a time is looked for: neither targets nor names of series."""
+    names = [name for name in (*config.target, *config.group) if name != config.time]
+    return table.without(names) if isinstance(table, Stored) else table.drop(names)
 
 
 def check_sentinels_of(table: Rows, path: Path, columns: Columns, config: DataConfig, kept: bool) -> None:

@@ -24,6 +24,7 @@ from undertow.app.errors import UserError
 from undertow.app.runs.config import DataConfig
 
 READING = "reading.json"
+AT_ONCE = 10_000  # rows that are given back together
 TAIL, JOINED = 1000, 1_000_000  # rows: a smaller batch is joined to the one before it, up to so many
 
 
@@ -70,7 +71,7 @@ class Stored:
     def batches(self) -> Iterator[pl.DataFrame]:
         """Yield all rows, some at a time."""
         for file in working.through(self.files, len(self.files), "preparing batches of rows"):
-            yield pl.read_ipc(file)
+            yield from pl.read_ipc(file).iter_slices(AT_ONCE)
 
 
 class Beside:

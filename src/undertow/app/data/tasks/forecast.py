@@ -95,7 +95,7 @@ class ForecastTask:
             self.shape = replace(self.shape, panel=bool(series.group))
         seasons = {name: seasonal_means(series, name, late) for name in config.target}
         kept = sum(len(means) for each in seasons.values() for means in each.values()) <= MOST_SEASONS
-        parts = [Windows(self._read, starts) for starts in (self.starts, self.validation)]
+        parts = [Windows(self._read, starts, self._expect) for starts in (self.starts, self.validation)]
         self._train, self._late = parts
         self.facts = Facts(
             lines=[
@@ -121,23 +121,22 @@ class ForecastTask:
                 f"{path}: the longest series has {longest} rows; --steps {steps} and --horizon {horizon} "
                 f"need {self.config.first + horizon}"
             )
-        scored = np.concatenate(  # what is filled never counts
-            [
-                self._targets(some).isfinite().any(dim=1).numpy()
-                for some in in_blocks(torch.from_numpy(starts))
-            ]
-        )
-        first = starts + self.config.first  # of the horizon
-        train = starts[~late[first + horizon - 1] & scored]
-        validation = starts[late[first] & scored]
-        for name, part in (("train on", train), ("validate on", validation)):
+        train, validation = [], []
+        narrow = torch.int32 if len(late) < 2**31 else torch.int64  # a table may be large
+        for some in in_blocks(torch.from_numpy(starts)):
+            first = some.numpy() + self.config.first  # of the horizon
+            scored = self._targets(some).isfinite().any(dim=1).numpy()  # what is filled never counts
+            train.append(some[~late[first + horizon - 1] & scored].to(narrow))
+            validation.append(some[late[first] & scored])
+        parts = torch.cat(train), torch.cat(validation)
+        for name, part in zip(("train on", "validate on"), parts, strict=True):
             if not len(part):
                 raise UserError(
                     f"{path}: no window of --steps {steps} is left to {name}; "
                     f"a smaller --steps or another --validation leaves some"
                 )
-        every = -(-len(validation) // MOST_VALIDATION)
-        return torch.from_numpy(train), torch.from_numpy(validation[::every])
+        every = -(-len(parts[1]) // MOST_VALIDATION)
+        return parts[0], parts[1][::every].clone()
 
     def _lines(self, series: Series, late: NDArray[np.bool_], known: list[str]) -> list[str]:
         count, short = series.count, sum(b - a < self.config.steps + 1 for a, b in series.spans)
@@ -210,7 +209,10 @@ class ForecastTask:
     def train_batches(self, epoch: int) -> Iterator[Batch]:
         """Yield the batches of an epoch, the same ones whenever the same epoch is asked for."""
         rng = np.random.default_rng([self.seed, epoch])
-        chosen = torch.from_numpy(rng.permutation(len(self.starts))[:MOST_WINDOWS])
+        order = np.arange(len(self.starts), dtype=np.int32)
+        rng.shuffle(order)
+        chosen = torch.from_numpy(order[:MOST_WINDOWS].astype(np.int64))
+        del order  # as long as the table
         yield from self._train.batches(self.batch_size, chosen)
 
     def validation_batches(self) -> Iterator[Batch]:
@@ -219,7 +221,7 @@ class ForecastTask:
 
     def _read(self, starts: Tensor) -> Batch:
         """The windows that begin at these rows, as the layers read them."""
-        shape, steps = self.shape, self.config.steps
+        shape, steps, starts = self.shape, self.config.steps, starts.long()
         x, window = self.inputs.windows(starts, steps + shape.ahead), None
         if targets := list(shape.residual):
             centre, scale = self.inputs.centre[targets], self.inputs.scale[targets]
@@ -227,6 +229,10 @@ class ForecastTask:
             features = with_window(x[..., : shape.inputs], targets, window, centre, scale)
             x = torch.cat([features, x[..., shape.inputs :]], dim=-1) if shape.series else features
         return Batch(x, self._targets(starts), normalised=True, unit=self._units(starts), window=window)
+
+    def _expect(self, starts: Tensor) -> None:
+        """Say which windows are read next."""
+        self.inputs.expect(starts.long(), self.config.steps + self.shape.ahead)
 
 
 def calendar(series: Series) -> list[str]:

@@ -15,7 +15,7 @@ from torch import Tensor
 from undertow.app import working
 from undertow.app.data import Known
 from undertow.app.data.files import disk
-from undertow.app.data.files.disk import Mapped
+from undertow.app.data.files.disk import Rows
 from undertow.app.data.reading import ROW, Reading
 from undertow.app.data.tables.panel import Series
 from undertow.app.data.tables.series import read_series
@@ -26,7 +26,6 @@ from undertow.app.runs.config import DataConfig
 from undertow.app.runs.facts import Columns, converted
 from undertow.app.runs.model import normalise
 
-RELEASED_EVERY = 128  # windows: what was read of a file is then given back
 BLOCK = 1_000_000  # rows for which features are computed at once
 
 
@@ -57,19 +56,17 @@ class Inputs:
     """What the network reads of each row.
 
     Args:
-        x: [rows,C], or [rows,C+1] with the number of the row's series; targets are as in the table.
+        x: [rows,C], or [rows,C+1] with the number of the row's series; targets are as in the table. Rows in
+            a file for a table that is kept on disk.
         last: [rows,K], the targets, with the centre where they are not known.
         centre: [C], of the normaliser.
         scale: [C], of the normaliser.
-        mapped: The file that holds ``x``. None: it is in memory.
     """
 
-    x: Tensor
+    x: Tensor | Rows
     last: Tensor
     centre: Tensor
     scale: Tensor
-    mapped: Mapped | None = None
-    _read: int = 0
 
     def windows(self, starts: Tensor, steps: int) -> Tensor:
         """Cut the windows that begin at ``starts`` [N].
@@ -81,12 +78,16 @@ class Inputs:
         Returns:
             [T,N,C].
         """
-        found = windows(self.x, starts, steps)
-        self._read += len(starts)
-        if self.mapped is not None and self._read >= RELEASED_EVERY:
-            self._read = 0
-            self.mapped.release()
-        return found
+        if isinstance(self.x, Rows):
+            found = torch.empty(len(starts), steps, self.x.shape[1])
+            self.x.read(starts.numpy(), found.numpy())
+            return found.transpose(0, 1)
+        return windows(self.x, starts, steps)
+
+    def expect(self, starts: Tensor, steps: int) -> None:
+        """Say which windows are wanted soon; those in a file are then read meanwhile."""
+        if isinstance(self.x, Rows):
+            self.x.expect(starts.numpy(), steps)
 
 
 def windows(x: Tensor, starts: Tensor, steps: int) -> Tensor:
@@ -157,7 +158,7 @@ def on_disk(
         centre, scale = (torch.cat(each) for each in zip(*parts, strict=True))
     place = np.full(len(stored), -1, np.int32)  # of each stored row in the order of time
     place[stored.places(series.table[ROW])] = np.arange(rows, dtype=np.int32)
-    mapped = Mapped(stored.folder, (rows, columns.width + (number is not None)), np.float32)
+    file = Rows(stored.folder, (rows, columns.width + (number is not None)))
     last, begin = torch.empty(rows, len(targets)), 0
     for frame in stored.batches():
         at = place[begin : begin + len(frame)]
@@ -170,9 +171,8 @@ def on_disk(
         x = with_centre(torch.from_numpy(encode(frame, path, columns, series.time)), centre)
         last[at] = x[:, targets]
         numbers = number[at] if number is not None else None
-        mapped.array[at] = _ready(x, x[:, targets], centre, scale, targets, numbers).numpy()
-        mapped.release()
-    return Inputs(torch.from_numpy(mapped.array), last, centre, scale, mapped)
+        file.write(at, _ready(x, x[:, targets], centre, scale, targets, numbers).numpy())
+    return Inputs(file, last, centre, scale)
 
 
 def _single(columns: Columns) -> Iterator[Columns]:
@@ -191,7 +191,7 @@ def _column_normaliser(
 ) -> tuple[Tensor, Tensor]:
     names = [*part.numeric, *part.categories, *([series.time] if part.calendar and series.time else [])]
     frame = series.whole.select(ROW, *names)
-    starts = range(0, len(frame), BLOCK)
-    parts = [encode(frame[k : k + BLOCK], path, part, series.time)[early[k : k + BLOCK]] for k in starts]
-    del frame
-    return fit_normaliser(torch.from_numpy(np.concatenate(parts)), ONE_DEVIATION)
+    parts = ((frame[k : k + BLOCK], early[k : k + BLOCK]) for k in range(0, len(frame), BLOCK))
+    x = np.concatenate([encode(rows, path, part, series.time)[chosen] for rows, chosen in parts])
+    del frame, parts  # a table may be large
+    return fit_normaliser(torch.from_numpy(x), ONE_DEVIATION)

@@ -36,7 +36,8 @@ def fit_normaliser(x: Tensor, share: float) -> tuple[Tensor, Tensor]:
 
 def _centre_and_scale(column: Tensor, share: float) -> tuple[float, float]:
     """Those of one feature, [rows]; in place, since tables may be large."""
-    known = column[~column.isnan()]
+    unknown = column.isnan()
+    known = column[~unknown] if unknown.any() else column
     if not len(known):
         return 0.0, 1.0
     values = known.double().numpy()

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from itertools import zip_longest
 
 import torch
 from torch import Tensor
@@ -18,10 +19,16 @@ class Windows:
     Args:
         read: Makes a batch of the windows that begin at some rows.
         starts: The rows at which the windows of the part begin, [windows].
+        expect: Is told the windows of the next batch before a batch is read.
     """
 
-    def __init__(self, read: Callable[[Tensor], Batch], starts: Tensor) -> None:
-        self.read, self.starts = read, starts
+    def __init__(
+        self,
+        read: Callable[[Tensor], Batch],
+        starts: Tensor,
+        expect: Callable[[Tensor], None] = lambda starts: None,
+    ) -> None:
+        self.read, self.starts, self.expect = read, starts, expect
         self.kept: Batch | None = None
         self.small: bool | None = None  # not known before the first batch
 
@@ -37,7 +44,10 @@ class Windows:
         """
         if not self._are_few():
             starts = self.starts if places is None else self.starts[places]
-            for chosen in torch.split(starts, size):
+            parts = torch.split(starts, size)
+            for chosen, following in zip_longest(parts, parts[1:]):
+                if following is not None:
+                    self.expect(following)
                 yield self.read(chosen)
             return
         if self.kept is None:  # with the windows in the first dimension, side by side

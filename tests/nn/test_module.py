@@ -466,6 +466,18 @@ def test_other_devices_and_recordings_are_torchs():
     assert not dispatch.torch_serves(torch.zeros(1, device="meta"))
 
 
+def test_dropout_between_layers_may_be_another_function():
+    lstm, seen = undertow.LSTM(C, H, 3, dropout=0.5), []
+    lstm.dropout_function = lambda x, p: seen.append((tuple(x.shape), p)) or torch.zeros_like(x)
+    x = torch.randn(T, N, C)
+    y, _ = lstm(x)
+    other, _ = lstm(torch.randn(T, N, C))
+    assert seen == [((T, N, H), 0.5)] * 4
+    assert torch.equal(y, other), "the last layer sees what the function returns"
+    lstm.eval()(x)
+    assert len(seen) == 4
+
+
 def test_dropout_is_warned_of_with_one_layer():
     for kind in PAIRS["LSTM"]:
         with pytest.warns(UserWarning, match="dropout option adds dropout after all but last"):

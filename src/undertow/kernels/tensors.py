@@ -139,9 +139,12 @@ def empty(like: Tensor, shape: Sequence[int], dtype: torch.dtype | None = None) 
 def outputs(call: Call) -> tuple[Tensor, ...]:
     """Return room for y, h_n and, for the LSTM, c_n."""
     x, D, H = call.x, len(call.weights), call.weights[0][1].shape[1]
-    *rows, _ = x.shape
-    y = empty(x, (*rows, D * H))
-    h_n = x.new_empty(D, rows[1] if call.ragged is EVEN else call.N, H)
+    if call.ragged is EVEN:
+        T, N, _ = x.shape
+        y = x.new_empty(T, N, D * H) if T * N * D * H < _LARGE else empty(x, (T, N, D * H))
+    else:
+        N, y = call.N, empty(x, (*x.shape[:-1], D * H))
+    h_n = x.new_empty(D, N, H)
     return (y, h_n, torch.empty_like(h_n)) if call.cell == "lstm" else (y, h_n)
 
 

@@ -39,7 +39,7 @@ class _Recurrent(torch.nn.RNNBase):
     init: str | None = None
     max_lag: float | None = None
     _options: Options | None = None  # None: torch's own equations and shapes
-    _between: Callable[[Tensor, float], Tensor] = staticmethod(dropout)  # layers, in training
+    dropout_function: Callable[[Tensor, float], Tensor] = staticmethod(dropout)
 
     learn_initial_state = Option()
     input_dropout = Option()
@@ -317,7 +317,7 @@ class _Recurrent(torch.nn.RNNBase):
             x, *last = layer(call)
             found.append(last)
             if self.dropout and self.training and k < L - 1:
-                x = self._between(x, self.dropout)
+                x = self.dropout_function(x, self.dropout)
         if isinstance(self.hidden_size, tuple):
             return x, list(zip(*found, strict=True))
         return x, found[0] if L == 1 else [torch.cat(each) for each in zip(*found, strict=True)]
@@ -377,6 +377,8 @@ class LSTM(_Recurrent, torch.nn.LSTM):
 
     ``lstm(x, (h_0, c_0))`` returns ``y, (h_n, c_n)``; ``forward`` gives the shapes and the arguments
     ``lengths``, ``mask`` and ``reset``. ``stateful()`` carries the state from call to call.
+    ``dropout_function(x, p)`` computes the dropout between layers in training. It is torch's, and may be set
+    to another function; cuDNN does not call it.
 
     The native kernels compute float32, float64 and bfloat16 on the CPU. docs/drop-in.md lists other paths,
     docs/gpu.md those on a GPU.

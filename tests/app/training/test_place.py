@@ -146,4 +146,5 @@ def test_gloo_takes_the_interface_that_a_user_names_or_the_one_to_the_first_mach
         interface.choose(address)
         assert os.environ.get(interface.VARIABLE) == expected
     monkeypatch.undo()
+    monkeypatch.setattr(interface.socket, "if_nameindex", lambda: [(1, "no-address"), (2, "lo")])
     assert interface.towards("127.0.0.1") == "lo"

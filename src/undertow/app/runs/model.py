@@ -72,13 +72,13 @@ class SequenceModel(nn.Module):
             bidirectional=config.bidirectional,
             **_start_options(config),
         )
-        self.rnn._between = dropped
+        self.rnn.dropout_function = dropped
         self.decoder = None
         if config.ahead:  # reads the known features of each row of the horizon, and how far ahead it is
             self.decoder = CELLS[config.cell](
                 len(config.known) + own + 1, config.hidden_size, config.num_layers, dropout=dropout
             )
-            self.decoder._between = dropped
+            self.decoder.dropout_function = dropped
         self.dropout = Dropout(config.dropout)
         self.readout = Readout(config.readout, config.hidden_size * config.directions)
         self.head = nn.Linear(self.readout.width, config.outputs)

@@ -1,9 +1,12 @@
 """``by_hand`` gives what the module and torch's graph give: y, states and every gradient."""
 
+import math
+
 import pytest
 import torch
 
 import undertow
+from undertow.kernels import cpu
 
 T, N, C, H = 9, 4, 3, 5
 KINDS = {
@@ -63,3 +66,83 @@ def test_other_inputs_and_traced_modules_are_refused():
             module.by_hand(x)
     with undertow.trace(module):
         assert not module.serves_by_hand()
+
+
+def gradients(module):
+    return {name: each.grad.clone() for name, each in module.named_parameters()}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_memory_of_an_earlier_pass_serves_another_x(kind):
+    make, options = KINDS[kind]
+    torch.manual_seed(0)
+    module = make(C, H, **options)
+    x, D = torch.randn(2, T, N, C), 1 + module.bidirectional
+    dy, dh_n = torch.randn(T, N, D * H), torch.randn(D, N, H)
+    torch.manual_seed(1)
+    alone = module.by_hand(x[1])
+    alone.backward(dy, dh_n)
+    wanted = gradients(module)
+    earlier = module.by_hand(x[0])
+    earlier.backward()
+    torch.manual_seed(1)
+    found = module.by_hand(x[1], memory=earlier)
+    assert found.y.data_ptr() == earlier.y.data_ptr()
+    assert found.y.equal(alone.y)
+    assert all(map(torch.equal, found.state, alone.state))
+    found.backward(dy, dh_n)
+    for name, gradient in gradients(module).items():
+        assert gradient.equal(wanted[name]), name
+    with pytest.raises(RuntimeError, match="by_hand: expected a pass whose memory no later one has"):
+        earlier.backward(dy)
+
+
+def test_memory_of_another_shape_or_of_other_weights_is_left_alone():
+    module, other = undertow.LSTM(C, H), undertow.LSTM(C, H)
+    x = torch.randn(T, N, C)
+    earlier = module.by_hand(x)
+    y = earlier.y.clone()
+    for found in (module.by_hand(x[:, 1:], memory=earlier), other.by_hand(x, memory=earlier)):
+        found.backward(torch.ones_like(found.y))
+    assert earlier.y.equal(y)
+    earlier.backward(torch.ones_like(y))
+    module(x)[0].sum().backward()  # adds the same again
+    module.by_hand(x).backward(torch.ones_like(y))
+    wanted = gradients(module)
+    earlier.backward(torch.ones_like(y))
+    assert all(each.grad.equal(wanted[name]) for name, each in module.named_parameters())
+
+
+def test_gradients_are_written_to_where_the_program_has_them():
+    module, x = undertow.LSTM(C, H), torch.randn(T, N, C)
+    module.by_hand(x).backward(torch.ones(T, N, H))
+    wanted = gradients(module)
+    rooms = {name: torch.full(each.shape, math.nan) for name, each in module.named_parameters()}
+    rooms["weight_hh_l0"] = torch.full((H, 4 * H), math.nan).t()  # where a kernel cannot write
+    rooms["bias_ih_l0"] = torch.full((8 * H,), math.nan)[::2]
+    for name, each in module.named_parameters():
+        each.grad = rooms[name]
+    module.by_hand(x).backward(torch.ones(T, N, H))
+    for name, each in module.named_parameters():
+        assert each.grad is rooms[name]
+        assert each.grad.equal(wanted[name]), name
+
+
+@pytest.mark.parametrize("refused", ["forward", "backward"])
+def test_a_pass_is_repeated_when_memory_was_refused(refused, monkeypatch):
+    module, x = undertow.LSTM(C, H), torch.randn(T, N, C)
+    module.by_hand(x).backward(torch.ones(T, N, H))
+    wanted, run, calls = gradients(module), cpu.run, []
+
+    def refuse(kernel, *given):
+        calls.append(kernel)
+        if kernel is getattr(cpu.native, refused) and calls.count(kernel) in (1, 3, 4):
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes.")
+        run(kernel, *given)
+
+    monkeypatch.setattr(cpu, "run", refuse)
+    module.by_hand(x).backward(torch.ones(T, N, H))
+    for name, gradient in gradients(module).items():
+        assert gradient.equal(wanted[name]), name
+    with pytest.raises(RuntimeError, match="can't allocate memory"):  # and once more only
+        module.by_hand(x).backward(torch.ones(T, N, H))

@@ -5,7 +5,7 @@ one dtype. With a variant it serves the LSTM in float32 and float64. The kernels
 unless the program asks for a graph of that pass.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -189,6 +189,14 @@ def run_forward(call: Call, outputs: Sequence[Any], tapes: Sequence[Any], revers
         tapes: for each direction tensors for its tape, which are filled; or None.
         reverse: the call has one direction, and it is the reverse one.
     """
+    for given in forward_arguments(call, outputs, tapes, reverse):
+        run(native.forward, FORWARD_READS, given)
+
+
+def forward_arguments(
+    call: Call, outputs: Sequence[Any], tapes: Sequence[Any], reverse: bool = False
+) -> Iterator[list[Any]]:
+    """Yield what the forward kernel is given for each direction. Arguments: those of ``run_forward``."""
     D, ragged, threads = len(call.weights), call.ragged, torch.get_num_threads()
     y, h_n, c_n = (*outputs, None)[:3]
     for d, weights in enumerate(call.weights):
@@ -198,20 +206,8 @@ def run_forward(call: Call, outputs: Sequence[Any], tapes: Sequence[Any], revers
             ends = features(y, d, D), of_direction(h_n, d), of_direction(c_n, d)
         if call.variant is not PLAIN:
             added = options(call, d)
-        _run(
-            native.forward,
-            FORWARD_READS,
-            call.cell,
-            call.x,
-            states,
-            weights,
-            ends,
-            tapes[d] or None,
-            None if ragged is EVEN else ragged,
-            added,
-            reverse or d == 1,
-            threads,
-        )
+        tape, lengths = tapes[d] or None, None if ragged is EVEN else ragged
+        yield [call.cell, call.x, states, weights, ends, tape, lengths, added, reverse or d == 1, threads]
 
 
 def run_backward(
@@ -236,15 +232,28 @@ def run_backward(
         doptions: a ``Variant`` with tensors for the gradients of its fields; or None.
         reverse: the call has one direction, and it is the reverse one.
     """
+    given = backward_arguments(call, d, kept, ends, dins, dsteps, doptions, reverse)
+    run(native.backward, BACKWARD_READS, given)
+
+
+def backward_arguments(
+    call: Call,
+    d: int,
+    kept: Kept,
+    ends: Any,
+    dins: Any,
+    dsteps: Any = None,
+    doptions: Any = None,
+    reverse: bool = False,
+) -> list[Any]:
+    """Return what the backward kernel is given. Arguments: those of ``run_backward``."""
     D, (y, *tapes) = len(call.weights), kept
     states = call.h_0, call.c_0
     if D == 2:
         y, states = features(y, d, D), (of_direction(call.h_0, d), of_direction(call.c_0, d))
         each = len(tapes) // 2
         tapes = tapes[d * each : (d + 1) * each]
-    _run(
-        native.backward,
-        BACKWARD_READS,
+    return [
         call.cell,
         call.x,
         states,
@@ -259,11 +268,17 @@ def run_backward(
         doptions,
         reverse or d == 1,
         torch.get_num_threads(),
-    )
+    ]
 
 
-def _run(kernel: Any, reads: tuple[int, ...], *given: Any) -> None:
-    """``reads``: the places of the arguments that the kernel only reads. It takes copies where it must."""
+def run(kernel: Any, reads: tuple[int, ...], given: Sequence[Any]) -> None:
+    """Run a kernel, on copies of what it cannot read as it lies.
+
+    Args:
+        kernel: the kernel.
+        reads: the places of the arguments that it only reads.
+        given: its arguments.
+    """
     try:
         kernel(*given)
     except native.Scattered:

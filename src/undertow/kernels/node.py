@@ -1,6 +1,7 @@
 """The autograd.Function of every engine with kernels, and the methods that such an engine must have."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor
 from undertow.kernels import plain
 from undertow.kernels.call import Call
 from undertow.kernels.engine import Engine, Outputs
-from undertow.kernels.tensors import are_batched, out_of_memory, transformed, without_autocast
+from undertow.kernels.tensors import are_batched, repeated, transformed, without_autocast
 
 Kept = tuple[Tensor, ...]  # what a forward pass leaves for the backward pass; y first if recorded
 Gradients = list[Tensor | None]  # of call.tensors
@@ -154,12 +155,7 @@ def _backward(
 ) -> Gradients:
     if kept is None:
         _, kept = engine.forward(call)
-    try:
-        return engine.backward(call, kept, douts, wanted)
-    except RuntimeError as error:
-        if not out_of_memory(error):
-            raise
-    return engine.backward(call, kept, douts, wanted)
+    return repeated(partial(engine.backward, call, kept, douts, wanted))
 
 
 def given_to(ctx: Any, error: RuntimeError) -> list[Any]:

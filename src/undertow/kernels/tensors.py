@@ -1,8 +1,8 @@
 """Tensors as the kernels take them: memory, strides, room for results and tapes."""
 
 import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -17,6 +17,7 @@ except ModuleNotFoundError:  # the extension was not built
     native = None
 
 _LARGE = 1 << 15  # elements, 128 KiB in float32: where glibc begins to take memory from the system afresh
+Result = TypeVar("Result")
 OWN = (Tensor, torch.nn.Parameter)  # a subclass may be anything: fake, distributed, quantised
 
 
@@ -95,6 +96,16 @@ def out_of_memory(error: RuntimeError) -> bool:
     if refused and native is not None:
         native.release_scratch()
     return refused
+
+
+def repeated(compute: Callable[[], Result]) -> Result:
+    """Return what ``compute`` returns; if memory is refused, from a second call when idle memory is back."""
+    try:
+        return compute()
+    except RuntimeError as error:
+        if not out_of_memory(error):
+            raise
+    return compute()
 
 
 def of_direction(stacked: Tensor | None, d: int) -> Tensor | None:

@@ -168,13 +168,15 @@ class _Recurrent(torch.nn.RNNBase):
         """
         return Stateful(self)
 
-    def by_hand(self, x: Tensor, mask: Mask | None = None) -> ByHand:
+    def by_hand(self, x: Tensor, mask: Mask | None = None, memory: ByHand | None = None) -> ByHand:
         """Run a forward pass whose gradients the program asks for itself, without torch's graph.
 
         Args:
             x: [T,N,C], of the dtype of the parameters; steps first, also with ``batch_first``.
             mask: draws the factors of dropout between layers from a tensor and the share that is zero. None:
                 as torch's dropout.
+            memory: an earlier pass, whose y, state and tape are overwritten if x has the same shape. Its
+                ``backward`` then raises RuntimeError. None: the pass has memory of its own.
 
         Returns:
             The pass, with ``y``, ``state`` and ``backward``.
@@ -182,7 +184,7 @@ class _Recurrent(torch.nn.RNNBase):
         Raises:
             ValueError: the module or x is of a kind that the kernels do not serve, see ``serves_by_hand``.
         """
-        return ByHand(self, x, mask or _factors)
+        return ByHand(self, x, mask or _factors, memory)
 
     def serves_by_hand(self) -> bool:
         """Return whether ``by_hand`` takes this module now: torch's equations, on the CPU, not traced."""

@@ -38,3 +38,14 @@ def test_the_seed_decides_and_the_gradient_is_that_of_what_stayed():
     torch.testing.assert_close(features.grad, kept)
     torch.testing.assert_close(found, features * kept)
     assert dropout.eval()(features) is features
+
+
+@pytest.mark.parametrize("shape", [(6, 5, 16), (6, 5, 7)])
+def test_the_seed_decides_alike_for_every_dtype_and_shape(shape):
+    found = []
+    for dtype in (torch.float32, torch.float64, torch.bfloat16):
+        for like in (torch.empty(shape, dtype=dtype), torch.empty(shape, dtype=dtype).flatten()):
+            torch.manual_seed(3)
+            found.append(mask(like, 0.3).ne(0).flatten())
+    assert all(each.equal(found[0]) for each in found)
+    assert 0 < found[0].sum() < found[0].numel()

@@ -67,7 +67,7 @@ def both(network, batch, objective):
         if by == "hand":
             assert by_hand.is_usual(network, objective)
             assert by_hand.may_learn(network, batch)
-            output, state, loss = by_hand.learn(network, batch, objective)
+            output, state, loss, _ = by_hand.learn(network, batch, objective)
         else:
             output, state = batch.through(network)
             loss = objective.loss(output, batch.y, *(() if batch.unit is None else (batch.unit,)))

@@ -257,7 +257,7 @@ def _read_labelled(run: Run, path: Path, sequences: int, held_back: bool) -> Rea
     if held_back:
         chosen = targets.split(run.data.validation, run.training.seed)[1]
         if targets.classes and not targets.every:
-            chosen = chosen[_in_turn(targets.pad(chosen.tolist()).tolist())]
+            chosen = chosen[_in_turn(targets.pad(chosen).tolist())]
     chosen = torch.tensor([k for k in chosen.tolist() if len(targets.known(torch.tensor([k])))][:sequences])
     if not len(chosen):
         raise UserError(f"{path}: no sequence has a label in {run.data.label!r}")
@@ -265,7 +265,7 @@ def _read_labelled(run: Run, path: Path, sequences: int, held_back: bool) -> Rea
     part = ", the part held back for validation" if held_back else ""
     names = [_numbered(int(length)) for length in lengths]
     return Reading(
-        Batch(features, targets.pad(chosen.tolist()), lengths),
+        Batch(features, targets.pad(chosen), lengths),
         names,
         columns.names,
         path.name + part,

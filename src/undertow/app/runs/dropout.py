@@ -18,13 +18,22 @@ def mask(like: Tensor, p: float) -> Tensor:
     Returns:
         0 or 1/(1-p), as ``like``.
     """
-    zeros, count = min(round(p * STEPS), STEPS - 1), like.numel()
-    bits = torch.empty(-(-count // 4), dtype=torch.int64, device=like.device).random_(-(1 << 63), None)
-    drawn = bits.view(torch.int16)[:count].view(like.shape)
-    kept = torch.ge(
-        drawn, zeros - STEPS // 2, out=torch.empty_like(like, memory_format=torch.contiguous_format)
-    )
-    return kept.mul_(STEPS / (STEPS - zeros))
+    zeros, count, (*rows, width) = min(round(p * STEPS), STEPS - 1), like.numel(), like.shape
+    shape = [-(-count // 4)] if width % 4 else [*rows, width // 4]
+    bits = torch.empty(shape, dtype=torch.int64, device=like.device).random_(-(1 << 63), None)
+    drawn = bits.view(torch.int16)
+    if width % 4:
+        drawn = drawn[:count].view(like.shape)
+    least, larger = zeros - STEPS // 2, STEPS / (STEPS - zeros)
+    if like.dtype is torch.bfloat16:  # as integers of the same size, which torch compares at once
+        return drawn.ge_(least).mul_(_as_integer(larger)).view(torch.bfloat16)
+    kept = torch.ge(drawn, least, out=torch.empty_like(like, memory_format=torch.contiguous_format))
+    return kept.mul_(larger)
+
+
+def _as_integer(value: float) -> int:
+    """The 16 bits of a number in bfloat16."""
+    return int(torch.tensor(value, dtype=torch.bfloat16).view(torch.int16))
 
 
 def dropped(x: Tensor, p: float) -> Tensor:

@@ -242,6 +242,8 @@ def _slope_of_squares(output: "Tensor", y: "Tensor", unit: Any) -> "tuple[Tensor
         known = y == y
         error, count = torch.where(known, error, 0.0), max(1, int(known.sum()))
         loss = error.square().sum() / count
+    if isinstance(unit, float):
+        return loss, error.mul_(2 / (count * unit))
     return loss, error.mul_(2 / count).div_(unit)
 
 

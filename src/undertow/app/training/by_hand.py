@@ -8,13 +8,15 @@ The usual network reads features, has LSTM layers, reads out the last step or al
 has one linear head, beside which a forecast has a linear part. Torch differentiates all others.
 """
 
+from typing import Any, NamedTuple
+
 import torch
 from torch import Tensor
 
 from undertow.app.runs import dropout
 from undertow.app.runs.model import SequenceModel, State
 from undertow.app.runs.objective import Batch, Objective
-from undertow.app.runs.readouts import share_out
+from undertow.app.runs.readouts import final, share_out
 
 
 def is_usual(network: SequenceModel, objective: Objective) -> bool:
@@ -47,21 +49,30 @@ def may_learn(network: SequenceModel, batch: Batch) -> bool:
     return alike and batch.normalised and network.rnn.serves_by_hand()
 
 
+class Learnt(NamedTuple):
+    """What a step by hand returns: output, state and loss, as ``SequenceModel`` and ``Objective.loss`` do."""
+
+    output: Tensor
+    state: State
+    loss: Tensor
+    layers: Any  # the pass through them, for the memory of the next step
+
+
 @torch.no_grad()
-def learn(network: SequenceModel, batch: Batch, objective: Objective) -> tuple[Tensor, State, Tensor]:
+def learn(network: SequenceModel, batch: Batch, objective: Objective, memory: Any = None) -> Learnt:
     """Write the gradient of the loss into ``grad`` of each parameter, whatever is there.
 
     Args:
         network: A usual network, in training, whose parameters have a ``grad``.
         batch: What it reads.
         objective: What is minimised.
+        memory: The ``layers`` of an earlier step, whose state may be overwritten.
 
     Returns:
-        The output, the state after the last step and the loss, as ``SequenceModel`` and ``Objective.loss``
-        return them.
+        What was learnt from.
     """
-    layers = network.rnn.by_hand(network.features_of(batch), dropout.mask)
-    features = network.read_out(layers.y, layers.state[0], None)
+    layers = network.rnn.by_hand(network.features_of(batch), dropout.mask, memory)
+    features = _read_out(network, layers)
     head, part, window = network.head, network.autoregression, batch.window
     mask = dropout.mask(features, network.dropout.p) if network.dropout.p else None
     held = features if mask is None else features * mask
@@ -76,7 +87,14 @@ def learn(network: SequenceModel, batch: Batch, objective: Objective) -> tuple[T
     slope = slope @ head.weight
     slope = slope if mask is None else slope.mul_(mask)
     layers.backward(*_slopes(network, layers.y, features, slope))
-    return output, layers.state, loss
+    return Learnt(output, layers.state, loss, layers)
+
+
+def _read_out(network: SequenceModel, layers: Any) -> Tensor:
+    """What the head reads, as of ``SequenceModel.read_out``."""
+    if network.config.readout == "mean-max":
+        return torch.cat([layers.y.mean(0), layers.y.amax(0)], dim=-1)
+    return final(layers.state[0], network.config.directions)
 
 
 def _slopes(

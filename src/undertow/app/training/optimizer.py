@@ -56,10 +56,14 @@ class AdamW(ADAMW):  # type: ignore[misc]
         each = found["state"].items()
         return found | {"state": {k: state | {"step": state["step"].clone()} for k, state in each}}
 
-    def zero_grad(self) -> None:
-        """Set all gradients to zero."""
+    def join(self) -> None:
+        """Let the parameters and their gradients be views of vectors; gradients start as zeros."""
         if not self._vectors:
             self._vectors.extend(self._joined(group["params"]) for group in self.param_groups)
+
+    def zero_grad(self) -> None:
+        """Set all gradients to zero."""
+        self.join()
         for vectors in self._vectors:
             vectors.gradients.zero_()
 

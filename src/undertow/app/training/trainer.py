@@ -67,14 +67,18 @@ class HandLearner(FabricLearner):
     def __init__(self, objective: Objective, *others: Any) -> None:
         super().__init__(*others)
         self.objective = objective
+        self.largest, self.layers = 0, None  # the memory of the largest batch so far
 
     def differentiate(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Compute gradients, as of Learner."""
         if not by_hand.may_learn(self.network, batch):
             return super().differentiate(batch)
-        self.optimizer.zero_grad()
-        output, self.carry, loss = by_hand.learn(self.network, batch, self.objective)
-        return output, loss
+        self.optimizer.join()
+        found = by_hand.learn(self.network, batch, self.objective, self.layers)
+        self.carry = found.state
+        if (size := batch.x.numel()) >= self.largest:
+            self.largest, self.layers = size, found.layers
+        return found.output, found.loss
 
 
 class TeamLearner(FabricLearner):

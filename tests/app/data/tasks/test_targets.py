@@ -73,7 +73,7 @@ def test_a_class_that_was_not_learnt_is_refused():
 def test_classes_at_every_step_are_padded_with_no_target():
     labels = pl.Series(["a", None, "b", "b", "a"])
     targets = targets_of(labels, [3, 2], PATH, config("classify", "step"))
-    assert targets.pad([0, 1]).T.tolist() == [[0, UNSCORED, 1], [1, 0, UNSCORED]]
+    assert targets.pad(torch.tensor([0, 1])).T.tolist() == [[0, UNSCORED, 1], [1, 0, UNSCORED]]
     assert targets.known(torch.tensor([0])).tolist() == [0, 1]
     assert targets.describe("way") == ["2 classes: a, b", "1 row without a label: not scored"]
 
@@ -86,7 +86,7 @@ def test_classes_that_cannot_validate_are_named():
 def test_numbers_at_every_step_are_padded_with_no_target():
     labels = pl.Series([1.0, None, 3.0, 5.0])
     targets = targets_of(labels, [3, 1], PATH, config("regress", "step"))
-    padded = targets.pad([0, 1])
+    padded = targets.pad(torch.tensor([0, 1]))
     assert padded.shape == (3, 2, 1)
     assert padded[..., 0].nan_to_num(-1).T.tolist() == [[1, -1, 3], [5, -1, -1]]
     assert targets.units(torch.tensor([0])) == (torch.tensor([2.0]), torch.tensor([1.0]))
@@ -108,6 +108,6 @@ def test_balanced_classes_weigh_alike_in_the_loss():
     objective = targets.objective(train, balanced=True)
     assert objective.weights == pytest.approx((4 / 6, 2.0))
     output = torch.randn(4, 2)
-    nats = -output.log_softmax(-1)[torch.arange(4), targets.pad([0, 1, 2, 3])]
+    nats = -output.log_softmax(-1)[torch.arange(4), targets.pad(torch.tensor([0, 1, 2, 3]))]
     by_class = (nats[:3].mean() + nats[3]) / 2
-    torch.testing.assert_close(objective.loss(output, targets.pad([0, 1, 2, 3])), by_class)
+    torch.testing.assert_close(objective.loss(output, targets.pad(torch.tensor([0, 1, 2, 3]))), by_class)

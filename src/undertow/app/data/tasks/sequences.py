@@ -183,6 +183,9 @@ class SequenceTask:
             known, torch.cat([parts[k] for k in self.train.tolist()]), QUARTER
         )
         self.x = [normalise(with_centre(part, self.centre), self.centre, self.scale) for part in parts]
+        self.whole = torch.stack(self.x) if min(data.lengths) == max(data.lengths) else None  # [n, T, C]
+        if self.whole is not None:
+            self.x = list(self.whole)  # views of it
         self.units = targets.units(self.train) if config.task == "regress" else None
         self.shape = Shape(
             targets.outputs,
@@ -258,6 +261,10 @@ class SequenceTask:
 
     def _batches(self, chosen: Tensor, size: int) -> Iterator[Batch]:
         for numbers in torch.split(chosen, size):
+            y = self.targets.pad(numbers)
+            if self.whole is not None:
+                yield Batch(self.whole[numbers].transpose(0, 1), y, normalised=True)
+                continue
             x, lengths = pad([self.x[k] for k in numbers.tolist()])  # [T, N, C], [N]
             differ = None if int(lengths.min()) == len(x) else lengths
-            yield Batch(x, self.targets.pad(numbers.tolist()), differ, normalised=True)
+            yield Batch(x, y, differ, normalised=True)

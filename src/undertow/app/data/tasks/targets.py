@@ -1,6 +1,7 @@
 """The targets of labelled sequences: classes or numbers, how they are split, and what a guess achieves."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -37,11 +38,16 @@ class Targets:
         """The outputs of the network."""
         return len(self.classes) or 1
 
-    def pad(self, chosen: list[int]) -> Tensor:
+    @cached_property
+    def whole(self) -> Tensor:
+        """The targets of all sequences where each has one: [n] classes, or [n, 1] numbers."""
+        return torch.stack(self.y)
+
+    def pad(self, chosen: Tensor) -> Tensor:
         """The targets of some sequences: [N] or [T, N] classes, [N, 1] or [T, N, 1] numbers."""
-        parts = [self.y[k] for k in chosen]
         if not self.every:
-            return torch.stack(parts)
+            return self.whole[chosen]
+        parts = [self.y[k] for k in chosen.tolist()]
         return pad_sequence(parts, padding_value=UNSCORED if self.classes else torch.nan)
 
     def known(self, chosen: Tensor) -> Tensor:

@@ -60,6 +60,16 @@ const Kernels* kernels() {
   return chosen;
 }
 
+#ifdef UNDERTOW_AVX512
+bool has_vnni() {
+  static const bool found = [] {
+    const char* wanted = std::getenv("UNDERTOW_ISA");
+    return __builtin_cpu_supports("avx512vnni") && !(wanted && !std::strcmp(wanted, "avx512"));
+  }();
+  return found;
+}
+#endif
+
 const Streaming* streaming() {
   const Kernels* chosen = kernels();
 #ifdef UNDERTOW_AVX512

@@ -66,6 +66,10 @@ struct Streaming {
   void (*run)(const Stage&, const float* packed, const Block&);
 };
 
+// Whether the processor multiplies pairs of 16 bits and adds them in one instruction (AVX512-VNNI). Not where
+// UNDERTOW_ISA forces avx512, which is without it.
+bool has_vnni();
+
 // Those of the level that `kernels` chooses or names; null as there.
 const Streaming* streaming();
 

@@ -387,7 +387,7 @@ inline idx state_floats(const Stage& s) {
 
 inline idx scratch_floats(const Stage& s) {
   if (s.kind != Kind::lstm) return 0;
-  return s.varied() ? 11 * padded_hidden(s) : s.narrow ? NarrowLstm(s).pairs + 2 * W : 0;
+  return s.varied() ? 11 * padded_hidden(s) : s.narrow ? NarrowLstm(s).room() : 0;
 }
 
 inline void pack(const Stage& s, float* to) {
@@ -451,7 +451,11 @@ inline void run_row(const Stage& s, const float* packed, const float* x, float* 
 
 inline void run(const Stage& s, const float* packed, const Block& b) {
   if (s.kind == Kind::lstm || s.kind == Kind::rnn) {
-    if (s.narrow) run_narrow(s, packed, b);
+#if defined(__AVX512BW__)
+    if (s.narrow && has_vnni()) run_narrow<true>(s, packed, b);
+    else
+#endif
+    if (s.narrow) run_narrow<false>(s, packed, b);
     else if (plain(s)) run_lstm(s, packed, b);
     else if (s.kind == Kind::lstm) run_varied(s, packed, b);
     else run_rnn(s, packed, b);

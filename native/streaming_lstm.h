@@ -138,7 +138,7 @@ UNDERTOW_INLINE void panels_of(const Lstm& m, const float* weights, idx stride, 
   for (int p = 0; p < P; ++p)
     for (int r = 0; r < R; ++r) {
       const idx at = unit + p * W;
-      store_units<U>(m.slabs.hidden - at, sums[r][p], rows.c[r] + at, rows.y[r] + at);
+      store_units(m.slabs.hidden - at, sums[r][p], rows.c[r] + at, rows.y[r] + at);
     }
 }
 

@@ -2,6 +2,9 @@
 // scaled so that its sum of products with h, in 15 bits, cannot leave 32 bits.
 #pragma once
 #include "streaming_lstm.h"
+#if defined(__SSE2__)
+#include <emmintrin.h>
+#endif
 
 namespace undertow {
 namespace {
@@ -9,18 +12,19 @@ namespace {
 constexpr float one_in_16 = 32767.0f, most_in_row = 65535.0f;  // 65535 * 32767 < 2^31
 
 struct NarrowLstm {
-  idx bounded, wide;  // factors of x in 16 bits, and in 32
-  idx factors, pairs;  // in 16 bits; two by two
+  idx bounded, wide;   // factors of x in 16 bits, and in 32
+  idx factors, pairs;  // in 16 bits, h and then x; two by two
   Slabs slabs;         // rows: the bias, scales, x in 32 bits, pairs
   explicit NarrowLstm(const Stage& s)
       : bounded(s.bounded ? s.in : 0), wide(s.in - bounded), factors(bounded + s.out), pairs(ceil_div(factors, 2)),
         slabs(s.hidden, 2 + wide + pairs) {}
+  idx room() const { return 2 * pairs + 2 * W; }  // for the factors, written in whole vectors
 };
 
 inline void pack_narrow(const Stage& s, float* to) {
   const NarrowLstm m(s);
   const auto weight = [&](idx row, idx k) {  // of the factors in 16 bits
-    return k < m.bounded ? s.first[row * s.in + k] : k < m.factors ? s.second[row * s.out + k - m.bounded] : 0.0f;
+    return k < s.out ? s.second[row * s.out + k] : k < m.factors ? s.first[row * s.in + k - s.out] : 0.0f;
   };
   const auto scale_of_row = [&](idx row) {  // what 1 of a product of 16-bit numbers stands for
     double sum = 0, largest = 0;
@@ -57,44 +61,72 @@ inline void pack_narrow(const Stage& s, float* to) {
 template <class U>
 using Whole = decltype(U{} < U{});  // 32-bit integers
 
-template <class U>
-UNDERTOW_INLINE Whole<U> products(std::int32_t pair, const std::int16_t* weights) {  // of pairs, added
+// sums += pairs of products, each pair added. With VNNI that is one instruction, of which compilers need not know.
+template <class U, bool vnni>
+UNDERTOW_INLINE void add_pairs(Whole<U>& sums, std::int32_t pair, const std::int16_t* weights) {
 #if defined(__AVX512BW__)
-  if constexpr (sizeof(U) == 64)
-    return (Whole<U>)_mm512_madd_epi16(_mm512_set1_epi32(pair), _mm512_loadu_si512(weights));
-  else
+  if constexpr (sizeof(U) == 64) {
+    const __m512i both = _mm512_set1_epi32(pair);
+    typedef std::int32_t Pairs __attribute__((vector_size(64), aligned(2), may_alias));
+    if constexpr (vnni)
+      asm("vpdpwssd %2, %1, %0" : "+v"(sums) : "v"(both), "m"(*reinterpret_cast<const Pairs*>(weights)));
+    else sums += (Whole<U>)_mm512_madd_epi16(both, _mm512_loadu_si512(weights));
+  } else
 #endif
 #if defined(__AVX2__)
-    return (Whole<U>)_mm256_madd_epi16(_mm256_set1_epi32(pair),
-                                       _mm256_loadu_si256(reinterpret_cast<const __m256i*>(weights)));
+    sums += (Whole<U>)_mm256_madd_epi16(_mm256_set1_epi32(pair),
+                                        _mm256_loadu_si256(reinterpret_cast<const __m256i*>(weights)));
+#elif defined(__SSE2__)
+    sums += (Whole<U>)_mm_madd_epi16(_mm_set1_epi32(pair), _mm_loadu_si128(reinterpret_cast<const __m128i*>(weights)));
 #else
-  std::int16_t both[2];
-  std::memcpy(both, &pair, sizeof both);
-  Whole<U> sums;
-  for (int lane = 0; lane < lanes_of<U>; ++lane) sums[lane] = both[0] * weights[2 * lane] + both[1] * weights[2 * lane + 1];
-  return sums;
+  {
+    std::int16_t both[2];
+    std::memcpy(both, &pair, sizeof both);
+    for (int lane = 0; lane < lanes_of<U>; ++lane)
+      sums[lane] += both[0] * weights[2 * lane] + both[1] * weights[2 * lane + 1];
+  }
 #endif
 }
 
-// The nearest of 16 bits; what lies beyond is the last of them. Whole vectors are read and written. Returns 0, or NaN
-// where one is among them: 16 bits have none.
-UNDERTOW_INLINE float to_narrow(const float* from, idx n, std::int16_t* to) {
-  V poison = {};
-  typedef std::int16_t Short __attribute__((vector_size(vector_bytes / 2)));
-  constexpr float magic = 12582912.0f;  // 1.5 * 2^23: a number added to it is rounded, and stands in its low bits
-  for (idx k = 0; k < n; k += W) {
-    const V given = load(from + k), rounded = clamp<float>(given * one_in_16, one_in_16) + magic;
-    poison += given * 0.0f;
-    const Short half = __builtin_convertvector((IVec<float>)rounded - (IVec<float>)all_of(magic), Short);
-    std::memcpy(to + k, &half, sizeof half);
+// The nearest of 16 bits; what lies beyond is the last of them, and NaN any of them.
+template <class U>
+UNDERTOW_INLINE void put_narrow(std::int16_t* to, U given) {
+#if defined(__AVX512BW__)
+  if constexpr (sizeof(U) == 64) {
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), _mm512_cvtsepi32_epi16(_mm512_cvtps_epi32(given * one_in_16)));
+    return;
   }
+#endif
+#if defined(__AVX2__)
+  if constexpr (sizeof(U) == 32) {
+    const __m256i near = _mm256_cvtps_epi32(given * one_in_16);
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(to),
+                     _mm_packs_epi32(_mm256_castsi256_si128(near), _mm256_extracti128_si256(near, 1)));
+    return;
+  }
+#endif
+  typedef std::int16_t Short __attribute__((vector_size(sizeof(U) / 2)));
+  constexpr float magic = 12582912.0f;  // 1.5 * 2^23: a number added to it is rounded, and stands in its low bits
+  const U rounded = bounded(given * one_in_16, one_in_16) + magic;
+  const Short half = __builtin_convertvector((Whole<U>)rounded - (Whole<U>)(U{} + magic), Short);
+  std::memcpy(to, &half, sizeof half);
+}
+
+// 0, or NaN where one is among n numbers: 16 bits have none.
+UNDERTOW_INLINE float poison_of(const float* from, idx n) {
+  V poison = {};
+  for (idx k = 0; k < n; k += W) poison += load(from + k) * 0.0f;
   return across(poison);
 }
 
-// a: x and h in 16 bits; poison: 0 or NaN. `unit`: the first of the slab's.
-template <class U, int P>
+UNDERTOW_INLINE void to_narrow(const float* from, idx n, std::int16_t* to) {  // whole vectors
+  for (idx k = 0; k < n; k += W) put_narrow(to + k, load(from + k));
+}
+
+// a: h and x in 16 bits; next: room for the new h. poison: 0 or NaN. `unit`: the first of the slab's.
+template <class U, int P, bool vnni>
 UNDERTOW_INLINE void narrow_slab(const NarrowLstm& m, const float* weights, idx unit, float poison, const float* x,
-                                 const std::int16_t* a, float* c, float* y) {
+                                 const std::int16_t* a, std::int16_t* next, float* c, float* y) {
   constexpr idx stride = P * 4 * lanes_of<U>;
   const float *scales = weights + stride, *of_x = scales + stride;
   const auto* of_pairs = reinterpret_cast<const std::int16_t*>(of_x + m.wide * stride);
@@ -105,7 +137,7 @@ UNDERTOW_INLINE void narrow_slab(const NarrowLstm& m, const float* weights, idx 
     std::int32_t pair;
     std::memcpy(&pair, a + 2 * k, sizeof pair);
     for (int p = 0; p < P; ++p)
-      for (int v = 0; v < 4; ++v) total[p][v] += products<U>(pair, of_pairs + (p * 4 + v) * 2 * lanes_of<U>);
+      for (int v = 0; v < 4; ++v) add_pairs<U, vnni>(total[p][v], pair, of_pairs + (p * 4 + v) * 2 * lanes_of<U>);
   }
   Sums<U, 1, P> sums;
   for (int p = 0; p < P; ++p)
@@ -115,26 +147,33 @@ UNDERTOW_INLINE void narrow_slab(const NarrowLstm& m, const float* weights, idx 
     for (int v = 0; v < 4; ++v)
       sums[0][p][v] += __builtin_convertvector(total[p][v], U) * taken<U>(scales + (p * 4 + v) * lanes_of<U>);
     const idx at = unit + p * W;
-    store_units<U>(m.slabs.hidden - at, sums[0][p], c + at, y + at);
+    put_narrow(next + at, store_units<true>(m.slabs.hidden - at, sums[0][p], c + at, y + at));
   }
 }
 
-// scratch: x and h in 16 bits
-inline void run_narrow(const Stage& s, const float* packed, const Block& b) {
+// scratch: h and x in 16 bits, twice: a step reads one and fills the other
+template <bool vnni>
+void run_narrow(const Stage& s, const float* packed, const Block& b) {
   const NarrowLstm m(s);
-  auto* a = reinterpret_cast<std::int16_t*>(b.scratch);
   const idx count = m.slabs.count();
-  for (idx t = 0; t < b.steps; ++t) {
-    const bool back = m.slabs.far && (t % 2 == 1) != b.back;
-    for (idx n = 0; n < b.rows; ++n) {
+  for (idx n = 0; n < b.rows; ++n) {
+    auto* a = reinterpret_cast<std::int16_t*>(b.scratch);
+    auto* next = a + m.room();
+    to_narrow(b.state + n * b.state_row, s.out, a);
+    for (idx t = 0; t < b.steps; ++t, std::swap(a, next)) {
+      const bool back = m.slabs.far && (t % 2 == 1) != b.back;
       const Rows<1> row(b, whole(s.hidden), t, n);
-      const float of_x = to_narrow(row.x[0], m.bounded, a), poison = of_x + to_narrow(row.h[0], s.out, a + m.bounded);
+      to_narrow(row.x[0], m.bounded, a + s.out);
+      const float poison = poison_of(row.x[0], m.bounded) + poison_of(row.h[0], s.out);
       for (idx k = 0; k < count; ++k) {
         const idx slab = m.slabs.turned(k, back), unit = m.slabs.panel(slab) * W;
         const float* weights = packed + m.slabs.begin(slab);
-        if (m.slabs.is_tail(slab)) narrow_slab<Half, 1>(m, weights, unit, poison, row.x[0], a, row.c[0], row.y[0]);
-        else if (m.slabs.in_slab(slab) == 1) narrow_slab<V, 1>(m, weights, unit, poison, row.x[0], a, row.c[0], row.y[0]);
-        else if constexpr (together == 2) narrow_slab<V, 2>(m, weights, unit, poison, row.x[0], a, row.c[0], row.y[0]);
+        const auto take = [&]<class U, int P>() __attribute__((always_inline)) {
+          narrow_slab<U, P, vnni>(m, weights, unit, poison, row.x[0], a, next, row.c[0], row.y[0]);
+        };
+        if (m.slabs.is_tail(slab)) take.template operator()<Half, 1>();
+        else if (m.slabs.in_slab(slab) == 1) take.template operator()<V, 1>();
+        else if constexpr (together == 2) take.template operator()<V, 2>();
       }
     }
   }

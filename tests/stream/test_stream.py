@@ -6,6 +6,9 @@ Layer normalisation divides by the spread of its row, and errors with it. LSTMs 
 
 import gc
 import itertools
+import os
+import subprocess
+import sys
 import weakref
 from pathlib import Path
 from typing import Any
@@ -14,6 +17,7 @@ import numpy as np
 import pytest
 
 import reference
+from undertow.kernels import native
 from undertow.networks import (
     Bidirectional,
     Dense,
@@ -349,6 +353,34 @@ def test_sums_of_16_bits_do_not_overflow() -> None:
     x = np.zeros((3, 1, 1))
     y = load(network, dtype="int16").process(x[:, 0])
     np.testing.assert_allclose(y, reference.run(network, x)[:, 0], atol=1e-4)
+
+
+WITH_AND_WITHOUT_VNNI = """
+import sys
+import numpy as np
+from test_stream import inputs, made
+from undertow.stream import load
+
+for name in sys.argv[1:]:
+    network = made(name)
+    print(load(network, dtype="int16").process(inputs(network, 50)[:, 0]).tobytes().hex())
+"""
+
+
+@pytest.mark.skipif("avx512" not in native.isa_levels(), reason="a processor with AVX-512")
+def test_processors_with_and_without_vnni_give_the_same_bits() -> None:
+    here = os.environ | {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])}
+    found = {
+        subprocess.run(
+            [sys.executable, "-c", WITH_AND_WITHOUT_VNNI, *NARROW],
+            env={k: v for k, v in here.items() if k != "UNDERTOW_ISA"} | forced,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for forced in ({}, {"UNDERTOW_ISA": "avx512"})
+    }
+    assert len(found) == 1 and len(found.pop().splitlines()) == len(NARROW)
 
 
 def test_an_amplifier_in_16_bits() -> None:

@@ -168,12 +168,14 @@ def contestants(H: int, builds: dict[str, Path], folder: Path) -> tuple[dict[str
     single, one, made = Stream(net), np.ones(1, np.float32), np.empty(1, np.float32)
     many, narrow = Stream(net, STREAMS), Stream(net, dtype="int16")
     xs, ys = np.ones((4, STREAMS, 1), np.float32), np.empty((4, STREAMS, 1), np.float32)
+    at_once, each = np.ones((STREAMS, 1), np.float32), np.empty((STREAMS, 1), np.float32)
     blocks = 4000 // H + 20
     timings: dict[str, Timing] = {
         "undertow": lambda: least(lambda: block.run(X, out), T, blocks),
         "undertow, int16": lambda: least(lambda: narrow.run(X, out), T, blocks),
         "undertow, 64 streams": lambda: least(lambda: many.run(xs, ys), 4 * STREAMS, blocks // 4),
         "undertow, Python, bound": lambda: repeated(single.bind(one, made)),
+        "undertow, Python, bound, 64 streams": lambda: repeated(many.bind(at_once, each)) / STREAMS,
         "undertow, Python, step": lambda: repeated(lambda: single.step(one, made)),
         "undertow.LSTM, Python, T = 1": module_step(H),
     }
@@ -210,6 +212,8 @@ def measure(H: int, builds: dict[str, Path], folder: Path, rounds: int) -> dict[
         ratios["quickest RTNeural"] = best
     ratios["float32 / int16"] = summary(quotients(found["undertow"], found["undertow, int16"]))
     ratios["64 streams / one"] = summary(quotients(found["undertow, 64 streams"], found["undertow"]))
+    of_python = quotients(found["undertow, Python, bound, 64 streams"], found["undertow, Python, bound"])
+    ratios["64 streams / one, Python, bound"] = summary(of_python)
     for name in ("ONNX Runtime", "undertow.LSTM"):
         if (whole := f"{name}, Python, T = 1") in found:
             bound = found["undertow, Python, bound"]

@@ -38,7 +38,7 @@ def plain_learner(network, optimizer, schedule, clip):
 
 def fabric_learner(network, optimizer, schedule, clip):
     """As ``undertow train`` has it."""
-    fabric = make_fabric("cpu", "32-true")
+    fabric = make_fabric(torch.device("cpu"), "32-true")
     return FabricLearner(fabric, *fabric.setup(network, optimizer), schedule, mse_loss, clip)
 
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 
 from undertow.app.runs.model import State
+from undertow.app.runs.near import Figure, figure
 from undertow.app.runs.objective import Batch
 from undertow.app.signals import Interrupt
 
@@ -28,8 +29,8 @@ class Step:
 
     batch: Batch
     output: Tensor  # before the step, detached
-    loss: float  # before the step
-    norm: float  # L2, of the gradients of all parameters together, before clipping
+    loss: Figure  # before the step
+    norm: Figure  # L2, of the gradients of all parameters together, before clipping
     seconds: float
 
 
@@ -59,7 +60,8 @@ class Learner:
             batch: The sequences; if they are ``carried``, they go on from the state after the last batch.
 
         Returns:
-            Output, loss and gradient norm, all from before the step, and the time in seconds.
+            Output, loss and gradient norm, all from before the step, and the time in seconds. On a GPU the
+            time is that of giving it its work: nothing waits until the work is done.
         """
         began = time.monotonic()
         batch = batch.to(self.device)
@@ -68,7 +70,7 @@ class Learner:
         output, loss = self.differentiate(batch)
         norm = self.clip()
         self.optimizer.step()
-        return Step(batch, output, loss.item(), norm, time.monotonic() - began)
+        return Step(batch, output, figure(loss), norm, time.monotonic() - began)
 
     def differentiate(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Compute the gradients of all parameters, and keep the state after the batch.
@@ -90,13 +92,13 @@ class Learner:
         """Add the gradients of ``loss``, a scalar, to those of the parameters."""
         loss.backward()  # type: ignore[no-untyped-call]
 
-    def clip(self) -> float:
+    def clip(self) -> Figure:
         """Scale all gradients so that their L2 norm together is at most ``max_norm``.
 
         Returns:
             The norm before.
         """
-        return float(clip_grad_norm_(self.network.parameters(), self.max_norm))
+        return figure(clip_grad_norm_(self.network.parameters(), self.max_norm))
 
 
 class Hook:

@@ -1,11 +1,15 @@
 """AdamW with vectors against torch's, and its state."""
 
+import math
 from copy import deepcopy
 
 import pytest
 import torch
 from torch import nn
 
+from undertow.app.runs import near
+from undertow.app.runs.config import ModelConfig
+from undertow.app.runs.model import SequenceModel
 from undertow.app.training.optimizer import AdamW
 
 
@@ -94,3 +98,46 @@ def test_weights_loaded_between_steps_are_learnt_on():
         net.load_state_dict({name: value / 2 for name, value in net.state_dict().items()})
         train(net, each, 2, 1.0, 2)
     assert_same(ours, theirs)
+
+
+def test_on_a_gpu_parameters_lie_as_cudnn_reads_them(monkeypatch):
+    monkeypatch.setattr(near, "NEAR", ())
+    model = SequenceModel(ModelConfig("lstm", 4, 2, 0.0, 3, "every", symbols=3, width=2, bidirectional=True))
+    optimizer = AdamW(model.parameters(), model.in_one_piece(), lr=0.1)
+    optimizer.zero_grad()
+    lstm = nn.LSTM(2, 4, 2, bidirectional=True)
+    names = [name for names in lstm._all_weights for name in names]
+    in_order = [n for n in names if n.startswith("weight")] + [n for n in names if n.startswith("bias")]
+    start = model.rnn.weight_ih_l0.untyped_storage().data_ptr()
+    for name in in_order:
+        parameter = getattr(model.rnn, name)
+        assert parameter.data_ptr() == start, name
+        start += parameter.nbytes
+
+
+def test_clipped_on_a_gpu_nothing_is_read_and_the_same_is_learnt(monkeypatch):
+    for max_norm in (0.01, 100.0, math.inf):
+        one, other = network(), network()
+        for each, places in ((one, ("cpu",)), (other, ())):
+            monkeypatch.setattr(near, "NEAR", places)
+            train(each, AdamW(each.parameters(), lr=0.1), 3, max_norm)
+        for mine, theirs in zip(one.parameters(), other.parameters(), strict=True):
+            torch.testing.assert_close(mine, theirs)
+
+
+def test_a_scaler_of_16_mixed_skips_a_step_without_reading(monkeypatch):
+    """torch's GradScaler asks the optimiser to skip the step, and does not look at the gradients itself."""
+    one = network()
+    optimizer, scaler = AdamW(one.parameters(), lr=0.1), torch.amp.GradScaler("cpu", init_scale=8.0)
+    for factor in (1.0, math.inf, 1.0):
+        optimizer.zero_grad()
+        backward(one, 1)
+        optimizer._vectors[0].gradients.mul_(scaler.scale(torch.tensor(factor)))
+        scaler.unscale_(optimizer)
+        before = [p.detach().clone() for p in one.parameters()]
+        scaler.step(optimizer)
+        scaler.update()
+        same = all(torch.equal(p, q) for p, q in zip(one.parameters(), before, strict=True))
+        assert same == (factor == math.inf)
+    assert float(optimizer._vectors[0].step) == 2
+    assert all(p.isfinite().all() for p in one.parameters())

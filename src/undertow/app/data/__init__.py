@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 from undertow.app.runs.objective import Batch, Objective
 
 if TYPE_CHECKING:  # a table's heading is read before torch is imported
+    import torch
     from torch import Tensor
 
 
@@ -78,3 +79,6 @@ class Task(Protocol):
 
     def validation_batches(self) -> Iterator[Batch]:
         """All of the validation part, in a fixed order."""
+
+    def to(self, device: "torch.device | None") -> None:
+        """Keep a copy of the data on a device, if it has room: batches then lie there. None: keep none."""

@@ -9,6 +9,7 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_
 import undertow
 from undertow.app.runs.config import ModelConfig
 from undertow.app.runs.dropout import Dropout, dropped
+from undertow.app.runs.near import is_near, moved
 from undertow.app.runs.objective import Batch
 from undertow.app.runs.readouts import Readout, Units, final
 from undertow.app.runs.shapes import OF_WINDOW
@@ -79,6 +80,8 @@ class SequenceModel(nn.Module):
                 len(config.known) + own + 1, config.hidden_size, config.num_layers, dropout=dropout
             )
             self.decoder.dropout_function = dropped
+            told = torch.tensor([*config.known, *range(config.inputs, width + own)])
+            self.register_buffer("told", told, persistent=False)  # the features that the decoder reads
         self.dropout = Dropout(config.dropout)
         self.readout = Readout(config.readout, config.hidden_size * config.directions)
         self.head = nn.Linear(self.readout.width, config.outputs)
@@ -121,9 +124,13 @@ class SequenceModel(nn.Module):
         if self.decoder is not None:
             return self._decoded(x, state, normalised, window)
         inputs: Tensor | PackedSequence = self._inputs(x, normalised, window)
-        if lengths is not None:
+        ends = None  # a GPU need not wait for lengths
+        if lengths is not None and is_near(x):
             inputs = pack_padded_sequence(cast(Tensor, inputs), lengths, enforce_sorted=False)
-        hidden, last = self.rnn(inputs, self._to_rnn(state), reset=reset)  # [T, N, H], (h_n, c_n) or h_n
+        elif lengths is not None:
+            lengths = ends = moved(lengths, x.device)
+        start = self._to_rnn(state)
+        hidden, last = self.rnn(inputs, start, reset=reset, lengths=ends)  # [T, N, H], (h_n, c_n) or h_n
         last = last if isinstance(last, tuple) else (last,)
         output = self.head(self.dropout(self.read_out(hidden, last[0], lengths)))
         if self.units is not None:
@@ -141,8 +148,7 @@ class SequenceModel(nn.Module):
         _, last = self.rnn(inputs[:-ahead], self._to_rnn(state))
         place = torch.arange(1, ahead + 1, device=x.device, dtype=inputs.dtype) / ahead
         place = place[:, None, None].expand(-1, inputs.shape[1], 1)
-        columns = [*self.config.known, *range(self.config.inputs, inputs.shape[-1])]  # and what follows
-        known = torch.cat([inputs[-ahead:, :, columns], place], dim=-1)
+        known = torch.cat([inputs[-ahead:, :, cast(Tensor, self.told)], place], dim=-1)
         hidden, _ = self.decoder(known, last)  # [ahead, N, H]
         output = self.head(self.dropout(hidden.transpose(0, 1))).flatten(1)  # [N, ahead * outputs]
         last = last if isinstance(last, tuple) else (last,)
@@ -202,6 +208,11 @@ class SequenceModel(nn.Module):
             return None
         y, scale = x[: len(x) - self.config.ahead, :, targets], cast(Tensor, self.scale)[targets]
         return window_of(y, scale, self.config.panel)
+
+    def in_one_piece(self) -> list[nn.Parameter]:
+        """Return the layers' parameters in the order in which cuDNN reads them uncopied: biases last."""
+        named = list(self.rnn.named_parameters())
+        return [p for kind in ("weight", "bias") for name, p in named if name.startswith(kind)]
 
     def sizes(self, x: Tensor, window: Window | None = None) -> Tensor:
         """The unit of each window's errors, [N,horizon*K]; 1, [N,1], without targets.

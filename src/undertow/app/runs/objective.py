@@ -10,6 +10,7 @@ if TYPE_CHECKING:  # to show a value needs no torch
     import torch
     from torch import Tensor
 
+    from undertow.app.runs.near import Figure
     from undertow.app.runs.windows import Window
 
 
@@ -42,13 +43,15 @@ class Batch:
     window: "Window | None" = None
 
     def to(self, device: "torch.device") -> "Batch":
-        """Return the batch on ``device``; lengths stay on the CPU."""
+        """Return the batch on ``device``; lengths stay where they are. Nothing waits for the copies."""
+        from undertow.app.runs.near import moved
+
         if self.x.device == device:
             return self
-        reset = None if self.reset is None else self.reset.to(device)
-        unit = None if self.unit is None else self.unit.to(device)
-        window = None if self.window is None else self.window.each(lambda value: value.to(device))
-        x, y = self.x.to(device), self.y.to(device)
+        reset = None if self.reset is None else moved(self.reset, device)
+        unit = None if self.unit is None else moved(self.unit, device)
+        window = None if self.window is None else self.window.each(lambda value: moved(value, device))
+        x, y = moved(self.x, device), moved(self.y, device)
         return replace(self, x=x, y=y, reset=reset, unit=unit, window=window)
 
     def through(self, network: Any, state: Any = None) -> Any:
@@ -130,19 +133,31 @@ class Objective:
         from torch.nn import functional
 
         from undertow.app import metrics
+        from undertow.app.runs.near import is_near
         from undertow.problems import UNSCORED
 
         if self.numbers and unit is not None and self.emphasis:
             high, true = (metrics.emphasised(each, self.emphasis) for each in (output, y))
             return (_squares(output, y, unit) + _squares(high, true, unit * self.level)) / 2
         if self.numbers:
-            several = isinstance(self.scale, tuple)
-            own: Any = output.new_tensor(self.scale) if several else self.scale
-            return _squares(output, y, own if unit is None else unit)
+            return _squares(output, y, self._scale(output) if unit is None else unit)
         scores, y = output.flatten(0, -2), y.flatten()
-        weight = scores.new_tensor(self.weights) if self.weights else None
-        loss = functional.cross_entropy(scores, y, weight, ignore_index=UNSCORED)
-        return 0.0 * scores.sum() if loss.isnan() and not (y != UNSCORED).any() else loss
+        loss = functional.cross_entropy(scores, y, self._weights(scores), ignore_index=UNSCORED)
+        if is_near(loss):
+            return 0.0 * scores.sum() if loss.isnan() and not (y != UNSCORED).any() else loss
+        return loss.where((y != UNSCORED).any(), 0.0 * scores.sum())
+
+    def _scale(self, like: "Tensor") -> Any:
+        """The unit of the squared error: a number, or [outputs]."""
+        from undertow.app.runs.near import constant
+
+        return constant(self.scale, like.dtype, like.device) if isinstance(self.scale, tuple) else self.scale
+
+    def _weights(self, like: "Tensor") -> "Tensor | None":
+        """How much each class counts, [classes]; None: all alike."""
+        from undertow.app.runs.near import constant
+
+        return constant(self.weights, like.dtype, like.device) if self.weights else None
 
     def slope(self, output: "Tensor", y: "Tensor", unit: "Tensor | None" = None) -> "tuple[Tensor, Tensor]":
         """Compute the loss and its gradient without torch's graph; of sound only without ``emphasis``.
@@ -160,12 +175,10 @@ class Objective:
         from undertow.problems import UNSCORED
 
         if self.numbers:
-            several = isinstance(self.scale, tuple)
-            own: Any = output.new_tensor(self.scale) if several else self.scale
-            return _slope_of_squares(output, y, own if unit is None else unit)
+            return _slope_of_squares(output, y, self._scale(output) if unit is None else unit)
         aten, mean = torch.ops.aten, 1
         chances = output.log_softmax(-1)
-        weight = output.new_tensor(self.weights) if self.weights else None
+        weight = self._weights(output)
         loss, total = aten.nll_loss_forward(chances, y, weight, mean, UNSCORED)
         if not total:  # nothing is scored
             return torch.zeros_like(loss), torch.zeros_like(output)
@@ -213,9 +226,25 @@ class Objective:
         return verdict(100 * (other - mine) / max(other, 1e-12), "%")
 
 
-def _known(y: "Tensor") -> int:
-    """Count the numbers that are no NaN."""
-    return y.numel() if math.isfinite(y.sum()) else int((y == y).sum())
+def counts(output: "Tensor", y: "Tensor", kind: str) -> "tuple[Figure, Figure]":
+    """Count the predictions of a batch that are scored.
+
+    Args:
+        output: As of Objective.loss.
+        y: The targets.
+        kind: As of Objective.
+
+    Returns:
+        How many there are, and how many classes are right; 0 of numbers and of ``bits``. On a GPU both are
+        scalars that nobody has waited for.
+    """
+    from undertow.app.runs.near import figure, is_near
+    from undertow.problems import UNSCORED
+
+    if kind in NUMBERS and is_near(y) and math.isfinite(y.sum()):
+        return y.numel(), 0
+    scored = figure((y == y if kind in NUMBERS else y != UNSCORED).sum())
+    return scored, figure((output.argmax(-1) == y).sum()) if kind == "accuracy" else 0
 
 
 def _squares(output: "Tensor", y: "Tensor", unit: Any) -> "Tensor":
@@ -223,13 +252,20 @@ def _squares(output: "Tensor", y: "Tensor", unit: Any) -> "Tensor":
     import torch
     from torch.nn import functional
 
-    loss = functional.mse_loss(output / unit, y / unit)
-    if not loss.isnan():
-        return loss
+    from undertow.app.runs.near import is_near
+
+    if is_near(y):
+        loss = functional.mse_loss(output / unit, y / unit)
+        if not loss.isnan():
+            return loss
     unknown = y.isnan()
     y = torch.where(unknown, output.detach(), y)  # an error of zero, and no gradient
-    share = y.numel() / max(1, y.numel() - int(unknown.sum()))
-    return share * functional.mse_loss(output / unit, y / unit)
+    if is_near(y):
+        share: Any = y.numel() / max(1, y.numel() - int(unknown.sum()))
+    else:
+        share = y.numel() / (~unknown).sum().clamp(min=1)
+    found: Tensor = share * functional.mse_loss(output / unit, y / unit)
+    return found
 
 
 def _slope_of_squares(output: "Tensor", y: "Tensor", unit: Any) -> "tuple[Tensor, Tensor]":
@@ -264,13 +300,31 @@ class Score:
             y: The targets.
             kind: As of Objective.
         """
-        from undertow.problems import UNSCORED
+        from undertow.app.runs.near import read
 
-        scored = _known(y) if kind in NUMBERS else int((y != UNSCORED).sum())
+        self.see(output, y, kind)
+        self.add_counts(loss, *read([counts(output, y, kind)])[0])
+
+    def see(self, output: "Tensor", y: "Tensor", kind: str) -> None:
+        """Measure what the mean loss and the hits do not tell; here nothing. Nothing waits for a device.
+
+        Args:
+            output: As of ``add``.
+            y: As of ``add``.
+            kind: As of ``add``.
+        """
+
+    def add_counts(self, loss: float, scored: float, hits: float) -> None:
+        """Count the predictions of a batch, as ``counts`` found them.
+
+        Args:
+            loss: Their mean loss.
+            scored: Their number.
+            hits: How many classes are right.
+        """
         self.loss_sum += loss * scored
-        self.count += scored
-        if kind == "accuracy":
-            self.hits += int((output.argmax(-1) == y).sum())
+        self.count += int(scored)
+        self.hits += int(hits)
 
     @property
     def loss(self) -> float:

@@ -7,6 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from undertow.app.runs.near import moved
+
 
 class Units(nn.Module):
     """Numbers from units of the training part's spread to the label's own unit.
@@ -109,7 +111,7 @@ class Readout(nn.Module):
         count: Any = T  # a sequence's steps; a number would be fixed by torch.export as a tensor
         within = None  # 1 in a sequence and 0 past its end, [T, N, 1]
         if lengths is not None:
-            count = lengths.to(hidden.device)[:, None]
+            count = moved(lengths, hidden.device)[:, None]
             within = (torch.arange(T, device=hidden.device)[:, None, None] < count).to(hidden)
         if self.kind == "attention":
             score = (hidden @ self.query / math.sqrt(D))[..., None]

@@ -90,20 +90,13 @@ class ValidationScore(Score):
     absolute: "Tensor | None" = None  # [outputs], sums of the absolute errors, in the units of the targets
     confusion: "Tensor | None" = None  # [classes,classes] int64, row true class, column predicted class
 
-    def add(self, loss: float, output: "Tensor", y: "Tensor", kind: str) -> None:
-        """Count the predictions of a batch, as of Score."""
-        import torch
-
-        from undertow.problems import UNSCORED
-
-        super().add(loss, output, y, kind)
+    def see(self, output: "Tensor", y: "Tensor", kind: str) -> None:
+        """Add to the sums, as of Score; they stay where the batch lies."""
         if kind == "rmse":
-            errors = (output - y).abs().double().flatten(0, -2).nansum(0).cpu()
+            errors = (output - y).abs().double().flatten(0, -2).nansum(0)
             self.absolute = errors if self.absolute is None else self.absolute + errors
         elif kind == "accuracy":
-            classes, scored = output.shape[-1], y != UNSCORED
-            cells = y[scored] * classes + output.argmax(-1)[scored]
-            found = torch.bincount(cells, minlength=classes**2).view(classes, classes).cpu()
+            found = _confusion(output, y)
             self.confusion = found if self.confusion is None else self.confusion + found
 
     def cost(self, select: str, objective: Objective) -> float:
@@ -124,7 +117,7 @@ class ValidationScore(Score):
         if select == "f1":
             from undertow.app import metrics
 
-            return math.nan if self.confusion is None else 1 - metrics.macro_f1(self.confusion.numpy())
+            return math.nan if self.confusion is None else 1 - metrics.macro_f1(self.confusion.cpu().numpy())
         return self.loss
 
     def _mean_absolute(self, objective: Objective) -> float:
@@ -133,3 +126,19 @@ class ValidationScore(Score):
         several = isinstance(objective.scale, tuple)
         unit: Any = self.absolute.new_tensor(objective.scale) if several else 1.0
         return float((self.absolute / unit).sum()) / self.count
+
+
+def _confusion(output: "Tensor", y: "Tensor") -> "Tensor":
+    """How often each class was taken for each, [classes,classes] int64, as of ``ValidationScore``."""
+    import torch
+
+    from undertow.app.runs.near import is_near
+    from undertow.problems import UNSCORED
+
+    classes, scored = output.shape[-1], y != UNSCORED
+    cells = y * classes + output.argmax(-1)
+    if is_near(y):
+        return torch.bincount(cells[scored], minlength=classes**2).view(classes, classes)
+    none = torch.zeros(classes**2, dtype=torch.int64, device=y.device)  # bincount would wait
+    found = none.scatter_add(0, cells.clamp(min=0).flatten(), scored.long().flatten())
+    return found.view(classes, classes)

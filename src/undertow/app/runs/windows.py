@@ -105,7 +105,7 @@ def window_of(y: Tensor, scale: Tensor, own: bool) -> Window:
 
 
 def with_window(
-    features: Tensor, columns: list[int], window: Window, centre: Tensor, scale: Tensor
+    features: Tensor, columns: Tensor | list[int], window: Window, centre: Tensor, scale: Tensor
 ) -> Tensor:
     """Put the targets among the features in units of their windows, and tell these units.
 

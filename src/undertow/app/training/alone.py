@@ -12,6 +12,7 @@ if TYPE_CHECKING:  # what can be refused is refused before torch is imported
 
     from undertow.app.runs.folder import Run
     from undertow.app.runs.model import State
+    from undertow.app.runs.near import Figure
     from undertow.app.runs.objective import Batch, Objective, Score
     from undertow.app.training.place import Place
 
@@ -43,7 +44,7 @@ class Alone:
     def seed(self, *seeds: int) -> None:
         """Give this process its own random numbers of a step; a single process goes on with its stream."""
 
-    def weigh(self, loss: float) -> float:
+    def weigh(self, loss: "Figure") -> "Figure":
         """Return the loss of this process's part, so that ``Score`` adds up to the loss of the batch."""
         return loss
 

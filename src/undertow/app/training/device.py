@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from undertow.app.errors import UserError
+from undertow.app.runs.near import Figure
 
 PLAIN = "32-true"  # the precision of torch's parameters
 MIXED = "bf16-mixed"  # products in bfloat16; parameters, their gradients and their steps as before
@@ -47,8 +48,8 @@ class _Plain:
 
     def clip_gradients(
         self, module: nn.Module, optimizer: Any, max_norm: float, error_if_nonfinite: bool
-    ) -> float:
-        found: float = optimizer.clip(max_norm)
+    ) -> Figure:
+        found: Figure = optimizer.clip(max_norm)
         return found
 
 
@@ -71,6 +72,11 @@ def chosen(device: str) -> str:
             "--device cuda: expected a CUDA device, and this machine or this build of torch has none"
         )
     return device
+
+
+def placed(kind: str) -> torch.device:
+    """Return the device of a kind that this process uses: of several GPUs torch's current one."""
+    return torch.device(kind, torch.cuda.current_device()) if kind == "cuda" else torch.device(kind)
 
 
 def make_fabric(device: torch.device, precision: str) -> Any:

@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from undertow.app.runs.near import Figure, is_near
+
 ADAMW: Any = torch.optim.AdamW
 MOMENTS = ("exp_avg", "exp_avg_sq")  # beside step, as torch calls them
 TINY = 1e-6  # beside the norm by which gradients are divided, as in torch's clip_grad_norm_
@@ -36,13 +38,18 @@ class AdamW(ADAMW):  # type: ignore[misc]
 
     Args:
         parameters: Those of one network, of one dtype.
+        first: Those that lie first in the vector on a GPU, in this order.
         **options: Those of torch's AdamW.
     """
 
     add_param_group = inspect.unwrap(ADAMW.add_param_group)
+    _step_supports_amp_scaling = True  # torch's GradScaler then sets the next two around a step
+    grad_scale: Tensor | None = None  # by which gradients are still to be divided
+    found_inf: Tensor | None = None  # 1 if one of them is infinite, else 0
 
-    def __init__(self, parameters: Any, **options: Any) -> None:
+    def __init__(self, parameters: Any, first: Sequence[nn.Parameter] = (), **options: Any) -> None:
         self._vectors: list[_Vectors] = []  # of each group; none before the first zero_grad. Fabric shares it
+        self._first = {id(each): k for k, each in enumerate(first)}
         super().__init__(parameters, foreach=False, **options)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -68,7 +75,7 @@ class AdamW(ADAMW):  # type: ignore[misc]
             vectors.gradients.zero_()
 
     @torch.no_grad()
-    def clip(self, max_norm: float) -> float:
+    def clip(self, max_norm: float) -> Figure:
         """Scale all gradients so that their L2 norm together is at most ``max_norm``.
 
         Args:
@@ -77,15 +84,28 @@ class AdamW(ADAMW):  # type: ignore[misc]
         Returns:
             The norm before.
         """
+        if not is_near(self._vectors[0].gradients):
+            return self._clip_afar(max_norm)
         norm = math.hypot(*(float(torch.linalg.vector_norm(each.gradients)) for each in self._vectors))
         if norm + TINY > max_norm:
             for each in self._vectors:
                 each.gradients.mul_(max_norm / (norm + TINY))
         return norm
 
+    def _clip_afar(self, max_norm: float) -> Tensor:
+        """``clip`` on a GPU, where the factor is 1 for gradients that are small enough: nothing waits."""
+        norms = [torch.linalg.vector_norm(each.gradients) for each in self._vectors]
+        norm: Tensor = norms[0] if len(norms) == 1 else torch.linalg.vector_norm(torch.stack(norms))
+        if max_norm < math.inf:
+            factor = (max_norm / (norm + TINY)).clamp(max=1.0)
+            for each in self._vectors:
+                each.gradients.mul_(factor)
+        return norm
+
     @torch.no_grad()
     def step(self) -> None:
-        """Do one step."""
+        """Do one step; in 16-mixed none if a gradient is infinite, which nothing waits to know."""
+        infinite = self.found_inf
         for group, each in zip(self.param_groups, self._vectors, strict=True):
             first, second = ([moment] for moment in each.moments)
             beta1, beta2 = group["betas"]
@@ -95,7 +115,7 @@ class AdamW(ADAMW):  # type: ignore[misc]
                 first,
                 second,
                 [],
-                [each.step.add_(1)],
+                [each.step.add_(1 if infinite is None else 1 - infinite)],
                 lr=group["lr"],
                 beta1=beta1,
                 beta2=beta2,
@@ -103,6 +123,8 @@ class AdamW(ADAMW):  # type: ignore[misc]
                 eps=group["eps"],
                 amsgrad=False,
                 maximize=False,
+                grad_scale=self.grad_scale,
+                found_inf=infinite,
             )
 
     step.hooked = True  # type: ignore[attr-defined] # torch's profiler is told of no step
@@ -110,6 +132,8 @@ class AdamW(ADAMW):  # type: ignore[misc]
     @torch.no_grad()
     def _joined(self, parameters: Sequence[nn.Parameter]) -> _Vectors:
         """Make the parameters, their gradients and their moments views of vectors."""
+        if not is_near(parameters[0]):  # a sum over the vector may change with its order
+            parameters = sorted(parameters, key=lambda each: self._first.get(id(each), len(self._first)))
         states = [self.state[parameter] for parameter in parameters]
         values = _vector(parameters)
         moments = [

@@ -18,6 +18,7 @@ from undertow.app.errors import UserError, is_out_of_memory
 from undertow.app.runs.folder import Run
 from undertow.app.runs.members import is_ensemble
 from undertow.app.runs.model import State
+from undertow.app.runs.near import Figure
 from undertow.app.runs.objective import Batch, Objective, Score
 from undertow.app.signals import SIGNALS, Interrupt, SharedInterrupt
 from undertow.app.training import shares
@@ -128,7 +129,7 @@ class Team(Alone):
         if self.device.type == "cuda":
             torch.cuda.manual_seed(seed)
 
-    def weigh(self, loss: float) -> float:
+    def weigh(self, loss: Figure) -> Figure:
         """Return the loss of this process's part, so that ``Score`` adds up to the loss of the batch."""
         return loss * self._share.weight / self._share.scored if self._share.scored else 0.0
 

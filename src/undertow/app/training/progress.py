@@ -6,7 +6,8 @@ from typing import Any
 
 from undertow.app.loop import Step, warm_up_then_cosine
 from undertow.app.runs.config import TrainConfig
-from undertow.app.runs.objective import Objective, Score
+from undertow.app.runs.near import Row, figure, is_known, read
+from undertow.app.runs.objective import Objective, Score, counts
 from undertow.app.runs.selection import ValidationScore, better
 from undertow.app.words import counted
 
@@ -41,6 +42,8 @@ class Progress:
     at: Position = field(default_factory=Position)
     score: Score = field(default_factory=Score)  # on training batches since the last evaluation
     rows: list[dict[str, Any]] = field(default_factory=list)  # the metrics, one row for each evaluation
+    waiting: list[Row] = field(default_factory=list)  # what steps on a device found, not yet read
+    diverged: tuple[int, float] | None = None  # the first step whose loss is not finite, and this loss
 
     @property
     def total_steps(self) -> int:
@@ -68,19 +71,30 @@ class Progress:
         return warm_up_then_cosine(peak, self.at.step, rising, done, LOWEST_RATE)
 
     def add_step(self, step: Step) -> None:
-        """Count one optimiser step."""
-        at, clip, loss = self.at, self.config.clip, step.loss
-        if step.batch.unit is not None:  # then what is minimised is not what is shown
-            loss = self.objective.loss(step.output, step.batch.y).item()
-        self.score.add(loss, step.output, step.batch.y, self.objective.kind)
-        steps, total, clipped = at.norms
-        at.norms = [steps + 1, total + step.norm, clipped + (0 < clip < step.norm)]
+        """Count one optimiser step; what it found counts at once on the CPU, else when it is ``read``."""
+        at, batch, loss = self.at, step.batch, step.loss
         at.step += 1
+        if batch.unit is not None:  # then what is minimised is not what is shown
+            loss = figure(self.objective.loss(step.output, batch.y))
+        found = counts(step.output, batch.y, self.objective.kind)
+        self.waiting.append((at.step, step.loss, step.norm, loss, *found))
+        if is_known(self.waiting[-1]):
+            self.read()
         at.batch += 1
         at.seconds += step.seconds
         at.due = self._to_be_measured(at.batch) or self.out_of_time
         if at.batch == self.steps_per_epoch:
             at.epoch, at.batch = at.epoch + 1, 0
+
+    def read(self) -> None:
+        """Count what the steps since the last reading have found, waiting for it once."""
+        rows, self.waiting = read(self.waiting), []
+        for step, minimised, norm, *found in rows:
+            if not math.isfinite(minimised):
+                self.diverged = self.diverged or (int(step), minimised)
+            self.score.add_counts(*found)
+            steps, total, clipped = self.at.norms
+            self.at.norms = [steps + 1, total + norm, clipped + (0 < self.config.clip < norm)]
 
     def _to_be_measured(self, batch: int) -> bool:
         """Whether an evaluation follows this batch of the epoch: ``evaluations`` of them, evenly spread."""

@@ -5,9 +5,13 @@ carried state, random numbers and running sums are all part of the checkpoint.
 """
 
 import math
+import time
+import warnings
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,17 +22,19 @@ from undertow.app.errors import UserError
 from undertow.app.loop import Hook, Learner, Loop, Step
 from undertow.app.runs.folder import Run
 from undertow.app.runs.model import SequenceModel
-from undertow.app.runs.objective import Batch, Objective, Score
+from undertow.app.runs.near import Figure, Row, figure, is_near, read
+from undertow.app.runs.objective import Batch, Objective, Score, counts
 from undertow.app.runs.selection import ValidationScore
 from undertow.app.runs.weights import load_weights
 from undertow.app.training import by_hand
 from undertow.app.training.alone import ALONE, Alone
-from undertow.app.training.device import PLAIN, chosen, make_fabric
+from undertow.app.training.device import PLAIN, chosen, make_fabric, placed
 from undertow.app.training.optimizer import AdamW
 from undertow.app.training.processes import Team
 from undertow.app.training.progress import Position, Progress
 
 SAVE_EVERY = 10.0  # seconds between checkpoints: writing takes longer than an epoch of a small network
+READ_EVERY = 0.5  # seconds between two readings of what steps on a GPU have found: each waits for it
 FIRST_SAVE = 1.0  # seconds to the first one: a shorter training writes only its end
 
 
@@ -48,12 +54,14 @@ class FabricLearner(Learner):
         """Add gradients, as of Learner, with the precision's scaling."""
         self.fabric.backward(loss)
 
-    def clip(self) -> float:
+    def clip(self) -> Figure:
         """Clip gradients, as of Learner."""
-        norm = self.fabric.clip_gradients(
+        norm: Any = self.fabric.clip_gradients(
             self.network, self.optimizer, max_norm=self.max_norm, error_if_nonfinite=False
         )
-        return float(norm) if norm is not None else math.nan
+        if norm is None:
+            return math.nan
+        return figure(norm) if isinstance(norm, Tensor) else float(norm)
 
 
 class HandLearner(FabricLearner):
@@ -118,13 +126,15 @@ class Trainer(Hook):
     def __init__(self, run: Run, task: Task, team: Alone = ALONE) -> None:
         self.run, self.task, self.team, config = run, task, team, run.training
         self.progress = Progress(config, task.objective, task.steps_per_epoch(), task.evaluations)
-        device = team.device if isinstance(team, Team) else torch.device(chosen(config.device))
+        device = team.device if isinstance(team, Team) else placed(chosen(config.device))
         self.fabric = make_fabric(device, config.precision)
         torch.manual_seed(config.seed + config.member - 1)
         self.plain = SequenceModel(run.model)
         for name, value in task.buffers().items():
             self.plain.get_buffer(name).copy_(value)
-        optimizer: Any = AdamW(self.plain.parameters(), lr=config.lr, weight_decay=config.weight_decay)
+        self.plain.to(device)
+        how_fast = {"lr": config.lr, "weight_decay": config.weight_decay}
+        optimizer: Any = AdamW(self.plain.parameters(), self.plain.in_one_piece(), **how_fast)
         self.model, self.optimizer = self.fabric.setup(self.plain, optimizer)
         how = self.progress.learning_rate, task.objective.loss, config.clip
         made = self.fabric, self.model, self.optimizer, *how
@@ -133,11 +143,12 @@ class Trainer(Hook):
         self.best: dict[str, Tensor] = {}  # the best weights, while they are not on disk
         self.written = 0  # rows of the metrics on disk
         self.saved_at = team.now()
+        self.read_at = time.monotonic()
 
     def _learner(self, *made: Any) -> FabricLearner:
         if isinstance(self.team, Team):
             return TeamLearner(self.team, *made)
-        plain = self.fabric.device.type == "cpu" and self.run.training.precision == PLAIN
+        plain = is_near(self.fabric.device) and self.run.training.precision == PLAIN
         if plain and by_hand.is_usual(self.plain, self.task.objective):
             return HandLearner(self.task.objective, *made)
         return FabricLearner(*made)
@@ -154,10 +165,27 @@ class Trainer(Hook):
             Whether the training is finished.
         """
         self.team.begin(self.plain)
-        with self.team.interrupt() as interrupt:
+        with self.team.interrupt() as interrupt, self._data_at_hand():
             self.loop.run(self._batches(), [self, *hooks], interrupt)
             self.save()
         return bool(self.progress.at.finished)
+
+    @contextmanager
+    def _data_at_hand(self) -> Iterator[None]:
+        """Keep the data where the network is. Each of several processes copies its part of a batch."""
+        device = self.fabric.device
+        if is_near(device) or isinstance(self.team, Team):
+            yield
+            return
+        self.task.to(device)
+        try:
+            with (
+                warnings.catch_warnings()
+            ):  # a decoder's weights cannot be in one piece with the layers' as well
+                warnings.filterwarnings("ignore", message="RNN module weights are not part of single contig")
+                yield
+        finally:
+            self.task.to(None)
 
     def _batches(self) -> Iterator[Batch]:
         """The remaining batches, until there is a reason to stop."""
@@ -176,8 +204,10 @@ class Trainer(Hook):
     def on_step(self, loop: Loop, steps: list[Step]) -> None:
         """Count the step, and save now and then. Raises UserError if the loss is not finite."""
         self.team.alive()
-        self._check_loss(steps[0].loss)
         self.progress.add_step(steps[0])
+        if self.progress.at.due or time.monotonic() - self.read_at > READ_EVERY:
+            self._read()
+        self._check_loss()
         if not self.progress.at.due and self._saved_long_ago():
             self.save()
 
@@ -185,9 +215,17 @@ class Trainer(Hook):
         """Write what was measured, also where an error ends the training."""
         self._write_measured()
 
-    def _check_loss(self, loss: float) -> None:
-        if not math.isfinite(loss):
-            step = self.progress.at.step + 1
+    def _read(self) -> None:
+        """Wait for the numbers of the steps that are still on a device. Raises UserError as ``on_step``."""
+        began = self.team.now()
+        self.progress.read()
+        self.progress.at.seconds += self.team.now() - began
+        self.read_at = time.monotonic()
+        self._check_loss()
+
+    def _check_loss(self) -> None:
+        if self.progress.diverged is not None:
+            step, loss = self.progress.diverged
             raise UserError(
                 f"training diverged: the loss is {loss} at step {step}; the best model so far "
                 f"stays in {self.run.folder}; try a smaller --lr (now {self.run.training.lr:g})"
@@ -212,6 +250,7 @@ class Trainer(Hook):
     @torch.no_grad()
     def _validate(self) -> ValidationScore:
         score, state, objective = ValidationScore(), None, self.task.objective
+        rows: list[Row] = []
         self.model.eval()
         for batch in self.task.validation_batches():
             if self.loop.interrupt.asked:
@@ -219,9 +258,12 @@ class Trainer(Hook):
             self.team.alive()
             batch = self._part(batch).to(self.fabric.device)
             output, state = batch.through(self.model, state)
-            loss = self.team.weigh(objective.loss(output, batch.y).item())
-            score.add(loss, output, batch.y, objective.kind)
+            loss = self.team.weigh(figure(objective.loss(output, batch.y)))
+            score.see(output, batch.y, objective.kind)
+            rows.append((loss, *counts(output, batch.y, objective.kind)))
         self.model.train()
+        for row in read(rows):
+            score.add_counts(*row)
         return score
 
     # -- checkpoint -------------------------------------------------------------------------------
@@ -240,6 +282,7 @@ class Trainer(Hook):
 
     def save(self) -> None:
         """Write all of where training stands: ``last.safetensors`` after the files that it refers to."""
+        self._read()
         self._write_measured()
         at = self.progress.at
         at.train = self.team.total(self.progress.score).to_dict()
@@ -271,7 +314,7 @@ class Trainer(Hook):
         self.learner.carry = self.team.own(carry or None)
         torch.set_rng_state(tensors["random.cpu"])
         if "random.cuda" in tensors and device.type == "cuda":
-            torch.cuda.set_rng_state(tensors["random.cuda"], device)
+            _set_random(tensors["random.cuda"], device, path)
         at.finished = progress.reason_to_stop() if progress.rows and not at.due else ""
 
     def _resume_optimizer(self, tensors: dict[str, Tensor]) -> None:
@@ -280,6 +323,13 @@ class Trainer(Hook):
             index, _, moment = name.partition(".")
             content["state"].setdefault(int(index), {})[moment] = value
         self.optimizer.load_state_dict(content)
+
+
+def _set_random(state: Tensor, device: torch.device, path: Path) -> None:
+    try:
+        torch.cuda.set_rng_state(state, device)
+    except (RuntimeError, TypeError):
+        raise UserError(f"{path}: damaged: random.cuda is no state of torch's random numbers") from None
 
 
 HookMaker = Callable[[Trainer], Hook]  # what is told of a training, made when it begins

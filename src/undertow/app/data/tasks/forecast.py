@@ -6,7 +6,7 @@ see the training part alone.
 """
 
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from undertow.app.data.tables.panel import Series
 from undertow.app.data.tables.series import check_target
 from undertow.app.data.tables.table import encode, numbers
 from undertow.app.data.tasks.embedded import embedded_names, series_numbers
-from undertow.app.data.tasks.inputs import in_memory, on_disk, opened
+from undertow.app.data.tasks.inputs import Inputs, in_memory, on_disk, opened
 from undertow.app.data.tasks.naive import naive_scales, season_rows
 from undertow.app.data.tasks.normalise import ONE_DEVIATION, fit_normaliser
 from undertow.app.data.tasks.seasons import Seasons, seasonal_forecast, seasonal_means, unseen
@@ -35,6 +35,7 @@ from undertow.app.data.times import calendars
 from undertow.app.errors import UserError
 from undertow.app.runs.config import DataConfig
 from undertow.app.runs.facts import Columns
+from undertow.app.runs.near import constant, fits, is_near, moved
 from undertow.app.runs.objective import Batch, Objective
 from undertow.app.runs.shapes import UNITS
 from undertow.app.runs.windows import window_of, with_window
@@ -45,10 +46,20 @@ MOST_VALIDATION = 200_000  # windows; of a longer table every so many-th one val
 MOST_SEASONS = 20_000  # kept in config.json for predict
 
 
+@dataclass(frozen=True)
+class _Table:
+    """What windows are cut from, on a device."""
+
+    inputs: Inputs
+    y: Tensor
+    units: Tensor | None
+
+
 class ForecastTask:
     """Windows of one or many series of a table."""
 
     evaluations = 1
+    _there: _Table | None = None
 
     def __init__(self, config: DataConfig, batch_size: int, seed: int, known: Known | None = None) -> None:
         path = Path(config.source)
@@ -185,15 +196,18 @@ class ForecastTask:
 
     def _ahead(self, starts: Tensor) -> Tensor:
         """The rows of the horizon after each window, [N, horizon]."""
-        return starts[:, None] + self.config.first + torch.arange(self.config.horizon)
+        ahead = torch.arange(self.config.horizon, device=starts.device)
+        return starts[:, None] + self.config.first + ahead
 
     def _targets(self, starts: Tensor) -> Tensor:
-        return self.y[self._ahead(starts)].flatten(1)  # [N, horizon * K]
+        y = self.y if is_near(starts) or self._there is None else self._there.y
+        return y[self._ahead(starts)].flatten(1)  # [N, horizon * K]
 
     def _units(self, starts: Tensor) -> Tensor | None:
-        if self.units is None:
+        units = self.units if is_near(starts) or self._there is None else self._there.units
+        if units is None:
             return None
-        return self.units[starts].repeat(1, self.config.horizon)  # [N, horizon * K]
+        return units[starts].repeat(1, self.config.horizon)  # [N, horizon * K]
 
     def buffers(self) -> dict[str, Tensor]:
         """Return the normaliser of the features, [C] each, and the units of simulated targets, [K] each."""
@@ -219,12 +233,26 @@ class ForecastTask:
         """Yield the validation part, in a fixed order."""
         yield from self._late.batches(VALIDATION_BATCH)
 
+    def to(self, device: torch.device | None) -> None:
+        """Keep all windows on a device, or the table they are cut from, if it has room; None: none."""
+        self._there = None
+        many = [part for part in (self._train, self._late) if not part.to(device)]
+        units = [] if self.units is None else [self.units]
+        x = self.inputs.x
+        if many and device is not None and isinstance(x, Tensor) and fits(device, x, self.y, *units):
+            moved_units = None if self.units is None else moved(self.units, device)
+            self._there = _Table(self.inputs.to(device), moved(self.y, device), moved_units)
+            for part in many:
+                part.device = device
+
     def _read(self, starts: Tensor) -> Batch:
-        """The windows that begin at these rows, as the layers read them."""
+        """The windows that begin at these rows, as the layers read them, where ``starts`` lies."""
         shape, steps, starts = self.shape, self.config.steps, starts.long()
-        x, window = self.inputs.windows(starts, steps + shape.ahead), None
-        if targets := list(shape.residual):
-            centre, scale = self.inputs.centre[targets], self.inputs.scale[targets]
+        inputs = self.inputs if is_near(starts) or self._there is None else self._there.inputs
+        x, window = inputs.windows(starts, steps + shape.ahead), None
+        if shape.residual:
+            targets = constant(shape.residual, torch.int64, starts.device)
+            centre, scale = inputs.centre[targets], inputs.scale[targets]
             window = window_of(x[:steps, :, targets], scale, shape.panel)
             features = with_window(x[..., : shape.inputs], targets, window, centre, scale)
             x = torch.cat([features, x[..., shape.inputs :]], dim=-1) if shape.series else features

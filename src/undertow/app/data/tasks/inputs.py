@@ -25,6 +25,7 @@ from undertow.app.data.tasks.normalise import ONE_DEVIATION, fit_normaliser, nor
 from undertow.app.runs.config import DataConfig
 from undertow.app.runs.facts import Columns, converted
 from undertow.app.runs.model import normalise
+from undertow.app.runs.near import moved
 
 BLOCK = 1_000_000  # rows for which features are computed at once
 
@@ -67,6 +68,12 @@ class Inputs:
     last: Tensor
     centre: Tensor
     scale: Tensor
+
+    def to(self, device: torch.device) -> "Inputs":
+        """Return a copy on a device; rows in a file stay there."""
+        x = self.x if isinstance(self.x, Rows) else moved(self.x, device)
+        last, centre, scale = (moved(each, device) for each in (self.last, self.centre, self.scale))
+        return Inputs(x, last, centre, scale)
 
     def windows(self, starts: Tensor, steps: int) -> Tensor:
         """Cut the windows that begin at ``starts`` [N].

@@ -99,6 +99,9 @@ class ProblemTask:
         for _ in range(0, VALIDATION, VALIDATION_BATCH):
             yield self._batch(rng, VALIDATION_BATCH)
 
+    def to(self, device: torch.device | None) -> None:
+        """Do nothing: sequences are drawn on the CPU."""
+
     def _batch(self, rng: np.random.Generator, n: int) -> Batch:
         return draw_batch(self.problem, rng, n, self.steps)
 

@@ -25,9 +25,11 @@ from undertow.app.errors import UserError, one_of
 from undertow.app.runs.config import DataConfig
 from undertow.app.runs.facts import Columns, columns_of, converted
 from undertow.app.runs.model import normalise
+from undertow.app.runs.near import fits, moved
 from undertow.app.runs.objective import Batch
 from undertow.app.runs.shapes import UNITS
 from undertow.app.words import counted
+from undertow.problems import UNSCORED
 
 VALIDATION_BATCH = 64
 
@@ -165,6 +167,7 @@ class SequenceTask:
     """Labelled sequences; of classes every one keeps its share in the validation part."""
 
     evaluations = 1
+    _there: "Moved | None" = None
 
     def __init__(self, config: DataConfig, batch_size: int, seed: int, known: Known | None = None) -> None:
         path = Path(config.source)
@@ -259,7 +262,16 @@ class SequenceTask:
         """Yield the validation part, in a fixed order."""
         yield from self._batches(self.validation, VALIDATION_BATCH)
 
+    def to(self, device: torch.device | None) -> None:
+        """Keep a copy of the sequences on a device, if they have room there; None: keep none."""
+        self._there = None
+        if device is not None and fits(device, *self.x, *self.targets.y):
+            self._there = Moved(self, device)
+
     def _batches(self, chosen: Tensor, size: int) -> Iterator[Batch]:
+        if self._there is not None:
+            yield from self._there.batches(chosen, size)
+            return
         for numbers in torch.split(chosen, size):
             y = self.targets.pad(numbers)
             if self.whole is not None:
@@ -268,3 +280,40 @@ class SequenceTask:
             x, lengths = pad([self.x[k] for k in numbers.tolist()])  # [T, N, C], [N]
             differ = None if int(lengths.min()) == len(x) else lengths
             yield Batch(x, y, differ, normalised=True)
+
+
+class Moved:
+    """The sequences of a task on a device, one after another.
+
+    Args:
+        task: The task.
+        device: The device.
+    """
+
+    def __init__(self, task: SequenceTask, device: torch.device) -> None:
+        self.targets, self.device = task.targets, device
+        self.lengths = torch.tensor([len(sequence) for sequence in task.x])
+        self.rows = moved(torch.cat(task.x), device)  # [rows, C]
+        self.y = moved((torch.cat if task.targets.every else torch.stack)(task.targets.y), device)
+        self.ends = moved(self.lengths.cumsum(0), device)
+
+    def batches(self, chosen: Tensor, size: int) -> Iterator[Batch]:
+        """Make batches of the chosen sequences, as the task does."""
+        order = moved(chosen, self.device)
+        for start in range(0, len(chosen), size):
+            yield self._batch(order[start : start + size], self.lengths[chosen[start : start + size]])
+
+    def _batch(self, chosen: Tensor, lengths: Tensor) -> Batch:
+        T = int(lengths.max())  # on the CPU
+        ends, step = self.ends[chosen], torch.arange(T, device=self.device)[:, None]
+        count = moved(lengths, self.device)
+        within = step < count
+        row = torch.where(within, ends - count + step, 0)  # [T, N]
+        x = self.rows[row].masked_fill(~within[..., None], 0.0)
+        if self.targets.every:
+            y, no_target = self.y[row], UNSCORED if self.targets.classes else torch.nan
+            y = y.masked_fill(~within.view(*within.shape, *[1] * (y.dim() - 2)), no_target)
+        else:
+            y = self.y[chosen]
+        differ = None if int(lengths.min()) == T else lengths
+        return Batch(x, y, differ, normalised=True)

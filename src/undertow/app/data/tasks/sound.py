@@ -6,7 +6,7 @@ Real-time black-box modelling with recurrent neural networks, DAFx-19) train amp
 the error-to-signal ratio, half of it after their pre-emphasis 1 - a z⁻¹, a first-order high-pass.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -15,10 +15,11 @@ from torch import Tensor
 from undertow.app import metrics
 from undertow.app.data import Baseline, Facts, Known, Shape
 from undertow.app.data.files.recordings import Floats
-from undertow.app.data.sounds.pair import SILENT, Pair, read_pair
+from undertow.app.data.sounds.pair import SILENT, read_pair
 from undertow.app.data.sounds.response import TAPS, filtered
 from undertow.app.errors import UserError
 from undertow.app.runs.config import DataConfig
+from undertow.app.runs.near import fits, moved
 from undertow.app.runs.objective import Batch, Objective
 from undertow.app.runs.shapes import BUFFERS
 
@@ -36,6 +37,7 @@ class SoundTask:
             raise UserError(f"--steps {config.steps}: expected 2 or more, as the pre-emphasis looks one back")
         self.pair = pair = read_pair(config)
         self.steps, self.batch_size, self.seed, self.known = config.steps, batch_size, seed, known
+        self.to(None)
         self.cut = pair.held_back(config.validation)
         self.lane = (self.cut - WARM_UP) // batch_size  # samples of each lane that count
         self._check_length(config)
@@ -85,23 +87,35 @@ class SoundTask:
         over = self.lane % self.steps
         first = int(np.random.default_rng([self.seed, epoch]).integers(over + 1))
         starts = first + self.lane * np.arange(self.batch_size)
-        unit = torch.full((self.batch_size, 1), self.levels["units.scale"])
-        yield from lanes(self.pair, starts, self.steps, self.lane - over, unit)
+        unit = torch.full((self.batch_size, 1), self.levels["units.scale"], device=self._there[0].device)
+        yield from lanes(self._there, starts, self.steps, self.lane - over, unit)
 
     def validation_batches(self) -> Iterator[Batch]:
         """Yield the validation part in one lane, as a player would hear it."""
         warm = min(WARM_UP, self.cut)
         count = len(self.pair.x) - self.cut
-        return lanes(self.pair, np.array([self.cut - warm]), VALIDATION_WINDOW, count, warm=warm)
+        return lanes(self._there, np.array([self.cut - warm]), VALIDATION_WINDOW, count, warm=warm)
+
+    def to(self, device: torch.device | None) -> None:
+        """Keep the recordings on a device, if they have room there; None: on the CPU."""
+        self._there = torch.from_numpy(self.pair.x), torch.from_numpy(self.pair.y)
+        if device is not None and fits(device, *self._there):
+            x, y = self._there
+            self._there = moved(x, device), moved(y, device)
 
 
 def lanes(
-    pair: Pair, starts: np.ndarray, steps: int, count: int, unit: Tensor | None = None, warm: int = WARM_UP
+    pair: Sequence[Tensor],
+    starts: np.ndarray,
+    steps: int,
+    count: int,
+    unit: Tensor | None = None,
+    warm: int = WARM_UP,
 ) -> Iterator[Batch]:
     """Windows of ``steps`` samples from lanes read side by side, state carried.
 
     Args:
-        pair: The recordings.
+        pair: The recordings, [n] float32 both; the windows are cut where they lie.
         starts: [N], the first sample of each lane.
         steps: T; the first window has ``warm`` samples more, the last one may be shorter.
         count: The samples of each lane whose error counts.
@@ -112,9 +126,11 @@ def lanes(
         x and y [T,N,1].
     """
     start, stop = 0, min(warm + steps, warm + count)
+    device = pair[0].device
+    begins = moved(torch.from_numpy(starts), device)
     while start < stop:
-        places = starts + np.arange(start, stop)[:, None]
-        x, y = (torch.from_numpy(each[places][..., None]) for each in (pair.x, pair.y))
+        places = begins + torch.arange(start, stop, device=device)[:, None]
+        x, y = (each[places][..., None] for each in pair)
         y[: max(0, warm - start)] = torch.nan
         yield Batch(x, y, carried=start > 0, unit=unit)
         start, stop = stop, min(stop + steps, warm + count)

@@ -21,6 +21,7 @@ from undertow.app.data.texts.documents import MANY, Documents, read_documents, s
 from undertow.app.data.texts.streams import Stream
 from undertow.app.errors import UserError
 from undertow.app.runs.config import DataConfig
+from undertow.app.runs.near import fits, moved
 from undertow.app.runs.objective import Batch, Objective
 from undertow.app.words import counted
 from undertow.problems import UNSCORED
@@ -45,22 +46,47 @@ def stream(alphabet: Alphabet, documents: Sequence[str | bytes], given_as: str) 
     return Stream(np.concatenate([np.empty(0, np.int64), *parts]), begins)
 
 
-def lanes(text: Stream, n: int, steps: int) -> Iterator[Batch]:
+class Moved:
+    """A stream on a device.
+
+    Args:
+        text: In memory.
+        device: The device.
+    """
+
+    def __init__(self, text: Stream, device: torch.device) -> None:
+        self.symbols = moved(torch.from_numpy(text.symbols.astype(np.int32)), device)
+        self.begins = moved(torch.from_numpy(text.begins), device)
+
+    def lanes(self, n: int, start: int, stop: int, ahead: int) -> tuple[Tensor, Tensor]:
+        """Cut a window, as of Stream."""
+        length = (len(self.symbols) - 1) // n
+        both = (each[ahead : ahead + n * length].view(n, length) for each in (self.symbols, self.begins))
+        symbols, begins = (each[:, start:stop].T.contiguous() for each in both)
+        return symbols.long(), begins
+
+
+def lanes(text: Stream, n: int, steps: int, there: Moved | None = None) -> Iterator[Batch]:
     """Windows of ``steps`` symbols from ``n`` lanes read side by side, state carried.
 
     The first symbol of a document is no target, and is read from a zero state.
+
+    Args:
+        text: The text.
+        n: N, the lanes.
+        steps: T.
+        there: The text on a device, if the windows are to be cut there.
+
+    Yields:
+        x and y [T,N].
     """
     length, several = (len(text) - 1) // n, bool(text.begins[1:].any())
     for count, start in enumerate(range(0, length, steps)):
         window = start, start + steps
-        (x, reset), (y, begins) = (text.lanes(n, *window, ahead) for ahead in (0, 1))
-        y[begins] = UNSCORED
-        yield Batch(
-            torch.from_numpy(x),
-            torch.from_numpy(y),
-            carried=start > 0,
-            reset=torch.from_numpy(reset) if several else None,
-        )
+        cut = ((there or text).lanes(n, *window, ahead) for ahead in (0, 1))
+        (x, reset), (y, begins) = ((torch.as_tensor(a), torch.as_tensor(b)) for a, b in cut)
+        y.masked_fill_(begins, UNSCORED)
+        yield Batch(x, y, carried=start > 0, reset=reset if several else None)
         if count % RELEASED_EVERY == RELEASED_EVERY - 1:
             text.release()
 
@@ -86,6 +112,7 @@ class TextTask:
     """A language model over the symbols of one or several files."""
 
     evaluations = 2
+    _there: Sequence[Moved | None] = (None, None)  # training and validation part
 
     def __init__(self, config: DataConfig, batch_size: int, seed: int, known: Known | None = None) -> None:
         path = Path(config.source)
@@ -170,12 +197,21 @@ class TextTask:
 
     def train_batches(self, epoch: int) -> Iterator[Batch]:
         """Yield the batches of an epoch, the same ones whenever the same epoch is asked for."""
-        return lanes(self.train, self.batch_size, self.steps)
+        return lanes(self.train, self.batch_size, self.steps, self._there[0])
 
     def validation_batches(self) -> Iterator[Batch]:
         """Yield the validation part, in a fixed order."""
         n = min(VALIDATION_LANES, len(self.validation) - 1)
-        return lanes(self.validation, n, VALIDATION_WINDOW)
+        return lanes(self.validation, n, VALIDATION_WINDOW, self._there[1])
+
+    def to(self, device: torch.device | None) -> None:
+        """Keep a copy of the text on a device, if it is in memory and has room there; None: keep none."""
+        both = self.train, self.validation
+        self._there = None, None
+        if device is None or any(each.mapped for each in both):
+            return
+        if fits(device, *(torch.from_numpy(each.symbols) for each in both)):
+            self._there = [Moved(each, device) for each in both]
 
 
 def parts(found: Documents, fraction: float, seed: int) -> tuple[list[Any], list[Any]]:

@@ -7,6 +7,7 @@ from itertools import zip_longest
 import torch
 from torch import Tensor
 
+from undertow.app.runs.near import fits, moved
 from undertow.app.runs.objective import Batch
 from undertow.app.runs.windows import Window
 
@@ -30,6 +31,8 @@ class Windows:
     ) -> None:
         self.read, self.starts, self.expect = read, starts, expect
         self.kept: Batch | None = None
+        self.there: Batch | None = None  # ``kept`` on a device
+        self.device = torch.device("cpu")  # where windows that are not kept are read
         self.small: bool | None = None  # not known before the first batch
 
     def batches(self, size: int, places: Tensor | None = None) -> Iterator[Batch]:
@@ -43,23 +46,43 @@ class Windows:
             The batches.
         """
         if not self._are_few():
-            starts = self.starts if places is None else self.starts[places]
+            starts = moved(self.starts if places is None else self.starts[places], self.device)
             parts = torch.split(starts, size)
             for chosen, following in zip_longest(parts, parts[1:]):
                 if following is not None:
                     self.expect(following)
                 yield self.read(chosen)
             return
-        if self.kept is None:  # with the windows in the first dimension, side by side
-            whole = self.read(self.starts)
-            self.kept = _changed(whole, lambda each: each, lambda each: each.transpose(0, 1).contiguous())
-
-        found, count = self.kept, len(self.starts)
+        found, count = self.there or self._kept(), len(self.starts)
         if places is not None:
-            found, count = _changed(self.kept, *[lambda each: each.index_select(0, places)] * 2), len(places)
+            places, count = moved(places, found.x.device), len(places)
+            found = _changed(found, *[lambda each: each.index_select(0, places)] * 2)
         for start in range(0, count, size):
             part = slice(start, start + size)
             yield _changed(found, lambda each: each[part], lambda each: each[part].transpose(0, 1))  # noqa: B023
+
+    def to(self, device: torch.device | None) -> bool:
+        """Keep a copy of the windows on a device if they are few, and have room there.
+
+        Args:
+            device: The device. None: keep none.
+
+        Returns:
+            False if they are many: then they are read there if ``read`` can, which ``device`` tells.
+        """
+        self.device, self.there = torch.device("cpu"), None
+        if not self._are_few():
+            return False
+        kept = self._kept()
+        if device is not None and fits(device, kept.x, kept.y):
+            self.there = _changed(kept, *[lambda each: moved(each, device)] * 2)
+        return True
+
+    def _kept(self) -> Batch:
+        if self.kept is None:  # with the windows in the first dimension, side by side
+            whole = self.read(self.starts)
+            self.kept = _changed(whole, lambda each: each, lambda each: each.transpose(0, 1).contiguous())
+        return self.kept
 
     def _are_few(self) -> bool:
         if self.small is None:

@@ -51,6 +51,16 @@ def test_nothing_is_shown_unless_it_is_asked_for(passing, capsys):
     assert capsys.readouterr() == ("", "")
 
 
+@pytest.mark.parametrize("tty", [True, False])
+def test_work_without_an_end_in_sight_is_shown_in_a_terminal_alone(tty, monkeypatch):
+    out = Out(tty)
+    monkeypatch.setattr("sys.stdout", out)
+    with working.shown(Terminal(file=out, force_terminal=tty, width=80)), working.busy("reading a.csv"):
+        pass
+    assert ("reading a.csv" in out.getvalue()) == tty
+    assert out.getvalue().endswith("\x1b[2K" if tty else "")  # the line is cleared
+
+
 def test_predictions_and_evaluations_tell_how_far_they_are(undertow, waves, monkeypatch):
     assert undertow("train", waves, *FORECAST, "--epochs", 1, "--folder", "r", "-q").code == 0
     monkeypatch.setattr(forecaster, "BATCH", 50)

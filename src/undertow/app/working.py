@@ -51,6 +51,22 @@ def console() -> Console | None:
     return _CONSOLE.get()
 
 
+@contextmanager
+def busy(what: str) -> Iterator[None]:
+    """Show in a terminal that the block works, if it is shown; how far it is is not known.
+
+    Args:
+        what: What it does, for example ``reading sales.csv``.
+    """
+    where = console()
+    if where is None or not sys.stdout.isatty():
+        yield
+        return
+    with bars(where) as line:
+        line.add_task(what, total=None, tail="")
+        yield
+
+
 def through(items: Iterable[Item], total: int, what: str) -> Iterator[Item]:
     """Go through items, and show how far that is if it is shown.
 

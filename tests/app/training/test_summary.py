@@ -17,6 +17,9 @@ from undertow.app.training.progress import Position, Progress
 FOLDER = Path("runs/a folder whose name is longer than a line of the terminal/walks-1")
 
 
+QUOTED = f"'{FOLDER}'"  # as a shell takes it
+
+
 def run(**options):
     data = DataConfig("walks.csv", "classify", 0.2, 0, sequence="id", label="way", per="sequence")
     model = ModelConfig("lstm", 4, 1, 0.0, 2, "last", inputs=1)
@@ -35,13 +38,13 @@ def test_commands_to_type_next_stand_on_one_line_in_a_narrow_terminal():
     following = said(run(), True, width=30).splitlines()
     assert following == [
         f"Saved in {FOLDER}. Next:",
-        f"  undertow predict {FOLDER} TABLE",
-        f"  undertow inspect {FOLDER}",
-        f"  undertow doctor {FOLDER}",
+        f"  undertow predict {QUOTED} TABLE",
+        f"  undertow inspect {QUOTED}",
+        f"  undertow doctor {QUOTED}",
     ]
     stopped = said(run(), False, width=30, step=7).splitlines()
     assert stopped[0].startswith("Stopped by Ctrl-C at step 7; everything is saved in ")
-    assert stopped[1:] == [f"  undertow train --resume {FOLDER}"]
+    assert stopped[1:] == [f"  undertow train --resume {QUOTED}"]
 
 
 def test_the_best_evaluation_stands_against_each_baseline():

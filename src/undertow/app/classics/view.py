@@ -50,16 +50,16 @@ def train(results: Results, console: Console) -> int:
         are = "is" if done == 1 else "are"
         console.print(f"{counted(done, 'network')} {are} trained already, {len(todo)} to go.")
     with Interrupt() as interrupt, bars(console) as progress:
-        bar = progress.add_task(f"0/{len(todo)}", total=len(todo), tail="")
+        bar = progress.add_task("starting", total=None, tail="")
         for number, (setting, cell, seed) in enumerate(todo, 1):
             began = time.monotonic()
             trial = Trial(setting, cell, seed, results.most(setting, cell))
+            progress.update(bar, description=f"{number}/{len(todo)}", total=trial.most, completed=0)
             trial.run([Watch(trial, progress, bar)], interrupt)
             if interrupt.asked:
                 break
             outcome = trial.outcome(time.monotonic() - began)
             results.add(outcome)
-            progress.update(bar, completed=number, description=f"{number}/{len(todo)}")
             progress.console.print(marked(_said(outcome)))
     if interrupt.asked:
         console.print(f"Stopped by {interrupt.name}; what is done is kept. The same command goes on.")
@@ -77,15 +77,13 @@ class Watch(Hook):
         """Update the line, at most once every REFRESH seconds."""
         if time.monotonic() - self.drawn > REFRESH:
             self.drawn = time.monotonic()
-            self.progress.update(self.bar, tail=_standing(self.trial, self.drawn - self.began))
+            standing = _standing(self.trial, self.drawn - self.began)
+            self.progress.update(self.bar, completed=self.trial.sequences, tail=standing)
 
 
 def _standing(trial: Trial, seconds: float) -> str:
-    """Where a trial stands, in a line."""
-    return (
-        f"{trial.setting.row} {NAMES[trial.cell]}, seed {trial.seed}: {trial.sequences:,} of {trial.most:,} "
-        f"sequences, {trial.share:.0%} right, {clock(seconds)}"
-    )
+    """Where a trial stands, short enough for a line of 80 columns with a bar of its sequences."""
+    return f"{trial.setting.row} {trial.cell}, seed {trial.seed}: {trial.share:.0%} right, {clock(seconds)}"
 
 
 NAMES = {"LSTM": "LSTM", "RNN": "plain RNN"}

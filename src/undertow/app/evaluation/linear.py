@@ -18,6 +18,7 @@ from undertow.app.reading.predictions import Floats, Forecasts, Places, is_train
 from undertow.app.runs import members
 from undertow.app.runs.folder import Run
 from undertow.app.runs.model import SequenceModel
+from undertow.app.working import through
 
 MOST_VALUES = 4096  # of a window: the normal equations of more take minutes and gigabytes
 BATCH = 512  # windows at once
@@ -120,7 +121,8 @@ def _fit(run: Run, model: SequenceModel, source: Path, found: Forecasts) -> Floa
     starts = _training_starts(run, series, y, ahead)
     size = _width(run) + 1
     squares, products = np.zeros((size, size)), np.zeros((size, len(ahead)))
-    for k in range(0, len(starts), BATCH):
+    batches = range(0, len(starts), BATCH)
+    for k in through(batches, len(batches), "windows of the linear model"):
         chosen = starts[k : k + BATCH]
         x = rows(chosen)
         squares += x.T @ x

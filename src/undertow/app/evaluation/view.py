@@ -37,7 +37,7 @@ def show(console: Console, result: Result, metric: str) -> None:
         metric: The metric by which series are ordered and rows ahead are shown.
     """
     for each in result.said:
-        console.print(Text(each, style="dim"), soft_wrap=True)
+        console.print(Text(each, style="dim"))
     for target in dict.fromkeys(row.get("target") for row in result.rows):
         rows = [row for row in result.rows if row.get("target") == target]
         every = [row for row in rows if row["part"] == "all"]

@@ -1,5 +1,6 @@
 """The training of an ensemble: its members one after the other, then their common score and intervals."""
 
+import shlex
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -202,6 +203,6 @@ def _say_stopped(console: Console, run: Run, at: Stopped) -> None:
         console.print(
             f"Stopped by {at.signal} in member {at.member} of {run.training.members} at step "
             f"{at.step}; everything is saved in {run.folder}. Go on with:\n"
-            f"  undertow train --resume {run.folder}",
+            f"  undertow train --resume {shlex.quote(str(run.folder))}",
             soft_wrap=True,
         )

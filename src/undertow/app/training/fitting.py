@@ -1,5 +1,6 @@
 """A training brought to its end, with what belongs to a run beside its network."""
 
+from undertow.app import working
 from undertow.app.loop import Hook
 from undertow.app.training import intervals, logger
 from undertow.app.training.trainer import Trainer
@@ -20,9 +21,11 @@ def fit(trainer: Trainer, *hooks: Hook) -> bool:
     if not trainer.team.leads:
         return done
     if progress.rows:
-        from undertow.app.training import curve
+        with working.busy("drawing the learning curve"):
+            from undertow.app.training import curve
 
-        curve.draw(run, progress.rows)
+            curve.draw(run, progress.rows)
     if progress.at.best and run.training.interval:
-        intervals.add(run, trainer.task, trainer.team.alive)
+        with working.busy("fitting the intervals"):
+            intervals.add(run, trainer.task, trainer.team.alive)
     return done

@@ -139,7 +139,7 @@ class Progress:
     def reason_to_stop(self) -> str:
         """Say why training ends here; empty if it goes on."""
         if self.at.epoch >= self.config.epochs:
-            return f"all {counted(self.config.epochs, 'epoch')} done"
+            return "all " * (self.config.epochs > 1) + f"{counted(self.config.epochs, 'epoch')} done"
         if self.at.stale >= self.config.patience:
             return f"no improvement in {counted(self.at.stale, 'evaluation')}"
         return f"{counted(self.config.minutes, 'minute')} used up" if self.out_of_time else ""

@@ -143,7 +143,10 @@ def _start_ensemble(console: Console, run: Run, task: Task, quiet: bool, team: A
             run.write_config()
     if not quiet:
         summary.introduce(console, run, task, SequenceModel(run.model))
-    return ensemble.train(run, task, console, lambda progress: view(console, quiet, progress), quiet, team)
+    with nullcontext() if quiet else working.shown(console):
+        return ensemble.train(
+            run, task, console, lambda progress: view(console, quiet, progress), quiet, team
+        )
 
 
 def _resume_ensemble(console: Console, run: Run, task: Task, quiet: bool, team: Alone) -> int:
@@ -289,7 +292,8 @@ def finish(console: Console, trainer: Trainer, quiet: bool, hooks: Sequence[Hook
         The exit code, as in ``Ended``.
     """
     run, progress = trainer.run, trainer.progress
-    done = fit(trainer, view(console, quiet, progress), *(make(trainer) for make in hooks))
+    with nullcontext() if quiet else working.shown(console):
+        done = fit(trainer, view(console, quiet, progress), *(make(trainer) for make in hooks))
     interrupt = trainer.loop.interrupt
     if not trainer.team.leads:
         return 0 if done else interrupt.code

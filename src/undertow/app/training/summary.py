@@ -1,5 +1,7 @@
 """What ``undertow train`` prints before and after the training."""
 
+import shlex
+
 from rich.console import Console
 from rich.table import Table
 from torch import nn
@@ -91,7 +93,7 @@ def conclude(
     if not done:
         console.print(
             f"Stopped by {signal} at step {at.step}; everything is saved in {name}. Go on with:\n"
-            f"  undertow train --resume {name}",
+            f"  undertow train --resume {shlex.quote(str(name))}",
             soft_wrap=True,
         )
         return
@@ -115,7 +117,7 @@ def following(console: Console, run: Run) -> None:
     """Print where a run is saved, and the commands to type next."""
     # what holds the run: .nam has no place for the skip, and neither format for a plain RNN
     target = "c" if run.model.cell == "rnn" else "rtneural" if run.model.skip else "nam"
-    given = {"run": run.folder, "target": target}
+    given = {"run": shlex.quote(str(run.folder)), "target": target}
     commands = "".join(f"\n  {each.format(**given)}" for each in NEXT[run.data.task] + LOOK)
     console.print(f"Saved in {run.folder}. Next:{commands}", soft_wrap=True)
 

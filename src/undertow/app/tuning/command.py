@@ -1,5 +1,6 @@
 """A study from its options: open it, work on it, sum it up."""
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from undertow.app.tuning.storage import open_storage
 from undertow.app.tuning.study import Plan, take_part
 from undertow.app.tuning.worker import Worker
 from undertow.app.words import counted
+from undertow.app.working import shown
 
 
 def run(
@@ -62,6 +64,7 @@ def run(
         lambda trial: None if quiet else view.say(console, study, plan, trial),
         wait,
     )
-    code = worker.work()
-    view.conclude(console, study, plan, code)
+    with nullcontext() if quiet else shown(console):
+        code = worker.work()
+        view.conclude(console, study, plan, code)
     return code

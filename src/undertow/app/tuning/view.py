@@ -7,6 +7,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 from rich.console import Console
 
+from undertow.app import working
 from undertow.app.terminal import marked
 from undertow.app.tuning import picture
 from undertow.app.tuning.best import BEST, best_trial
@@ -46,7 +47,7 @@ def say(console: Console, study: optuna.Study, plan: Plan, trial: FrozenTrial) -
         found = f"{trial.user_attrs.get('best', '')} pruned in epoch {trial.user_attrs['epoch']:g}"
     else:
         found = f"failed: {trial.user_attrs['error']}"
-    console.print(f"trial {trial.number + 1}  {found}  {options(trial)}", soft_wrap=True)
+    console.print(f"trial {trial.number + 1}  {found}  {options(trial)}")
 
 
 def options(trial: FrozenTrial) -> str:
@@ -76,11 +77,14 @@ def conclude(console: Console, study: optuna.Study, plan: Plan, code: int) -> No
                 found=best.user_attrs["best"], trials=counted(count, "trial"), number=best.number + 1,
             )
         )  # fmt: skip
-        console.print(options(best), soft_wrap=True)
-        if mattered := picture.importances(study):
+        console.print(options(best))
+        with working.busy("what mattered"):
+            mattered = picture.importances(study)
+            drawn = picture.draw(study, plan.space, mattered, plan.folder) if mattered else None
+        if mattered:
             shares = ", ".join(f"{name} {100 * share:.0f}%" for name, share in mattered.items())
-            drawn = picture.draw(study, plan.space, mattered, plan.folder)
-            console.print(f"what mattered: {shares} ({drawn})", soft_wrap=True)
+            console.print(f"what mattered: {shares}")
+            console.print(f"  picture  {drawn}", soft_wrap=True)
     if code:
         console.print(f"Stopped; {len(counting(study))} trials are kept. The same command goes on.")
     elif best is not None:

@@ -59,7 +59,10 @@ def export(
     told = [_accuracy(run, dtype, data)] if dtype == "int8" else []
     lines = [*targets.write(run, target, path, dtype), *told]
     sizes = " and ".join(f"{each}, {each.stat().st_size:,} bytes" for each in files)
-    Terminal().print("\n".join([f"written: {sizes}", *lines]), soft_wrap=True)
+    console = Terminal()
+    console.print(f"written: {sizes}", soft_wrap=True)
+    for line in lines:
+        console.print(line)
 
 
 def _accuracy(folder: Path, dtype: str, data: Path | None) -> str:

@@ -21,6 +21,7 @@ from undertow.app.errors import UserError
 from undertow.app.inputs import no_column
 from undertow.app.runs.config import DataConfig
 from undertow.app.runs.facts import Columns
+from undertow.app.working import busy
 
 FOOTER = 5  # most lines of notes and totals below the rows
 LARGEST = 1e38  # features are float32, and differences of two of them too
@@ -62,15 +63,21 @@ def read_table(path: Path, config: DataConfig, kept: Reading | None = None) -> t
     reading = (
         Reading() if kept is None else msgspec.structs.replace(kept, said=[], columns=dict(kept.columns))
     )
-    frame = load(path, config, reading, kept is not None)
+    with busy(f"reading {path.name}"):
+        frame = _typed(path, config, reading, kept is not None)
+    reading.said = [each for each in reading.said if kept is None or each not in kept.said]
+    return frame, reading
+
+
+def _typed(path: Path, config: DataConfig, reading: Reading, kept: bool) -> pl.DataFrame:
+    """A table without what is no row of it, each column of the type that it holds."""
+    frame = load(path, config, reading, kept)
     if frame.is_empty():
         raise UserError(f"{path}: the table has no rows")
     frame = without_footer(without_units(frame.with_row_index(ROW, offset=1), reading), reading)
-    frame = joined(frame, reading, kept is not None)
+    frame = joined(frame, reading, kept)
     frame = frame.filter(~pl.all_horizontal(pl.exclude(ROW).is_null()))  # blank lines
-    frame = interpret(frame.select(ROW, pl.exclude(ROW)), path, config, reading)
-    reading.said = [each for each in reading.said if kept is None or each not in kept.said]
-    return frame, reading
+    return interpret(frame.select(ROW, pl.exclude(ROW)), path, config, reading)
 
 
 def without_units(frame: pl.DataFrame, reading: Reading) -> pl.DataFrame:

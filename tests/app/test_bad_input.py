@@ -338,10 +338,14 @@ def test_divergence_is_said_and_what_was_saved_stays(undertow, waves, monkeypatc
         on_step(trainer, loop, steps if loop.step < 10 else lost)
 
     on_step = Trainer.on_step
-    monkeypatch.setattr(Trainer, "on_step", diverging)
-    result = undertow("train", waves, *FORECAST, "--epochs", 9, "--folder", "r")
-    refused(result, "diverged", "step 10", "--lr")
+    with monkeypatch.context() as changed:
+        changed.setattr(Trainer, "on_step", diverging)
+        result = undertow("train", waves, *FORECAST, "--epochs", 9, "--folder", "r")
+    refused(result, "diverged", "step 10", "stays in r", "--lr")
     assert undertow("predict", "r", waves).code == 0
+    result = undertow("train", waves, *FORECAST, "--lr", 1e5, "--batch-size", 8, "--folder", "early")
+    refused(result, "diverged", "there is no model yet", "--lr")
+    assert not Path("early").exists()
 
 
 @pytest.mark.parametrize(

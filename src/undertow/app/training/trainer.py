@@ -226,9 +226,11 @@ class Trainer(Hook):
     def _check_loss(self) -> None:
         if self.progress.diverged is not None:
             step, loss = self.progress.diverged
+            kept = f"the best model so far stays in {self.run.folder}"
             raise UserError(
-                f"training diverged: the loss is {loss} at step {step}; the best model so far "
-                f"stays in {self.run.folder}; try a smaller --lr (now {self.run.training.lr:g})"
+                f"training diverged: the loss is {loss} at step {step}; "
+                f"{kept if self.progress.at.best else 'there is no model yet'}; "
+                f"try a smaller --lr (now {self.run.training.lr:g})"
             )
 
     # -- measuring --------------------------------------------------------------------------------

@@ -57,7 +57,7 @@ def compiled(monkeypatch):
     before = driver._active
     real = passes.kernels()
 
-    def compile_for(card, H, dtype=torch.float32, N=64, form="even", marks=(), **options):
+    def compile_for(card, H, dtype=torch.float32, N=64, form="even", marks=(), states=None, **options):
         found = []
         driver.set_active(Card(card))
         monkeypatch.setattr(passes, "kernels", lambda: [Compiled(kernel, found) for kernel in real])
@@ -68,8 +68,8 @@ def compiled(monkeypatch):
             given["lengths"] = torch.full((N,), T)
         elif form == "packed":
             x = pack_padded_sequence(x, torch.full((N,), T))
-        y = module(x, **given)[0]
-        (y.data if form == "packed" else y).sum().backward()
+        y, ends = module(x, states, **given)
+        ((y.data if form == "packed" else y).sum() + sum(end.sum() for end in ends)).backward()
         return found
 
     monkeypatch.setattr(triton.engine, "DEVICES", ["cpu"])
@@ -132,3 +132,11 @@ def test_no_new_kernel_for_another_n_or_t(compiled):
     kernels = [compiled(80, 16, N=N) for N in (1, 3, 16)]
     for same in zip(*kernels, strict=True):
         assert len({id(kernel) for kernel in same}) == 1
+
+
+def test_no_new_kernel_for_the_states_of_another_layer(compiled):
+    """Nor for a state that lies behind an odd number of others, as the second layer's do."""
+    states = torch.zeros(2, 3, 17), torch.zeros(2, 3, 17)
+    first, second, *back = compiled(80, 17, N=3, num_layers=2, states=states)
+    assert first is second
+    assert back[0] is back[1]

@@ -9,7 +9,7 @@ each gate: with BK = 0 U stays in the program's memory, else it comes in blocks,
 import triton
 import triton.language as tl
 
-from undertow.kernels.triton.forward import NUMBERS
+from undertow.kernels.triton.forward import NUMBERS, STATES
 from undertow.kernels.triton.tiles import (
     four,
     marked,
@@ -33,7 +33,7 @@ def block_of(U, unit, k, H: tl.constexpr):
     return tl.load(U + at, mask=(unit[:, None] < H) & (k[None, :] < H), other=0.0)
 
 
-@triton.jit(do_not_specialize=NUMBERS)
+@triton.jit(do_not_specialize=NUMBERS, do_not_specialize_on_alignment=(*STATES, "dh_n", "dc_n"))
 def backward(
     gates,  # [D,rows,4H], of the forward pass
     cells,  # [D,rows,H]

@@ -29,6 +29,7 @@ NUMBERS = (
     "T", "N", "rows", "step", "row", "reverse",
     "zh_way", "zh_step", "zh_row", "zc_way", "zc_step", "zc_row",
 )  # fmt: skip  # no new program for each of their values
+STATES = ("h_0", "c_0", "reset_h", "reset_c", "recurrent")  # nor for where the part of a layer begins
 
 
 @triton.jit
@@ -38,7 +39,7 @@ def block_of(U, unit, k, H: tl.constexpr):
     return tl.load(U + at, mask=(unit[:, None] < H) & (k[None, :] < H), other=0.0)
 
 
-@triton.jit(do_not_specialize=NUMBERS)
+@triton.jit(do_not_specialize=NUMBERS, do_not_specialize_on_alignment=STATES)
 def forward(
     gates,  # [D,rows,4H], in and out
     U,  # [D,4H,H]
@@ -144,7 +145,7 @@ def forward(
             i, f = tl.zeros((HP, BN), tl.float32), tl.zeros((HP, BN), tl.float32)
             g, o = tl.zeros((HP, BN), tl.float32), tl.zeros((HP, BN), tl.float32)
             # two places in turn: a thread that is one step ahead writes to the other one
-            there = exchange + (s % 2) * tl.num_programs(1) * N * H
+            there = exchange + (s % 2).to(tl.int64) * tl.num_programs(1) * N * H
             tl.store(there + state, held, mask=here)
             tl.debug_barrier()
             for k0 in range(0, HP, BK):

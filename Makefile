@@ -80,7 +80,7 @@ bench: $(VENV)/app
 
 # The kernels for GPUs beside cuDNN, on a machine with one: docs/gpu.md. Under eight minutes.
 gpu: $(VENV)/app
-	$(BIN)/python benchmarks/gpu.py
+	$(BIN)/python benchmarks/gpu
 
 # `undertow train` beside other libraries on public data, which lie in packages: docs/evidence.md. An hour or more.
 # One set: make evidence EVIDENCE="--only fulda --seeds 3".

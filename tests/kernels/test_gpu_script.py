@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-SCRIPT = Path(__file__).parents[2] / "benchmarks" / "gpu.py"
+SCRIPT = Path(__file__).parents[2] / "benchmarks" / "gpu"
 
 
 @pytest.mark.skipif(find_spec("triton") is None, reason="Triton is not installed")
@@ -19,7 +19,7 @@ def test_every_part_runs(tmp_path):
     run = subprocess.run(command, capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr
     found = json.loads(out.read_text())
-    parts = "facts baseline compiling correct sanitizer loop speed options ablations sweep"
+    parts = "facts baseline compiling correct sanitizer loop app speed options ablations sweep"
     assert list(found) == parts.split()
     for part, rows in found.items():
         assert rows, part

@@ -145,7 +145,7 @@ def forward(
             i, f = tl.zeros((HP, BN), tl.float32), tl.zeros((HP, BN), tl.float32)
             g, o = tl.zeros((HP, BN), tl.float32), tl.zeros((HP, BN), tl.float32)
             # two places in turn: a thread that is one step ahead writes to the other one
-            there = exchange + (s % 2).to(tl.int64) * tl.num_programs(1) * N * H
+            there = exchange + (s % 2) * (tl.num_programs(1).to(tl.int64) * N * H)
             tl.store(there + state, held, mask=here)
             tl.debug_barrier()
             for k0 in range(0, HP, BK):

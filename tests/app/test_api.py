@@ -136,7 +136,7 @@ def test_an_evaluation_is_that_of_the_command(command, forecaster, waves):
     on_frame = forecaster.evaluate(pl.read_csv(waves))
     assert set(on_frame["part"]) == set(found["part"])
     assert len(forecaster.evaluate(backtest=2).filter(pl.col("part") == "origin")["name"].unique()) == 2
-    with pytest.raises(undertow.UserError, match="--retrain: has a meaning with --backtest K only"):
+    with pytest.raises(undertow.UserError, match="--retrain: expected together with --backtest K"):
         forecaster.evaluate(retrain=True)
 
 

@@ -477,7 +477,7 @@ def test_a_sequence_without_steps(short):
         lambda: plots.eigenvalues(short.tape, short.weight_hh, 2),
         lambda: plots.four_terms(short.tape, short.weight_hh, 2),
     ):
-        with pytest.raises(ValueError, match="sequence: expected one with a step, got 2"):
+        with pytest.raises(ValueError, match="sequence: expected a sequence with at least 1 step, got 2"):
             draw()
 
 

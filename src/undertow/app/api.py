@@ -47,14 +47,14 @@ class Run:
 
     @cached_property
     def model(self) -> Any:
-        """The network with the best weights, a torch module in eval mode; of an ensemble all as one."""
+        """The network with the best weights, a torch module in eval mode; an ensemble is one module."""
         from undertow.app.runs.together import network_of
 
         return network_of(self._opened)
 
     @property
     def metrics(self) -> pl.DataFrame:
-        """A row for each evaluation of the training, in order; of an ensemble with the member's number."""
+        """A row for each evaluation of the training, in order; for an ensemble with the member's number."""
         from undertow.app.runs import members
 
         parts = [pl.DataFrame(each.read_metrics()) for each in members.of(self._opened)]
@@ -68,12 +68,12 @@ class Run:
 
         Args:
             table: A Polars or pandas DataFrame, or the path of a file or folder; with the training's columns.
-                Of sound a recording's path, or samples [n] or [n,channels] at the rate of the training.
+                For sound: a recording's path, or samples [n] or [n,channels] at the rate of the training.
             gaps: error, fill, flag, split or ignore. None: as in the training.
 
         Returns:
             A row for every prediction, with the truth where the table holds it: a pandas DataFrame if
-            ``table`` is one, else a Polars DataFrame. Of sound the samples that come out, in NumPy.
+            ``table`` is one, else a Polars DataFrame. For sound: the output samples, a NumPy array.
 
         Raises:
             UserError: The run was not trained on a table or on sound, or the table does not fit it.
@@ -108,10 +108,10 @@ class Run:
         Args:
             prompt: The text to continue.
             length: The symbols to write after the prompt.
-            temperature: Below 1 surer, above 1 wilder, 0 always the likeliest symbol.
+            temperature: Below 1: more likely symbols; above 1: more variety; 0: always the likeliest.
             top_k: Draw from the K likeliest symbols. None: from all.
-            top_p: Draw from the fewest symbols with this probability in all.
-            min_p: Leave out symbols below this share of the likeliest one's probability.
+            top_p: Draw from the fewest symbols whose probabilities sum to this.
+            min_p: Leave out symbols less likely than this share of the likeliest one's probability.
             stop: End before this text, or before any of several.
             seed: The same seed gives the same text. None: another text each time.
 
@@ -142,12 +142,12 @@ class Run:
         """Say how good the network is beside baselines, as ``undertow evaluate`` does.
 
         Args:
-            data: Data with the truth: a path, or a Polars or pandas DataFrame; of sound the two recordings.
+            data: Data with the truth: a path, or a Polars or pandas DataFrame; for sound the two recordings.
                 None: the part of the training's own data that was held back to validate.
             backtest: Score this number of consecutive periods one by one. None: no backtest.
             retrain: Train anew before each period, on the rows before it.
             keep: Keep the runs of these trainings in this folder. None: remove them.
-            quiet: Whether to print nothing while these trainings go on.
+            quiet: Whether to print nothing during these trainings.
 
         Returns:
             The rows of ``undertow evaluate --output``: one for each part of the data and each forecaster.

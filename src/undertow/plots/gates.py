@@ -196,7 +196,9 @@ def _of(layer: Layer, sequence: int, units: Iterable[int] | None) -> tuple[int, 
         check_index("units", unit, H)
     steps = int(layer.lengths[sequence])
     if not steps:
-        raise ValueError(f"sequence: expected one with a step, got {sequence}, which is empty")
+        raise ValueError(
+            f"sequence: expected a sequence with at least 1 step, got {sequence}, which is empty"
+        )
     return steps, chosen
 
 

@@ -199,7 +199,9 @@ def _only(tape: Tape | RNNTape, sequence: int) -> Any:
     check_index("sequence", sequence, N)
     n = T if tape.lengths is None else int(tape.lengths[sequence])
     if not n:
-        raise ValueError(f"sequence: expected one with a step, got {sequence}, which is empty")
+        raise ValueError(
+            f"sequence: expected a sequence with at least 1 step, got {sequence}, which is empty"
+        )
     first = T - n if tape.reverse else 0
     only = tape.of(np.array([sequence]))
 

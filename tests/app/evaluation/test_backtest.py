@@ -75,8 +75,8 @@ def test_the_command_line(undertow, run):
     assert Path("runs/before-2/model.safetensors").exists()
     assert set(pl.read_csv("b.csv")["part"]) == {"origin", "origins"}
     for options, message in (
-        (("--retrain",), "--retrain: has a meaning with --backtest K only"),
-        (("--backtest", 2, "--keep", "f"), "--keep f: has a meaning with --retrain only"),
+        (("--retrain",), "--retrain: expected together with --backtest K"),
+        (("--backtest", 2, "--keep", "f"), "--keep f: expected together with --retrain"),
         (("--backtest", 2, "--picture", "p.png"), "--picture p.png: --backtest has no picture; leave it out"),
     ):
         refused = undertow("evaluate", "r", *options)

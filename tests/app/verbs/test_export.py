@@ -284,7 +284,7 @@ def test_only_classes_are_told_in_8_bits(undertow, train):
     run = train("text")
     result = undertow("export", run, "--to", "safetensors", "--dtype", "int8")
     assert (result.code, result.out) == (2, "")
-    assert "--dtype int8: expected a run that tells classes (--label), got text" in result.err
+    assert "--dtype int8: expected the run of a classifier (--label), got text" in result.err
     result = undertow("export", run, "--to", "safetensors", "--dtype", "int16")
     assert result.code == 0, result.err
 

@@ -56,9 +56,9 @@ def check_asked(run: Run, backtest: int | None, retrain: bool, keep: Path | None
     if backtest and task != "forecast":
         raise UserError(f"--backtest: has no meaning for task {task}: only forecasts have periods")
     if retrain and not backtest:
-        raise UserError("--retrain: has a meaning with --backtest K only")
+        raise UserError("--retrain: expected together with --backtest K")
     if keep is not None and not retrain:
-        raise UserError(f"--keep {keep}: has a meaning with --retrain only")
+        raise UserError(f"--keep {keep}: expected together with --retrain")
 
 
 def check_picture(task: str, backtest: int | None, picture: Path | None) -> None:

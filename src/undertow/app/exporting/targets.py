@@ -99,7 +99,7 @@ def check_dtype(target: Target, dtype: str, source: Path, data: Path | None) -> 
     if data is not None and dtype != "int8":
         raise UserError(f"--data {data}: expected with --dtype int8, whose accuracy is measured")
     if dtype == "int8" and (not source.is_dir() or open_run(source).data.task != "classify"):
-        raise UserError(f"--dtype int8: expected a run that tells classes (--label), got {source}")
+        raise UserError(f"--dtype int8: expected the run of a classifier (--label), got {source}")
 
 
 def write(source: Path, target: Target, path: Path, dtype: str = "float32") -> list[str]:

@@ -26,7 +26,7 @@ def doctor(
         typer.Option(
             min=1,
             max=1_000_000,
-            help="Steps between what must be remembered and the answer. (default: known only of a problem)",
+            help="Steps between what must be remembered and the answer. (default: a problem's own lag)",
         ),
     ] = None,
     input: Input = None,
@@ -46,8 +46,8 @@ def doctor(
     time; another file is replaced only with --overwrite.
 
     FILE is a network of another program: Keras, ONNX, a state dict, NAM and
-    others. It reads a table of numbers or a WAV file, --input, in pieces. It has
-    no labels, so what is said of gradients is about its outputs.
+    others. It reads --input, a table of numbers or a WAV file, in pieces. There
+    are no labels, so the gradients are those of the outputs.
 
     The exit code is 0 whatever is found.
     """

@@ -12,7 +12,7 @@ def evaluate(
         list[Path] | None,
         typer.Argument(
             metavar="[FILE]",
-            help="Data with the truth; of sound INPUT.wav TARGET.wav. "
+            help="Data with the truth; for sound INPUT.wav TARGET.wav. "
             "(default: the part of its data held back to validate)",
         ),
     ] = None,
@@ -42,14 +42,14 @@ def evaluate(
 
     A forecast is scored overall, by series and by rows ahead, against the last
     value, the value one season ago, the seasonal mean, and a linear model of the
-    same window. Labels are scored by class, with a confusion matrix. The bits of
-    a text stand beside those of its symbols' and pairs' frequencies, the error of
-    a sound beside that of the best linear filter.
+    same window. Labels are scored by class, with a confusion matrix. A text is
+    scored in bits, against the frequencies of symbols and of pairs; a sound
+    against the best linear filter.
 
-    --backtest K scores K consecutive periods: of the part held back, or of all
-    of another FILE. With --retrain the periods fill the last part of FILE, as
-    long as the one held back in the training, and each is scored with a new
-    training on the rows before it.
+    --backtest K scores K consecutive periods of the part held back, or of all of
+    another FILE. With --retrain each period is scored with a new training on the
+    rows before it; the periods then fill the last part of FILE, as long as the
+    part held back in the training.
     """
     from undertow.app.evaluation.asked import check_asked, check_data, check_picture
     from undertow.app.outputs import check_output

@@ -19,7 +19,10 @@ def export(
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that exist.")] = False,
     dtype: Annotated[
-        str, typer.Option(metavar="TYPE", help="Of safetensors: float32, int16 or, for classes, int8.")
+        str,
+        typer.Option(
+            metavar="TYPE", help="Weights in safetensors: float32, int16 or, for a classifier, int8."
+        ),
     ] = "float32",
     data: Annotated[
         Path | None,
@@ -34,11 +37,11 @@ def export(
     safetensors · for undertow.stream and undertow.load; --dtype int16 halves it
     nam, rtneural · sound: Neural Amp Modeler, RTNeural, AIDA-X
 
-    ONNX Runtime runs an ONNX model before it is written, and the outputs are
-    compared. What a target cannot hold is refused by name; forecasts have windows
-    that ONNX alone can hold.
+    Before an ONNX model is written, ONNX Runtime runs it, and the outputs are
+    compared. If a target cannot hold a network, the error names the part. Only
+    ONNX holds forecasts, which have windows.
 
-    --dtype int8 is for runs that tell classes; the loss of accuracy is printed.
+    --dtype int8 is for classifiers; the loss of accuracy is printed.
     FILE is a network of another program: Keras, ONNX, a state dict and others.
     """
     from undertow.app.inputs import check_source
@@ -66,7 +69,7 @@ def export(
 
 
 def _accuracy(folder: Path, dtype: str, data: Path | None) -> str:
-    """Say what the rounding of the weights costs a run that tells classes."""
+    """Say what the rounding of the weights costs a classifier."""
     from tempfile import TemporaryDirectory
 
     from undertow.app.evaluation.asked import check_data

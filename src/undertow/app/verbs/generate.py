@@ -16,30 +16,32 @@ def generate(
         int, typer.Option(help="Symbols to write after the prompt.", min=0, max=1_000_000_000)
     ] = 500,
     temperature: Annotated[
-        float, typer.Option(help="Below 1 surer, above 1 wilder, 0 always the likeliest symbol.")
+        float,
+        typer.Option(help="Below 1: more likely symbols; above 1: more variety; 0: always the likeliest."),
     ] = 0.8,
     top_k: Annotated[
         int | None, typer.Option(help="Draw from the K likeliest symbols.", metavar="K", show_default="all")
     ] = None,
     top_p: Annotated[
-        float, typer.Option(help="Draw from the fewest symbols with probability P in all.", metavar="P")
+        float, typer.Option(help="Draw from the fewest symbols whose probabilities sum to P.", metavar="P")
     ] = 1.0,
     min_p: Annotated[
-        float, typer.Option(help="Leave out symbols below P times the likeliest one.", metavar="P")
+        float, typer.Option(help="Leave out symbols less likely than P times the likeliest.", metavar="P")
     ] = 0.0,
     stop: Annotated[
         list[str] | None,
         typer.Option(help="End before this text; may be given several times.", metavar="TEXT"),
     ] = None,
     seed: Annotated[
-        int | None, typer.Option(help="Same seed, same text. (default: another each time)", min=0)
+        int | None,
+        typer.Option(help="The same seed gives the same text. (default: a new one each time)", min=0),
     ] = None,
 ) -> None:
     """Write text with a trained language model.
 
-    Only the text, prompt included, goes to standard output, symbol by symbol, so
-    it can be piped. The state is carried from symbol to symbol. A symbol is
-    drawn after temperature, top-k, top-p and min-p, in this order.
+    Only the text, with the prompt, goes to standard output, symbol by symbol, so
+    the text can be piped. The state is carried from symbol to symbol.
+    --temperature, --top-k, --top-p and --min-p apply to each draw in this order.
     """
     from undertow.app.reading.sampling import Sampling
     from undertow.app.reading.writer import check_run, check_stops, write

@@ -46,8 +46,8 @@ def inspect(
     file is replaced only with --overwrite.
 
     FILE is a network of another program: Keras, ONNX, a state dict, NAM and
-    others. It reads a table of numbers or a WAV file, --input. It has no labels,
-    so its outputs take the place of an error.
+    others. It reads --input, a table of numbers or a WAV file. There are no
+    labels, so the outputs take the place of an error.
     """
     from undertow.app.errors import UserError
     from undertow.app.inputs import refuse_columns

@@ -21,7 +21,7 @@ def predict(
     table: Annotated[
         Path,
         typer.Argument(
-            help="Table, or folder of tables, with the columns of the training; of sound a recording."
+            help="Table, or folder of tables, with the columns of the training; for sound a recording."
         ),
     ],
     output: Annotated[
@@ -40,15 +40,15 @@ def predict(
 ) -> None:
     """Forecast or label a table, or play a recording, with a trained model.
 
-    The table is read as the table of the training was: encoding, separator,
-    numbers and times are in config.json. Only --gaps may differ.
+    The table is read in the same way as that of the training: config.json holds
+    encoding, separator, forms of numbers and times. Only --gaps may differ.
 
     A forecast is made after every window of rows; the last one is for the rows
-    after the table. A class or a number is given to every sequence. If the truth
-    is known, the error is printed beside that of baselines that need no learning.
+    after the table. Each sequence, or each of its steps, gets a class or number.
+    If the truth is known, the error is printed beside that of simple baselines.
 
-    A recording is played through the network that learnt a device from its
-    sound, each channel by itself, and written as 32-bit float.
+    A recording is played through a network that has learnt a device, each channel
+    by itself, and written as 32-bit float.
     """
     from undertow.app.errors import UserError
     from undertow.app.inputs import check_source

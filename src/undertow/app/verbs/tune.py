@@ -57,9 +57,9 @@ def tune(
     Each trial is a training with other options; those that fall behind end early.
     Options of undertow train that are given here are the same in all trials.
 
-    The folder --folder gets trials/N, the best of them as best, and a picture of
-    what mattered. The same command goes on until there are --trials trainings;
-    started again elsewhere, it is another worker of the same study.
+    --folder gets the runs as trials/N, a copy of the best one as best, and a
+    picture of what mattered. The same command continues a study until there are
+    --trials trainings. Started again elsewhere, it adds a worker to the study.
     Ctrl-C keeps what is done and exits with code 130.
     """
     if find_spec("optuna") is None:

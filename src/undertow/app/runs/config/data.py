@@ -54,11 +54,11 @@ class DataConfig:
     horizon: Annotated[Count, Option("Rows to forecast after each window.", AHEAD, 1, FORECAST)] = 1
     target: Annotated[
         Several,
-        Option("Column to forecast; several may be forecast together.", AHEAD, (), FORECAST, "COLUMN"),
+        Option("Column to forecast; may be given several times.", AHEAD, (), FORECAST, "COLUMN"),
     ] = ()
     group: Annotated[
         Several,
-        Option("Column that tells series apart; several may together.", AHEAD, (), FORECAST, "COLUMN"),
+        Option("Column that tells series apart; may be given several times.", AHEAD, (), FORECAST, "COLUMN"),
     ] = ()
     sequence: Annotated[
         Column, Option("Column that tells sequences apart.", LABELS, None, LABELLED, "COLUMN")
@@ -73,14 +73,22 @@ class DataConfig:
     ] = None
     known: Annotated[
         Several,
-        Option("Column whose future is known, such as a planned price.", AHEAD, (), FORECAST, "COLUMN"),
+        Option(
+            "Column whose future is known, such as a planned price; may be given several times.",
+            AHEAD,
+            (),
+            FORECAST,
+            "COLUMN",
+        ),
     ] = ()
     simulate: Annotated[
         bool,
-        Option("Compute the target from the other columns, up to and with its row.", AHEAD, False, FORECAST),
+        Option(
+            "Compute the target from the other columns, up to and including its row.", AHEAD, False, FORECAST
+        ),
     ] = False
     embed_group: Annotated[
-        bool, Option("Learn an embedding of each series of --group, and read it.", AHEAD, False, FORECAST)
+        bool, Option("Learn an embedding of each series, as a further input.", AHEAD, False, FORECAST)
     ] = False
     head: Annotated[
         Literal["direct", "decoder"],
@@ -105,7 +113,7 @@ class DataConfig:
         Literal["error", "fill", "flag", "split", "ignore"],
         Option(
             "Missing values or rows: error, fill (from the row before), flag (fill, and a feature that says"
-            " so), split (these rows out, no window across) or ignore (missing rows only).",
+            " so), split (leave these rows out, no window crosses them) or ignore (missing rows only).",
             FILES,
             "error",
             TABLES,
@@ -173,12 +181,14 @@ class DataConfig:
     ] = None
     vocabulary: Annotated[
         Annotated[int, Meta(ge=2, le=1_000_000)] | None,
-        Option("Most symbols, of words or bpe. (default: 10,000 and 2,000)", TEXTS, None, TEXT, "N"),
+        Option(
+            "Largest number of symbols, for words or bpe. (default: 10,000 and 2,000)", TEXTS, None, TEXT, "N"
+        ),
     ] = None
     delay: Annotated[
         Annotated[int, Meta(ge=-(10**9), le=10**9)] | None,
         Option(
-            "Samples by which the target is late; it is shifted. (default: found)", SOUNDS, None, SOUND, "N"
+            "Samples by which the target lags; it is shifted back. (default: found)", SOUNDS, None, SOUND, "N"
         ),
     ] = None
     channel: Annotated[
@@ -188,7 +198,7 @@ class DataConfig:
     emphasis: Annotated[  # 0.85: Wright et al. 2019 and what their successors ship
         Rate,
         Option(
-            "a of the pre-emphasis 1 - a/z, after which half of the error counts in training; 0: none.",
+            "a of the pre-emphasis filter 1 - a/z, behind which half of the loss is measured; 0: no filter.",
             SOUNDS,
             0.85,
             SOUND,

@@ -48,7 +48,7 @@ class TrainConfig:
         Annotated[  # a text is evaluated twice an epoch; few sequences to classify are too noisy to stop by
             Count,
             Option(
-                "Evaluations without improvement before it stops.",
+                "Evaluations without improvement before the training stops.",
                 TRAINING,
                 {"text": 6, "forecast": 12, "classify": 100, "regress": 100, "problem": 50, "sound": 100},
             ),
@@ -59,8 +59,8 @@ class TrainConfig:
     select: Annotated[
         Literal["loss", "rmse", "mae", "accuracy", "f1", "last"],
         Option(
-            "Measure on the validation part that chooses the weights to keep: loss; rmse or mae of numbers; "
-            "accuracy or f1 (macro) of classes; or last, the last evaluation, of all epochs.",
+            "Measure on the validation part that chooses the weights to keep: loss; rmse or mae for numbers; "
+            "accuracy or f1 (macro) for classes; or last: train all epochs, keep the last weights.",
             TRAINING,
             "loss",
         ),
@@ -73,7 +73,7 @@ class TrainConfig:
     interval: Annotated[  # the network is the same with and without
         Rate,
         Option(
-            "Share of the truths that a forecast's interval is to hold; 0: no intervals.",
+            "Share of the true values that the intervals of forecasts should contain; 0: no intervals.",
             AHEAD,
             {"forecast": 0.9},
             FORECAST,
@@ -82,7 +82,7 @@ class TrainConfig:
     members: Annotated[
         Annotated[int, Meta(ge=1, le=100)],
         Option(
-            "Networks of an ensemble, which start from different seeds and answer with their mean.",
+            "Networks of an ensemble: they start from different seeds, and their mean is the answer.",
             TRAINING,
             1,
             tuple(task for task in TASKS if task != "sound"),  # which is streamed and exported as one network
@@ -90,7 +90,7 @@ class TrainConfig:
         ),
     ] = 1
     member: Annotated[int, Meta(ge=1, le=100)] = 1  # its number; the seeds of the networks are consecutive
-    minutes: Annotated[NotNegative, Option("Time budget in all, in minutes; 0: none.", TRAINING, 0.0)] = 0.0
+    minutes: Annotated[NotNegative, Option("Total time budget in minutes; 0: none.", TRAINING, 0.0)] = 0.0
     logger: Annotated[  # --log is ambiguous to torchrun, which has options of its own that begin so
         Literal["none", "tensorboard"],
         Option("none, or tensorboard: event files beside metrics.jsonl.", TRAINING, "none"),

@@ -148,3 +148,10 @@ def test_gloo_takes_the_interface_that_a_user_names_or_the_one_to_the_first_mach
     monkeypatch.undo()
     monkeypatch.setattr(interface.socket, "if_nameindex", lambda: [(1, "no-address"), (2, "lo")])
     assert interface.towards("127.0.0.1") == "lo"
+
+
+def test_srun_starts_as_many_tasks_on_each_machine(monkeypatch):
+    for name, value in (SLURM | {"SLURM_STEP_TASKS_PER_NODE": "4,2"}).items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(UserError, match="srun: expected as many tasks on each machine, got 4,2"):
+        place.find(None)

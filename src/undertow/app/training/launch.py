@@ -62,6 +62,8 @@ def _fabric(here: Place, device: str, timeout: float) -> Any:
     kind = chosen(device)
     backend = "nccl" if kind == "cuda" else "gloo"
     name = {"--devices": "Lightning", "torchrun": "TorchElastic"}.get(here.launcher, here.launcher)
+    if name == "SLURM":  # Fabric asks for it, and only ``--ntasks-per-node`` sets it
+        os.environ["SLURM_NTASKS_PER_NODE"] = str(here.local_size)
     environment = getattr(plugins.environments, f"{name}Environment")()
     strategy = DDPStrategy(
         cluster_environment=environment,

@@ -110,6 +110,10 @@ def _of_slurm() -> Place | None:
     """Its tasks, where srun started them; a batch script without srun is one process."""
     if "SLURM_STEP_ID" not in os.environ or "SLURM_PROCID" not in os.environ:
         return None
+    if "," in (each := os.environ.get("SLURM_STEP_TASKS_PER_NODE", "")):
+        raise UserError(
+            f"srun: expected as many tasks on each machine, got {each}; --ntasks-per-node says it"
+        )
     rank, size, local = (int(os.environ[f"SLURM_{name}"]) for name in ("PROCID", "NTASKS", "LOCALID"))
     return Place(rank, size, local, size // int(os.environ.get("SLURM_NNODES", 1)), "SLURM")
 

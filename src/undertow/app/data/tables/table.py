@@ -21,7 +21,7 @@ from undertow.app.errors import UserError
 from undertow.app.inputs import no_column
 from undertow.app.runs.config import DataConfig
 from undertow.app.runs.facts import Columns
-from undertow.app.working import busy
+from undertow.app.working import busy, through
 
 FOOTER = 5  # most lines of notes and totals below the rows
 LARGEST = 1e38  # features are float32, and differences of two of them too
@@ -134,7 +134,8 @@ def require(table: Rows, path: Path, columns: Iterable[str | None], option: str 
 def choose(table: Rows, path: Path, leave_out: Iterable[str | None], reading: Reading) -> Columns:
     """All columns but ``leave_out``: numbers as they are, few words one-hot, the rest ignored."""
     columns = Columns([])
-    for name in column_names(table):
+    names = column_names(table)
+    for name in through(names, len(names), "looking at columns"):
         dtype = table.schema[name]
         if name in leave_out or name == FILE:
             continue

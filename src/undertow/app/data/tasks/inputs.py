@@ -160,7 +160,7 @@ def on_disk(
         centre, scale = known.buffers["centre"], known.buffers["scale"]
     else:
         single = list(_single(columns))
-        shown = working.through(single, len(single), "looking at columns")
+        shown = working.through(single, len(single), "measuring columns")
         parts = [_column_normaliser(series, path, part, early) for part in shown]
         centre, scale = (torch.cat(each) for each in zip(*parts, strict=True))
     place = np.full(len(stored), -1, np.int32)  # of each stored row in the order of time

@@ -8,6 +8,7 @@ import polars as pl
 
 from undertow.app.errors import UserError
 from undertow.app.words import counted
+from undertow.app.working import through
 
 OFTEN = 3  # a constant must come so many times; one of nines, or a power of two less one, once
 FAR = 2.0  # times the range of all other values must lie between it and them
@@ -20,7 +21,7 @@ def check_sentinels(table: Any, path: Path, names: list[str], kept: bool = False
 
     A table read after the training, ``kept``, may have values far apart: only the usual markers count there.
     """
-    for name in names:
+    for name in through(names, len(names), "looking for markers of missing values"):
         values = table[name].drop_nulls().cast(pl.Float64)
         for value in (values.min(), values.max()):
             if not isinstance(value, float) or (kept and not typical(value)):
@@ -38,8 +39,10 @@ def check_sentinels(table: Any, path: Path, names: list[str], kept: bool = False
 
 def apart(values: pl.Series, value: float) -> tuple[float, float] | None:
     """Least and largest of the other values, where ``value`` stands far outside of them."""
+    if (values == value).sum() < (1 if typical(value) else OFTEN):
+        return None
     rest = values.filter(values != value)
-    if len(values) - len(rest) < (1 if typical(value) else OFTEN) or rest.n_unique() < DIFFERENT:
+    if rest.n_unique() < DIFFERENT:
         return None
     array = rest.to_numpy()
     low, high = float(array.min()), float(array.max())

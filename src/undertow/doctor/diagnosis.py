@@ -60,8 +60,8 @@ def diagnose(
 ) -> Diagnosis:
     """Find what is wrong with a traced network. Public as ``undertow.diagnose``.
 
-    What is left out is not judged, and the result says so. O(T N H²) for each layer; sixteen sequences are
-    enough.
+    Checks that lack an argument do not judge, and the result says so. O(T N H²) for each layer; sixteen
+    sequences are enough.
 
     Args:
         trace: of ``undertow.trace`` or ``load_trace``. Each module's last call is judged. Judging gradients

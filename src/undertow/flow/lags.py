@@ -285,7 +285,7 @@ def _frobenius(a: Array) -> Array:
 
 
 def lower_median(values: Array) -> Array:
-    """Return medians over the last axis, of an even number of values the lower middle one.
+    """Return medians over the last axis; for an even number of values, the lower of the two middle ones.
 
     Values may be infinite: the mean of the two middle ones would be infinite where half of the sequences
     never fade.

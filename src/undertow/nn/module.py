@@ -388,7 +388,7 @@ class LSTM(_Recurrent, torch.nn.LSTM):
     Args:
         *args: as for torch.nn.LSTM. ``hidden_size`` may be a list with a width for each layer. Then
             ``num_layers`` is its length, and h and c, given and returned, are tuples of L tensors [D,N,H_k].
-        checkpoint: train in segments of so many steps, for sequences whose tape does not fit in memory; see
+        checkpoint: train in segments of this many steps, for sequences whose tape does not fit in memory; see
             the attribute ``checkpoint``. None: no segments.
         forget_bias: the initial forget-gate bias b_ih + b_hh, in every layer and direction. None: torch's.
         init: ``"chrono"``: forget gates that keep their content for 1 to ``max_lag`` steps (Tallec & Ollivier

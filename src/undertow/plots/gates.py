@@ -24,7 +24,7 @@ NAMES = {
 def gate_maps(layer: Layer, sequence: int = 0, *, units: Sequence[int] | None = None) -> tuple[Any, Array]:
     """Draw gates and cell of one sequence as heat maps, units × time: i, f, g, o and c below each other.
 
-    Of a plain RNN only h is drawn. Gates i, f and o are coloured from 0 to 1, g from −1 to 1, c and h
+    For a plain RNN only h is drawn. Gates i, f and o are coloured from 0 to 1, g from −1 to 1, c and h
     symmetrically about 0. Padding is left out.
 
     Args:
@@ -67,7 +67,7 @@ def gate_maps(layer: Layer, sequence: int = 0, *, units: Sequence[int] | None = 
 def gate_lines(layer: Layer, units: Sequence[int], sequence: int = 0) -> tuple[Any, Array]:
     """Draw gates, and below them cell and hidden state, of chosen units over one sequence, a column each.
 
-    Of a plain RNN only h is drawn. Padding is left out.
+    For a plain RNN only h is drawn. Padding is left out.
 
     Args:
         layer: of a trace.

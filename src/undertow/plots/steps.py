@@ -90,7 +90,7 @@ def eigenvalues(
 ) -> tuple[Any, Axes]:
     """Draw eigenvalues of the full state Jacobian ∂(h_t,c_t)/∂(h_{t−1},c_{t−1}) and the unit circle.
 
-    Of a plain RNN the Jacobian is ∂h_t/∂h_{t−1}. If the step were repeated, a direction inside the circle
+    For a plain RNN the Jacobian is ∂h_t/∂h_{t−1}. If the step were repeated, a direction inside the circle
     would fade and one outside would grow; for products of different steps see ``lyapunov``. O(H³) for each
     step.
 

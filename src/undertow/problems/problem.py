@@ -64,9 +64,9 @@ class Problem:
             rng: the source of randomness.
             n: N, the number of sequences.
             steps: the length that the lag depends on; None: the published one.
-            stretch: T is drawn from ``steps`` to (1 + stretch) ``steps``, once for the sample, while the
-                places of what matters go by ``steps``. With 0.1 each sequence is as long as Hochreiter &
-                Schmidhuber's.
+            stretch: T is drawn once for the sample, from ``steps`` to (1 + stretch) ``steps``. The places of
+                the inputs that matter depend on ``steps`` alone. With 0.1 each sequence is as long as
+                Hochreiter & Schmidhuber's.
 
         Returns:
             x [T,N,input_size] float32, and the target: float32 [N,1] for a regression, int64 [N] for a

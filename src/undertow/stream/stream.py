@@ -43,9 +43,9 @@ class Stream(native.Streams):
         Args:
             network: What runs.
             count: N, how many streams run together on the same weights. None: one, whose arrays have no N.
-            dtype: Of the weights of LSTM layers: ``float32``, or ``int16``, which is quicker where weights do
-                not fit the first cache. Input weights stay float32, unless the input is the h of the layer
-                below. So do layers with options and layers whose weights are not finite.
+            dtype: Of the weights of LSTM layers: ``float32``, or ``int16``, which is quicker in larger layers
+                (docs/stream.md). Input weights stay float32, unless the input is the h of the layer below.
+                So do layers with options and layers whose weights are not finite.
 
         Raises:
             Unsupported: The network has a layer that reads backwards.
@@ -84,10 +84,10 @@ class Stream(native.Streams):
     def state(self) -> State:
         """What the stream remembers, as copies, stage by stage.
 
-        Of a recurrent layer h [R] and, of an LSTM, c [H]. Of a pool the count of steps, in the bits of a
-        number, then means and largest values; of attention the largest score and the sum of weights, then
-        means. With N streams each array has N as its first dimension. It can be set to what it was before, or
-        to the state of another stream of the same network.
+        A recurrent layer has h [R], an LSTM also c [H]. A pool has the count of steps, in the bits of a
+        number, then means and largest values; with attention the largest score and the sum of weights, then
+        means. With N streams each array has N as its first dimension. The state can be set to an earlier
+        state, or to that of another stream of the same network.
         """
         return tuple(self._moved(None))
 

@@ -33,7 +33,7 @@ from undertow.tracing.recorder import trace
 
 
 class FlowMonitor:
-    """Records the gradient flow in every undertow.LSTM and undertow.RNN of a model, at every so many steps.
+    """Records the gradient flow in every undertow.LSTM and undertow.RNN of a model, at regular steps.
 
     Call ``step`` once after each training step, where ``scheduler.step()`` would stand. The rest of the loop
     does not change, and results are the same bits as without a monitor. The first record is of step 0, the
@@ -44,7 +44,7 @@ class FlowMonitor:
 
     Args:
         model: a model that holds an ``LSTM`` or ``RNN`` of undertow.
-        every: record at every so many steps.
+        every: the number of steps from one record to the next.
         sequences: the number of sequences to record, spread over the batch.
         writer: an object with TensorBoard's ``add_scalar(tag, value, step)``; it gets every number of every
             record. None: no writer.

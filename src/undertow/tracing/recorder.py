@@ -34,9 +34,10 @@ def trace(model: torch.nn.Module) -> "Recorder":
     the inner one records it.
 
     Only calls that the native kernels can compute are recorded. Reading any other call raises NotRecorded, a
-    RuntimeError that gives the reason: projections, relu, half precision on the CPU, torch.compile. On
-    another device torch's operator computes a watched module layer by layer, and the native kernels compute
-    the same again on the CPU for the record, which agrees to the device's rounding.
+    RuntimeError that gives the reason: projections, relu, half precision on the CPU, torch.compile. On an
+    NVIDIA GPU undertow's kernels compute and record the layers that they serve. Otherwise torch's operator
+    computes a watched module on its device layer by layer, and the native kernels compute the same again on
+    the CPU for the record, which agrees to the device's rounding.
 
     Args:
         model: a model that holds an ``LSTM`` or ``RNN`` of undertow, or such a module itself.

@@ -98,7 +98,7 @@ def read(path: str | Path, part: str = "") -> Network:
 
     Args:
         path: The file, or the folder of a run of ``undertow train``.
-        part: Of a policy of sb3-contrib, ``actor`` (the default) or ``critic``. Other files have no parts.
+        part: For a policy of sb3-contrib, ``actor`` (the default) or ``critic``. Other files have no parts.
 
     Returns:
         The network.
@@ -139,10 +139,10 @@ def write(
         path: The file: ``.safetensors``, which keeps everything, ``.nam``, ``.json``, ``.aidax``, ``.onnx``,
             ``.py``, a program for PyTorch alone with its weights beside it, or ``.c``, a source of C99 with
             its header beside it.
-        states: Of an ONNX model: whether the states of the layers are its inputs and outputs.
-        lengths: Of an ONNX model: whether the steps of each sequence are an input, ``lengths`` [N].
-        dtype: Of the matrices in a ``.safetensors`` file: ``float32``, ``int16``, which halves the file, or
-            for a classifier ``int8``. They are read as float32 again.
+        states: For ``.onnx``: whether the states of the layers are inputs and outputs of the model.
+        lengths: For ``.onnx``: whether the steps of each sequence are an input, ``lengths`` [N].
+        dtype: For ``.safetensors``, the type of the matrices: ``float32``, ``int16``, which halves the file,
+            or for a classifier ``int8``. They are read as float32 again.
 
     Raises:
         Unsupported: The format has no place for a part of the network; the message names it.

@@ -237,3 +237,42 @@ def test_output_into_no_folder(undertow):
     result = undertow("bench", "--output", "nowhere/out.json")
     assert result.code == 2
     assert "--output" in result.err
+
+
+def test_without_a_gpu(undertow, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    for device, expected in (
+        ("cuda", "--device cuda: expected a CUDA device"),
+        ("tpu", "expected cpu, cuda"),
+    ):
+        done = undertow("bench", "--device", device)
+        assert done.code == 2
+        assert expected in done.err
+        assert done.err.count("\n") == 1
+
+
+def test_on_a_gpu_options_of_the_cpu_are_refused(undertow, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    done = undertow("bench", "--device", "cuda", "--threads", 2)
+    assert (done.code, done.err.count("\n")) == (2, 1)
+    assert "--threads" in done.err
+
+
+def test_a_gpu_is_waited_for_before_and_after_the_calls(monkeypatch, quick):
+    told = []
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda device: told.append("wait"))
+    wait = speed.waiting(torch.device("cuda"))
+    assert speed.seconds(lambda: told.append("call"), 2, wait) > 0
+    assert told == ["call", "wait", "call", "call", "wait"]
+
+
+def test_the_comparison_is_exact_and_the_timing_at_the_default(monkeypatch, quick):
+    def precision():
+        return torch.backends.cudnn.rnn.fp32_precision
+
+    before, found, validate = precision(), [], speed.validate
+    monkeypatch.setattr(speed, "validate", lambda *given: (found.append(precision()), validate(*given)))
+    timing = speed.compare(SMALL, True, 1, 1, 0.0, device="cpu")
+    assert found == ["ieee"]
+    assert precision() == before
+    assert timing.device == "cpu"

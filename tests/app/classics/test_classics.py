@@ -18,6 +18,7 @@ from undertow.app.classics.settings import FULL, Setting, chosen
 from undertow.app.classics.trial import Outcome, Trial
 from undertow.app.errors import UserError
 from undertow.app.loop import Hook
+from undertow.app.runs import near
 
 EASY = Setting("two-sequence", 5, 8, 16, 2e-2, 2000, "chrono", every=5, rnn_lr=1e-2, seeds=2)
 HARD = Setting("adding-1997", 20, 4, 8, 1e-2, 48, every=2, seeds=2)
@@ -339,3 +340,22 @@ def test_starts_that_do_not_fit_are_refused(undertow, options, message):
     assert result.code == 2
     assert result.err.startswith(f"undertow: {message}") and result.err.count("\n") == 1
     assert not Path("runs").exists()
+
+
+def test_on_a_gpu_a_trial_ends_the_same(monkeypatch):
+    outcomes = []
+    for places in (("cpu",), ()):  # () is the way of a GPU: nothing is read in a step
+        monkeypatch.setattr(near, "NEAR", places)
+        trial = Trial(replace(HARD, most=24), "LSTM", 0)
+        trial.run()
+        outcomes.append(trial.outcome(0.0))
+    assert outcomes[0].error == pytest.approx(outcomes[1].error, rel=1e-5)
+    assert outcomes[0].sequences == outcomes[1].sequences == 24
+
+
+@pytest.mark.parametrize(("device", "expected"), [("cuda", "a CUDA device"), ("tpu", "auto, cpu, cuda")])
+def test_a_device_that_is_not_there(undertow, monkeypatch, device, expected):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    done = undertow("classics", "--quick", "--device", device)
+    assert (done.code, done.err.count("\n")) == (2, 1)
+    assert f"--device {device}: expected {expected}" in done.err

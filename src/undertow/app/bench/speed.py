@@ -4,8 +4,10 @@ The speed of a shared machine varies. So the figure that counts is the ratio of 
 other: its median over the repeats, and the quartiles. The processor's peak is measured along with them.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from statistics import median, quantiles
 from time import perf_counter, sleep
@@ -124,19 +126,21 @@ class Module:
         self.name = name
         self._kind = kind
         self._call: Callable[[], Any]
+        self._wait: Callable[[], None]
 
     def prepare(self, task: Task) -> Results:
         """Get ready for a task, as of Contestant."""
         torch.set_num_threads(task.threads)
-        module = make(self._kind, task.shape)
+        module = make(self._kind, task.shape).to(task.x.device)
         module.load_state_dict(task.weights)
+        self._wait = waiting(task.x.device)
         y, (h_n, c_n) = call(module, task.x, False)()
         self._call = call(module, task.x, task.training)
         return {"y": y, "h_n": h_n, "c_n": c_n} | (self._call() if task.training else {})
 
     def seconds(self, count: int) -> float:
         """Time the task, as of Contestant."""
-        return seconds(self._call, count)
+        return seconds(self._call, count, self._wait)
 
 
 @dataclass(frozen=True)
@@ -159,6 +163,7 @@ class Timing:
     flops: float  # of a call
     peak: float  # flops a second of as many threads that do multiply-adds alone
     handover: float  # seconds for a cache line from core to core
+    device: str = "cpu"  # or cuda, whose peak and handover are not measured
 
     @property
     def of_peak(self) -> float:
@@ -173,6 +178,7 @@ def compare(
     repeats: int = 7,
     at_least: float = 0.02,
     others: Sequence[Contestant] = (),
+    device: str = "cpu",
 ) -> Timing:
     """Time one shape, after all results have been compared with nn.LSTM's.
 
@@ -183,6 +189,7 @@ def compare(
         repeats: Rounds; in each, every contestant has one turn.
         at_least: Seconds of a turn; fast contestants are called several times.
         others: Contestants beside ours and nn.LSTM; in training, only those that train.
+        device: cpu or cuda; ours and nn.LSTM compute there, both at torch's default precision.
 
     Returns:
         Seconds a call and ratios, as quartiles over the rounds, and the machine's peak.
@@ -193,10 +200,11 @@ def compare(
     before = torch.get_num_threads()
     rivals = [other for other in others if other.trains or not training]
     everyone = [Module("undertow", undertow.LSTM), Module("nn.LSTM", torch.nn.LSTM), *rivals]
-    task = make_task(shape, training, threads)
+    task = make_task(shape, training, threads, device)
     try:
-        validate(everyone, task)
-        times, machine = _timed(everyone, threads, repeats, at_least)
+        with _exact_on_gpus():
+            validate(everyone, task)
+        times, machine = _timed(everyone, threads if device == "cpu" else 0, repeats, at_least)
     finally:
         torch.set_num_threads(before)
     ours, *theirs = zip(*times, strict=True)
@@ -204,7 +212,7 @@ def compare(
         other.name: Against(spread(them), spread([b / a for a, b in zip(ours, them, strict=True)]))
         for other, them in zip(everyone[1:], theirs, strict=True)
     }
-    return Timing(shape, training, threads, spread(ours), others_by_name, task.flops, *machine)
+    return Timing(shape, training, threads, spread(ours), others_by_name, task.flops, *machine, device)
 
 
 def make(kind: type[torch.nn.LSTM], shape: Shape) -> torch.nn.LSTM:
@@ -212,13 +220,14 @@ def make(kind: type[torch.nn.LSTM], shape: Shape) -> torch.nn.LSTM:
     return kind(shape.C, shape.H, shape.num_layers, bidirectional=shape.bidirectional)
 
 
-def make_task(shape: Shape, training: bool, threads: int) -> Task:
+def make_task(shape: Shape, training: bool, threads: int, device: str = "cpu") -> Task:
     """Make a task; its weights and input are the same each time.
 
     Args:
         shape: The sizes.
         training: Whether to train, or to infer only.
         threads: Threads to use.
+        device: Where its input lies.
 
     Returns:
         The task, in float32.
@@ -226,7 +235,8 @@ def make_task(shape: Shape, training: bool, threads: int) -> Task:
     with torch.random.fork_rng([]):
         torch.manual_seed(1)
         weights = make(torch.nn.LSTM, shape).state_dict()
-        return Task(shape, training, threads, weights, torch.randn(shape.T, shape.N, shape.C))
+        x = torch.randn(shape.T, shape.N, shape.C).to(device)
+        return Task(shape, training, threads, weights, x)
 
 
 def call(module: torch.nn.LSTM, x: Tensor, training: bool) -> Callable[[], Any]:
@@ -249,8 +259,8 @@ def call(module: torch.nn.LSTM, x: Tensor, training: bool) -> Callable[[], Any]:
 
         return forward
     D = 2 if module.bidirectional else 1
-    dy = torch.ones(*x.shape[:2], module.hidden_size * D)
-    states = torch.zeros(module.num_layers * D, x.shape[1], module.hidden_size)
+    dy = x.new_ones(*x.shape[:2], module.hidden_size * D)
+    states = x.new_zeros(module.num_layers * D, x.shape[1], module.hidden_size)
     leaves = {"input": x.clone(), "h_0": states, "c_0": states.clone()}
     for leaf in leaves.values():
         leaf.requires_grad_()
@@ -310,12 +320,13 @@ def same(what: str, a: Tensor, b: Tensor, tolerance: float) -> None:
 def _timed(
     everyone: Sequence[Contestant], threads: int, repeats: int, at_least: float
 ) -> tuple[list[tuple[float, ...]], tuple[float, float]]:
-    """Seconds a call by repeat and contestant; the machine's peak and handover, medians over repeats."""
+    """Seconds a call by repeat and contestant; peak and handover, medians over repeats, 0 for no threads."""
     counts = [max(1, int(at_least / turn(each, 1))) for each in everyone]
     times, machine = [], []
     for _ in range(repeats):
         sleep(PAUSE)
-        machine.append((undertow.hardware.fma_peak(threads) * 1e9, undertow.hardware.handover()))
+        measured = threads and (undertow.hardware.fma_peak(threads) * 1e9, undertow.hardware.handover())
+        machine.append(measured or (0.0, 0.0))
         times.append(tuple(map(turn, everyone, counts)))
     peaks, handovers = zip(*machine, strict=True)
     return times, (median(peaks), median(handovers))
@@ -327,20 +338,39 @@ def turn(contestant: Contestant, count: int) -> float:
     return contestant.seconds(count)
 
 
-def seconds(f: Callable[[], Any], count: int) -> float:
+def waiting(device: torch.device) -> Callable[[], None]:
+    """Return what waits until a device has done its work; on the CPU nothing is left to do."""
+    return partial(torch.cuda.synchronize, device) if device.type == "cuda" else lambda: None
+
+
+@contextmanager
+def _exact_on_gpus() -> Iterator[None]:
+    """Compute with all bits of float32, as a comparison needs; on GPUs torch's default has 10 bits."""
+    rnn: Any = torch.backends.cudnn.rnn
+    before, rnn.fp32_precision = rnn.fp32_precision, "ieee"
+    try:
+        yield
+    finally:
+        rnn.fp32_precision = before
+
+
+def seconds(f: Callable[[], Any], count: int, wait: Callable[[], None] = lambda: None) -> float:
     """Time a function.
 
     Args:
         f: The function.
         count: Calls that are timed, after one that is not; at least 1.
+        wait: Waits until all calls are done.
 
     Returns:
         Seconds a call, the mean.
     """
     f()
+    wait()
     start = perf_counter()
     for _ in range(count):
         f()
+    wait()
     return (perf_counter() - start) / count
 
 

@@ -21,8 +21,8 @@ def speeds(timings: list[Timing]) -> Iterator[Any]:
     Yields:
         What is to be printed, in order.
     """
-    threads = timings[0].threads
-    yield f"\n{counted(threads, 'thread')}; meanwhile {_meanwhile(timings)}"
+    threads, on_cpu = timings[0].threads, timings[0].device == "cpu"
+    yield f"\n{counted(threads, 'thread')}; meanwhile {_meanwhile(timings)}" if on_cpu else ""
     for training in (False, True):
         rows = [timing for timing in timings if timing.training == training]
         yield speed_table("Training" if training else "Inference", rows)

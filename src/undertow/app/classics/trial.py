@@ -11,6 +11,7 @@ import torch
 from undertow.app.classics.settings import Setting
 from undertow.app.data.tasks.problem import build_network, draw_batch, objective_of
 from undertow.app.loop import Hook, Learner, Loop, half_then_linear
+from undertow.app.runs.near import moved, placed
 from undertow.app.runs.objective import Batch
 from undertow.app.signals import Interrupt
 
@@ -50,20 +51,25 @@ class Trial:
         cell: ``LSTM`` or ``RNN``.
         seed: Of the initial weights and the sequences.
         most: Sequences to train on at most. None: the setting's number.
+        device: Where the network computes; sequences are drawn and judged on the CPU.
     """
 
-    def __init__(self, setting: Setting, cell: str, seed: int, most: int | None = None) -> None:
+    def __init__(
+        self, setting: Setting, cell: str, seed: int, most: int | None = None, device: str = "cpu"
+    ) -> None:
         self.setting, self.cell, self.seed = setting, cell, seed
         self.problem, self.most = setting.posed, most or setting.most
         is_lstm = cell == "LSTM"
         start = setting.start_options() if is_lstm else {}
         torch.manual_seed(seed)
-        self.network = build_network(self.problem, cell, setting.hidden_size, **start)
+        self.device = placed(device)
+        self.network = build_network(self.problem, cell, setting.hidden_size, **start).to(self.device)
         lr = setting.lr if is_lstm else setting.rnn_lr
         layer = {"params": self.network.rnn.parameters(), "lr": lr}
         head = {"params": self.network.head.parameters(), "lr": lr * setting.head}
         optimizer, loss = torch.optim.Adam([layer, head]), objective_of(self.problem).loss
         learner = Learner(self.network, optimizer, self._learning_rate, loss, setting.clip)
+        learner.device = self.device
         self.loop = Loop([learner], self._is_look_due, self._look)
         training, judging = np.random.SeedSequence(seed).spawn(2)
         self.rng, self.judging = np.random.default_rng(training), np.random.default_rng(judging)
@@ -133,6 +139,6 @@ class Trial:
             x, target = self.problem.sample(self.judging, min(at_once, n - start), steps, setting.stretch)
             if self.problem.truth is not None:
                 target = self.problem.truth(x)
-            output, _ = self.network(torch.from_numpy(x))
-            found.append(self.problem.error(output.numpy(), target))
+            output, _ = self.network(moved(torch.from_numpy(x), self.device))
+            found.append(self.problem.error(output.cpu().numpy(), target))
         return np.concatenate(found)

@@ -34,12 +34,13 @@ CAPTION = (
 QUICK = "Quick: one seed, and the longest lags shortened or left out; docs/classics.md has the full table."
 
 
-def train(results: Results, console: Console) -> int:
+def train(results: Results, console: Console, device: str = "cpu") -> int:
     """Train the networks that are still to be trained, and show how far they are.
 
     Args:
         results: The outcomes so far; each new one is added, and is on disk before the next begins.
         console: Where progress is shown.
+        device: Where the networks compute: cpu or cuda.
 
     Returns:
         The exit code: 0, or 128 and the number of the signal that stopped it.
@@ -53,7 +54,7 @@ def train(results: Results, console: Console) -> int:
         bar = progress.add_task("starting", total=None, tail="")
         for number, (setting, cell, seed) in enumerate(todo, 1):
             began = time.monotonic()
-            trial = Trial(setting, cell, seed, results.most(setting, cell))
+            trial = Trial(setting, cell, seed, results.most(setting, cell), device)
             progress.update(bar, description=f"{number}/{len(todo)}", total=trial.most, completed=0)
             trial.run([Watch(trial, progress, bar)], interrupt)
             if interrupt.asked:

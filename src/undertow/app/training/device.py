@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from undertow.app.errors import UserError
+from undertow.app.errors import UserError, one_of
 from undertow.app.runs.near import Figure
 
 PLAIN = "32-true"  # the precision of torch's parameters
@@ -53,6 +53,13 @@ class _Plain:
         return found
 
 
+def checked(device: str, *kinds: str) -> str:
+    """Return the value of ``--device``. Raises UserError unless it is one of ``kinds``: auto, cpu, cuda."""
+    if device not in (known := kinds or ("auto", "cpu", "cuda")):
+        raise UserError(f"--device {device}: expected {one_of(list(known))}")
+    return device
+
+
 def chosen(device: str) -> str:
     """Choose the kind of device.
 
@@ -72,11 +79,6 @@ def chosen(device: str) -> str:
             "--device cuda: expected a CUDA device, and this machine or this build of torch has none"
         )
     return device
-
-
-def placed(kind: str) -> torch.device:
-    """Return the device of a kind that this process uses: of several GPUs torch's current one."""
-    return torch.device(kind, torch.cuda.current_device()) if kind == "cuda" else torch.device(kind)
 
 
 def make_fabric(device: torch.device, precision: str) -> Any:

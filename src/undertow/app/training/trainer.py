@@ -22,13 +22,13 @@ from undertow.app.errors import UserError
 from undertow.app.loop import Hook, Learner, Loop, Step
 from undertow.app.runs.folder import Run
 from undertow.app.runs.model import SequenceModel
-from undertow.app.runs.near import Figure, Row, figure, is_near, read
+from undertow.app.runs.near import Figure, Row, figure, is_near, placed, read
 from undertow.app.runs.objective import Batch, Objective, Score, counts
 from undertow.app.runs.selection import ValidationScore
 from undertow.app.runs.weights import load_weights
 from undertow.app.training import by_hand
 from undertow.app.training.alone import ALONE, Alone
-from undertow.app.training.device import PLAIN, chosen, make_fabric, placed
+from undertow.app.training.device import PLAIN, chosen, make_fabric
 from undertow.app.training.optimizer import AdamW
 from undertow.app.training.processes import Team
 from undertow.app.training.progress import Position, Progress

@@ -28,6 +28,7 @@ def bench(
         bool,
         typer.Option("--peers", help="Also ONNX Runtime and OpenVINO, if installed with onnx."),
     ] = False,
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     memory: Annotated[bool, typer.Option("--memory", help="Also the peak memory of training.")] = False,
     output: Annotated[Path | None, typer.Option(help="Write the figures to this JSON file too.")] = None,
 ) -> None:
@@ -42,22 +43,25 @@ def bench(
     if output and not output.parent.is_dir():
         raise UserError(f"--output {output}: there is no folder {output.parent}")
     counts = _thread_counts(threads) or [torch.get_num_threads()]
-    _check_kernels()
+    _check_device(device, alone=not (threads or peers or memory))
+    if device == "cpu":
+        _check_kernels()
     if memory:
         _check_memory()
     shapes = speed.FULL if full else speed.QUICK
     console = Terminal()
-    console.print(f"{machine()}, torch {torch.__version__}, float32")
+    name = machine() if device == "cpu" else torch.cuda.get_device_name()
+    console.print(f"{name}, torch {torch.__version__}, float32")
     timings: list[Timing] = []
     peaks: list[dict[str, Any]] = []
     with ExitStack() as until_done:
-        others = _contestants(peers, until_done)
+        others = _contestants(peers, until_done) if device == "cpu" else []
         for count in counts:
             before = len(timings)
             for shape in shapes:
                 for training in (False, True):
                     with console.status(f"{shape}, {counted(count, 'thread')}"):
-                        timings.append(_measure(shape, training, count, repeats, others))
+                        timings.append(_measure(shape, training, count, repeats, others, device))
             for line in bench_view.speeds(timings[before:]):
                 console.print(line)
     if memory:
@@ -67,6 +71,16 @@ def bench(
         console.print(bench_view.memory(peaks))
     if output:
         output.write_text(json.dumps(_as_json(timings, peaks), indent=1) + "\n")
+
+
+def _check_device(device: str, alone: bool) -> None:
+    """Raise UserError if there is no such device, or if ``--threads`` and the like are given for a GPU."""
+    from undertow.app.training.device import checked, chosen
+
+    if chosen(checked(device, "cpu", "cuda")) == "cuda" and not alone:
+        raise UserError(
+            "--device cuda: expected without --threads, --peers and --memory, which are the CPU's"
+        )
 
 
 def _check_kernels() -> None:
@@ -103,12 +117,12 @@ def _contestants(peers: bool, until_done: ExitStack) -> "list[Contestant]":
 
 
 def _measure(
-    shape: "Shape", training: bool, threads: int, repeats: int, others: "list[Contestant]"
+    shape: "Shape", training: bool, threads: int, repeats: int, others: "list[Contestant]", device: str
 ) -> "Timing":
     from undertow.app.bench import speed
 
     try:
-        return speed.compare(shape, training, threads, repeats, others=others)
+        return speed.compare(shape, training, threads, repeats, others=others, device=device)
     except AssertionError as wrong:
         raise UserError(f"{shape}: {wrong}") from None
 
@@ -144,6 +158,7 @@ def _row(timing: "Timing") -> dict[str, Any]:
         "shape": str(timing.shape),
         "training": timing.training,
         "threads": timing.threads,
+        "device": timing.device,
         "seconds": timing.ours,
         "seconds_nn": nn.seconds,
         "ratio": nn.ratio,

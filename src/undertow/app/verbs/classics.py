@@ -20,6 +20,7 @@ def classics(
             min=1, max=1_000_000, help="Networks of each kind for each problem. (default: 3, 1 with --quick)"
         ),
     ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "cpu",
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of results.")] = Path("classics"),
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the results in --output.")] = False,
 ) -> None:
@@ -44,13 +45,15 @@ def classics(
     from undertow.app.classics.settings import chosen
     from undertow.app.classics.view import train, write
     from undertow.app.terminal import Terminal
+    from undertow.app.training import device as on
 
     settings = chosen(problem or [], quick, seeds)
+    kind = on.chosen(on.checked(device))
     results = Results(output, settings, overwrite)
     # networks this small gain little from a second core, and lose much if another process uses it
     torch.set_num_threads(1)
     console = Terminal()
-    code = train(results, console)
+    code = train(results, console, kind)
     if results.outcomes:  # none if a signal came during the first
         write(results, quick, console)
     if code:

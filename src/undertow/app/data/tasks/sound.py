@@ -34,7 +34,7 @@ class SoundTask:
 
     def __init__(self, config: DataConfig, batch_size: int, seed: int, known: Known | None = None) -> None:
         if config.steps < 2:
-            raise UserError(f"--steps {config.steps}: expected 2 or more, as the pre-emphasis looks one back")
+            raise UserError(f"--steps {config.steps}: expected 2 or more: the pre-emphasis reads two samples")
         self.pair = pair = read_pair(config)
         self.steps, self.batch_size, self.seed, self.known = config.steps, batch_size, seed, known
         self.to(None)

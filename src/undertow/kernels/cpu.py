@@ -43,8 +43,14 @@ class CPU(KernelEngine):
         """See ``Engine.serves``."""
         if native is None or not served_kind(call):
             return False
-        first, last = call.weights[0], call.weights[-1]  # the same object if there is one direction
-        if not tensors.are_plain(call.x, call.h_0, call.c_0, *first, *(() if last is first else last)):
+        held = (
+            call.x,
+            call.h_0,
+            call.c_0,
+            *call.weights[0],
+            *(call.weights[1] if len(call.weights) == 2 else ()),
+        )
+        if not native.are_plain(held, tensors.OWN):
             return False
         if tensors.transformed() or torch._C._is_tracing():
             return False

@@ -329,8 +329,10 @@ class _Recurrent(torch.nn.RNNBase):
 
         They may be no parameters, but tensors of a parametrization, pruning or functional_call.
         """
-        held = self._parameters
-        found = [held[name] if name in held else getattr(self, name) for name in names]
+        try:
+            found = [self._parameters[name] for name in names]
+        except KeyError:
+            found = [getattr(self, name) for name in names]
         if not self.bias:
             found[2:2] = (None, None)
         if not self.proj_size:

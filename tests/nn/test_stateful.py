@@ -154,7 +154,7 @@ def test_one_sequence_without_a_batch_and_packed_ones(cell):
     module = make(cell)
     x, carried = torch.randn(2 * T, N, C, dtype=torch.float64), module.stateful()
     assert_same(torch.cat([carried(piece)[0] for piece in x[:, 0].split(4)]), module(x[:, 0])[0])
-    with pytest.raises(ValueError, match=r"^reset: expected no sequences, the state is of a single one"):
+    with pytest.raises(ValueError, match=r"^reset: expected no argument for an unbatched state"):
         carried.reset([0])
     carried.reset()
     lengths = [5, 9, 1, 7]

@@ -323,7 +323,7 @@ def test_memory_that_overlaps_or_may_not_be_written_is_refused() -> None:
         stream.state = [np.zeros(20), np.zeros(3), np.zeros(12), np.zeros(12)]
     with pytest.raises(ValueError, match="count: expected between 1 and 1,048,576, got 0"):
         stream.streams(0)
-    with pytest.raises(ValueError, match=r"state\[0\]: expected h within -1 and 1"):
+    with pytest.raises(ValueError, match=r"state\[0\]: expected h between -1 and 1"):
         load(stream.network, dtype="int16").state = [np.full(20, 2), np.zeros(20), np.zeros(12), np.zeros(12)]
     with pytest.raises(ValueError, match="dtype: expected float32 or int16, got int8"):
         load(stream.network, dtype="int8")

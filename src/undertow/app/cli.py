@@ -103,7 +103,7 @@ def _say_version(asked: bool) -> None:
         raise typer.Exit
 
 
-@app.callback(epilog="Help on one verb: undertow VERB --help. To begin: undertow train FILE")
+@app.callback(epilog="Help on one command: undertow COMMAND --help. To begin: undertow train FILE")
 def undertow(
     version: Annotated[
         bool, typer.Option("--version", callback=_say_version, is_eager=True, help="Print the version.")

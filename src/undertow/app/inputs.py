@@ -104,7 +104,7 @@ def check_needed(network: Path, given: str | None) -> Path:
         UserError: It was left out, or the file cannot be read.
     """
     if given is None:
-        raise UserError(f"{network}: a network without data; --input FILE is what it reads")
+        raise UserError(f"{network}: the file holds no data; give them with --input FILE")
     _check_file(Path(given))
     return Path(given)
 

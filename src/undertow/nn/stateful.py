@@ -128,7 +128,7 @@ class Stateful:
 def _chosen(sequences: Any, N: int | None) -> Tensor:
     """Convert indices or booleans to bool [N]."""
     if N is None:
-        raise ValueError("reset: expected no sequences, the state is of a single one; reset() begins anew")
+        raise ValueError("reset: expected no argument for an unbatched state; reset() begins anew")
     found = torch.as_tensor(sequences, device="cpu")
     if found.dtype == torch.bool:
         if found.shape != (N,):

@@ -87,7 +87,7 @@ def three_gradients(
     check_named("departure", departure, flow.Departure)
     check_named("carousel", carousel, flow.Carousel)
     if carousel.f.shape[1] != len(departure.s):
-        raise ValueError(f"carousel: expected of {len(departure.s)} sequences, got {carousel.f.shape[1]}")
+        raise ValueError(f"carousel: expected {len(departure.s)} sequences, got {carousel.f.shape[1]}")
     norms = {
         "truth": (departure.log_true_norm, BLUE),
         "textbook chain,\nnot the derivative": (departure.log_chain_norm, ORANGE),

@@ -227,7 +227,7 @@ def network(
         raise IndexError(f"sequence: expected 0 to {N - 1}, got {n}")
     T = int(layers[0].lengths[n])
     if T < 1:
-        raise ValueError(f"sequence: expected one with at least 1 step, and {n} has none")
+        raise ValueError(f"sequence: expected a sequence with at least 1 step, got {n}, which is empty")
     error = None
     if loss_per_step is not None:
         error, weight = _error(np.asarray(loss_per_step, dtype=np.float64), weight, n, T, N)

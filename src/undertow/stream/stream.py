@@ -133,7 +133,7 @@ class Stream(native.Streams):
                     )
                 is_h = offset == 0 and isinstance(self.network.stages[stage], Recurrent)
                 if is_h and self.dtype == "int16" and (abs(part) > 1).any():
-                    raise ValueError(f"state[{k}]: expected h within -1 and 1, as int16 keeps it")
+                    raise ValueError(f"state[{k}]: expected h between -1 and 1, as int16 keeps it")
                 array[...] = part
             found.append(array)
         for (stage, offset, size), array in zip(parts, found, strict=True):

@@ -146,7 +146,7 @@ def test_one_answer_at_the_end(undertow, kind):
 @pytest.mark.parametrize(
     ("name", "rows", "more", "words"),
     [
-        ("stacked", None, (), "net.safetensors: a network without data; --input FILE is what it reads"),
+        ("stacked", None, (), "net.safetensors: the file holds no data; give them with --input FILE"),
         ("stacked", "a,b\n1,2\n", (), "x.csv: has 2 columns, and the network reads 3"),
         ("stacked", "a,b,c,d\n1,2,3,4\n", (), "has 4 columns, .* 3; --column NAME picks them"),
         ("stacked", "a,b,c\n1,2,3\n", ("--column", "z"), "no column 'z' .--column.; columns: a, b, c"),

@@ -98,7 +98,7 @@ def _show_files(
     networks = [foreign.open_file(each) for each in (file, compare) if each is not None]
     sizes = [(each.input_size, each.symbols, each.once) for each in networks]
     if len(set(sizes)) > 1:
-        raise UserError(f"--compare {compare}: cannot read what {file} reads, or answers elsewhere")
+        raise UserError(f"--compare {compare}: cannot read what {file} reads, or answers at other steps")
     read = foreign.read(data, networks[0], columns=columns, steps=steps)
     files = [file, compare or file]
     seen = [foreign.observe(path, each, read) for path, each in zip(files, networks, strict=False)]

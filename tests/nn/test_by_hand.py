@@ -93,7 +93,7 @@ def test_the_memory_of_an_earlier_pass_serves_another_x(kind):
     found.backward(dy, dh_n)
     for name, gradient in gradients(module).items():
         assert gradient.equal(wanted[name]), name
-    with pytest.raises(RuntimeError, match="by_hand: expected a pass whose memory no later one has"):
+    with pytest.raises(RuntimeError, match="by_hand: expected a pass whose memory no later pass has taken"):
         earlier.backward(dy)
 
 

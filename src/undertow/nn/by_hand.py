@@ -149,7 +149,7 @@ class ByHand:
             RuntimeError: a later pass has overwritten what this one kept.
         """
         if not self._layers:
-            raise RuntimeError("by_hand: expected a pass whose memory no later one has, see ``memory``")
+            raise RuntimeError("by_hand: expected a pass whose memory no later pass has taken (``memory``)")
         for layer in reversed(self._layers):
             inner = layer is not self._layers[0]
             dx = repeated(partial(layer.backward, dy, dh_n, inner))

@@ -137,7 +137,7 @@ def _collected(
             told = Reading()
             uncounted = without_row_numbers(batch, told)
             if counted and uncounted.width == batch.width:
-                raise UserError(f"{file}: the first column, which has no name, counts the first rows only")
+                raise UserError(f"{file}: the first column has no name and numbers only the first rows")
             counted, batch = uncounted.width < batch.width, uncounted
             reading.said.extend(each for each in told.said if each not in reading.said)
         yield plain(batch)

@@ -61,7 +61,7 @@ def check_known(columns: Columns, path: Path, config: DataConfig) -> None:
             raise UserError(f"{path}: --known {name}: the future of a target is what is forecast")
         if name not in columns.numeric and name not in columns.categories:
             raise UserError(
-                f"{path}: --known {name}: expected a column of numbers or of few words, and it is no feature"
+                f"{path}: --known {name}: expected a column of numbers or of few words, which it is not"
             )
 
 

@@ -143,8 +143,8 @@ class ForecastTask:
         for name, part in zip(("train on", "validate on"), parts, strict=True):
             if not len(part):
                 raise UserError(
-                    f"{path}: no window of --steps {steps} is left to {name}; "
-                    f"a smaller --steps or another --validation leaves some"
+                    f"{path}: with --steps {steps} there is no window to {name}; "
+                    f"try a smaller --steps or another --validation"
                 )
         every = -(-len(parts[1]) // MOST_VALIDATION)
         return parts[0], parts[1][::every].clone()

@@ -212,7 +212,7 @@ class SequenceTask:
         for part, name in ((self.train, "training"), (self.validation, "validation")):
             if not len(targets.known(part)):
                 raise UserError(
-                    f"{path}: no label is left in the {name} part; another --seed splits otherwise"
+                    f"{path}: the {name} part holds no label; try another --seed, which gives another split"
                 )
 
     def _facts(self, data: Sequences, columns: Columns) -> Facts:

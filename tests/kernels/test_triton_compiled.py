@@ -57,7 +57,9 @@ def compiled(monkeypatch):
     before = driver._active
     real = passes.kernels()
 
-    def compile_for(card, H, dtype=torch.float32, N=64, form="even", marks=(), states=None, **options):
+    def compile_for(
+        card, H, dtype=torch.float32, N=64, form="even", marks=(), states=None, back=True, **options
+    ):
         found = []
         driver.set_active(Card(card))
         monkeypatch.setattr(passes, "kernels", lambda: [Compiled(kernel, found) for kernel in real])
@@ -69,7 +71,8 @@ def compiled(monkeypatch):
         elif form == "packed":
             x = pack_padded_sequence(x, torch.full((N,), T))
         y, ends = module(x, states, **given)
-        ((y.data if form == "packed" else y).sum() + sum(end.sum() for end in ends)).backward()
+        if back:
+            ((y.data if form == "packed" else y).sum() + sum(end.sum() for end in ends)).backward()
         return found
 
     monkeypatch.setattr(triton.engine, "DEVICES", ["cpu"])
@@ -119,7 +122,7 @@ def test_float32_without_tf32_takes_three_products(compiled, tmp_path, monkeypat
     times = []
     for precision in ("tf32", "ieee"):
         monkeypatch.setattr(passes.precision, "allowed", lambda p=precision: p)
-        kernel, _ = compiled(80, 64)
+        (kernel,) = compiled(80, 64, back=False)
         _, stack, code = resources(kernel, tmp_path)
         assert stack == 0
         assert kernel.metadata.shared <= rules.launch(64, 64, 4).shared << 10
@@ -127,16 +130,15 @@ def test_float32_without_tf32_takes_three_products(compiled, tmp_path, monkeypat
     assert times[1] == 3 * times[0]
 
 
-def test_no_new_kernel_for_another_n_or_t(compiled):
-    """Triton makes a kernel for each number that it knows to be 1 or a multiple of 16: not of these."""
-    kernels = [compiled(80, 16, N=N) for N in (1, 3, 16)]
-    for same in zip(*kernels, strict=True):
-        assert len({id(kernel) for kernel in same}) == 1
+def test_no_new_kernel_for_another_n_or_t_or_layer(compiled):
+    """Triton makes a kernel for each number that it knows to be 1 or a multiple of 16: not of these.
 
-
-def test_no_new_kernel_for_the_states_of_another_layer(compiled):
-    """Nor for a state that lies behind an odd number of others, as the second layer's do."""
-    states = torch.zeros(2, 3, 17), torch.zeros(2, 3, 17)
-    first, second, *back = compiled(80, 17, N=3, num_layers=2, states=states)
-    assert first is second
-    assert back[0] is back[1]
+    Nor for states that lie behind an odd number of others, as the second layer's do.
+    """
+    forward, back = set(), set()
+    for N in (1, 3, 16):
+        states = torch.zeros(2, N, 15), torch.zeros(2, N, 15)
+        kernels = compiled(80, 15, N=N, num_layers=2, states=states)
+        forward |= {id(kernel) for kernel in kernels[:2]}
+        back |= {id(kernel) for kernel in kernels[2:]}
+    assert (len(forward), len(back)) == (1, 1)

@@ -190,6 +190,14 @@ class _Recurrent(torch.nn.RNNBase):
         """Return whether ``by_hand`` takes this module now: torch's equations, on the CPU, not traced."""
         return serves(self)
 
+    def serves_lengths(self, x: Tensor) -> bool:
+        """Return whether kernels take ``lengths`` with an input of x's device and dtype.
+
+        Without kernels a PackedSequence is faster, which torch's operator takes; packing waits for a GPU.
+        """
+        known = not self.proj_size and isinstance(self.hidden_size, int)
+        return x.is_cpu or (known and dispatch.knows(x, self.mode.lower(), self.hidden_size))
+
     def forward(
         self,
         input: Any,

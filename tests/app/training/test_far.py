@@ -11,6 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import sounds
 from inputs import CLASSIFY, FORECAST, TEXT, changed, walk_table, wave_table
+from undertow import LSTM
 from undertow.app import loop
 from undertow.app.data.tasks import forecast, problem, sequences, sound, text, windows
 from undertow.app.runs import near
@@ -78,6 +79,15 @@ def test_the_way_of_a_gpu_gives_the_same_training(undertow, tmp_path, monkeypatc
     monkeypatch.setattr(near, "NEAR", ())
     done = undertow("train", *PLANS[plan], "--folder", "far", "-q")
     assert done.code == 0, done.err
+    for mine, other in zip(metrics(tmp_path / "far"), metrics(tmp_path / "near"), strict=True):
+        assert mine == pytest.approx(other, rel=2e-4, abs=1e-5, nan_ok=True)
+
+
+def test_where_no_kernel_takes_lengths_sequences_are_packed(undertow, tmp_path, monkeypatch):
+    assert undertow("train", *PLANS["pooled"], "--folder", "near", "-q").code == 0
+    monkeypatch.setattr(near, "NEAR", ())
+    monkeypatch.setattr(LSTM, "serves_lengths", lambda self, x: False)
+    assert undertow("train", *PLANS["pooled"], "--folder", "far", "-q").code == 0
     for mine, other in zip(metrics(tmp_path / "far"), metrics(tmp_path / "near"), strict=True):
         assert mine == pytest.approx(other, rel=2e-4, abs=1e-5, nan_ok=True)
 
@@ -183,6 +193,7 @@ def on_meta(monkeypatch):
     monkeypatch.setattr(loop.Loop, "_run", watched)
     monkeypatch.setattr(loop.Learner, "learn", counted)
     monkeypatch.setattr(dispatch, "layer", layer)
+    monkeypatch.setattr(dispatch, "knows", lambda *_: True)
     return by_step
 
 

@@ -123,12 +123,12 @@ class SequenceModel(nn.Module):
             window = self._window(x)
         if self.decoder is not None:
             return self._decoded(x, state, normalised, window)
-        inputs: Tensor | PackedSequence = self._inputs(x, normalised, window)
-        ends = None  # a GPU need not wait for lengths
-        if lengths is not None and is_near(x):
-            inputs = pack_padded_sequence(cast(Tensor, inputs), lengths, enforce_sorted=False)
+        inputs: Any = self._inputs(x, normalised, window)  # or packed
+        ends = None
+        if lengths is not None and not is_near(x) and self.rnn.serves_lengths(inputs):
+            lengths = ends = moved(lengths, x.device)  # which a GPU need not wait for
         elif lengths is not None:
-            lengths = ends = moved(lengths, x.device)
+            inputs = pack_padded_sequence(inputs, lengths, enforce_sorted=False)
         start = self._to_rnn(state)
         hidden, last = self.rnn(inputs, start, reset=reset, lengths=ends)  # [T, N, H], (h_n, c_n) or h_n
         last = last if isinstance(last, tuple) else (last,)

@@ -35,8 +35,8 @@ def classics(
 
     The folder --output gets results.jsonl, with a line for each network as soon
     as it is trained, and from it classics.md, classics.json and classics.png.
-    Ctrl-C keeps what is done and exits with code 130; the same command goes
-    on. SIGTERM and SIGHUP do the same with codes 143 and 129.
+    Ctrl-C keeps what is done and exits with code 130; the same command then
+    continues. SIGTERM and SIGHUP do the same with codes 143 and 129.
     """
     # imported here, so that `undertow classics --help` need not wait for torch
     import torch

@@ -24,7 +24,7 @@ from undertow.app.errors import UserError
 from undertow.app.runs.config import DataConfig
 
 READING = "reading.json"
-AT_ONCE = 10_000  # rows that are given back together
+AT_ONCE = 20_000  # rows that are given back together
 TAIL, JOINED = 1000, 1_000_000  # rows: a smaller batch is joined to the one before it, up to so many
 
 

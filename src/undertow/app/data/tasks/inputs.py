@@ -27,7 +27,7 @@ from undertow.app.runs.facts import Columns, converted
 from undertow.app.runs.model import normalise
 from undertow.app.runs.near import moved
 
-BLOCK = 1_000_000  # rows for which features are computed at once
+BLOCK = 250_000  # rows for which features are computed at once
 
 
 @contextmanager
@@ -179,6 +179,7 @@ def on_disk(
         last[at] = x[:, targets]
         numbers = number[at] if number is not None else None
         file.write(at, _ready(x, x[:, targets], centre, scale, targets, numbers).numpy())
+        disk.trim()
     return Inputs(file, last, centre, scale)
 
 
@@ -198,7 +199,12 @@ def _column_normaliser(
 ) -> tuple[Tensor, Tensor]:
     names = [*part.numeric, *part.categories, *([series.time] if part.calendar and series.time else [])]
     frame = series.whole.select(ROW, *names)
-    parts = ((frame[k : k + BLOCK], early[k : k + BLOCK]) for k in range(0, len(frame), BLOCK))
-    x = np.concatenate([encode(rows, path, part, series.time)[chosen] for rows, chosen in parts])
-    del frame, parts  # a table may be large
-    return fit_normaliser(torch.from_numpy(x), ONE_DEVIATION)
+    x, end = np.empty((int(early.sum()), part.width), np.float32), 0
+    for k in range(0, len(frame), BLOCK):
+        some = encode(frame[k : k + BLOCK], path, part, series.time)[early[k : k + BLOCK]]
+        begin, end = end, end + len(some)
+        x[begin:end] = some
+    del frame  # a table may be large
+    found = fit_normaliser(torch.from_numpy(x), ONE_DEVIATION)
+    disk.trim()
+    return found

@@ -63,7 +63,7 @@ class Autoregression(nn.Module):
             [N,horizon,K].
         """
         weight: Tensor = self.weight
-        if excess := len(moves) - weight.shape[-1]:
+        if excess := moves.shape[0] - weight.shape[-1]:
             moves, weight = moves[max(0, excess) :], weight[..., max(0, -excess) :]
         found = torch.baddbmm(other.permute(2, 0, 1), moves.permute(2, 1, 0), weight.mT)  # [K, N, horizon]
         return found.permute(1, 2, 0)
@@ -78,7 +78,7 @@ class Autoregression(nn.Module):
         Returns:
             The gradient of what the network says, [N,horizon*K].
         """
-        slope = slope.view(len(slope), -1, len(self.weight)) * window.size[:, None]  # [N, horizon, K]
+        slope = slope.view(slope.shape[0], -1, self.weight.shape[0]) * window.size[:, None]  # [N, horizon, K]
         torch.bmm(slope.permute(2, 1, 0), window.moves.permute(2, 1, 0), out=self.weight.grad)
         return slope.flatten(1)
 

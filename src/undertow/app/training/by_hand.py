@@ -43,7 +43,7 @@ def is_usual(network: SequenceModel, objective: Objective) -> bool:
 def may_learn(network: SequenceModel, batch: Batch) -> bool:
     """Whether ``learn`` takes this batch of a usual network: alike in length, and no trace listens."""
     part, window = network.autoregression, batch.window
-    if part is not None and (window is None or len(window.moves) != part.weight.shape[-1]):
+    if part is not None and (window is None or window.moves.shape[0] != part.weight.shape[-1]):
         return False
     alike = batch.lengths is None and batch.reset is None and not batch.carried
     return alike and batch.normalised and network.rnn.serves_by_hand()
@@ -103,5 +103,5 @@ def _slopes(
     """The gradients of y and h_n of the last layer, from that of what the head reads."""
     D = network.config.directions
     if network.config.readout == "mean-max":
-        return share_out(slope, hidden, features[:, features.shape[1] // 2 :], len(hidden)), None
+        return share_out(slope, hidden, features[:, features.shape[1] // 2 :], hidden.shape[0]), None
     return None, slope[None] if D == 1 else torch.stack(slope.chunk(2, dim=-1))

@@ -74,7 +74,6 @@ class AdamW(ADAMW):  # type: ignore[misc]
         for vectors in self._vectors:
             vectors.gradients.zero_()
 
-    @torch.no_grad()
     def clip(self, max_norm: float) -> Figure:
         """Scale all gradients so that their L2 norm together is at most ``max_norm``.
 
@@ -102,7 +101,6 @@ class AdamW(ADAMW):  # type: ignore[misc]
                 each.gradients.mul_(factor)
         return norm
 
-    @torch.no_grad()
     def step(self) -> None:
         """Do one step; in 16-mixed none if a gradient is infinite, which nothing waits to know."""
         infinite = self.found_inf

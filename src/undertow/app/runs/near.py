@@ -5,31 +5,31 @@ A training step on a GPU reads none: its numbers stay there as tensors, and are 
 
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any, Union
 
-import torch
-from torch import Tensor
+if TYPE_CHECKING:  # what reads runs imports this file, and needs no torch
+    import torch
+    from torch import Tensor
 
-Figure = float | Tensor  # a number, or a scalar on a device that nobody has waited for
+Figure = Union[float, "Tensor"]  # a number, or a scalar on a device that nobody has waited for
 Row = tuple[Figure, ...]
 NEAR: tuple[str, ...] = ("cpu",)  # tests take it out, and the CPU trains as a GPU would
 MOST = 0.5  # of the free memory of a GPU that data may take
 
 
-def is_near(where: Tensor | torch.device) -> bool:
+def is_near(where: "Tensor | torch.device") -> bool:
     """Return whether reading the numbers of a tensor, or of those on a device, takes no waiting."""
-    device = where.device if isinstance(where, Tensor) else where
-    return device.type in NEAR
+    return getattr(where, "device", where).type in NEAR
 
 
-def figure(value: Tensor) -> Figure:
+def figure(value: "Tensor") -> Figure:
     """Return a scalar as a number if that takes no waiting, else as it is, without its graph."""
     return value.item() if is_near(value) else value.detach()
 
 
-def is_known(row: Row) -> bool:
-    """Return whether nothing in a row has to be waited for."""
-    return not any(isinstance(value, Tensor) for value in row)
+def is_known(value: Figure) -> bool:
+    """Return whether nobody has to wait for a number."""
+    return isinstance(value, float | int)
 
 
 def read(rows: Sequence[Row]) -> list[tuple[float, ...]]:
@@ -42,20 +42,24 @@ def read(rows: Sequence[Row]) -> list[tuple[float, ...]]:
         The rows as numbers.
     """
     columns: list[Any] = [list(column) for column in zip(*rows, strict=True)]
-    far = [k for k, column in enumerate(columns) if isinstance(column[0], Tensor)]
+    far = [k for k, column in enumerate(columns) if not is_known(column[0])]
     if far:
+        import torch
+
         found = torch.stack([torch.stack(columns[k]).double() for k in far]).tolist()
         for k, values in zip(far, found, strict=True):
             columns[k] = values
     return list(zip(*columns, strict=True))
 
 
-def placed(kind: str) -> torch.device:
+def placed(kind: str) -> "torch.device":
     """Return the device of a kind that this process uses: of several GPUs torch's current one."""
+    import torch
+
     return torch.device(kind, torch.cuda.current_device()) if kind == "cuda" else torch.device(kind)
 
 
-def moved(tensor: Tensor, device: torch.device) -> Tensor:
+def moved(tensor: "Tensor", device: "torch.device") -> "Tensor":
     """Return a tensor on a device. Nothing waits for a copy from the CPU to a GPU.
 
     Args:
@@ -69,14 +73,18 @@ def moved(tensor: Tensor, device: torch.device) -> Tensor:
     return tensor.to(device, non_blocking=tensor.is_cpu)
 
 
-def fits(device: torch.device, *tensors: Tensor) -> bool:
+def fits(device: "torch.device", *tensors: "Tensor") -> bool:
     """Return whether tensors have room on a device beside the network and its gradients."""
     if device.type != "cuda":
         return True
+    import torch
+
     return sum(each.nbytes for each in tensors) <= MOST * torch.cuda.mem_get_info(device)[0]
 
 
 @lru_cache(maxsize=64)
-def constant(values: tuple[float, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+def constant(values: tuple[float, ...], dtype: "torch.dtype", device: "torch.device") -> "Tensor":
     """Return numbers as a tensor, copied to the device at the first call alone."""
+    import torch
+
     return torch.tensor(values, dtype=dtype, device=device)

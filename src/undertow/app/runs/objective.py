@@ -4,13 +4,13 @@ import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from undertow.app.runs.near import Figure, constant, figure, is_near, moved, read
 from undertow.app.words import verdict
 
 if TYPE_CHECKING:  # to show a value needs no torch
     import torch
     from torch import Tensor
 
-    from undertow.app.runs.near import Figure
     from undertow.app.runs.windows import Window
 
 
@@ -44,8 +44,6 @@ class Batch:
 
     def to(self, device: "torch.device") -> "Batch":
         """Return the batch on ``device``; lengths stay where they are. Nothing waits for the copies."""
-        from undertow.app.runs.near import moved
-
         if self.x.device == device:
             return self
         reset = None if self.reset is None else moved(self.reset, device)
@@ -133,7 +131,6 @@ class Objective:
         from torch.nn import functional
 
         from undertow.app import metrics
-        from undertow.app.runs.near import is_near
         from undertow.problems import UNSCORED
 
         if self.numbers and unit is not None and self.emphasis:
@@ -149,14 +146,10 @@ class Objective:
 
     def _scale(self, like: "Tensor") -> Any:
         """The unit of the squared error: a number, or [outputs]."""
-        from undertow.app.runs.near import constant
-
         return constant(self.scale, like.dtype, like.device) if isinstance(self.scale, tuple) else self.scale
 
     def _weights(self, like: "Tensor") -> "Tensor | None":
         """How much each class counts, [classes]; None: all alike."""
-        from undertow.app.runs.near import constant
-
         return constant(self.weights, like.dtype, like.device) if self.weights else None
 
     def slope(self, output: "Tensor", y: "Tensor", unit: "Tensor | None" = None) -> "tuple[Tensor, Tensor]":
@@ -238,7 +231,6 @@ def counts(output: "Tensor", y: "Tensor", kind: str) -> "tuple[Figure, Figure]":
         How many there are, and how many classes are right; 0 of numbers and of ``bits``. On a GPU both are
         scalars that nobody has waited for.
     """
-    from undertow.app.runs.near import figure, is_near
     from undertow.problems import UNSCORED
 
     if kind in NUMBERS and is_near(y) and math.isfinite(y.sum()):
@@ -251,8 +243,6 @@ def _squares(output: "Tensor", y: "Tensor", unit: Any) -> "Tensor":
     """The mean squared error in a unit, over the targets that are known."""
     import torch
     from torch.nn import functional
-
-    from undertow.app.runs.near import is_near
 
     if is_near(y):
         loss = functional.mse_loss(output / unit, y / unit)
@@ -300,8 +290,6 @@ class Score:
             y: The targets.
             kind: As of Objective.
         """
-        from undertow.app.runs.near import read
-
         self.see(output, y, kind)
         self.add_counts(loss, *read([counts(output, y, kind)])[0])
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from undertow.app.errors import UserError, one_of
+from undertow.app.runs.near import is_near
 from undertow.app.runs.objective import Objective, Score
 
 if TYPE_CHECKING:  # to read a run needs no torch
@@ -132,7 +133,6 @@ def _confusion(output: "Tensor", y: "Tensor") -> "Tensor":
     """How often each class was taken for each, [classes,classes] int64, as of ``ValidationScore``."""
     import torch
 
-    from undertow.app.runs.near import is_near
     from undertow.problems import UNSCORED
 
     classes, scored = output.shape[-1], y != UNSCORED

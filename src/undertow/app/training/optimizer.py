@@ -24,6 +24,7 @@ class _Vectors:
     gradients: Tensor
     moments: tuple[Tensor, ...]
     step: Tensor  # [], the steps done
+    near: bool  # whether reading them takes no waiting
 
 
 class AdamW(ADAMW):  # type: ignore[misc]
@@ -83,7 +84,7 @@ class AdamW(ADAMW):  # type: ignore[misc]
         Returns:
             The norm before.
         """
-        if not is_near(self._vectors[0].gradients):
+        if not self._vectors[0].near:
             return self._clip_afar(max_norm)
         norm = math.hypot(*(float(torch.linalg.vector_norm(each.gradients)) for each in self._vectors))
         if norm + TINY > max_norm:
@@ -130,7 +131,8 @@ class AdamW(ADAMW):  # type: ignore[misc]
     @torch.no_grad()
     def _joined(self, parameters: Sequence[nn.Parameter]) -> _Vectors:
         """Make the parameters, their gradients and their moments views of vectors."""
-        if not is_near(parameters[0]):  # a sum over the vector may change with its order
+        near = is_near(parameters[0])
+        if not near:  # a sum over the vector may change with its order
             parameters = sorted(parameters, key=lambda each: self._first.get(id(each), len(self._first)))
         states = [self.state[parameter] for parameter in parameters]
         values = _vector(parameters)
@@ -141,7 +143,7 @@ class AdamW(ADAMW):  # type: ignore[misc]
             for name in MOMENTS
         ]
         step = values.new_tensor(float(states[0].get("step", 0.0)), dtype=torch.float32)
-        found = _Vectors(values, torch.zeros_like(values), tuple(moments), step)
+        found = _Vectors(values, torch.zeros_like(values), tuple(moments), step, near)
         start = 0
         for parameter, state in zip(parameters, states, strict=True):
             place = slice(start, start := start + parameter.numel())

@@ -77,9 +77,10 @@ class Progress:
         if batch.unit is not None:  # then what is minimised is not what is shown
             loss = figure(self.objective.loss(step.output, batch.y))
         found = counts(step.output, batch.y, self.objective.kind)
-        self.waiting.append((at.step, step.loss, step.norm, loss, *found))
-        if is_known(self.waiting[-1]):
-            self.read()
+        if is_known(step.loss):
+            self._count(at.step, step.loss, step.norm, loss, *found)
+        else:
+            self.waiting.append((at.step, step.loss, step.norm, loss, *found))
         at.batch += 1
         at.seconds += step.seconds
         at.due = self._to_be_measured(at.batch) or self.out_of_time
@@ -89,12 +90,16 @@ class Progress:
     def read(self) -> None:
         """Count what the steps since the last reading have found, waiting for it once."""
         rows, self.waiting = read(self.waiting), []
-        for step, minimised, norm, *found in rows:
-            if not math.isfinite(minimised):
-                self.diverged = self.diverged or (int(step), minimised)
-            self.score.add_counts(*found)
-            steps, total, clipped = self.at.norms
-            self.at.norms = [steps + 1, total + norm, clipped + (0 < self.config.clip < norm)]
+        for row in rows:
+            self._count(*row)
+
+    def _count(self, step: Any, minimised: Any, norm: Any, loss: Any, scored: Any, hits: Any) -> None:
+        """Count what a step found, as numbers."""
+        if not math.isfinite(minimised):
+            self.diverged = self.diverged or (int(step), minimised)
+        self.score.add_counts(loss, scored, hits)
+        steps, total, clipped = self.at.norms
+        self.at.norms = [steps + 1, total + norm, clipped + (0 < self.config.clip < norm)]
 
     def _to_be_measured(self, batch: int) -> bool:
         """Whether an evaluation follows this batch of the epoch: ``evaluations`` of them, evenly spread."""

@@ -205,9 +205,10 @@ class Trainer(Hook):
         """Count the step, and save now and then. Raises UserError if the loss is not finite."""
         self.team.alive()
         self.progress.add_step(steps[0])
-        if self.progress.at.due or time.monotonic() - self.read_at > READ_EVERY:
+        if self.progress.waiting and (self.progress.at.due or time.monotonic() - self.read_at > READ_EVERY):
             self._read()
-        self._check_loss()
+        elif self.progress.diverged is not None:
+            self._check_loss()
         if not self.progress.at.due and self._saved_long_ago():
             self.save()
 

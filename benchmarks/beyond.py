@@ -7,8 +7,8 @@ series, a target and ``--columns`` other numbers. It is trained on from disk (``
 A panel of the same columns, 50 times smaller, is trained on in memory and from disk. Peak memory is VmHWM
 of Linux, which counts mapped files too. Speed is what the training prints, without the evaluation.
 
-Then steps on windows from memory and from a file as large as the panel's features are timed in turn, in one
-process: with the file in the system's cache (warm), and read from the disk (cold).
+Then steps on windows from memory and from a file as large as the panel's features are timed in one process:
+in turn with the file in the system's cache (warm), and then read from the disk (cold).
 """
 
 import argparse
@@ -108,11 +108,10 @@ def speed(small: Path, gb: float, folder: Path, turns: int) -> dict[str, dict[st
         return 1e3 * (time.perf_counter() - clock) / count, 1e3 * (time.process_time() - processor) / count
 
     found: dict[str, list[tuple[float, float]]] = {"memory": [], "warm": [], "cold": []}
-    for _ in range(turns):
-        for k in range(0, rows - len(task.inputs.x), len(task.inputs.x)):  # read the file once
-            large.inputs.windows(torch.tensor([k]), len(task.inputs.x))
+    for _ in range(turns):  # the file has just been written, as in a training
         found["memory"].append(turn(task))
         found["warm"].append(turn(large))
+    for _ in range(turns):
         large.inputs.x._advise(0, 0, "POSIX_FADV_DONTNEED")
         found["cold"].append(turn(large))
     return {

@@ -297,3 +297,8 @@ def test_the_heading_of_a_large_table_is_known_from_its_first_rows(panel, tmp_pa
     assert task_of(str(path), given)[0] == "forecast"
     with pytest.raises(UserError, match=r"panel\.parquet: no column 'seles' \(--target\)"):
         task_of(str(path), given | {"target": ("seles",)})
+
+
+def test_another_system_than_glibc_trims_nothing(monkeypatch):
+    monkeypatch.setattr(disk.ctypes, "CDLL", lambda name: object())
+    disk.trim()

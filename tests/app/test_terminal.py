@@ -1,13 +1,12 @@
 """What the verbs share in a terminal."""
 
-import io
 import os
 import signal
 
 import pytest
 
 from undertow.app.signals import Interrupt
-from undertow.app.terminal import Terminal, clock, sparkline
+from undertow.app.terminal import clock, sparkline
 
 
 def test_a_sparkline_goes_from_the_lowest_to_the_highest_value():
@@ -32,12 +31,3 @@ def test_the_first_ctrl_c_asks_and_the_second_ends_the_command():
         with pytest.raises(SystemExit, match="130"):
             os.kill(os.getpid(), signal.SIGINT)
     assert signal.getsignal(signal.SIGINT) == before
-
-
-@pytest.mark.parametrize(
-    ("tty", "lines"), [(True, ["the weights that", "were best"]), (False, ["the weights that were best"])]
-)
-def test_texts_wrap_at_words_in_a_terminal_and_stay_whole_elsewhere(tty, lines):
-    out = io.StringIO()
-    Terminal(file=out, force_terminal=tty, width=20).print("the weights that were best")
-    assert [line.rstrip() for line in out.getvalue().splitlines()] == lines

@@ -49,8 +49,7 @@ class Terminal(Console):
     """rich's Console for names and values from data, which it prints verbatim.
 
     In strings there is no markup, highlighting or emoji code; ``marked`` makes a text with styles. Control
-    characters never reach the terminal. Text wraps at words in a terminal; elsewhere lines stay
-    whole.
+    characters never reach the terminal.
 
     Args:
         **options: Options of rich's Console.
@@ -58,19 +57,6 @@ class Terminal(Console):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(markup=False, highlight=False, emoji=False, **options)
-
-    def print(self, *objects: Any, soft_wrap: bool | None = None, **options: Any) -> None:
-        """Print as Console does.
-
-        Args:
-            *objects: What is printed.
-            soft_wrap: Whether lines stay whole, as paths and commands that are copied should. None: those of
-                texts do where this is no terminal; those of tables do not.
-            **options: Others of Console's.
-        """
-        if soft_wrap is None and all(isinstance(each, str | Text) for each in objects):
-            soft_wrap = not (self.is_terminal or self.is_jupyter)
-        super().print(*objects, soft_wrap=soft_wrap, **options)
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
         """Render as Console does; every segment of text passes here, and is made visible.

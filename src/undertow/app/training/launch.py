@@ -18,6 +18,7 @@ from undertow.app.training.deadline import within
 from undertow.app.training.place import Lost, Place
 
 GRACE = 10.0  # seconds that processes have to end when the first one ends
+PORT = "undertow/port"  # the key under which the first process says where its store is
 
 
 def join(here: Place | None, device: str, timeout: float) -> Alone:
@@ -43,6 +44,8 @@ def join(here: Place | None, device: str, timeout: float) -> Alone:
     try:
         fabric = _fabric(here, device, timeout)
         with within(here, timeout, lambda: _ended(others)):
+            if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True":
+                _meet(here, fabric.device.type, timeout)
             fabric.launch()
     except (RuntimeError, ValueError) as error:
         why = next(iter(str(error).splitlines()), type(error).__name__)
@@ -60,20 +63,63 @@ def _fabric(here: Place, device: str, timeout: float) -> Any:
 
     _logger.setLevel("WARNING")  # not that the processes have met
     kind = chosen(device)
-    backend = "nccl" if kind == "cuda" else "gloo"
     name = {"--devices": "Lightning", "torchrun": "TorchElastic"}.get(here.launcher, here.launcher)
     if name == "SLURM":  # Fabric asks for it, and only ``--ntasks-per-node`` sets it
         os.environ["SLURM_NTASKS_PER_NODE"] = str(here.local_size)
     environment = getattr(plugins.environments, f"{name}Environment")()
     strategy = DDPStrategy(
         cluster_environment=environment,
-        process_group_backend=backend,
+        process_group_backend=_backend(kind),
         timeout=timedelta(seconds=timeout),
     )
     nodes = here.size // here.local_size
     if nodes > 1:
         interface.choose(environment.main_address)
     return Fabric(accelerator=kind, devices=here.local_size, num_nodes=nodes, strategy=strategy)
+
+
+def _backend(kind: str) -> str:
+    return "nccl" if kind == "cuda" else "gloo"
+
+
+def _meet(here: Place, kind: str, timeout: float) -> None:
+    """Connect the processes that torchrun has started.
+
+    torchrun keeps one store for all its restarts, with the addresses of processes that are gone. So the first
+    process keeps a new store, and torchrun's says where it is.
+    """
+    from datetime import timedelta
+
+    from torch import distributed
+    from torch.distributed import TCPStore  # type: ignore[attr-defined]
+
+    wait, host = timedelta(seconds=timeout), os.environ["MASTER_ADDR"]
+    kept = TCPStore(host, int(os.environ["MASTER_PORT"]), is_master=False, timeout=wait)
+    if here.rank == 0:
+        store = TCPStore(host, 0, is_master=True, timeout=wait, wait_for_workers=False)
+        kept.set(PORT, str(store.port))
+    else:
+        store = _store_of_the_first(kept, host, time.monotonic() + timeout)
+        store.set_timeout(wait)
+    distributed.init_process_group(
+        _backend(kind), store=store, rank=here.rank, world_size=here.size, timeout=wait
+    )
+
+
+def _store_of_the_first(kept: Any, host: str, until: float) -> Any:
+    """The store of the first process. Where an earlier start said it was, nobody answers."""
+    from datetime import timedelta
+
+    from torch.distributed import TCPStore  # type: ignore[attr-defined]
+
+    while True:
+        port = int(kept.get(PORT))
+        try:
+            return TCPStore(host, port, is_master=False, timeout=timedelta(seconds=1))
+        except RuntimeError:
+            if time.monotonic() > until:
+                raise
+        time.sleep(0.1)
 
 
 # -- the processes of --devices -------------------------------------------------------------------

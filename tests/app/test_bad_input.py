@@ -332,6 +332,12 @@ def test_predict_names_what_the_table_lacks(undertow, waves, walks):
     refused(undertow("predict", "r", "bad.csv"), "bad.csv", "'level'", "row 30", "'?'")
 
 
+def test_a_folder_below_a_file_is_refused_before_a_cache_is_written(undertow, waves):
+    result = undertow("train", waves, *FORECAST, "--cache", "kept", "--folder", f"{waves}/new")
+    refused(result, f"--folder {waves}/new", "is a file")
+    assert not Path("kept").exists()
+
+
 def test_divergence_is_said_and_what_was_saved_stays(undertow, waves, monkeypatch):
     def diverging(trainer, loop, steps):
         lost = [replace(step, loss=float("nan")) for step in steps]

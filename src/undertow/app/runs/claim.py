@@ -123,8 +123,11 @@ def refuse_existing(folder: Path, overwrite: bool) -> None:
         overwrite: Whether a run in it may be replaced.
 
     Raises:
-        UserError: It is a file, or holds a run or other files.
+        UserError: It is a file or below one, or holds a run or other files.
     """
+    above = next((each for each in folder.absolute().parents if each.exists()), None)
+    if above is not None and not above.is_dir():  # said before the data are read, and a cache is written
+        raise UserError(f"--folder {folder}: cannot make this folder: {above.name} is a file")
     try:
         if folder.exists() and not folder.is_dir():
             raise UserError(f"--folder {folder}: expected a folder, and it is a file")

@@ -10,6 +10,7 @@ from msgspec import Meta
 from undertow.app.errors import UserError
 from undertow.app.runs import vocabulary
 from undertow.app.runs.config import DataConfig, ModelConfig
+from undertow.app.runs.config.kinds import FORECAST, LABELLED, SOUND
 from undertow.app.words import counted
 
 
@@ -102,6 +103,14 @@ KINDS = {
     "problem": _ProblemFacts, "sound": _SoundFacts,
 }  # fmt: skip
 
+ONLY: dict[str, tuple[str, ...]] = {  # entries of the network that only networks of some tasks have
+    "linear": SOUND,
+    "skip": SOUND,
+    "bidirectional": LABELLED,
+    "quantity": (*FORECAST, *SOUND, "regress"),
+    **dict.fromkeys(("panel", "autoregression", "ahead", "known", "series"), FORECAST),
+}
+
 
 def check(facts: Any, data: DataConfig, model: ModelConfig, where: str) -> None:
     """Check the facts of a run.
@@ -120,8 +129,11 @@ def check(facts: Any, data: DataConfig, model: ModelConfig, where: str) -> None:
         "text": _text, "forecast": _forecast, "classify": _classify, "regress": _regress,
         "problem": _problem, "sound": _sound,
     }  # fmt: skip
-    sound = {f"model.{name}": not getattr(model, name) for name in ("linear", "skip") if data.task != "sound"}
-    for name, holds in (checks[data.task](found, data, model) | sound).items():
+    holding = {
+        f"model.{name}": data.task in tasks or not getattr(model, name) for name, tasks in ONLY.items()
+    }
+    holding["model.max_lag"] = model.max_lag > 2 if model.init == "chrono" else not model.max_lag
+    for name, holds in (*checks[data.task](found, data, model).items(), *holding.items()):
         if not holds:
             raise UserError(f"{where}: damaged: {name} and the other entries do not fit each other")
 
@@ -261,7 +273,7 @@ def _sound(facts: _SoundFacts, data: DataConfig, model: ModelConfig) -> dict[str
         "data.further": len(data.further) == 1,
         "model.inputs": model.inputs == 1 and not model.symbols,
         "model.outputs": model.outputs == 1,
-        "model.readout": model.readout == "every" and not model.bidirectional,
+        "model.readout": model.readout == "every",
         "model.linear": model.linear and model.quantity,
         "model.residual": not model.residual,
         "data.steps": data.steps > 1,

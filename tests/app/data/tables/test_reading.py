@@ -369,6 +369,17 @@ def test_predict_refuses_gaps_that_the_network_does_not_know(undertow, trained, 
     assert undertow("predict", "r", "a.csv", "--gaps", "split").code == 0
 
 
+@pytest.mark.parametrize("command", [("predict", "r"), ("evaluate", "r"), ("inspect", "r", "--input")])
+def test_a_table_without_a_complete_row_is_refused(undertow, command):
+    Path("a.csv").write_text(table("date,y,b", lambda k: f"{DAYS[k]},{k % 7},{k % 3}"))
+    Path("b.csv").write_text(
+        table("date,y,b", lambda k: f"{DAYS[k]},{k % 7 if k % 2 else ''},{'' if k % 2 else 1}")
+    )
+    assert undertow("train", "a.csv", *SMALL, "--gaps", "split").code == 0
+    said = undertow(*command, "b.csv")
+    assert (said.code, said.err) == (2, "undertow: b.csv: no row has a value in every column that is used\n")
+
+
 def test_predict_names_the_reading_option_that_it_takes(undertow):
     said = undertow("predict", "--help").out
     assert "Only --gaps may differ" in said

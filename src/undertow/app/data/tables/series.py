@@ -67,6 +67,8 @@ def read_series(
     frequency = frequency_of(table, time, spans, facts)
     series = replace(series, frequency=frequency, columns=columns, said=said)
     ready = complete(without_leading_gaps(series, path, config), path, config)
+    if not len(ready.table):
+        raise UserError(f"{path}: no row has a value in every column that is used")
     if config.gaps == "flag" and not facts:
         columns.flags.extend(name for name in columns.numeric if name in ready.absent)
     return ready

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -336,6 +337,18 @@ def test_a_folder_below_a_file_is_refused_before_a_cache_is_written(undertow, wa
     result = undertow("train", waves, *FORECAST, "--cache", "kept", "--folder", f"{waves}/new")
     refused(result, f"--folder {waves}/new", "is a file")
     assert not Path("kept").exists()
+
+
+@pytest.mark.parametrize("folder", [(), ("--folder", "new/deeper")])
+def test_a_folder_without_permission_is_refused_before_a_cache_is_written(
+    undertow, waves, folder, monkeypatch
+):
+    Path("kept").mkdir()
+    access = os.access
+    monkeypatch.setattr("os.access", lambda path, mode: Path(path).name == "kept" and access(path, mode))
+    result = undertow("train", waves, *FORECAST, "--cache", "kept", *folder)
+    refused(result, f"--folder {folder[-1] if folder else 'runs'}: no permission to write into")
+    assert not list(Path("kept").iterdir())
 
 
 def test_divergence_is_said_and_what_was_saved_stays(undertow, waves, monkeypatch):

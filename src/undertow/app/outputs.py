@@ -54,6 +54,23 @@ def check_page(output: Path | None, usual: Path, overwrite: bool) -> Path:
     return page
 
 
+def check_folder(out: Path, option: str) -> None:
+    """Check before any work that a folder for results can be made, or written to if it is there.
+
+    Args:
+        out: The folder.
+        option: The option that names it, for the error message.
+
+    Raises:
+        UserError: It is below a file, or there is no permission to write.
+    """
+    there = next(each for each in (out.absolute(), *out.absolute().parents) if each.exists())
+    if not there.is_dir():
+        raise UserError(f"{option} {out}: cannot make this folder: {there.name} is a file")
+    if not os.access(there, os.W_OK):
+        raise UserError(f"{option} {out}: no permission to write into {there.name or there}")
+
+
 def make_folder(out: Path, option: str) -> Path:
     """Make a folder for results before any work.
 

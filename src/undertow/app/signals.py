@@ -6,6 +6,7 @@ trains, ends the command at once. The exit code is 128 plus the signal's number,
 
 import os
 import signal
+import sys
 import threading
 import time
 from contextlib import suppress
@@ -15,17 +16,34 @@ from typing import Any
 SIGNALS = [
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
 ]  # Windows has no SIGHUP
+AGAIN = 0.01  # seconds after which a signal is sent again
 REPEATED = 3.0  # seconds in which several processes may get the same signal twice
+
+
+class Ended(SystemExit):
+    """The end of the command by a signal."""
 
 
 def _end(number: int, frame: FrameType | None = None) -> None:
     """The handler that ends the command at once, without a traceback."""
-    raise SystemExit(128 + number)
+    raise Ended(128 + number)
 
 
 def end_at_once() -> None:
     """Make each of SIGNALS end the command at once from now on, with exit code 128 and its number."""
     _handle(_end)
+    sys.unraisablehook = _end_again
+
+
+def _end_again(lost: "sys.UnraisableHookArgs") -> None:
+    """Send a signal again that came inside a finalizer or a callback, where Python drops every exception."""
+    if not isinstance(lost.exc_value, Ended):
+        sys.__unraisablehook__(lost)
+        return
+    again = threading.Timer(AGAIN, os.kill, (os.getpid(), int(str(lost.exc_value)) - 128))
+    again.daemon = True
+    with suppress(RuntimeError):  # no thread can start, since the command is about to end
+        again.start()
 
 
 def ignore() -> None:

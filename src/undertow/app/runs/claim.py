@@ -7,7 +7,7 @@ from itertools import count
 from pathlib import Path
 
 from undertow.app.errors import UserError
-from undertow.app.outputs import is_leftover, make_folder
+from undertow.app.outputs import check_folder, is_leftover, make_folder
 from undertow.app.runs import lock
 from undertow.app.runs.folder import DOCTOR, FILES, LOGS, MAYBE, MEMBERS, REPORT
 
@@ -31,8 +31,7 @@ def claimed(folder: Path | None, stem: str, overwrite: bool) -> Iterator[Path]:
     Raises:
         UserError: The folder is in use, holds something else or cannot be made.
     """
-    if folder is not None:
-        refuse_existing(folder, overwrite)
+    refuse_existing(folder, overwrite)
     made = [path for path in (folder or RUNS, *(folder or RUNS).parents) if not path.exists()]
     if folder is None:
         folder = _next_folder(stem)
@@ -115,22 +114,23 @@ def remove_pages(folder: Path) -> list[str]:
     return found
 
 
-def refuse_existing(folder: Path, overwrite: bool) -> None:
+def refuse_existing(folder: Path | None, overwrite: bool) -> None:
     """Check that a new run may use a folder.
 
     Args:
-        folder: The folder; it need not exist.
+        folder: The folder; it need not exist. None: one in ``runs``.
         overwrite: Whether a run in it may be replaced.
 
     Raises:
-        UserError: It is a file or below one, or holds a run or other files.
+        UserError: It is a file or below one, may not be written to, or holds a run or other files.
     """
-    above = next((each for each in folder.absolute().parents if each.exists()), None)
-    if above is not None and not above.is_dir():  # said before the data are read, and a cache is written
-        raise UserError(f"--folder {folder}: cannot make this folder: {above.name} is a file")
+    if folder is None:
+        check_folder(RUNS, "--folder")
+        return
     try:
         if folder.exists() and not folder.is_dir():
             raise UserError(f"--folder {folder}: expected a folder, and it is a file")
+        check_folder(folder, "--folder")
         names = {path.name for path in folder.iterdir()} if folder.exists() else set()
     except OSError as error:
         raise UserError(f"--folder {folder}: {error.strerror}") from None

@@ -89,7 +89,7 @@ def _start(
     team: Alone,
 ) -> "Ended":
     with team.agreed():
-        if folder is not None and team.leads:
+        if team.leads:  # before the data are read, and a cache is written
             from undertow.app.runs.claim import refuse_existing
 
             refuse_existing(folder, overwrite)

@@ -124,11 +124,34 @@ def test_version(undertow):
     assert undertow("--version").out == f"undertow {package.__version__}\n"
 
 
-@pytest.mark.parametrize("arguments", [["trian"], ["train", "--no-such-option"], ["info"]])
-def test_wrong_usage_exits_2(undertow, arguments):
-    result = undertow(*arguments)
-    assert result.code == 2
-    assert "Usage" in result.err
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ("trian", "no such command 'trian'; see undertow --help"),
+        (
+            "train --epoch 3 a.csv",
+            "no such option: --epoch (Possible options: --epochs); see undertow train --help",
+        ),
+        ("train a.csv --epochs", "option '--epochs' requires an argument; see undertow --help"),
+        ("train a.csv --epochs 1.5", "--epochs 1.5: expected a whole number"),
+        ("train a.csv --dropout half", "--dropout half: expected a number"),
+        ("tune a.csv --trials many", "--trials many: expected a whole number"),
+        ("info", "missing argument 'run'; see undertow info --help"),
+        ("info a b", "got unexpected extra argument (b); see undertow info --help"),
+    ],
+)
+def test_wrong_usage_is_one_line(undertow, arguments, said):
+    result = undertow(*arguments.split())
+    assert (result.code, result.out) == (2, "")
+    assert (
+        result.err.replace("argument(s)", "argument") == f"undertow: {said}\n"
+    )  # as typer's versions say it
+
+
+def test_without_arguments_the_command_shows_its_help(undertow):
+    result = undertow()
+    assert (result.code, result.err.strip()) == (2, "")
+    assert "Usage: undertow [OPTIONS] COMMAND" in result.out
 
 
 def test_each_option_of_train_has_help(undertow):

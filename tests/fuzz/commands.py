@@ -50,8 +50,7 @@ class Ended:
         assert "Traceback" not in self.err, f"{case}\n{self.err}"
         assert self.code in (0, 2), f"{case}: exit code {self.code}\n{self.err}"
         if self.code == 2:
-            assert self.err.startswith(("undertow: ", "Usage: ")), f"{case}\n{self.err}"
-            assert self.err.startswith("Usage: ") or self.err.count("\n") == 1, f"{case}\n{self.err}"
+            assert self.err.startswith("undertow: ") and self.err.count("\n") == 1, f"{case}\n{self.err}"
 
 
 def too_long(number: int, frame: object) -> None:

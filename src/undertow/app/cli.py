@@ -4,10 +4,11 @@
 """
 
 import os
+import signal
 import sys
 from importlib import import_module
 from importlib.util import find_spec
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 from typer.core import TyperCommand, TyperGroup
@@ -48,12 +49,18 @@ class _Verb(_Plain, TyperCommand):
     """Refuses an option given twice: the second value would replace the first. Words errors for the verb."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        _, _, given = self.make_parser(ctx).parse_args(args=list(args))
+        values, _, given = self.make_parser(ctx).parse_args(args=list(args))
         single = [each.opts[0] for each in given if each.param_type_name == "option" and not each.multiple]
         for flag in single:
             if single.count(flag) > 1:
                 raise UserError(f"{flag}: given {single.count(flag)} times; expected once")
-        found: list[str] = super().parse_args(ctx, args)
+        try:
+            found: list[str] = super().parse_args(ctx, args)
+        except Exception as error:
+            option = getattr(error, "param", None)
+            if option is None or (value := values.get(option.name)) is None:
+                raise
+            raise UserError(f"{option.opts[0]} {value}: {_expected(str(error))}") from None
         return found
 
     def invoke(self, ctx: Any) -> Any:
@@ -77,6 +84,13 @@ class _Verbs(_Plain, TyperGroup):
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         name, command, rest = super().resolve_command(ctx, args)
         return name, load(name) if name and command else command, rest
+
+
+def _expected(message: str) -> str:
+    """What the command line's library says of a value that has the wrong type, in our words."""
+    if "integer" in message:
+        return "expected a whole number"
+    return "expected a number" if "valid number" in message or "float" in message else message
 
 
 def load(verb: str) -> Any:
@@ -115,21 +129,33 @@ def undertow(
 def main() -> None:
     """Run the command line. An error that the user can put right is one line on stderr and exit code 2."""
     try:
-        app(prog_name="undertow")
+        sys.exit(app(prog_name="undertow", standalone_mode=False))
     except UserError as error:
         _refuse(str(error))
+    except typer.Abort:
+        sys.exit(128 + signal.SIGINT)
     except BrokenPipeError:  # the reader of the output has gone, as in `undertow generate RUN | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
     except OSError as error:  # not foreseen by any check: a name that is too long, a disk that fails
         _refuse(f"{error.filename or 'input or output'}: {error.strerror or error}")
     except Exception as error:
+        if hasattr(error, "format_message"):  # of the command line's library, which would draw a box
+            _refuse_usage(error)
         if not is_out_of_memory(error):
             raise
         _refuse("not enough memory; a smaller network, batch or number of steps needs less")
 
 
-def _refuse(message: str) -> None:
+def _refuse_usage(error: Any) -> NoReturn:
+    """Refuse a command that names no verb, no such option, or too much or too little."""
+    if type(error).__name__ == "NoArgsIsHelpError":  # the help is printed already
+        sys.exit(error.exit_code)
+    said, command = error.format_message().rstrip("."), error.ctx.command_path if error.ctx else "undertow"
+    _refuse(f"{said[:1].lower()}{said[1:]}; see {command} --help")
+
+
+def _refuse(message: str) -> NoReturn:
     print(f"undertow: {line(message)}", file=sys.stderr)
     sys.exit(2)
 

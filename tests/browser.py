@@ -30,7 +30,7 @@ def opened(browser, path, scheme="light", width=1280, height=1400):
     page.on("pageerror", lambda error: said.append(str(error)))
     page.on("request", lambda request: asked.append(request.url))
     page.goto(path.resolve().as_uri())
-    page.wait_for_selector("html[data-ready]", state="attached", timeout=60_000)
+    page.wait_for_selector("html[data-ready]", state="attached", timeout=600_000)
     yield page
     page.close()
     assert [text for text in said if not text.startswith(("log:", "info:", "debug:"))] == []

@@ -27,7 +27,7 @@ def test_a_signal_in_a_finalizer_ends_the_command(name):
     number = int(getattr(signal, name))
     script = FINALIZER.format(number=number)
     ended = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=600, check=False
     )
     assert (ended.returncode, ended.stderr) == (128 + number, "")
 
@@ -37,6 +37,6 @@ def test_other_errors_in_finalizers_are_still_printed():
         FINALIZER.format(number=2).replace("signal.raise_signal(2)", "1 / 0").replace("time.sleep(60)", "")
     )
     ended = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=600, check=False
     )
     assert (ended.returncode, "ZeroDivisionError" in ended.stderr) == (0, True)

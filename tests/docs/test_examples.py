@@ -21,7 +21,7 @@ def test_notebooks_run(path, tmp_path):
     notebook = nbformat.read(path, as_version=4)
     assert not any(cell.get("outputs") for cell in notebook.cells), "outputs are not kept in the repository"
     here = {"metadata": {"path": str(tmp_path / "examples")}}
-    ran = nbclient.NotebookClient(notebook, timeout=500, resources=here).execute()
+    ran = nbclient.NotebookClient(notebook, timeout=600, resources=here).execute()
     said = "".join(str(output) for cell in ran.cells for output in cell.get("outputs", []))
     assert "on the validation part" in said  # what train prints
     assert said.count("image/png") == 2
@@ -33,7 +33,7 @@ def test_lightning_trains_on_two_processes():
     pytest.importorskip("lightning.pytorch")
     run = subprocess.run(
         [sys.executable, str(EXAMPLES / "lightning_two_processes.py"), "5"],
-        capture_output=True, text=True, timeout=500, env=os.environ | {"OMP_NUM_THREADS": "1"},
+        capture_output=True, text=True, timeout=600, env=os.environ | {"OMP_NUM_THREADS": "1"},
     )  # fmt: skip
     assert run.returncode == 0, run.stderr
     lines = run.stdout.splitlines()

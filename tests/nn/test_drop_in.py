@@ -612,7 +612,7 @@ def test_shared_memory():
     queue = context.Queue()
     process = context.Process(target=train_a_step, args=(ours, sequence(), queue))
     process.start()
-    assert queue.get(timeout=120)
+    assert queue.get(timeout=600)
     process.join()
     assert_same(ours.parameters(), [p - p.grad for p in expected.parameters()])
 

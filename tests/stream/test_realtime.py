@@ -81,7 +81,7 @@ assert memory.value >= before + 5, "the counter does not count"
 def run(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-c", code]
     given = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"} | environment
-    return subprocess.run(command, env=given, capture_output=True, text=True, timeout=120, check=False)
+    return subprocess.run(command, env=given, capture_output=True, text=True, timeout=600, check=False)
 
 
 @linux

@@ -94,7 +94,7 @@ def check_goes_on(folder, cable, more, alone):
     """The folder is whole, and both processes together bring it to the end of an undisturbed training."""
     names = {path.name for path in (folder / "r").iterdir()}
     assert names <= {*FILES, "members", lock.LOCK}, names  # the lock of a killed process is taken over
-    ended = [(process.communicate(timeout=200), process) for process in start(folder, False, cable, *more)]
+    ended = [(process.communicate(timeout=600), process) for process in start(folder, False, cable, *more)]
     assert [process.returncode for _, process in ended] == [0, 0], [said for (_, said), _ in ended]
     for name in alone:
         mine, other = (

@@ -125,7 +125,7 @@ def test_a_signal_ends_a_training(tmp_path, walks, times, number, name):
             time.sleep(0.02)
         for _ in range(times):
             process.send_signal(number)
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=600)
     assert "Traceback" not in err
     assert process.returncode == 128 + number
     run = open_run(tmp_path / "r")
@@ -163,7 +163,7 @@ def test_a_training_whose_terminal_closes_is_saved(tmp_path, walks):
             time.sleep(0.02)
         os.close(ours)
         try:
-            assert process.wait(timeout=60) == 128 + signal.SIGHUP
+            assert process.wait(timeout=600) == 128 + signal.SIGHUP
         finally:
             process.kill()
     assert (tmp_path / "r" / "curve.png").exists()

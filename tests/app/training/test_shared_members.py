@@ -19,7 +19,7 @@ ENVIRONMENT = os.environ | {"PYTHONPATH": str(Path(package.__file__).parents[1])
 def undertow(folder, *arguments):
     command = [sys.executable, "-m", "undertow", "train", *map(str, arguments)]
     return subprocess.run(
-        command, cwd=folder, capture_output=True, text=True, env=ENVIRONMENT, check=False, timeout=240
+        command, cwd=folder, capture_output=True, text=True, env=ENVIRONMENT, check=False, timeout=600
     )
 
 

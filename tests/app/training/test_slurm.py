@@ -34,7 +34,7 @@ def test_the_tasks_of_srun_are_one_training(tmp_path, more):
         )
         for rank in "01"
     ]
-    said = [task.communicate(timeout=200)[0] for task in tasks]
+    said = [task.communicate(timeout=600)[0] for task in tasks]
     assert [task.returncode for task in tasks] == [0, 0], said
     assert "2 processes" in said[0]
     assert said[1] == ""

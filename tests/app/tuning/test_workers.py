@@ -55,7 +55,7 @@ def kill_one_of_two(waves, *more):
     finally:
         dying.kill()
     living = begin("free", waves, *more)
-    out, err = living.communicate(timeout=500)
+    out, err = living.communicate(timeout=600)
     assert living.returncode == 0, err
     dying.communicate()
     return out
@@ -102,7 +102,7 @@ def test_two_workers_share_the_trials(waves, kind, request):
     more = ["--folder", "shared", *([] if url is None else ["--storage", url])]
     workers = [begin("free", waves, *more) for _ in range(2)]
     for worker in workers:
-        _, err = worker.communicate(timeout=500)
+        _, err = worker.communicate(timeout=600)
         assert worker.returncode == 0, err
     trials = trials_of("shared", open_storage(url, waves.parent / "shared"))
     done = [trial for trial in trials if trial.state.name in ("COMPLETE", "PRUNED")]

@@ -379,3 +379,39 @@ def test_divergence_is_said_and_what_was_saved_stays(undertow, waves, monkeypatc
 def test_a_column_has_one_part(undertow, tmp_path, options, words):
     wave_table(40).write_csv(tmp_path / "waves.csv")
     refused(undertow("train", "waves.csv", *options), *words)
+
+
+def test_what_is_read_is_never_replaced(undertow, waves, walks):
+    undertow("train", waves, *FORECAST, "--epochs", 1, "--folder", "r")
+    undertow("train", walks, *CLASSIFY, "--epochs", 1, "--folder", "labels")
+    Path("many").mkdir()
+    Path("many/a.csv").write_bytes(waves.read_bytes())
+    Path("net.safetensors").write_bytes(Path("labels/model.safetensors").read_bytes())
+    before = snapshot(Path.cwd())
+    lost = "is read, and would be lost"
+    for output in (waves, Path("..") / Path.cwd().name / waves.name):
+        refused(undertow("predict", "r", waves, "-o", output, "--overwrite"), f"--output {output}", lost)
+    refused(undertow("predict", "r", "many", "-o", "many/a.csv", "--overwrite"), "--output many/a.csv", lost)
+    refused(undertow("evaluate", "r", waves, "-o", waves, "--overwrite"), f"--output {waves}", lost)
+    refused(undertow("evaluate", "r", "-o", "r/config.json", "--overwrite"), "--output r/config.json", lost)
+    refused(
+        undertow("evaluate", "r", "--picture", "r/curve.png", "--overwrite"), "--picture r/curve.png", lost
+    )
+    model = "labels/model.safetensors"
+    refused(undertow("export", "labels", "--to", "safetensors", "-o", model, "--overwrite"), model, lost)
+    assert snapshot(Path.cwd()) == before
+    assert undertow("evaluate", "r", "-o", "r/scores.json").code == 0
+    assert undertow("evaluate", "r", "-o", "r/scores.json", "--overwrite").code == 0
+
+
+@pytest.mark.parametrize(
+    "arguments", [("train", ""), ("train", "a.csv", "--folder", ""), ("predict", "r", ""), ("info", "")]
+)
+def test_an_empty_value_is_not_the_current_folder(undertow, arguments):
+    refused(undertow(*arguments), "expected a value, got an empty one")
+
+
+def test_a_source_is_given_once(undertow, text, waves):
+    refused(undertow("train", text, text, *TEXT), f"{text}: given 2 times; expected once")
+    refused(undertow("train", waves, f"../{Path.cwd().name}/{waves.name}", *FORECAST), "given 2 times")
+    refused(undertow("train", "adding", waves), f"{waves}: has no meaning with the problem adding")

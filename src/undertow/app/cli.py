@@ -32,6 +32,7 @@ VERBS = {
     "classics": "Solve the literature's long-lag problems, LSTM beside plain RNN.",
     "bench": "Measure this machine's speed against torch.nn.LSTM.",
 }
+MAY_BE_EMPTY = {"prompt", "missing"}
 
 
 class _Plain:
@@ -46,7 +47,11 @@ class _Plain:
 
 
 class _Verb(_Plain, TyperCommand):
-    """Refuses an option given twice: the second value would replace the first. Words errors for the verb."""
+    """Words errors for the verb.
+
+    Refuses an option given twice, whose second value would replace the first, and an empty value, as of a
+    variable that a shell does not know: an empty path would be the current folder.
+    """
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         values, _, given = self.make_parser(ctx).parse_args(args=list(args))
@@ -54,6 +59,12 @@ class _Verb(_Plain, TyperCommand):
         for flag in single:
             if single.count(flag) > 1:
                 raise UserError(f"{flag}: given {single.count(flag)} times; expected once")
+        for each in given:
+            value = values.get(each.name)
+            if each.name not in MAY_BE_EMPTY and "" in (
+                value if isinstance(value, list | tuple) else (value,)
+            ):
+                raise UserError(f"{each.opts[0]}: expected a value, got an empty one")
         try:
             found: list[str] = super().parse_args(ctx, args)
         except Exception as error:
@@ -90,7 +101,9 @@ def _expected(message: str) -> str:
     """What the command line's library says of a value that has the wrong type, in our words."""
     if "integer" in message:
         return "expected a whole number"
-    return "expected a number" if "valid number" in message or "float" in message else message
+    if "valid number" in message or "float" in message:
+        return "expected a number"
+    return message.replace("Input should be", "expected")
 
 
 def load(verb: str) -> Any:

@@ -1,7 +1,7 @@
 """Files to write: checked before any work, and put in place in one step."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,13 @@ from undertow.app.errors import UserError
 from undertow.atomic import BESIDE
 
 
-def check_output(output: Path, endings: tuple[str, ...], may_replace: bool, option: str = "--output") -> None:
+def check_output(
+    output: Path,
+    endings: tuple[str, ...],
+    may_replace: bool,
+    option: str = "--output",
+    sources: Sequence[Path] = (),
+) -> None:
     """Check before any work that a file can be written.
 
     Args:
@@ -19,6 +25,7 @@ def check_output(output: Path, endings: tuple[str, ...], may_replace: bool, opti
         endings: The endings that its name may have, each with its dot.
         may_replace: Whether a file that exists may be replaced.
         option: The option that names it, for the error message.
+        sources: The files and folders that are read, which may not be replaced in any case.
 
     Raises:
         UserError: The name has another ending, its folder is missing or not writable, or the file exists.
@@ -33,6 +40,13 @@ def check_output(output: Path, endings: tuple[str, ...], may_replace: bool, opti
         raise UserError(f"{option} {output}: no permission to write into {output.parent}")
     if output.exists() and not may_replace:
         raise UserError(f"{option} {output}: exists already; --overwrite replaces it")
+    if output.exists() and any(_is_of(output, each) for each in sources):
+        raise UserError(f"{option} {output}: is read, and would be lost; expected another name")
+
+
+def _is_of(path: Path, source: Path) -> bool:
+    """Whether a file is a source, or one of the files in a folder that is the source."""
+    return source.exists() and (path.samefile(source) or path.parent.samefile(source))
 
 
 def check_page(output: Path | None, usual: Path, overwrite: bool) -> Path:

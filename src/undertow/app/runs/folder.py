@@ -154,6 +154,11 @@ class Run:
         return records.check_rows(found, str(path))
 
 
+def files_of(run: Path) -> list[Path]:
+    """Return the files that a run consists of; for the file of a network, that file."""
+    return [run / name for name in (*FILES, *MAYBE)] if run.is_dir() else [run]
+
+
 def open_run(folder: Path) -> Run:
     """Read a run folder.
 

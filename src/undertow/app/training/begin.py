@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from undertow.app.errors import UserError
 from undertow.app.inputs import check_source
 from undertow.app.runs import config
 from undertow.app.training import launch, logger, place, resuming
@@ -120,6 +121,8 @@ def options_of(
     source, *further = sources
     for each in further:
         check_source(Path(each))
+        if (times := [Path(other).resolve() for other in sources].count(Path(each).resolve())) > 1:
+            raise UserError(f"{each}: given {times} times; expected once")
     parent = None
     if init_from is not None:
         from undertow.app.runs.folder import open_run

@@ -41,6 +41,8 @@ def task_of(source: str, given: dict[str, Any], further: Sequence[str] = ()) -> 
     check_gaps(task, given.get("gaps"))
     if task == "sound" and (len(further) != 1 or not content.is_recording(Path(further[0]))):
         raise UserError(f"{source}: {PAIR}")
+    if task == "problem" and further:
+        raise UserError(f"{further[0]}: has no meaning with the problem {source}, which makes its own data")
     if task in NEEDED:
         _check_columns(Path(source), task, given)
     return task, why

@@ -53,14 +53,16 @@ def evaluate(
     """
     from undertow.app.evaluation.asked import check_asked, check_data, check_picture
     from undertow.app.outputs import check_output
+    from undertow.app.runs.folder import files_of
     from undertow.app.terminal import Terminal
     from undertow.app.training.leftovers import open_run
     from undertow.app.working import shown
 
+    sources = [*(data or []), *files_of(run)]
     if output is not None:
-        check_output(output, (".json", ".csv"), overwrite)
+        check_output(output, (".json", ".csv"), overwrite, sources=sources)
     if picture is not None:
-        check_output(picture, (".png",), overwrite, "--picture")
+        check_output(picture, (".png",), overwrite, "--picture", sources)
     opened = open_run(run)
     check_asked(opened, backtest, retrain, keep)
     check_picture(opened.data.task, backtest, picture)

@@ -50,15 +50,17 @@ def export(
     check_source(run)
     import undertow
     from undertow.app.exporting import targets  # which imports torch
+    from undertow.app.runs.folder import files_of
     from undertow.app.terminal import Terminal
 
     target = targets.chosen(to, output)
     targets.check_dtype(target, dtype, run, data)
     path = target.named(run) if output is None else output
     files = undertow.networks.files(path)
-    check_output(path, (target.suffix,), overwrite)
+    sources = [*files_of(run), *([data] if data else [])]
+    check_output(path, (target.suffix,), overwrite, sources=sources)
     for each in files[1:]:
-        check_output(each, (each.suffix,), overwrite)
+        check_output(each, (each.suffix,), overwrite, sources=sources)
     told = [_accuracy(run, dtype, data)] if dtype == "int8" else []
     lines = [*targets.write(run, target, path, dtype), *told]
     sizes = " and ".join(f"{each}, {each.stat().st_size:,} bytes" for each in files)

@@ -54,6 +54,7 @@ def predict(
     from undertow.app.inputs import check_source
     from undertow.app.outputs import check_output
     from undertow.app.reading.asked import check_run, is_sound, with_gaps
+    from undertow.app.runs.folder import files_of
     from undertow.app.terminal import Terminal
     from undertow.app.training.leftovers import open_run
     from undertow.app.words import counted
@@ -64,7 +65,9 @@ def predict(
     if sound and output is None:
         raise UserError("--output: expected the WAV file to write, such as -o OUTPUT.wav")
     if output is not None:
-        check_output(output, (".wav",) if sound else (".csv", ".parquet"), overwrite)
+        check_output(
+            output, (".wav",) if sound else (".csv", ".parquet"), overwrite, sources=[table, *files_of(run)]
+        )
     check_source(table)
     if sound and output is not None:
         from undertow.app.reading.sounds import play

@@ -9,6 +9,7 @@ from undertow.app.data.files import batches, disk
 from undertow.app.data.tables import stored
 from undertow.app.data.tables.table import read_table
 from undertow.app.data.tasks.forecast import ForecastTask
+from undertow.app.data.tasks.windows import AHEAD
 from undertow.app.errors import UserError
 from undertow.app.runs.config import DataConfig
 from undertow.app.training.task_of import task_of
@@ -196,7 +197,6 @@ def test_rows_in_a_file_stand_where_they_were_written(tmp_path, order):
     whole = np.empty_like(values)
     whole[order] = values
     starts = np.array([6, 0, 3])
-    rows.expect(starts, 4)
     found = np.empty((3, 4, 3), np.float32)
     rows.read(starts, found)
     np.testing.assert_array_equal(found, [whole[6:10], whole[:4], whole[3:7]])
@@ -205,15 +205,31 @@ def test_rows_in_a_file_stand_where_they_were_written(tmp_path, order):
     assert not list(tmp_path.iterdir())
 
 
-def test_the_windows_of_the_next_batch_are_expected(panel, tmp_path, monkeypatch):
-    found, said = task(panel[0], str(tmp_path / "cache")), []
+def test_windows_are_expected_some_batches_before_they_are_read(panel, tmp_path, monkeypatch):
+    found, said, read = task(panel[0], str(tmp_path / "cache")), [], []
     monkeypatch.setattr(disk.Rows, "expect", lambda self, starts, steps: said.append((starts, steps)))
+    monkeypatch.setattr(disk.Rows, "read", lambda self, starts, found: read.append((starts, len(said))))
     monkeypatch.setattr("undertow.app.data.tasks.windows.MOST_KEPT", 0)
     for part in (found._train, found._late):
         said.clear()
-        assert len(list(part.batches(100))) > 1
-        assert [steps for _, steps in said] == [8] * len(said)
-        np.testing.assert_array_equal(np.concatenate([each for each, _ in said]), part.starts[100:])
+        count = len(list(part.batches(20)))
+        assert count > AHEAD
+        assert [steps for _, steps in said] == [8] * count
+        np.testing.assert_array_equal(np.concatenate([each for each, _ in said]), part.starts)
+        batches = read[-count:]
+        assert [early for _, early in batches] == [min(k + 1 + AHEAD, count) for k in range(count)]
+        for (starts, _), (expected, _) in zip(batches, said, strict=True):
+            np.testing.assert_array_equal(starts, expected)
+
+
+def test_the_other_process_reads_an_epoch(panel, tmp_path, monkeypatch):
+    monkeypatch.setattr("undertow.app.data.tasks.windows.MOST_KEPT", 0)
+    found, expected = task(panel[0], str(tmp_path / "cache")), task(panel[0])
+    assert not found._train._are_few()
+    assert not found._late._are_few()
+    monkeypatch.setattr("os.preadv", None)  # would fail here
+    every = zip(found.train_batches(0), expected.train_batches(0), strict=True)
+    assert all(torch.equal(one.x, other.x) for one, other in every)
 
 
 def entries(folder):

@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from undertow import __version__
+from undertow.app.data.files.ahead import Ahead
 from undertow.app.data.files.content import files_of
 from undertow.app.errors import UserError
 from undertow.app.runs.config import DataConfig, options
@@ -266,6 +267,7 @@ class Rows:
             _reserve(file.fileno(), max(1, shape[0] * self._row))
             self._file = os.dup(file.fileno())
         weakref.finalize(self, os.close, self._file)
+        self._ahead = Ahead(self._file)
         self._advise(0, 0, "POSIX_FADV_RANDOM")  # windows lie anywhere: what follows one is not read ahead
 
     def write(self, places: NDArray[np.integer[Any]], values: NDArray[np.float32]) -> None:
@@ -292,14 +294,19 @@ class Rows:
             starts: Their first rows, [N].
             found: Is filled, [N,steps,C], contiguous.
         """
-        for start, window in zip(starts.tolist(), found, strict=True):
-            if os.preadv(self._file, [window], start * self._row) != window.nbytes:
+        offsets = starts * self._row
+        if self._ahead.take(offsets, found):
+            return
+        for offset, window in zip(offsets.tolist(), found, strict=True):
+            if os.preadv(self._file, [window], offset) != window.nbytes:
                 raise OSError(errno.EIO, "the file of features ended early")
 
     def expect(self, starts: NDArray[np.int64], steps: int) -> None:
-        """Have the system read windows meanwhile, which are wanted soon."""
-        for start in starts.tolist():
-            self._advise(start * self._row, steps * self._row, "POSIX_FADV_WILLNEED")
+        """Have windows read meanwhile, which are wanted soon and in this order."""
+        offsets, size = starts * self._row, steps * self._row
+        if not self._ahead.expect(offsets, size):
+            for offset in offsets.tolist():
+                self._advise(offset, size, "POSIX_FADV_WILLNEED")
 
     def _advise(self, offset: int, size: int, advice: str) -> None:
         if hasattr(os, "posix_fadvise"):

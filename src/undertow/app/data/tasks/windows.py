@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from itertools import zip_longest
+from itertools import islice
 
 import torch
 from torch import Tensor
@@ -11,6 +11,7 @@ from undertow.app.runs.near import fits, moved
 from undertow.app.runs.objective import Batch
 from undertow.app.runs.windows import Window
 
+AHEAD = 4  # batches that are expected while one is read
 MOST_KEPT = 1 << 24  # numbers that the layers read in all windows of a part; of more, none is kept
 
 
@@ -20,7 +21,7 @@ class Windows:
     Args:
         read: Makes a batch of the windows that begin at some rows.
         starts: The rows at which the windows of the part begin, [windows].
-        expect: Is told the windows of the next batch before a batch is read.
+        expect: Is told the windows of each batch, some batches before they are read.
     """
 
     def __init__(
@@ -48,9 +49,12 @@ class Windows:
         if not self._are_few():
             starts = moved(self.starts if places is None else self.starts[places], self.device)
             parts = torch.split(starts, size)
-            for chosen, following in zip_longest(parts, parts[1:]):
-                if following is not None:
-                    self.expect(following)
+            following = iter(parts)
+            for early in islice(following, AHEAD):
+                self.expect(early)
+            for chosen in parts:
+                for late in islice(following, 1):
+                    self.expect(late)
                 yield self.read(chosen)
             return
         found, count = self.there or self._kept(), len(self.starts)

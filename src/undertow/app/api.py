@@ -93,7 +93,7 @@ class Run:
 
     def generate(
         self,
-        prompt: str = writer.PROMPT,
+        prompt: str = "",
         *,
         length: int = writer.LENGTH,
         temperature: float = writer.TEMPERATURE,
@@ -106,7 +106,7 @@ class Run:
         """Write text, as ``undertow generate`` does.
 
         Args:
-            prompt: The text to continue.
+            prompt: The text to continue. Empty: a new text.
             length: The symbols to write after the prompt.
             temperature: Below 1: more likely symbols; above 1: more variety; 0: always the likeliest.
             top_k: Draw from the K likeliest symbols. None: from all.

@@ -103,7 +103,7 @@ def _expected(message: str) -> str:
         return "expected a whole number"
     if "valid number" in message or "float" in message:
         return "expected a number"
-    return message.replace("Input should be", "expected")
+    return message.replace("Input should be", "expected a number" if " than " in message else "expected")
 
 
 def load(verb: str) -> Any:

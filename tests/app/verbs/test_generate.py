@@ -24,7 +24,7 @@ def test_stops_end_the_text_and_filters_make_it_sure(undertow, text):
         (["--top-k", 0], "--top-k 0: expected a whole number from 1"),
         (["--top-p", 0], "--top-p 0.0: expected a number above 0, to 1"),
         (["--min-p", 2], "--min-p 2.0: expected a number from 0 to 1"),
-        (["--stop", ""], "--stop: expected a text, got an empty one"),
+        (["--stop", ""], "--stop: expected a value, got an empty one"),
         (["--temperature", -1], "--temperature -1.0: expected a number from 0 to 1,000,000"),
     ],
     ids=str,
@@ -41,3 +41,11 @@ def test_a_stop_that_the_model_cannot_write_is_refused(undertow, text):
     assert refused.err.startswith(
         "undertow: --stop: not in the text that the model learnt: 'E' (1 time, from position 1), 'N'"
     )
+
+
+@pytest.mark.parametrize("symbols", [" ", "", "\n"])
+def test_a_text_without_a_prompt_begins_with_what_the_model_knows(undertow, tmp_path, symbols):
+    (tmp_path / "a.txt").write_text(symbols.join(["ab", "ba", "aab"]) * 90)
+    assert undertow("train", "a.txt", *TEXT, "--epochs", 1, "--folder", "r").code == 0
+    said = undertow("generate", "r", "--length", 5)
+    assert (said.code, len(said.out)) == (0, 6), said.err

@@ -1,6 +1,7 @@
 """Text that a trained language model writes, symbol by symbol: ``undertow generate`` and ``Run.generate``."""
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from undertow.app.errors import UserError, one_of
@@ -10,10 +11,12 @@ if TYPE_CHECKING:  # wrong options are refused before torch is imported
     import numpy as np
     from numpy.typing import NDArray
 
+    from undertow.app.data.texts.alphabet import Alphabet
     from undertow.app.runs.folder import Run
     from undertow.app.runs.model import SequenceModel
 
-PROMPT, LENGTH, TEMPERATURE = "\n", 500, 0.8
+LENGTH, TEMPERATURE = 500, 0.8
+BEGINNINGS = "\n", " "  # what is read before a text without a prompt
 
 
 def check_run(run: "Run") -> "Run":
@@ -43,7 +46,8 @@ def write(
 
     Args:
         run: A run whose task is text.
-        prompt: The text to continue; it comes first.
+        prompt: The text to continue; it comes first. Empty: the model reads a new line, which is not
+            written, or if its text has none a blank or another symbol.
         length: The symbols after it.
         sampling: How a symbol is drawn.
         stops: Texts before which the writing ends.
@@ -62,7 +66,7 @@ def write(
     from undertow.app.runs.together import network_of
 
     alphabet = alphabet_of(run.facts)
-    first = alphabet.encode(prompt or PROMPT)
+    first = alphabet.encode(prompt) if prompt else _beginning(alphabet)
     for each in stops:
         alphabet.encode(each, "--stop")
     if unknown := alphabet.unknown(prompt):
@@ -72,6 +76,16 @@ def write(
     symbols = _symbols(model, first, alphabet.unwritten, length, sampling, rng)
     yield prompt
     yield from until(alphabet.write(symbols), stops)
+
+
+def _beginning(alphabet: "Alphabet") -> "NDArray[np.int64]":
+    """The symbols that are read before a text without a prompt."""
+    import numpy as np
+
+    for text in BEGINNINGS:
+        with suppress(UserError):
+            return alphabet.encode(text)
+    return np.array([next(k for k in range(alphabet.size) if k not in alphabet.unwritten)])
 
 
 def _symbols(

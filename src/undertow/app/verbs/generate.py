@@ -10,8 +10,8 @@ import typer
 def generate(
     run: Annotated[Path, typer.Argument(help="Folder of a run trained on text.")],
     prompt: Annotated[
-        str, typer.Option(help="Text to continue; it is printed too.", show_default="a new line")
-    ] = "\n",
+        str, typer.Option(help="Text to continue; it is printed too.", show_default="none")
+    ] = "",
     length: Annotated[
         int, typer.Option(help="Symbols to write after the prompt.", min=0, max=1_000_000_000)
     ] = 500,

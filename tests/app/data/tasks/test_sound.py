@@ -175,6 +175,7 @@ def test_pairs_that_teach_nothing_are_refused(tmp_path, y, rate, said):
 
 def test_a_short_recording_is_refused(amp):
     with pytest.raises(
-        UserError, match=r"2.00 s, too short: --batch-size 32 lanes of --steps 512 need 2.56 s"
+        UserError,
+        match=r"2.00 s in both recordings, too short: --batch-size 32 lanes of --steps 512 need 2.56 s",
     ):
         task_of(amp, batch_size=32, steps=512)

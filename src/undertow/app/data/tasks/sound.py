@@ -65,8 +65,8 @@ class SoundTask:
         if self.lane < self.steps or length - self.cut < 2:
             needed = (WARM_UP + n * self.steps) / rate
             raise UserError(
-                f"{config.source}: {length / rate:.2f} s, too short: --batch-size {n} lanes of "
-                f"--steps {self.steps} need {needed:.2f} s for training; lower one"
+                f"{config.source}: {length / rate:.2f} s in both recordings, too short: --batch-size {n} "
+                f"lanes of --steps {self.steps} need {needed:.2f} s for training; lower one"
             )
 
     def buffers(self) -> dict[str, Tensor]:

@@ -47,6 +47,7 @@ class BackwardPass {
         weight_hh(h_groups * P * width * width / parts<S>), weight_ih(x_groups * P * width * width / parts<S>),
         dx(std::is_same_v<S, T> ? 0 : capacity * x_groups * width), dh_rows(b.batch), dc_rows(b.batch),
         dx_rows(capacity), dx_places(std::is_same_v<S, T> ? 0 : capacity), joined(b.threads * joined_size()),
+        columns(sums_symbols() ? P * b.symbol_count * width : 0), row_symbols(sums_symbols() ? capacity : 0),
         variant(b, h_groups * width, capacity) {}
 
   void work(const Team& team) {
@@ -83,6 +84,7 @@ class BackwardPass {
       const Share some = share(rows, team);
       if (x_groups) inputs_gradients(some);
       if (wants_weights) add_to_sums(share(P * groups, team), rows, first);
+      if (sums_symbols()) add_to_columns(share(P, team), rows);
       if constexpr (varied) variant.add(share(P, team), rows, b.tape_start(start));
       team.barrier();
       end = start;
@@ -116,12 +118,16 @@ class BackwardPass {
   Scratch<T*> dx_rows;        // where the dx of each row of the block is summed
   Scratch<S*> dx_places;      // and where it goes then
   Scratch<T> joined;          // of each thread: what feeds the gates of one row, side by side
+  Scratch<T> columns;         // [p][S][4][W]: the sums of each symbol's column of dweight_ih
+  Scratch<idx> row_symbols;   // of each row of the block
   const std::conditional_t<varied, VariedGradients<T>, NoGradients> variant;
 
   static bool has_norms(const Given& b) {
     if constexpr (varied) return b.variant.gain_x;
     else return (void)b, false;
   }
+  bool sums_symbols() const { return !varied && b.symbols.data && b.dweight_ih; }
+  T* column(idx p, idx symbol) const { return columns.get() + (p * b.symbol_count + symbol) * width; }
   idx joined_size() const { return groups * tile_rows + apart<T>; }
   K* dgates_at(idx p, idx row, bool of_x = false) const {
     K* all = varied && of_x && variant.whole_rows() ? dgates_x.get() : dgates.get();
@@ -154,7 +160,8 @@ class BackwardPass {
   }
 
   void prepare(const Team& team) {
-    const Share h = share(h_groups, team), x = share(x_groups, team);
+    const Share h = share(h_groups, team), x = share(x_groups, team), units = share(P, team);
+    if (sums_symbols()) copy(column(units.begin, 0), none, (units.end - units.begin) * b.symbol_count * width);
     for (idx q = h.begin; q < h.end && (b.steps > 1 || b.dh_0 || varied); ++q)
       pack_columns(panels, q, b.weight_hh, b.hidden, weight_hh.get() + q * P * panel_factors);
     for (idx q = x.begin; q < x.end; ++q)
@@ -178,6 +185,7 @@ class BackwardPass {
     const idx t = b.time(s), end = least(own.end, b.active(s));
     for (idx n = own.begin; n < end; ++n) {
       if (wants_weights) keep_inputs(t, n, previous_h(s, n), row + n, joined, lone);
+      if (sums_symbols()) row_symbols.get()[row + n] = static_cast<idx>(*b.symbols.at(t, n));
       if (x_groups) set_dx_row(row + n, b.dx.at(t, n));
       if (b.x.order && x_groups) call_row(b.dx.at(t, n), b.input);
       if (!b.x.order || s < 2 || n >= b.active(s - 2)) continue;
@@ -339,6 +347,16 @@ class BackwardPass {
     }
   }
 
+  // The column of each row's symbol += the gradients of its gates.
+  void add_to_columns(Share of_panels, idx rows) const {
+    for (idx p = of_panels.begin; p < of_panels.end; ++p)
+      for (idx row = 0; row < rows; ++row) {
+        T* sum = column(p, row_symbols.get()[row]);
+        const K* d = dgates_at(p, row);
+        for (int v = 0; v < 4; ++v) store(sum + v * W, load(sum + v * W) + load(d + v * W));
+      }
+  }
+
   void finish(Share rows, Share of_panels, bool empty) const {
     for (idx n = rows.begin; n < rows.end; ++n) {
       if (b.dh_0) copy(b.dh_0 + b.place(n) * b.hidden, dh_rows.get()[n], b.hidden);
@@ -348,7 +366,8 @@ class BackwardPass {
     for (idx p = of_panels.begin; p < of_panels.end; ++p) {
       T* sum = sums.get() + p * groups * tile_rows * width;
       if (empty) std::memset(sum, 0, sizeof(T) * static_cast<std::size_t>(groups * tile_rows * width));
-      if (b.dweight_ih) unpack_transposed(panels, p, sum, b.input, b.dweight_ih);
+      if (sums_symbols()) unpack_transposed(panels, p, column(p, 0), b.symbol_count, b.dweight_ih);
+      else if (b.dweight_ih) unpack_transposed(panels, p, sum, b.input, b.dweight_ih);
       sum += h_at * width;
       if (b.dweight_hh) unpack_transposed(panels, p, sum, b.hidden, b.dweight_hh);
       if (b.dbias && !variant.whole_rows()) unpack_transposed(panels, p, sum + b.hidden * width, 1, b.dbias);

@@ -24,17 +24,21 @@ class ForwardPass {
 
  public:
   explicit ForwardPass(const Given& f)
-      : f(f), panels{f.cell, f.hidden}, once(f.steps * f.batch == 1), inputs(ceil_div(f.input, parts<S>)),
+      : f(f), panels{f.cell, f.hidden}, once(f.steps * f.batch == 1 && !reads_symbols()),
+        inputs(ceil_div(f.input, parts<S>)), most_inputs(reads_symbols() ? -1 : longest_sum),
         depth(inputs + ceil_div(f.hidden, parts<S>)), weights(once ? 0 : panels.count() * depth * width),
         bias(panels.count() * width), padded(odd_pages(panels.count() * (f.cell == Cell::lstm ? W : width))),
         hidden(2 * f.batch * padded + f.threads * apart<K>), cells(f.batch * padded + f.threads * apart<T>),
-        turned(turns() ? f.steps * f.batch * inputs : 0), variant(f, padded) {}
+        turned(turns() ? f.steps * f.batch * inputs : 0), columns(reads_symbols() ? panels.count() * f.symbol_count * width : 0),
+        widened(std::is_same_v<S, T> || !reads_symbols() ? 0 : gates_of(f.cell) * f.hidden * f.symbol_count),
+        variant(f, padded) {}
 
   void work(const Team& team) {
     const Share mine = share(panels.count(), team);
     for (idx p = mine.begin; p < mine.end; ++p) {
       sum_biases(p);
       if (!once) pack(p);
+      if (reads_symbols()) pack_symbols(p);
     }
     team.barrier();
     const Share rows = share_sequences(f, team, 0, f.steps);
@@ -69,7 +73,8 @@ class ForwardPass {
   const Given& f;
   const Panels<T> panels;
   const bool once;     // a single step of a single sequence: packing the weights would cost more than using them
-  const idx inputs;    // factors that x_t makes
+  const idx inputs;    // factors that x_t makes; none of symbols
+  const idx most_inputs;  // that a tile adds up by itself; below 0 with symbols
   const idx depth;     // and h_{t-1} with it
   Scratch<F> weights;  // [p][depth][4][W]
   Scratch<T> bias;     // [p][4][W]
@@ -77,6 +82,8 @@ class ForwardPass {
   Scratch<K> hidden;   // of each thread: h before and after the step, [2][its sequences][padded]
   Scratch<T> cells;    // c, [its sequences][padded]
   Scratch<F> turned;   // [T][N][inputs]: x in factors, where it does not lie in them already
+  Scratch<T> columns;  // [p][S][4][W]: the columns of weight_ih, of which each symbol adds one
+  Scratch<T> widened;  // weight_ih, where it is not kept in T
   const std::conditional_t<varied, VariedUnits<T>, NoVariant> variant;
 
   // Rows a whole number of pages long would all fall into the same few lines of the first cache.
@@ -94,9 +101,11 @@ class ForwardPass {
     idx next_active = 0;
   };
 
+  bool reads_symbols() const { return !varied && f.symbols.data; }
   bool lstm() const { return varied || f.cell == Cell::lstm; }  // nothing is added to the RNN
   bool turns() const { return !std::is_same_v<K, S> || f.input % parts<S>; }
   F* panel(idx p) const { return weights.get() + p * depth * width; }
+  T* column(idx p, idx symbol) const { return columns.get() + (p * f.symbol_count + symbol) * width; }
   K* h_before(const Running& run, idx n) const { return run.h + run.now * run.size + (n - run.first) * padded; }
   K* h_after(const Running& run, idx n) const { return run.h + (run.now ^ 1) * run.size + (n - run.first) * padded; }
   StepForward<T> at(const Running& run, idx n) const {
@@ -113,6 +122,18 @@ class ForwardPass {
   void pack(idx p) {
     pack_transposed(panels, p, f.weight_ih, f.input, panel(p));
     pack_transposed(panels, p, f.weight_hh, f.hidden, panel(p) + inputs * width);
+  }
+
+  void pack_symbols(idx p) {
+    const idx count = f.symbol_count;
+    if constexpr (std::is_same_v<S, T>) pack_transposed(panels, p, f.weight_ih, count, column(p, 0));
+    else {
+      for (idx v = 0; v < 4; ++v) {
+        const idx from = panels.row(p, v) * count, valid = panels.valid(p, v);
+        if (valid) copy(widened.get() + from, f.weight_ih + from, valid * count);
+      }
+      pack_transposed<T>(panels, p, widened.get(), count, column(p, 0));
+    }
   }
 
   void sum_biases(idx p) {
@@ -181,7 +202,7 @@ class ForwardPass {
   // All rows through one panel, or several where few rows leave registers free. Returns the panels done.
   idx panel_step(const Running& run, idx p, idx end, Share rows) const {
     const int left = static_cast<int>(least(tile_rows, rows.end - rows.begin));
-    const bool few = left >= 1 && left == rows.end - rows.begin && lstm();
+    const bool few = left >= 1 && left == rows.end - rows.begin && lstm() && !reads_symbols();
     const bool wide = few && p + panels_at_once(left) <= end, pair = few && left == 1 && p + 2 <= end;
     // The panel that comes after: its four quarters are called for by the first four tiles of this one.
     const F* next = panel(p + 1 < end ? p + 1 : p);
@@ -210,10 +231,12 @@ class ForwardPass {
       rows[r] = x_factors(run.t, n + r);
       if (f.x.order && p == 0 && run.next_t >= 0) call_row(f.x.at(run.next_t, n + r), f.input);
     }
-    if (inputs <= longest_sum) tile.multiply(rows, 1, panel(p), depth * width, width, inputs, next);
+    if (inputs <= most_inputs) tile.multiply(rows, 1, panel(p), depth * width, width, inputs, next);
     else {
       Tile<T, R, P, V> sums = tile;  // not the tile itself, which stays in registers
-      add_pieces(sums, rows, panel(p), next);
+      if constexpr (P == 1 && V == 4)
+        for (int r = 0; reads_symbols() && r < R; ++r) add_symbol(run, p, n + r, sums.acc[r][0]);
+      if (inputs) add_pieces(sums, rows, panel(p), next);
       tile = sums;
     }
     if constexpr (varied && V == 4)
@@ -226,6 +249,11 @@ class ForwardPass {
     tile.multiply(rows, 1, panel(p) + inputs * width, depth * width, width, depth - inputs, next + inputs * W);
     for (int q = 0; q < P; ++q)
       for (int r = 0; r < R; ++r) activate(run, n + r, p + q, tile.acc[r][q], V);
+  }
+
+  UNDERTOW_APART void add_symbol(const Running& run, idx p, idx n, Vec<T>* sums) const {
+    const T* from = column(p, static_cast<idx>(*f.symbols.at(run.t, n)));
+    for (int v = 0; v < 4; ++v) sums[v] += load(from + v * W);
   }
 
   // tile += W x_t of many factors, in pieces and sections.

@@ -24,6 +24,8 @@ struct BackwardGiven : Given {
   OptionGradients doptions;
 };
 
+bool is_symbols(const In& x) { return x.dtype() == nb::dtype<std::int64_t>(); }
+
 Cell cell_of(nb::handle cell) {
   if (!PyUnicode_Check(cell.ptr())) refuse_type("cell", type_of(cell), "'lstm' or 'rnn'");
   if (PyUnicode_CompareWithASCIIString(cell.ptr(), "lstm") == 0) return Cell::lstm;
@@ -55,8 +57,30 @@ void describe_sizes(Problem<T>& p, Call& call, const In& x, const Given& g) {
   p.batch_sizes = tables.ragged() ? tables.batch_sizes.data() : nullptr;
   p.starts = tables.ragged() ? tables.starts.data() : nullptr;
   p.order = tables.order.empty() ? nullptr : tables.order.data();
-  p.input = x.shape(x.ndim() - 1);
+  p.input = is_symbols(x) ? 0 : x.shape(x.ndim() - 1);
   p.hidden = weight_hh.shape(1);
+}
+
+// In place of x: a symbol for each step and sequence, which chooses a column of weight_ih.
+template <class T>
+void describe_symbols(Problem<T>& p, Call& call, const In& x, const Given& g) {
+  if (p.cell != Cell::lstm) refuse("cell", "'rnn'", "'lstm' with symbols");
+  const In weight_ih(g.weights[0], call.held);
+  check_usable("weight_ih", weight_ih);
+  if (weight_ih.ndim() != 2) refuse("weight_ih", shape_of(weight_ih), "shape [G*H, S]");
+  p.symbol_count = weight_ih.shape(1);
+  const bool packed = call.tables.packed;
+  check<const std::int64_t>("x", x, packed ? Shape{call.tables.rows(), 1} : Shape{p.steps, p.batch, 1});
+  if (!x.size()) refuse("x", shape_of(x), "at least one symbol");
+  const std::int64_t* data = x.template data<const std::int64_t>();
+  p.symbols = along(call.tables, data, packed ? 0 : x.stride(0), x.stride(packed ? 0 : 1));
+  const idx steps = packed ? 1 : p.steps, rows = x.size() / steps;
+  for (idx t = 0; t < steps; ++t)
+    for (idx n = 0; n < rows; ++n) {
+      const std::int64_t symbol = data[t * p.symbols.step + n * p.symbols.row];
+      if (symbol < 0 || symbol >= p.symbol_count)
+        refuse("x", "symbol " + std::to_string(symbol), "symbols from 0 to " + std::to_string(p.symbol_count - 1));
+    }
 }
 
 template <class T>
@@ -72,10 +96,15 @@ void describe_problem(Problem<T>& p, Call& call, const In& x, const Given& g) {
   const idx rows = gates_of(p.cell) * p.hidden;
   p.reverse = g.reverse;
   p.threads = g.threads;
-  p.x = sequence<const T>("x", x, p, call.tables, p.input);
+  p.x = along<const T>(call.tables, nullptr, 0, 0);
+  p.symbols = along<const std::int64_t>(call.tables, nullptr, 0, 0);
+  p.symbol_count = 0;
+  if (is_symbols(x)) describe_symbols(p, call, x, g);
+  else p.x = sequence<const T>("x", x, p, call.tables, p.input);
+  const idx inputs = p.symbols.data ? p.symbol_count : p.input;
   p.h_0 = state<const T>(call, "h_0", g.states[0], p.batch, p.hidden);
   p.c_0 = state<const T>(call, "c_0", g.states[1], p.batch, p.hidden);
-  p.weight_ih = contiguous<const T>(call, "weight_ih", g.weights[0], {rows, p.input});
+  p.weight_ih = contiguous<const T>(call, "weight_ih", g.weights[0], {rows, inputs});
   p.weight_hh = contiguous<const T>(call, "weight_hh", g.weights[1], {rows, p.hidden});
 }
 
@@ -176,7 +205,7 @@ void describe(B<T>& b, Call& call, const In& x, const BackwardGiven& g) {
   g.dins.expect(6);
   g.dsteps.expect_or_none(3);
   describe_problem<T>(b, call, x, g);
-  const idx N = b.batch, C = b.input, H = b.hidden, G = gates_of(b.cell), rows = G * H;
+  const idx N = b.batch, C = b.symbols.data ? b.symbol_count : b.input, H = b.hidden, G = gates_of(b.cell), rows = G * H;
   if (b.cell == Cell::rnn) {
     refuse_for_rnn("dc_n", g.douts[2]);
     refuse_for_rnn("dc_0", g.dins[2]);
@@ -188,7 +217,8 @@ void describe(B<T>& b, Call& call, const In& x, const BackwardGiven& g) {
   b.dy = optional_sequence<const T>(call, "dy", g.douts[0], b, H);
   b.dh_n = state<const T>(call, "dh_n", g.douts[1], N, H);
   b.dc_n = state<const T>(call, "dc_n", g.douts[2], N, H);
-  b.dx = optional_sequence<T>(call, "dx", g.dins[0], b, C);
+  if (b.symbols.data && !absent(g.dins[0])) refuse("dx", "an array", "None with symbols");
+  b.dx = optional_sequence<T>(call, "dx", g.dins[0], b, b.input);
   b.dh_0 = state<T>(call, "dh_0", g.dins[1], N, H);
   b.dc_0 = state<T>(call, "dc_0", g.dins[2], N, H);
   b.dweight_ih = optional<T>(call, "dweight_ih", g.dins[3], {rows, C});
@@ -232,11 +262,21 @@ void run_pass(const AnyGiven& given, bool varied) {
   Call call;
   const In x(given.x, call.held);
   check_usable("x", x);
-  if (x.dtype() == nb::dtype<float>())
+  nb::dlpack::dtype dtype = x.dtype();
+  if (is_symbols(x)) {
+    if (varied) refuse_dtype(x, "float32 or float64 with options");
+    const In weight_hh(given.weights[1], call.held);
+    check_usable("weight_hh", weight_hh);
+    dtype = weight_hh.dtype();
+  }
+  if (dtype == nb::dtype<float>())
     return varied ? run<Varied<float>>(call, x, given) : run<Plain<float>>(call, x, given);
-  if (x.dtype() == nb::dtype<double>())
+  if (dtype == nb::dtype<double>())
     return varied ? run<Varied<double>>(call, x, given) : run<Plain<double>>(call, x, given);
-  if (x.dtype() != dtype_of<bf16>()) refuse_dtype(x, "float32, float64 or bfloat16");
+  if (dtype != dtype_of<bf16>()) {
+    if (is_symbols(x)) refuse_type("weight_hh", dtype_text(dtype), "dtype float32, float64 or bfloat16");
+    refuse_dtype(x, "float32, float64 or bfloat16");
+  }
   if (varied) refuse_dtype(x, "float32 or float64 with options");
   run<Plain<bf16>>(call, x, given);
 }

@@ -5,7 +5,9 @@
 //
 // Ownership  The caller owns every array; a kernel keeps nothing. Scratch comes from scratch.h.
 // Aliasing   Outputs overlap neither each other nor any input. Inputs are only read (the tape too).
-// Strides    x, y, dy, dx: see Sequence. All other arrays are contiguous, row-major.
+// Strides    x, symbols, y, dy, dx: see Sequence. All other arrays are contiguous, row-major.
+// Symbols    Of the LSTM a step may read a symbol s in place of C numbers: the vector of S numbers of which number s is 1 and the others
+//            are 0. weight_ih then has S columns, of which W x_t is one, and C is 0.
 // Order      `reverse` runs t = T-1..0; s counts the steps in the order they are run.
 // Lengths    Sequences of different lengths are ranked, longest first: `order` names the sequence of each rank and
 //            batch_sizes[t] says how many ranks are active at step t. That sequence ends there, and starts there
@@ -67,8 +69,10 @@ struct Problem {
   const std::int64_t* starts;       // [T+1], how many rows come before step t, where batch_sizes is given
   const std::int64_t* order;        // [N], the sequence of each rank, or null: all states are in that order
   Sequence<const T> x;              // C features
+  Sequence<const std::int64_t> symbols;  // one number, 0 to S - 1, in place of x; or null
+  idx symbol_count;                 // S
   const T *h_0, *c_0;               // [N,H], or null: zero
-  const T *weight_ih, *weight_hh;   // [G*H,C], [G*H,H]
+  const T *weight_ih, *weight_hh;   // [G*H,C] or [G*H,S], [G*H,H]
 
   UNDERTOW_INLINE idx time(idx s) const { return reverse ? steps - 1 - s : s; }
   UNDERTOW_INLINE idx place(idx rank) const { return order ? static_cast<idx>(order[rank]) : rank; }
@@ -101,7 +105,7 @@ struct Backward : Problem<T> {
   const T *dh_n, *dc_n;              // [N,H], each may be null (zero)
   Sequence<T> dx;                    // out, or null
   T *dh_0, *dc_0;                    // [N,H] out, each may be null
-  T *dweight_ih, *dweight_hh, *dbias;  // [G*H,C], [G*H,H], [G*H] out, each may be null
+  T *dweight_ih, *dweight_hh, *dbias;  // as the weights, [G*H] out, each may be null
   T *dgates, *dh, *dc;               // [R,G,H] before the activation, [R,H], [R,H], in the tape's order, out: each may
                                      // be null. dh and dc are whole: through y, and through all later steps
 };

@@ -17,7 +17,8 @@ def forward(cell: Literal['lstm', 'rnn'], x: Any, states: Sequence[Any], weights
 
     Args:
         cell: The recurrence.
-        x: [T,N,C], or [R,C] where batch_sizes are given; float32, float64 or, without options, bfloat16.
+        x: [T,N,C], or [R,C] where batch_sizes are given; float32, float64 or, without options, bfloat16. Or symbols of the
+            LSTM without options, int64 with C = 1: each stands for a column of weight_ih, and the weights' dtype counts.
         states: h_0 and c_0, [N,H] or [1,N,H]. Each may be None for zero; c_0 is None for the RNN.
         weights: weight_ih [G*H,C], weight_hh [G*H,H], bias_ih and bias_hh [G*H] or None, then nothing but None.
         outputs: y, like x with H features, h_n and c_n like the states. h_n may be None; c_n is None for the RNN.

@@ -67,7 +67,7 @@ class Call(NamedTuple):
     """
 
     cell: str
-    x: Any  # Tensor [T,N,C], or packed rows [R,C]
+    x: Any  # Tensor [T,N,C], or packed rows [R,C]; or symbols int64 [T,N,1], each a column of weight_ih
     h_0: Any  # Tensor [D,N,R], or None: zero
     c_0: Any  # Tensor [D,N,H], or None: zero; None for the RNN
     weights: Sequence[Weights]  # [D]
@@ -86,6 +86,17 @@ class Call(NamedTuple):
     def H(self) -> Any:
         """The number of units, also if h is projected; a symbol while a compiler records."""
         return self.weights[0][0].shape[0] // N_GATES[self.cell]
+
+    @property
+    def reads_symbols(self) -> bool:
+        """Whether a symbol s stands for the vector of which number s is 1 and the others are 0."""
+        return self.x.dtype is torch.int64
+
+    @property
+    def real(self) -> Tensor:
+        """A tensor of the dtype and device of y."""
+        found: Tensor = self.weights[0][1] if self.reads_symbols else self.x
+        return found
 
     @property
     def N(self) -> Any:

@@ -1,8 +1,8 @@
 """The engine on the CPU: the C++ kernels for torch tensors.
 
 It serves the LSTM and the tanh RNN without projection, in float32, float64 or bfloat16, with all tensors of
-one dtype. With a variant it serves the LSTM in float32 and float64. The kernels compute the backward pass,
-unless the program asks for a graph of that pass.
+one dtype. With a variant it serves the LSTM in float32 and float64; without one it alone serves symbols, see
+``nn.lookup``. The kernels compute the backward pass, unless the program asks for a graph of that pass.
 """
 
 from collections.abc import Iterator, Sequence
@@ -43,8 +43,13 @@ class CPU(KernelEngine):
         """See ``Engine.serves``."""
         if native is None or not served_kind(call):
             return False
+        x = call.x
+        if x.dtype is torch.int64:
+            if not (x.is_cpu and tensors.is_plain(x)):
+                return False
+            x = call.real
         held = (
-            call.x,
+            x,
             call.h_0,
             call.c_0,
             *call.weights[0],
@@ -161,12 +166,17 @@ def served_kind(call: Call) -> bool:
         True if cell, activation, projection, dtype and variant have a kernel, and x is not empty.
     """
     x = call.x
+    dtype, plain = x.dtype, call.variant is PLAIN
+    if dtype is torch.int64:
+        dtype = call.real.dtype
+        if call.cell == "rnn" or not plain:
+            return False
     return (
         call.nonlinearity == "tanh"
         and call.weights[0][4] is None
-        and x.dtype in DTYPES
+        and dtype in DTYPES
         and x.numel() > 0
-        and (call.variant is PLAIN or (call.cell == "lstm" and x.dtype is not torch.bfloat16))
+        and (plain or (call.cell == "lstm" and dtype is not torch.bfloat16))
     )
 
 

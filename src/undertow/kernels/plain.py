@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn.functional import linear, pad
+from torch.nn.functional import linear, one_hot, pad
 
 from undertow.kernels import plain_variants
 from undertow.kernels.call import EVEN, PLAIN, Call
@@ -90,6 +90,9 @@ def layer(call: Call, steps: list[Steps] | None = None) -> States:
         ValueError: lengths are not from 0 to T.
     """
     with without_autocast(call.x):
+        if call.reads_symbols:
+            vectors = one_hot(call.x.squeeze(-1), call.weights[0][0].shape[1])
+            call = call._replace(x=vectors.to(call.real.dtype))
         ranked = _ranked(call)
         starts = ranked.call.states
         if starts[0] is None:

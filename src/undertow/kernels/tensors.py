@@ -149,12 +149,12 @@ def empty(like: Tensor, shape: Sequence[int], dtype: torch.dtype | None = None) 
 
 def outputs(call: Call) -> tuple[Tensor, ...]:
     """Return room for y, h_n and, for the LSTM, c_n."""
-    x, D, H = call.x, len(call.weights), call.weights[0][1].shape[1]
+    x, D, H = call.real, len(call.weights), call.weights[0][1].shape[1]
     if call.ragged is EVEN:
-        T, N, _ = x.shape
+        T, N, _ = call.x.shape
         y = x.new_empty(T, N, D * H) if T * N * D * H < _LARGE else empty(x, (T, N, D * H))
     else:
-        N, y = call.N, empty(x, (*x.shape[:-1], D * H))
+        N, y = call.N, empty(x, (*call.x.shape[:-1], D * H))
     h_n = x.new_empty(D, N, H)
     return (y, h_n, torch.empty_like(h_n)) if call.cell == "lstm" else (y, h_n)
 
@@ -167,7 +167,7 @@ def tape(call: Call) -> tuple[Tensor, ...]:
     """
     if call.cell == "rnn":
         return ()
-    x, rows = call.x, call.rows_shape
+    x, rows = call.real, call.rows_shape
     N = rows[1] if call.ragged is EVEN else call.N
     of_gates, of_c = tape_shapes(call, rows, N)
     found = empty(x, of_gates), empty(x, of_c, cell_dtype(call))
@@ -182,7 +182,7 @@ def steps(call: Call) -> tuple[Tensor, Tensor, Tensor | None]:
 
     dh and dc begin with dh_0 and dc_0: [T+1,N,H], or [N+R,H].
     """
-    x, rows, H = call.x, call.rows_shape, call.H
+    x, rows, H = call.real, call.rows_shape, call.H
     dgates = empty(x, (*rows, 4 if call.cell == "lstm" else 1, H))
     states = states_shape(rows, call.N, H)
     return dgates, empty(x, states), empty(x, states) if call.cell == "lstm" else None
@@ -201,5 +201,5 @@ def tape_shapes(call: Call, rows: Sequence[Any], N: Any) -> tuple[tuple[Any, ...
 
 def cell_dtype(call: Call) -> torch.dtype:
     """Return the dtype of the tape of c, which is float32 for a bfloat16 layer."""
-    dtype: torch.dtype = call.x.dtype
+    dtype: torch.dtype = call.real.dtype
     return torch.float32 if dtype is torch.bfloat16 else dtype

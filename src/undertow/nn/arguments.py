@@ -89,20 +89,22 @@ def normalised(module: Any, input: Any, hx: Any, ragged: Ragged) -> Given | None
     return Given(input.unsqueeze(1), batch, 1, EVEN, "unbatched")
 
 
-def fit(module: Any, given: Given, dtype: torch.dtype) -> bool:
+def fit(module: Any, given: Given, dtype: torch.dtype, embedding: Tensor | None = None) -> bool:
     """Whether torch would accept the arguments, too.
 
     Args:
         module: the ``LSTM`` or ``RNN`` that is called.
         given: the arguments of the call.
         dtype: the dtype of the module's parameters.
+        embedding: [S,C], whose rows the symbols x [T,N,1] stand for; or None.
 
     Returns:
         True if sizes and dtypes fit the module. If False, torch's own forward decides, with its own message.
     """
     x, states = given.x, given.states
-    shape = x.shape
-    if shape[-1] != module.input_size or shape[0] == 0 or not (x.dtype is dtype or autocasts(x)):
+    C, of_x = (x.shape[-1], x.dtype) if embedding is None else (embedding.shape[-1], embedding.dtype)
+    alike = of_x is dtype or (of_x.is_floating_point and autocasts(x))
+    if module.input_size != C or x.shape[0] == 0 or not alike:
         return False
     if not states:
         return True

@@ -18,7 +18,7 @@ from torch.nn.utils.rnn import PackedSequence
 
 from undertow.kernels import cpu, dispatch, listening, plain
 from undertow.kernels.call import EVEN, PLAIN, Call, Ragged
-from undertow.nn import arguments, dynamo, initialise, parameters
+from undertow.nn import arguments, dynamo, initialise, lookup, parameters
 from undertow.nn.additions import Additions
 from undertow.nn.by_hand import ByHand, Mask, serves
 from undertow.nn.options import TORCH, Option, Options, check, check_together
@@ -203,6 +203,7 @@ class _Recurrent(torch.nn.RNNBase):
         input: Any,
         hx: Any = None,
         *,
+        embedding: Tensor | None = None,
         lengths: Any = None,
         mask: Any = None,
         reset: Any = None,
@@ -218,6 +219,9 @@ class _Recurrent(torch.nn.RNNBase):
             hx: the initial states: h_0 [L*D,N,R], for the LSTM (h_0, c_0) with c_0 [L*D,N,H]; without N for
                 one sequence; tuples of L tensors [D,N,H_k] if each layer has its own width. None: zero, or
                 the learnt initial state.
+            embedding: [S,C]; ``input`` then holds symbols 0 to S-1, int64 [T,N], and the call is
+                ``lstm(embedding[input], hx)``. With its torch-like equations on the CPU, and at least twice
+                as many steps as symbols, W e is computed once for each symbol, not at every step.
             lengths: integers [N], in any order, 0 allowed: sequence n consists of the first lengths[n] steps
                 of a batched x. As with packing, y is zero after its end, the final states are those at its
                 end, and the reverse direction starts there. Nothing is copied.
@@ -241,7 +245,15 @@ class _Recurrent(torch.nn.RNNBase):
             ValueError: lengths, mask or reset does not fit the input or the module.
         """
         if isinstance(input, Proxy):
-            return self._record(input, hx, lengths=lengths, mask=mask, reset=reset, return_tape=return_tape)
+            given = {"embedding": embedding, "lengths": lengths, "mask": mask, "reset": reset}
+            return self._record(input, hx, **given, return_tape=return_tape)
+        if embedding is not None:
+            extra = return_tape or any(each is not None for each in (lengths, mask, reset))
+            if not extra and lookup.serves(self, input, embedding):
+                result = self._run(input.unsqueeze(2), hx, EVEN, None, dispatch.layer, embedding)
+                if result is not None:
+                    return result
+            input = torch.nn.functional.embedding(input, embedding)
         ragged = EVEN if lengths is None else Ragged(arguments.lengths(lengths, input, self.batch_first))
         additions = None
         if self._options is not None or mask is not None or reset is not None:
@@ -290,7 +302,13 @@ class _Recurrent(torch.nn.RNNBase):
         return *result, tape
 
     def _run(
-        self, input: Any, hx: Any, ragged: Ragged, additions: Additions | None, layer: _Layer
+        self,
+        input: Any,
+        hx: Any,
+        ragged: Ragged,
+        additions: Additions | None,
+        layer: _Layer,
+        embedding: Tensor | None = None,
     ) -> tuple[Any, Any] | None:
         """Return the module's results; None if torch must serve or refuse the arguments."""
         given = arguments.normalised(self, input, hx, ragged)
@@ -298,8 +316,11 @@ class _Recurrent(torch.nn.RNNBase):
             return None
         # read once: a parametrization may take time or draw random numbers at each reading
         weights = [self._weights(names) for names in self._all_weights]
-        if not arguments.fit(self, given, weights[0][0].dtype):
+        if not arguments.fit(self, given, weights[0][0].dtype, embedding):
             return None
+        if embedding is not None:
+            for each in weights[: 1 + self.bidirectional]:
+                each[0] = lookup.columns(each[0], embedding)
         y, finals = self._walk(given, weights, additions, layer)
         if given.layout != "steps first":
             y, finals = given.restored(y, finals)

@@ -123,14 +123,16 @@ class SequenceModel(nn.Module):
             window = self._window(x)
         if self.decoder is not None:
             return self._decoded(x, state, normalised, window)
-        inputs: Any = self._inputs(x, normalised, window)  # or packed
+        looked_up = None if self.embedding is None or lengths is not None else self.embedding.weight
+        inputs: Any = x if looked_up is not None else self._inputs(x, normalised, window)  # or packed
         ends = None
         if lengths is not None and not is_near(x) and self.rnn.serves_lengths(inputs):
             lengths = ends = moved(lengths, x.device)  # which a GPU need not wait for
         elif lengths is not None:
             inputs = pack_padded_sequence(inputs, lengths, enforce_sorted=False)
         start = self._to_rnn(state)
-        hidden, last = self.rnn(inputs, start, reset=reset, lengths=ends)  # [T, N, H], (h_n, c_n) or h_n
+        marks: Any = {"embedding": looked_up, "reset": reset, "lengths": ends}
+        hidden, last = self.rnn(inputs, start, **marks)  # [T, N, H], (h_n, c_n) or h_n
         last = last if isinstance(last, tuple) else (last,)
         output = self.head(self.dropout(self.read_out(hidden, last[0], lengths)))
         if self.units is not None:

@@ -3,6 +3,7 @@
 // run while a kernel works.
 #include <nanobind/nanobind.h>
 
+#include "head_call.h"
 #include "layer_call.h"
 #include "machine.h"
 #include "scratch.h"
@@ -171,6 +172,34 @@ Raises:
     TypeError: As forward does.
     ValueError: As forward does.)";
 
+constexpr const char* head_sig =
+    "def head(hidden: typing.Any, features: typing.Any, kept: typing.Any, "
+    "weights: collections.abc.Sequence[typing.Any], window: collections.abc.Sequence[typing.Any] | None, "
+    "target: typing.Any, unit: typing.Any, unscored: int, output: typing.Any, "
+    "gradients: collections.abc.Sequence[typing.Any] | None) -> tuple[float, int, int]";
+
+constexpr const char* head_doc = R"(Compute what follows the layers of a small network, its loss and all gradients. native/head.h has the equations.
+
+Args:
+    hidden: y [T,N,F/2], whose mean and largest are the features; or None.
+    features: [N,F]; written where there is hidden. All numbers are float32 or float64.
+    kept: Factors of the features, [N,F]; or None.
+    weights: weight [O,F] and bias [O].
+    window: Of a forecast last and size [N,K], moves [T,N,K] and the linear part [K,O/K,T]; or None.
+    target: Numbers [N,O], or classes int64 [N].
+    unit: Of numbers [O] or [N,O]; of classes their weights [O], or None.
+    unscored: The class that is no target.
+    output: Where to write the predictions, [N,O].
+    gradients: Where to write those of hidden, features, weight, bias and the linear part, the first and the last of them
+        None where there is none; or None.
+
+Returns:
+    The loss, how many targets there are, and of classes for how many the largest output is that of the target.
+
+Raises:
+    TypeError: An array has another dtype, or is none on the CPU.
+    ValueError: A shape or a class does not fit. The message names the argument.)";
+
 }  // namespace
 
 // Handles take any object, so that the checks name an argument that cannot be used.
@@ -184,6 +213,9 @@ NB_MODULE(_native, m) {
         nb::arg("weights").none(), nb::arg("y").none(), nb::arg("tape").none(), nb::arg("douts").none(),
         nb::arg("dins").none(), nb::arg("dsteps").none(), nb::arg("ragged").none(), nb::arg("options").none(),
         nb::arg("doptions").none(), nb::arg("reverse"), nb::arg("threads"), nb::sig(backward_sig), backward_doc);
+  m.def("head", run_head, nb::arg("hidden").none(), nb::arg("features").none(), nb::arg("kept").none(),
+        nb::arg("weights").none(), nb::arg("window").none(), nb::arg("target").none(), nb::arg("unit").none(),
+        nb::arg("unscored"), nb::arg("output").none(), nb::arg("gradients").none(), nb::sig(head_sig), head_doc);
   m.def("are_plain", are_plain, nb::arg("tensors"), nb::arg("types"),
         nb::sig("def are_plain(tensors: tuple[typing.Any, ...], types: tuple[type, ...]) -> bool"), plain_doc);
   m.def("isa", [] { return usable_kernels().name; });

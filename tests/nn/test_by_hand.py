@@ -146,3 +146,32 @@ def test_a_pass_is_repeated_when_memory_was_refused(refused, monkeypatch):
         assert gradient.equal(wanted[name]), name
     with pytest.raises(RuntimeError, match="can't allocate memory"):  # and once more only
         module.by_hand(x).backward(torch.ones(T, N, H))
+
+
+def test_a_pass_that_keeps_nothing_has_no_backward():
+    module, layer = undertow.LSTM(C, H), torch.nn.Linear(H, 1)
+    x = torch.randn(T, N, C)
+    found = module.by_hand(x, keep=False)
+    assert found.y.equal(module(x)[0])
+    for wrong in (
+        lambda: found.backward(found.y),
+        lambda: found.head(layer, torch.zeros(N, 1), torch.ones(1)),
+    ):
+        with pytest.raises(RuntimeError, match="expected a pass that keeps what backward needs"):
+            wrong()
+    output, loss, scored, right = found.head(layer, torch.zeros(N, 1), torch.ones(1), learn=False)
+    assert torch.allclose(output, layer(found.state[0][0]), atol=1e-6)
+    assert loss == pytest.approx(output.square().mean().item(), rel=1e-6)
+    assert (scored, right) == (N, 0)
+
+
+def test_steps_that_are_the_largest_share_the_gradient():
+    module, layer = undertow.LSTM(1, 2), torch.nn.Linear(4, 1)
+    for each in (*module.parameters(), *layer.parameters()):
+        each.data.zero_()
+        each.grad = torch.zeros_like(each)
+    layer.weight.data[:, 2:] = 1  # of the largest; all states are zero, and every step is the largest
+    found = module.by_hand(torch.randn(T, N, 1))
+    found.head(layer, torch.ones(N, 1), torch.ones(1), pooled=True)
+    dy = found._layers[-1].dy
+    assert torch.allclose(dy, torch.full_like(dy, -2 / N / T))

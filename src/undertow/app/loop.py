@@ -32,6 +32,7 @@ class Step:
     loss: Figure  # before the step
     norm: Figure  # L2, of the gradients of all parameters together, before clipping
     seconds: float
+    counts: tuple[int, int] | None = None  # as of ``objective.counts``, where they are known
 
 
 class Learner:
@@ -46,6 +47,7 @@ class Learner:
     """
 
     device = torch.device("cpu")
+    counts: tuple[int, int] | None = None  # of the last batch, where they are known
 
     def __init__(self, network: Any, optimizer: Any, schedule: Schedule, loss: Loss, clip: float) -> None:
         self.network, self.optimizer, self.schedule, self.loss = network, optimizer, schedule, loss
@@ -70,9 +72,9 @@ class Learner:
         output, loss = self.differentiate(batch)
         norm = self.clip()
         self.optimizer.step()
-        return Step(batch, output, figure(loss), norm, time.monotonic() - began)
+        return Step(batch, output, figure(loss), norm, time.monotonic() - began, self.counts)
 
-    def differentiate(self, batch: Batch) -> tuple[Tensor, Tensor]:
+    def differentiate(self, batch: Batch) -> tuple[Tensor, Figure]:
         """Compute the gradients of all parameters, and keep the state after the batch.
 
         Args:

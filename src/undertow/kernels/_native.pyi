@@ -56,6 +56,31 @@ def backward(cell: Literal['lstm', 'rnn'], x: Any, states: Sequence[Any], weight
         ValueError: As forward does.
     """
 
+def head(hidden: Any, features: Any, kept: Any, weights: Sequence[Any], window: Sequence[Any] | None, target: Any, unit: Any, unscored: int, output: Any, gradients: Sequence[Any] | None) -> tuple[float, int, int]:
+    """
+    Compute what follows the layers of a small network, its loss and all gradients. native/head.h has the equations.
+
+    Args:
+        hidden: y [T,N,F/2], whose mean and largest are the features; or None.
+        features: [N,F]; written where there is hidden. All numbers are float32 or float64.
+        kept: Factors of the features, [N,F]; or None.
+        weights: weight [O,F] and bias [O].
+        window: Of a forecast last and size [N,K], moves [T,N,K] and the linear part [K,O/K,T]; or None.
+        target: Numbers [N,O], or classes int64 [N].
+        unit: Of numbers [O] or [N,O]; of classes their weights [O], or None.
+        unscored: The class that is no target.
+        output: Where to write the predictions, [N,O].
+        gradients: Where to write those of hidden, features, weight, bias and the linear part, the first and the last of them
+            None where there is none; or None.
+
+    Returns:
+        The loss, how many targets there are, and of classes for how many the largest output is that of the target.
+
+    Raises:
+        TypeError: An array has another dtype, or is none on the CPU.
+        ValueError: A shape or a class does not fit. The message names the argument.
+    """
+
 def are_plain(tensors: tuple[Any, ...], types: tuple[type, ...]) -> bool:
     """
     Whether the kernels may read the memory of all these torch tensors.

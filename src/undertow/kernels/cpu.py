@@ -34,6 +34,7 @@ MARKS = ("mask", "reset")
 COMPUTED = (*MARKS, *TRAINED, "recurrent", "zoneout_h", "zoneout_c")  # the kernels would ignore other tensors
 FORWARD_READS = (1, 2, 3, 6, 7)  # x, states, weights, ragged, options
 BACKWARD_READS = (1, 2, 3, 4, 5, 6, 9, 10)  # x, states, weights, y, tape, douts, ragged, options
+HEAD_READS = (0, 2, 3, 4, 5, 6)  # hidden, kept, weights, window, target, unit
 
 
 class CPU(KernelEngine):
@@ -287,18 +288,21 @@ def backward_arguments(
     ]
 
 
-def run(kernel: Any, reads: tuple[int, ...], given: Sequence[Any]) -> None:
+def run(kernel: Any, reads: tuple[int, ...], given: Sequence[Any]) -> Any:
     """Run a kernel, on copies of what it cannot read as it lies.
 
     Args:
         kernel: the kernel.
         reads: the places of the arguments that it only reads.
         given: its arguments.
+
+    Returns:
+        What it returns.
     """
     try:
-        kernel(*given)
+        return kernel(*given)
     except native.Scattered:
-        kernel(*(tensors.gathered(value) if k in reads else value for k, value in enumerate(given)))
+        return kernel(*(tensors.gathered(value) if k in reads else value for k, value in enumerate(given)))
 
 
 def received(douts: Sequence[Tensor | None]) -> tuple[Tensor | None, list[Tensor | None]]:

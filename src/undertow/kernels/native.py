@@ -12,6 +12,8 @@ if there are none.
 
 ``are_plain(tensors, types)`` says whether the kernels may read the memory of torch tensors of these types.
 
+``head`` computes what follows the layers of a small network, with its loss and all gradients.
+
 ``pooled(count, wide)`` is a torch tensor [count], float64 if ``wide`` else float32, not initialised, whose
 memory keeps its pages when the tensor dies and serves the next of about that size; ``release_scratch()``
 gives all such memory that is not in use, and the kernels' own, back to the system; what is in use goes there
@@ -33,6 +35,7 @@ from undertow.kernels._native import (
     fma_peak,
     forward,
     handover,
+    head,
     isa,
     isa_levels,
     pooled,
@@ -51,6 +54,7 @@ __all__ = [
     "fma_peak",
     "forward",
     "handover",
+    "head",
     "isa",
     "isa_levels",
     "pooled",

@@ -168,7 +168,9 @@ class _Recurrent(torch.nn.RNNBase):
         """
         return Stateful(self)
 
-    def by_hand(self, x: Tensor, mask: Mask | None = None, memory: ByHand | None = None) -> ByHand:
+    def by_hand(
+        self, x: Tensor, mask: Mask | None = None, memory: ByHand | None = None, keep: bool = True
+    ) -> ByHand:
         """Run a forward pass whose gradients the program asks for itself, without torch's graph.
 
         Args:
@@ -177,14 +179,15 @@ class _Recurrent(torch.nn.RNNBase):
                 as torch's dropout.
             memory: an earlier pass, whose y, state and tape are overwritten if x has the same shape. Its
                 ``backward`` then raises RuntimeError. None: the pass has memory of its own.
+            keep: whether to keep what ``backward`` needs.
 
         Returns:
-            The pass, with ``y``, ``state`` and ``backward``.
+            The pass, with ``y``, ``state``, ``backward`` and ``head``.
 
         Raises:
             ValueError: the module or x is of a kind that the kernels do not serve, see ``serves_by_hand``.
         """
-        return ByHand(self, x, mask or _factors, memory)
+        return ByHand(self, x, mask or _factors, memory, keep)
 
     def serves_by_hand(self) -> bool:
         """Return whether ``by_hand`` takes this module now: torch's equations, on the CPU, not traced."""

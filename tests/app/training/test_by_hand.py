@@ -9,7 +9,7 @@ import torch
 import undertow
 from undertow.app.runs.config import ModelConfig
 from undertow.app.runs.model import SequenceModel
-from undertow.app.runs.objective import Batch, Objective
+from undertow.app.runs.objective import Batch, Objective, counts
 from undertow.app.runs.windows import window_of, with_window
 from undertow.app.training import by_hand
 from undertow.problems import UNSCORED
@@ -67,11 +67,13 @@ def both(network, batch, objective):
         if by == "hand":
             assert by_hand.is_usual(network, objective)
             assert by_hand.may_learn(network, batch)
-            output, state, loss, _ = by_hand.learn(network, batch, objective)
+            output, state, loss, counted, _ = by_hand.learn(network, batch, objective)
+            assert counted == counts(output, batch.y, objective.kind)
         else:
             output, state = batch.through(network)
             loss = objective.loss(output, batch.y, *(() if batch.unit is None else (batch.unit,)))
             loss.backward()
+            loss = loss.item()
         gradients = {name: parameter.grad for name, parameter in network.named_parameters()}
         found.append((output, loss, *state, gradients, torch.get_rng_state()))
     return found
@@ -125,3 +127,17 @@ def test_torch_differentiates_other_batches_and_what_a_trace_watches():
         assert not by_hand.may_learn(network, batch)
     network, batch = network_and_batch(*CASES["forecast"])
     assert not by_hand.may_learn(network, replace(batch, window=None))
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_an_evaluation_by_hand_is_that_of_the_network(name):
+    config, objective = CASES[name]
+    network, batch = network_and_batch(config, objective)
+    if objective.numbers:  # not the unit of an evaluation
+        batch = replace(batch, unit=torch.rand(batch.y.shape).double() + 0.5)
+    network.eval()
+    output, state = batch.through(network)
+    found = by_hand.learn(network, batch, objective)
+    wanted = output, state, objective.loss(output, batch.y).item()
+    torch.testing.assert_close(found[:3], wanted, rtol=1e-10, atol=1e-12)
+    assert all(parameter.grad is None for parameter in network.parameters())

@@ -22,8 +22,10 @@ def is_near(where: "Tensor | torch.device") -> bool:
     return getattr(where, "device", where).type in NEAR
 
 
-def figure(value: "Tensor") -> Figure:
+def figure(value: Figure) -> Figure:
     """Return a scalar as a number if that takes no waiting, else as it is, without its graph."""
+    if isinstance(value, float):
+        return value
     return value.item() if is_near(value) else value.detach()
 
 

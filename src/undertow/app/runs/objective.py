@@ -152,31 +152,12 @@ class Objective:
         """How much each class counts, [classes]; None: all alike."""
         return constant(self.weights, like.dtype, like.device) if self.weights else None
 
-    def slope(self, output: "Tensor", y: "Tensor", unit: "Tensor | None" = None) -> "tuple[Tensor, Tensor]":
-        """Compute the loss and its gradient without torch's graph; of sound only without ``emphasis``.
-
-        Args:
-            output: [N,outputs].
-            y: The targets, as of Batch.
-            unit: As of Batch.
-
-        Returns:
-            The loss, as of ``loss``, and its gradient with respect to ``output``.
-        """
-        import torch
-
-        from undertow.problems import UNSCORED
-
-        if self.numbers:
-            return _slope_of_squares(output, y, self._scale(output) if unit is None else unit)
-        aten, mean = torch.ops.aten, 1
-        chances = output.log_softmax(-1)
-        weight = self._weights(output)
-        loss, total = aten.nll_loss_forward(chances, y, weight, mean, UNSCORED)
-        if not total:  # nothing is scored
-            return torch.zeros_like(loss), torch.zeros_like(output)
-        slope = aten.nll_loss_backward(torch.ones_like(loss), chances, y, weight, mean, UNSCORED, total)
-        return loss, aten._log_softmax_backward_data(slope, chances, -1, output.dtype)
+    def unit_of(self, like: "Tensor") -> "Tensor | None":
+        """The unit of each output's squared error, [outputs]; of classes their weights, or None."""
+        if not self.numbers:
+            return self._weights(like)
+        scale = self.scale if isinstance(self.scale, tuple) else (self.scale,) * like.shape[0]
+        return constant(scale, like.dtype, like.device)
 
     def targets(self, y: "Tensor") -> tuple[float, int]:
         """Count what ``loss`` is a mean over.
@@ -256,21 +237,6 @@ def _squares(output: "Tensor", y: "Tensor", unit: Any) -> "Tensor":
         share = y.numel() / (~unknown).sum().clamp(min=1)
     found: Tensor = share * functional.mse_loss(output / unit, y / unit)
     return found
-
-
-def _slope_of_squares(output: "Tensor", y: "Tensor", unit: Any) -> "tuple[Tensor, Tensor]":
-    """The mean squared error as of ``_squares``, and its gradient."""
-    import torch
-
-    error, count = (output - y).div_(unit), y.numel()
-    loss = error.square().mean()
-    if math.isnan(loss):
-        known = y == y
-        error, count = torch.where(known, error, 0.0), max(1, int(known.sum()))
-        loss = error.square().sum() / count
-    if isinstance(unit, float):
-        return loss, error.mul_(2 / (count * unit))
-    return loss, error.mul_(2 / count).div_(unit)
 
 
 @dataclass

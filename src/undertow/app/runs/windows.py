@@ -68,20 +68,6 @@ class Autoregression(nn.Module):
         found = torch.baddbmm(other.permute(2, 0, 1), moves.permute(2, 1, 0), weight.mT)  # [K, N, horizon]
         return found.permute(1, 2, 0)
 
-    def learn(self, window: Window, slope: Tensor) -> Tensor:
-        """Write the gradient into ``weight.grad``.
-
-        Args:
-            window: The windows, of ``steps`` rows.
-            slope: The gradient of the forecast in the targets' own units, [N,horizon*K].
-
-        Returns:
-            The gradient of what the network says, [N,horizon*K].
-        """
-        slope = slope.view(slope.shape[0], -1, self.weight.shape[0]) * window.size[:, None]  # [N, horizon, K]
-        torch.bmm(slope.permute(2, 1, 0), window.moves.permute(2, 1, 0), out=self.weight.grad)
-        return slope.flatten(1)
-
 
 def window_of(y: Tensor, scale: Tensor, own: bool) -> Window:
     """Measure windows.

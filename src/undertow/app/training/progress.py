@@ -76,7 +76,7 @@ class Progress:
         at.step += 1
         if batch.unit is not None:  # then what is minimised is not what is shown
             loss = figure(self.objective.loss(step.output, batch.y))
-        found = counts(step.output, batch.y, self.objective.kind)
+        found = step.counts or counts(step.output, batch.y, self.objective.kind)
         if is_known(step.loss):
             self._count(at.step, step.loss, step.norm, loss, *found)
         else:

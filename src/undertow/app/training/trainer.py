@@ -54,6 +54,11 @@ class FabricLearner(Learner):
         """Add gradients, as of Learner, with the precision's scaling."""
         self.fabric.backward(loss)
 
+    def evaluate(self, batch: Batch, state: Any, kind: str) -> tuple[Tensor, Any, Figure, Row]:
+        """Compute output, state, loss and ``counts`` of a network in evaluation, without gradients."""
+        output, state = batch.through(self.network, state)
+        return output, state, figure(self.loss(output, batch.y)), counts(output, batch.y, kind)
+
     def clip(self) -> Figure:
         """Clip gradients, as of Learner."""
         norm: Any = self.fabric.clip_gradients(
@@ -76,17 +81,27 @@ class HandLearner(FabricLearner):
         super().__init__(*others)
         self.objective = objective
         self.largest, self.layers = 0, None  # the memory of the largest batch so far
+        self.seen: Any = None  # the memory of the last evaluation
 
-    def differentiate(self, batch: Batch) -> tuple[Tensor, Tensor]:
+    def differentiate(self, batch: Batch) -> tuple[Tensor, Figure]:
         """Compute gradients, as of Learner."""
         if not by_hand.may_learn(self.network, batch):
+            self.counts = None
             return super().differentiate(batch)
         self.optimizer.join()
         found = by_hand.learn(self.network, batch, self.objective, self.layers)
-        self.carry = found.state
+        self.carry, self.counts = found.state, found.counts
         if (size := batch.x.numel()) >= self.largest:
             self.largest, self.layers = size, found.layers
         return found.output, found.loss
+
+    def evaluate(self, batch: Batch, state: Any, kind: str) -> tuple[Tensor, Any, Figure, Row]:
+        """Compute as FabricLearner."""
+        if not by_hand.may_learn(self.network, batch):
+            return super().evaluate(batch, state, kind)
+        found = by_hand.learn(self.network, batch, self.objective, self.seen)
+        self.seen = found.layers
+        return found.output, found.state, found.loss, found.counts
 
 
 class TeamLearner(FabricLearner):
@@ -260,10 +275,9 @@ class Trainer(Hook):
                 break
             self.team.alive()
             batch = self._part(batch).to(self.fabric.device)
-            output, state = batch.through(self.model, state)
-            loss = self.team.weigh(figure(objective.loss(output, batch.y)))
+            output, state, loss, found = self.learner.evaluate(batch, state, objective.kind)
             score.see(output, batch.y, objective.kind)
-            rows.append((loss, *counts(output, batch.y, objective.kind)))
+            rows.append((self.team.weigh(loss), *found))
         self.model.train()
         for row in read(rows):
             score.add_counts(*row)

@@ -275,7 +275,7 @@ class SequenceTask:
         for numbers in torch.split(chosen, size):
             y = self.targets.pad(numbers)
             if self.whole is not None:
-                yield Batch(self.whole[numbers].transpose(0, 1), y, normalised=True)
+                yield Batch(self.whole.index_select(0, numbers).transpose(0, 1), y, normalised=True)
                 continue
             x, lengths = pad([self.x[k] for k in numbers.tolist()])  # [T, N, C], [N]
             differ = None if int(lengths.min()) == len(x) else lengths

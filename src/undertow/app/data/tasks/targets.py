@@ -46,7 +46,7 @@ class Targets:
     def pad(self, chosen: Tensor) -> Tensor:
         """The targets of some sequences: [N] or [T, N] classes, [N, 1] or [T, N, 1] numbers."""
         if not self.every:
-            return self.whole[chosen]
+            return self.whole.index_select(0, chosen)
         parts = [self.y[k] for k in chosen.tolist()]
         return pad_sequence(parts, padding_value=UNSCORED if self.classes else torch.nan)
 

@@ -1,5 +1,6 @@
 """Forecasts: what is learnt from what, and against what it is measured."""
 
+import tracemalloc
 from datetime import date, timedelta
 
 import numpy as np
@@ -9,6 +10,7 @@ import torch
 
 from inputs import FORECAST, wave_table
 from undertow.app.data.tables.series import read_series
+from undertow.app.data.tasks import forecast
 from undertow.app.data.tasks.forecast import ForecastTask
 from undertow.app.data.tasks.normalise import fit_normaliser
 from undertow.app.data.tasks.split import validation_rows
@@ -74,6 +76,31 @@ def test_batches_hold_windows_and_what_follows_them(waves):
     seen = torch.cat([batch.y[:, 0] for batch in task.train_batches(0)])
     assert len(seen) == len(task.starts)
     assert sorted(seen.tolist()) == sorted(task._targets(task.starts)[:, 0].tolist())
+
+
+def test_an_epoch_of_a_long_table_draws_other_windows_each_time(waves, monkeypatch):
+    monkeypatch.setattr(forecast, "MOST_WINDOWS", 40)
+    task = task_of(waves)
+    assert len(task.starts) > 40
+
+    def epoch(number):
+        return torch.cat([batch.y[:, 0] for batch in task.train_batches(number)]).tolist()
+
+    every = [epoch(number) for number in range(3)]
+    assert all(len(set(each)) == len(each) == 40 for each in every)
+    assert len({tuple(sorted(each)) for each in every}) == 3
+    assert [epoch(number) for number in range(3)] == every
+
+
+def test_an_epoch_of_a_long_table_does_not_shuffle_all_windows(waves, monkeypatch):
+    task, drawn = task_of(waves), []
+    task.starts = torch.zeros(1, dtype=torch.int32).expand(20_000_000)
+    monkeypatch.setattr(task._train, "batches", lambda size, places: drawn.append(places) or ())
+    tracemalloc.start()
+    assert not list(task.train_batches(0))
+    assert tracemalloc.get_traced_memory()[1] < len(task.starts)
+    tracemalloc.stop()
+    assert len(drawn[0].unique()) == forecast.MOST_WINDOWS
 
 
 def test_words_become_places_and_dates_cycles(waves):

@@ -223,11 +223,12 @@ class ForecastTask:
     def train_batches(self, epoch: int) -> Iterator[Batch]:
         """Yield the batches of an epoch, the same ones whenever the same epoch is asked for."""
         rng = np.random.default_rng([self.seed, epoch])
-        order = np.arange(len(self.starts), dtype=np.int32)
-        rng.shuffle(order)
-        chosen = torch.from_numpy(order[:MOST_WINDOWS].astype(np.int64))
-        del order  # as long as the table
-        yield from self._train.batches(self.batch_size, chosen)
+        count = len(self.starts)
+        if count > MOST_WINDOWS:  # to shuffle them all may take a third of an epoch
+            chosen = rng.choice(count, MOST_WINDOWS, replace=False)
+        else:
+            chosen = rng.permutation(count)
+        yield from self._train.batches(self.batch_size, torch.from_numpy(chosen))
 
     def validation_batches(self) -> Iterator[Batch]:
         """Yield the validation part, in a fixed order."""

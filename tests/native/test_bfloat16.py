@@ -98,3 +98,25 @@ def test_nan_stays_nan_and_in_its_sequence():
     others = np.arange(9) != 4
     assert np.array_equal(found["y"][:, others], clean["y"][:, others])
     assert np.isnan(found["dweight_ih"]).all()
+
+
+def test_a_symbol_is_the_same_as_its_vector():
+    torch.manual_seed(0)
+    T, N, S, H = 20, 33, 65, 48
+    symbols = torch.randint(0, S, (T, N, 1))
+    x = torch.eye(S)[symbols[..., 0]].bfloat16()
+    shapes = (4 * H, S), (4 * H, H), (4 * H,), (4 * H,)
+    weights = tuple(torch.empty(*shape).uniform_(-0.3, 0.3).bfloat16() for shape in shapes)
+    dy = torch.randn(T, N, H).bfloat16()
+    found = []
+    for read in (symbols, x):
+        y, h_n, c_n = (torch.empty(*shape, dtype=torch.bfloat16) for shape in ((T, N, H), (N, H), (N, H)))
+        tape = torch.empty(T, N, 4, H, dtype=torch.bfloat16), torch.empty(T + 1, N, H)
+        native.forward("lstm", read, (None, None), weights, (y, h_n, c_n), tape, None, None, False, 2)
+        sums = [torch.empty_like(each) for each in weights[:3]]
+        ends, starts = (dy, None, None), (None, None, None, *sums)
+        given = (None, None), weights[:2], y, tape, ends, starts, None, None, None, None
+        native.backward("lstm", read, *given, False, 2)
+        found.append((y, c_n, *sums))
+    for of_symbols, of_vectors in zip(*found, strict=True):
+        assert torch.allclose(of_symbols.float(), of_vectors.float(), rtol=2**-7, atol=2**-9 * dy.abs().max())

@@ -5,7 +5,6 @@ from functools import cached_property
 
 import numpy as np
 import pytest
-import torch
 
 from layer_case import Arrays, Case, arguments, assert_close, assert_same_bits
 from undertow.kernels import native
@@ -62,28 +61,6 @@ def test_the_same_as_its_vector(dtype, size, how, reverse):
     del expected["dx"]
     assert_close(found, expected, TOLERANCE[dtype])
     assert_same_bits(case.run(threads=3), found)
-
-
-def test_bfloat16_is_the_same_as_its_vector():
-    torch.manual_seed(0)
-    T, N, S, H = 20, 33, 65, 48
-    symbols = torch.randint(0, S, (T, N, 1))
-    x = torch.eye(S)[symbols[..., 0]].bfloat16()
-    shapes = (4 * H, S), (4 * H, H), (4 * H,), (4 * H,)
-    weights = tuple(torch.empty(*shape).uniform_(-0.3, 0.3).bfloat16() for shape in shapes)
-    dy = torch.randn(T, N, H).bfloat16()
-    found = []
-    for read in (symbols, x):
-        y, h_n, c_n = (torch.empty(*shape, dtype=torch.bfloat16) for shape in ((T, N, H), (N, H), (N, H)))
-        tape = torch.empty(T, N, 4, H, dtype=torch.bfloat16), torch.empty(T + 1, N, H)
-        native.forward("lstm", read, (None, None), weights, (y, h_n, c_n), tape, None, None, False, 2)
-        sums = [torch.empty_like(each) for each in weights[:3]]
-        ends, starts = (dy, None, None), (None, None, None, *sums)
-        given = (None, None), weights[:2], y, tape, ends, starts, None, None, None, None
-        native.backward("lstm", read, *given, False, 2)
-        found.append((y, c_n, *sums))
-    for of_symbols, of_vectors in zip(*found, strict=True):
-        assert torch.allclose(of_symbols.float(), of_vectors.float(), rtol=2**-7, atol=2**-9 * dy.abs().max())
 
 
 @pytest.mark.parametrize(("symbol", "said"), [(-1, "symbol -1"), (3, "symbol 3")])

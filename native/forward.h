@@ -25,8 +25,9 @@ class ForwardPass {
  public:
   explicit ForwardPass(const Given& f)
       : f(f), panels{f.cell, f.hidden}, once(f.steps * f.batch == 1 && !reads_symbols()),
-        inputs(ceil_div(f.input, parts<S>)), most_inputs(reads_symbols() ? -1 : longest_sum),
-        depth(inputs + ceil_div(f.hidden, parts<S>)), weights(once ? 0 : panels.count() * depth * width),
+        past_caches(exceeds_caches(f)), inputs(ceil_div(f.input, parts<S>)),
+        most_inputs(reads_symbols() ? -1 : longest_sum), depth(inputs + ceil_div(f.hidden, parts<S>)),
+        weights(once ? 0 : panels.count() * depth * width),
         bias(panels.count() * width), padded(odd_pages(panels.count() * (f.cell == Cell::lstm ? W : width))),
         hidden(2 * f.batch * padded + f.threads * apart<K>), cells(f.batch * padded + f.threads * apart<T>),
         turned(turns() ? f.steps * f.batch * inputs : 0), columns(reads_symbols() ? panels.count() * f.symbol_count * width : 0),
@@ -63,6 +64,7 @@ class ForwardPass {
       if (!f.reverse)
         while (running > most(rows.begin, active)) finish(run, --running);
     }
+    if (past_caches) written_past();
     if (by_units) team.barrier();
     for (idx n = rows.begin; n < running; ++n) finish(run, n);
   }
@@ -73,6 +75,7 @@ class ForwardPass {
   const Given& f;
   const Panels<T> panels;
   const bool once;     // a single step of a single sequence: packing the weights would cost more than using them
+  const bool past_caches;  // the tape goes straight to memory: it is larger than the caches
   const idx inputs;    // factors that x_t makes; none of symbols
   const idx most_inputs;  // that a tile adds up by itself; below 0 with symbols
   const idx depth;     // and h_{t-1} with it
@@ -85,6 +88,15 @@ class ForwardPass {
   Scratch<T> columns;  // [p][S][4][W]: the columns of weight_ih, of which each symbol adds one
   Scratch<T> widened;  // weight_ih, where it is not kept in T
   const std::conditional_t<varied, VariedUnits<T>, NoVariant> variant;
+
+  // A tape this large has left the caches when backward reads it. Written past them in whole lines, it is not read from
+  // memory first, and does not drive out what they hold.
+  static bool exceeds_caches(const Given& f) {
+    const auto aligned = [](const void* p) { return reinterpret_cast<std::uintptr_t>(p) % vector_bytes == 0; };
+    const idx rows = f.starts ? static_cast<idx>(f.starts[f.steps]) : f.steps * f.batch;
+    return f.gates && f.hidden % W == 0 && aligned(f.gates) && aligned(f.c) &&
+           rows * 5 * f.hidden * idx{sizeof(T)} > idx{64} << 20;
+  }
 
   // Rows a whole number of pages long would all fall into the same few lines of the first cache.
   static idx odd_pages(idx row) { return row * idx{sizeof(K)} % 4096 ? row : row + 2 * W; }
@@ -196,7 +208,9 @@ class ForwardPass {
         for (int v = 0; v < 4; ++v) sums[v] = Vec<T>{};
       }
     multiply_once(panels, p, f.weight_hh, f.hidden, h_factors(run, 0), sums);
-    activate(run, 0, p, sums, panels.vectors(p));
+    Tile<T, 1, 1, 4> done;
+    std::memcpy(&done, sums, sizeof done);
+    activate<1, 1, 4>(run, 0, p, done, 0);
   }
 
   // All rows through one panel, or several where few rows leave registers free. Returns the panels done.
@@ -221,24 +235,22 @@ class ForwardPass {
   template <int R, int P, int V>
   void tile(const Running& run, idx p, idx n, const F* next) const {
     Tile<T, R, P, V> tile;
-    for (int q = 0; q < P; ++q)
-      for (int v = 0; v < V; ++v) {
-        const Vec<T> b = start(p + q, v);
-        for (int r = 0; r < R; ++r) tile.acc[r][q][v] = b;
-      }
     const F* rows[R];
     for (int r = 0; r < R; ++r) {
       rows[r] = x_factors(run.t, n + r);
       if (f.x.order && p == 0 && run.next_t >= 0) call_row(f.x.at(run.next_t, n + r), f.input);
     }
-    if (inputs <= most_inputs) tile.multiply(rows, 1, panel(p), depth * width, width, inputs, next);
-    else {
-      Tile<T, R, P, V> sums = tile;  // not the tile itself, which stays in registers
-      if constexpr (P == 1 && V == 4)
-        for (int r = 0; reads_symbols() && r < R; ++r) add_symbol(run, p, n + r, sums.acc[r][0]);
-      if (inputs) add_pieces(sums, rows, panel(p), next);
-      tile = sums;
-    }
+    // What symbols or many inputs add is summed apart, and the tile starts from them: it stays in registers all the time.
+    Tile<T, R, P, V> sums;
+    const bool few = inputs <= most_inputs;
+    if (!few) begin_apart(sums, run, p, n, rows, next);
+    const T* from = few ? bias.get() + p * width : reinterpret_cast<const T*>(&sums);
+    const idx row = few ? 0 : P * V * W, panel_width = few ? width : V * W;
+    for (int q = 0; q < P; ++q)
+      for (int r = 0; r < R; ++r)
+        for (int v = 0; v < V; ++v) tile.acc[r][q][v] = load(from + r * row + q * panel_width + v * W);
+    if (few && variant.whole_rows()) tile.clear();
+    tile.multiply(rows, 1, panel(p), depth * width, width, few ? inputs : 0, next);
     if constexpr (varied && V == 4)
       if (variant.whole_rows()) {
         for (int q = 0; q < P; ++q)
@@ -247,8 +259,9 @@ class ForwardPass {
       }
     for (int r = 0; r < R; ++r) rows[r] = h_factors(run, n + r);
     tile.multiply(rows, 1, panel(p) + inputs * width, depth * width, width, depth - inputs, next + inputs * W);
-    for (int q = 0; q < P; ++q)
-      for (int r = 0; r < R; ++r) activate(run, n + r, p + q, tile.acc[r][q], V);
+    // A copy, because what a loop over rows takes numbers from is in memory: the tile itself is to stay in registers.
+    Tile<T, R, P, V> done = tile;
+    for (int q = 0; q < P; ++q) activate<R, P, V>(run, n, p + q, done, q);
   }
 
   UNDERTOW_APART void add_symbol(const Running& run, idx p, idx n, Vec<T>* sums) const {
@@ -256,9 +269,17 @@ class ForwardPass {
     for (int v = 0; v < 4; ++v) sums[v] += load(from + v * W);
   }
 
-  // tile += W x_t of many factors, in pieces and sections.
+  // tile = the start and the symbol's column or, in pieces and sections, W x_t of many factors.
   template <int R, int P, int V>
-  UNDERTOW_APART void add_pieces(Tile<T, R, P, V>& tile, const F* const (&rows)[R], const F* weights, const F* next) const {
+  UNDERTOW_APART void begin_apart(Tile<T, R, P, V>& tile, const Running& run, idx p, idx n, const F* const (&rows)[R],
+                                  const F* next) const {
+    const F* weights = panel(p);
+    for (int q = 0; q < P; ++q)
+      for (int r = 0; r < R; ++r)
+        for (int v = 0; v < V; ++v) tile.acc[r][q][v] = start(p + q, v);
+    if constexpr (P == 1 && V == 4)
+      for (int r = 0; reads_symbols() && r < R; ++r) add_symbol(run, p, n + r, tile.acc[r][0]);
+    if (!inputs) return;
     Tile<T, R, P, V> of_section;
     of_section.clear();
     for (idx k = 0; k < inputs; k += piece) {
@@ -276,35 +297,52 @@ class ForwardPass {
     tile.add(of_section);
   }
 
-  // `vectors`: those that hold any unit.
-  template <int V>
-  UNDERTOW_INLINE void activate(const Running& run, idx n, idx p, const Vec<T> (&pre)[V], int vectors) const {
+  // Rows n.. of panel p, whose sums are the tile's panel q.
+  template <int R, int P, int V>
+  UNDERTOW_INLINE void activate(const Running& run, idx n, idx p, Tile<T, R, P, V>& tile, int q) const {
     if constexpr (varied) {
-      if (variant.whole_rows()) variant.keep_sums(at(run, n), p, 1, pre);
-      else variant.units(at(run, n), p, pre);
+      for (int r = 0; r < R; ++r)
+        if (variant.whole_rows()) variant.keep_sums(at(run, n + r), p, 1, tile.acc[r][q]);
+        else variant.units(at(run, n + r), p, tile.acc[r][q]);
     } else {
       if constexpr (V == 4)
-        if (lstm()) return lstm_units(run, n, p, pre);
-      rnn_units(run, n, p, pre, vectors);
+        if (lstm()) {
+          // Gates of all rows and then h of all rows: h waits for c longer than the processor sees ahead.
+          for (int r = 0; r < R; ++r) lstm_gates(run, n + r, p, tile.acc[r][q]);
+          for (int r = 0; r < R; ++r) lstm_outputs(run, n + r, p, tile.acc[r][q]);
+          return;
+        }
+      for (int r = 0; r < R; ++r) rnn_units(run, n + r, p, tile.acc[r][q], least(V, panels.vectors(p)));
     }
   }
 
-  UNDERTOW_INLINE void lstm_units(const Running& run, idx n, idx p, const Vec<T> (&pre)[4]) const {
+  // Leaves c and o in the first and the last of the sums.
+  UNDERTOW_INLINE void lstm_gates(const Running& run, idx n, idx p, Vec<T> (&sums)[4]) const {
     const idx u = p * W, valid = panels.valid(p, 0);
-    const Vec<T> i = sigmoid<T>(pre[0]), fg = sigmoid<T>(pre[1]), g = tanh<T>(pre[2]), o = sigmoid<T>(pre[3]);
-    const Vec<T> c = fg * load(c_of(run, n) + u) + i * g, h = rounded<S>(o * tanh<T>(c));
+    Vec<T> act[4] = {sums[0], sums[1], sums[2], sums[3]};
+    undertow::activate<T, false, false, true, false>(act);
+    const Vec<T> c = act[1] * load(c_of(run, n) + u) + act[0] * act[2];
     store(c_of(run, n) + u, c);
+    sums[0] = c, sums[3] = act[3];
+    if (!f.gates) return;
+    T* cell = f.c + (f.batch + run.row + n) * f.hidden + u;
+    S* gates = f.gates + (run.row + n) * 4 * f.hidden + u;
+    if constexpr (vector_is_line && std::is_same_v<S, T>)
+      if (past_caches) {
+        store_past(cell, c);
+        for (int v = 0; v < 4; ++v) store_past(gates + v * f.hidden, act[v]);
+        return;
+      }
+    store(cell, c, valid);
+    for (int v = 0; v < 4; ++v) store(gates + v * f.hidden, act[v], valid);
+  }
+
+  UNDERTOW_INLINE void lstm_outputs(const Running& run, idx n, idx p, const Vec<T> (&sums)[4]) const {
+    const idx u = p * W, valid = panels.valid(p, 0), place = f.y.offset(n) + u;
+    const Vec<T> h = rounded<S>(sums[3] * tanh<T>(sums[0]));
     store(h_after(run, n) + u, h);
-    const idx place = f.y.offset(n) + u;
     store(run.y + place, h, valid);
     if (f.y.order) __builtin_prefetch(run.next_y + place, 1);
-    if (!f.gates) return;
-    store(f.c + (f.batch + run.row + n) * f.hidden + u, c, valid);
-    S* gates = f.gates + (run.row + n) * 4 * f.hidden + u;
-    store(gates, i, valid);
-    store(gates + f.hidden, fg, valid);
-    store(gates + 2 * f.hidden, g, valid);
-    store(gates + 3 * f.hidden, o, valid);
   }
 
   UNDERTOW_INLINE void rnn_units(const Running& run, idx n, idx p, const Vec<T>* pre, int vectors) const {

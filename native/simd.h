@@ -130,6 +130,41 @@ UNDERTOW_INLINE void store(T* p, Vec<T> v, idx n) {
 #endif
 }
 
+// A whole line of the cache, written to memory past it. `written_past` comes before anybody else reads it.
+constexpr bool vector_is_line = vector_bytes == 64;
+template <class T>
+UNDERTOW_INLINE void store_past(T* p, Vec<T> v) {
+#if defined(__AVX512F__)
+  if constexpr (sizeof(T) == 4) _mm512_stream_ps(p, v);
+  else _mm512_stream_pd(p, v);
+#else
+  store(p, v);
+#endif
+}
+UNDERTOW_INLINE void written_past() {
+#if defined(__AVX512F__)
+  _mm_sfence();
+#endif
+}
+
+// Half a vector, and its first n lanes.
+template <class T>
+struct HalfOf {
+  typedef T vec __attribute__((vector_size(vector_bytes / 2)));
+};
+template <class T>
+using HalfVec = typename HalfOf<T>::vec;
+template <class T>
+UNDERTOW_INLINE void store_half(T* p, HalfVec<T> v, idx n) {
+#if defined(__AVX512F__)
+  const auto mask = static_cast<__mmask8>((1 << n) - 1);
+  if constexpr (sizeof(T) == 4) _mm256_mask_storeu_ps(p, mask, v);
+  else _mm256_mask_storeu_pd(p, mask, v);
+#else
+  for (idx i = 0; i < n; ++i) p[i] = v[i];
+#endif
+}
+
 // bf16 in memory is float32 in a vector. Rounded to nearest, ties to even; NaN stays NaN. The instruction for it takes
 // numbers under 1.2e-38 for zero.
 UNDERTOW_INLINE Vec<float> load(const bf16* p, idx n = lanes<float>) {

@@ -33,39 +33,51 @@ struct Exp<double> {
   static constexpr double sigmoid_limit = 708.0, tanh_limit = 19.2;
 };
 
-// With k = 1 or 2: k*x = n ln 2 + k*r; 2^n and k^2 q(k*r). Constants take the k, so that nothing else has to.
-template <class T, int k>
-UNDERTOW_INLINE void reduce(Vec<T> x, Vec<T>& scale, Vec<T>& r, Vec<T>& q) {
-  using E = Exp<T>;
-  const Vec<T> shifted = x * T(k * 1.4426950408889634) + E::magic;
-  const Vec<T> n = shifted - E::magic;
-  r = (x - n * (E::ln2_hi / k)) - n * (E::ln2_lo / k);
-  scale = reinterpret_cast<Vec<T>>(reinterpret_cast<IVec<T>>(shifted) << E::mantissa);
-  constexpr int degree = sizeof(E::q) / sizeof(T) - 1;
-  T power = T(1 << (k == 2 ? degree + 2 : 0));
-  q = Vec<T>{} + E::q[degree] * power;
-#pragma GCC unroll 16
-  for (int i = degree - 1; i >= 0; --i) q = q * r + E::q[i] * (power /= k);
-}
-
 template <class T>
 UNDERTOW_INLINE Vec<T> clamp(Vec<T> x, T limit) {
   return larger<T>(Vec<T>{} - limit, smaller<T>(Vec<T>{} + limit, x));
 }
 
+// Of each x tanh or sigmoid, step by step in all of them: each waits for its own last step, and the processor sees only
+// so far ahead.
+template <class T, bool... is_tanh>
+UNDERTOW_INLINE void activate(Vec<T> (&x)[sizeof...(is_tanh)]) {
+  using E = Exp<T>;
+  constexpr int N = sizeof...(is_tanh), degree = sizeof(E::q) / sizeof(T) - 1;
+  constexpr bool tanh[N] = {is_tanh...};
+  Vec<T> y[N], shifted[N], r[N], q[N];  // y: e^y is what is wanted
+  for (int i = 0; i < N; ++i) {
+    const Vec<T> inside = clamp<T>(x[i], tanh[i] ? E::tanh_limit : E::sigmoid_limit);
+    y[i] = tanh[i] ? inside + inside : -inside;
+  }
+  for (int i = 0; i < N; ++i) shifted[i] = y[i] * T(1.4426950408889634) + E::magic;
+  for (int i = 0; i < N; ++i) r[i] = y[i] - (shifted[i] - E::magic) * E::ln2_hi;
+  for (int i = 0; i < N; ++i) r[i] = r[i] - (shifted[i] - E::magic) * E::ln2_lo;
+  for (int i = 0; i < N; ++i) q[i] = Vec<T>{} + E::q[degree];
+#pragma GCC unroll 16
+  for (int k = degree - 1; k >= 0; --k)
+    for (int i = 0; i < N; ++i) q[i] = q[i] * r[i] + E::q[k];
+  for (int i = 0; i < N; ++i) {
+    const Vec<T> scale = reinterpret_cast<Vec<T>>(reinterpret_cast<IVec<T>>(shifted[i]) << E::mantissa);
+    if (tanh[i]) {
+      const Vec<T> e = scale * (q[i] * (r[i] * r[i]) + r[i]) + (scale - T(1));  // e^y - 1
+      x[i] = e / (e + T(2));
+    } else x[i] = T(1) / (T(1) + scale * ((q[i] * r[i] + T(1)) * r[i] + T(1)));
+  }
+}
+
 template <class T>
 UNDERTOW_INLINE Vec<T> sigmoid(Vec<T> x) {
-  Vec<T> scale, r, q;
-  reduce<T, 1>(-clamp<T>(x, Exp<T>::sigmoid_limit), scale, r, q);
-  return T(1) / (T(1) + scale * ((q * r + T(1)) * r + T(1)));
+  Vec<T> all[1] = {x};
+  activate<T, false>(all);
+  return all[0];
 }
 
 template <class T>
 UNDERTOW_INLINE Vec<T> tanh(Vec<T> x) {
-  Vec<T> scale, r, q;
-  reduce<T, 2>(clamp<T>(x, Exp<T>::tanh_limit), scale, r, q);
-  const Vec<T> e = scale * (q * (r * r) + (r + r)) + (scale - T(1));  // e^2x - 1
-  return e / (e + T(2));
+  Vec<T> all[1] = {x};
+  activate<T, true>(all);
+  return all[0];
 }
 
 }  // namespace

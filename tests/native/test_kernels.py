@@ -10,7 +10,8 @@ from itertools import product
 import numpy as np
 import pytest
 
-from layer_case import LAYOUTS, Case, assert_close, assert_same_bits
+from layer_case import LAYOUTS, Case, arguments, assert_close, assert_same_bits
+from undertow.kernels import native
 
 TOLERANCE = {"float64": 1e-11, "float32": 2e-5}
 CELLS, DTYPES = ("lstm", "rnn"), tuple(TOLERANCE)
@@ -166,6 +167,36 @@ def own_part(case: Case, name: str, array: np.ndarray, n: int) -> np.ndarray:
     if name == "c":
         own = np.concatenate([case.order == n, own])
     return array[own][:, None]
+
+
+def aligned(*shape: int) -> np.ndarray:
+    buffer = np.full(int(np.prod(shape)) + 16, np.nan, np.float32)
+    start = -buffer.ctypes.data // 4 % 16
+    return buffer[start : start + int(np.prod(shape))].reshape(shape)
+
+
+def test_a_tape_larger_than_the_caches_has_the_same_bits():
+    """It is written in another way, in whole lines past the caches: here 72 MiB of it, and then 36."""
+    T, N, C, H = 59, 1000, 2, 64
+    case = Case("lstm", T, N, C, H, "float32")
+
+    def run(part: slice) -> tuple[np.ndarray, np.ndarray]:
+        some = case.inputs | {name: case.inputs[name][part].copy() for name in ("h_0", "c_0")}
+        some["x"] = case.inputs["x"][:, part].copy()
+        n = some["x"].shape[1]
+        gates, c, y, ends = (
+            aligned(T, n, 4, H),
+            aligned(T + 1, n, H),
+            aligned(T, n, H),
+            np.empty((n, H), np.float32),
+        )
+        out = {"gates": gates, "c": c, "y": y, "h_n": ends, "c_n": ends.copy()}
+        native.forward(*arguments("forward", "lstm", some | out, threads=2))
+        return gates, c
+
+    whole, halves = run(slice(None)), [run(slice(0, N // 2)), run(slice(N // 2, N))]
+    for k in (0, 1):
+        assert np.array_equal(whole[k], np.concatenate([half[k] for half in halves], axis=1))
 
 
 def test_a_state_is_not_lost_by_a_sequence_without_steps():

@@ -35,6 +35,15 @@ int column_vectors(idx q, idx columns) {
   return static_cast<int>(least(4, ceil_div(columns - q * Panels<T>::width, lanes<T>)));
 }
 
+// Some last groups fill at most half a vector, e.g. dx of 8 inputs in float32. Where vectors are computed in two halves,
+// one half takes half the time.
+template <class S>
+constexpr bool has_halves = vector_bytes == 64 && parts<S> == 1;
+template <class S>
+bool is_half(idx q, idx columns) {
+  return has_halves<S> && columns - q * Panels<Real<S>>::width <= lanes<Real<S>> / 2;
+}
+
 // Calls f(v, k, columns, square) for all of one panel's rows of weight [G*H,K], across the diagonal: square[i] holds
 // factor k + i of the rows that make up vector v, for i < columns.
 template <class S, class F>
@@ -108,24 +117,25 @@ void unpack_transposed(const Panels<Real<S>>& panels, idx p, const Real<S>* in, 
     }
 }
 
-// weight [G*H,columns] -> out[row'][4W], the q-th group of columns, rows in panel order, as many to a factor as it has
-// parts.
+// weight [G*H,columns] -> out[row'][packed], the q-th group of columns, rows in panel order, as many to a factor as it has
+// parts. The last group's rows are as long as its vectors: they fit the first cache more often.
 template <class S>
 void pack_columns(const Panels<Real<S>>& panels, idx q, const S* weight, idx columns, Factor<S>* out) {
   using K = Kept<S>;
   constexpr idx W = lanes<Real<S>>, width = 4 * W;
   const idx wide = least(width, columns - q * width);
+  const idx packed = is_half<S>(q, columns) ? W / 2 : column_vectors<Real<S>>(q, columns) * W;
   K row[width];
   for (idx p = 0; p < panels.count(); ++p)
     for (idx v = 0; v < 4; ++v)
       for (idx lane = 0; lane < W; ++lane) {
         const bool used = lane < panels.valid(p, v);
         const S* from = weight + (panels.row(p, v) + lane) * columns + q * width;
-        copy(row, used ? from : nullptr, used ? wide : width);
-        for (idx j = wide; j < width; ++j) row[j] = K{};
+        copy(row, used ? from : nullptr, used ? wide : packed);
+        for (idx j = wide; j < packed; ++j) row[j] = K{};
         const idx at = (p * 4 + v) * W + lane;
-        K* to = reinterpret_cast<K*>(out + at / parts<S> * width) + at % parts<S>;
-        for (idx j = 0; j < width; ++j) to[j * parts<S>] = row[j];
+        K* to = reinterpret_cast<K*>(out + at / parts<S> * packed) + at % parts<S>;
+        for (idx j = 0; j < packed; ++j) to[j * parts<S>] = row[j];
       }
 }
 

@@ -16,7 +16,7 @@ class Product {
   static constexpr idx panel_factors = width * width / parts<S>;
   const K* dgates;   // [P][capacity][4][W]
   idx capacity, P;
-  const F* weights;  // [q][P][4*W / parts][4W]
+  const F* weights;  // [q][P][4*W / parts][4W], in the last group of columns as many vectors as they fill
   idx columns;
 
   // out[i][0..columns) = dgates of row begin + i [4H] times the packed weights, up to row end. A piece of
@@ -24,6 +24,8 @@ class Product {
   void take(Share column_groups, Share rows, T* const* out) const {
     const int few = static_cast<int>(least(tile_rows, rows.end - rows.begin));
     for (idx q = column_groups.begin; q < column_groups.end;) {
+      if constexpr (has_halves<S>)
+        if (is_half<S>(q, columns)) return take_half(q, rows, out);
       const bool wide = few && few == rows.end - rows.begin && q + panels_at_once(few) <= column_groups.end &&
                         (q + panels_at_once(few)) * width <= columns;
       for (idx from = 0; from < P; from += panels_in_cache) {
@@ -40,6 +42,29 @@ class Product {
   }
 
  private:
+  // The last columns, half a vector of them: more rows at once, for as many sums under way.
+  UNDERTOW_APART void take_half(idx q, Share rows, T* const* out) const {
+    const auto tile = [&](auto r, idx row) {
+      constexpr int R = decltype(r)::value;
+      HalfVec<T> sums[R] = {};
+      const T* b = weights + q * P * panel_factors;
+      for (idx p = 0; p < P; ++p) {
+        const T* a = dgates_at(p, row);
+        for (idx k = 0; k < width; ++k, b += W / 2) {
+          HalfVec<T> factors;
+          std::memcpy(&factors, b, sizeof factors);
+          for (int i = 0; i < R; ++i) sums[i] += a[i * width + k] * factors;
+        }
+      }
+      for (int i = 0; i < R; ++i) store_half(out[row - rows.begin + i] + q * width, sums[i], columns - q * width);
+    };
+    constexpr int many = 12, some = 4;
+    idx row = rows.begin;
+    for (; row + many <= rows.end; row += many) tile(Int<many>{}, row);
+    for (; row + some <= rows.end; row += some) tile(Int<some>{}, row);
+    for (; row < rows.end; ++row) tile(Int<1>{}, row);
+  }
+
   static constexpr idx panels_in_cache = (idx{1} << 18) / (panel_factors * sizeof(F));  // 256 KiB of weights
 
   struct Place {
@@ -57,7 +82,9 @@ class Product {
     const idx q = place.q, row = place.row;
     const Share piece = place.piece;
     constexpr idx depth = width / parts<S>;
-    const F* next = weights + (q * P + piece.end) * panel_factors + place.quarter * (piece.end - piece.begin) * depth * W;
+    constexpr idx panel = depth * V * W;
+    const F* group = weights + q * P * panel_factors;
+    const F* next = group + piece.end * panel + place.quarter * (piece.end - piece.begin) * depth * W;
     Tile<T, R, Q, V> tile;
     const auto each_vector = [&](auto&& f) {
       for (int r = 0; r < R; ++r)
@@ -76,7 +103,7 @@ class Product {
         const K* ahead = dgates_at(least(p + 1, P - 1), row + r);  // too short for the processor to guess
         for (int v = 0; v < 4; ++v) __builtin_prefetch(ahead + v * W);
       }
-      tile.multiply(rows, 1, weights + (q * P + p) * panel_factors, P * panel_factors, width, depth, next);
+      tile.multiply(rows, 1, group + p * panel, P * panel_factors, V * W, depth, next);
       next += depth * W;
     }
     each_vector([](Vec<T>& sum, T* at, idx valid) { store(at, sum, valid); });

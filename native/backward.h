@@ -36,14 +36,15 @@ class BackwardPass {
 
  public:
   explicit BackwardPass(const Given& b)
-      : b(b), panels{b.cell, b.hidden}, P(panels.count()), wants_weights(b.dweight_ih || b.dweight_hh || b.dbias),
+      : b(b), panels{b.cell, b.hidden}, P(panels.count()), padded(ceil_div(b.hidden, W) * W),
+        wants_weights(b.dweight_ih || b.dweight_hh || b.dbias),
         capacity(most(b.batch, least(block_rows(b), b.steps * b.batch)) / 2 * 2 + 2),
         h_at(has_norms(b) ? ceil_div(b.input, tile_rows) * tile_rows : b.input), fan_in(h_at + b.hidden + 1),
         groups(wants_weights ? ceil_div(fan_in, tile_rows) : 0), h_groups(ceil_div(b.hidden, width)),
         x_groups(b.dx.data ? ceil_div(b.input, width) : 0), dgates(P * capacity * width),
         dgates_x(has_norms(b) ? P * capacity * width : 0), dgates_paired(pairs ? P * capacity * width / parts<S> : 0),
         inputs(groups * capacity * tile_rows / (pairs ? parts<S> : 1)), sums(P * groups * tile_rows * width),
-        dh(b.batch * h_groups * width + b.threads * apart<T>), dc(b.batch * P * width + b.threads * apart<T>),
+        dh(b.batch * padded + b.threads * apart<T>), dc(b.batch * padded + b.threads * apart<T>),
         weight_hh(h_groups * P * width * width / parts<S>), weight_ih(x_groups * P * width * width / parts<S>),
         dx(std::is_same_v<S, T> ? 0 : capacity * x_groups * width), dh_rows(b.batch), dc_rows(b.batch),
         dx_rows(capacity), dx_places(std::is_same_v<S, T> ? 0 : capacity), joined(b.threads * joined_size()),
@@ -100,6 +101,7 @@ class BackwardPass {
   const Given& b;
   const Panels<T> panels;
   const idx P;                // panels of hidden units
+  const idx padded;           // H in whole vectors
   const bool wants_weights;
   const idx capacity;         // rows (t,n) of a block
   const idx h_at;             // where h stands in what feeds a gate: behind x, with norms in another group
@@ -109,15 +111,15 @@ class BackwardPass {
   Scratch<K> dgates;          // [p][row][4][W]
   Scratch<K> dgates_x;        // the same of W x_t, where norms make it another
   Scratch<F> dgates_paired;   // [p][row/2][4][W]: neighbouring rows in one factor, where factors are pairs
-  Scratch<F> inputs;          // [group][row][tile_rows]: x_t, h_{t-1}, 1; in pairs [row/2][group][tile_rows]
+  Scratch<F> inputs;          // [row][group][tile_rows]: x_t, h_{t-1}, 1; in pairs [row/2][group][tile_rows]
   Scratch<T> sums;            // [p][group][tile_rows][4][W]: transposed dW, dU, db
-  Scratch<T> dh, dc;          // [N][h_groups*4W], [N][P*4W]: carried back, each thread's apart
+  Scratch<T> dh, dc;          // [N][padded]: carried back, each thread's apart
   Scratch<F> weight_hh, weight_ih;  // [q][p][4*W / parts][4W]
   Scratch<T> dx;              // [row][x_groups*4W], where it is not summed in place
   Scratch<T*> dh_rows, dc_rows;  // where each sequence's are
   Scratch<T*> dx_rows;        // where the dx of each row of the block is summed
   Scratch<S*> dx_places;      // and where it goes then
-  Scratch<T> joined;          // of each thread: what feeds the gates of one row, side by side
+  Scratch<T> joined;          // of each thread: what feeds the gates of one row, where pairs are made of it
   Scratch<T> columns;         // [p][S][4][W]: the sums of each symbol's column of dweight_ih
   Scratch<idx> row_symbols;   // of each row of the block
   const std::conditional_t<varied, VariedGradients<T>, NoGradients> variant;
@@ -128,7 +130,7 @@ class BackwardPass {
   }
   bool sums_symbols() const { return !varied && b.symbols.data && b.dweight_ih; }
   T* column(idx p, idx symbol) const { return columns.get() + (p * b.symbol_count + symbol) * width; }
-  idx joined_size() const { return groups * tile_rows + apart<T>; }
+  idx joined_size() const { return pairs ? groups * tile_rows + apart<T> : 0; }
   K* dgates_at(idx p, idx row, bool of_x = false) const {
     K* all = varied && of_x && variant.whole_rows() ? dgates_x.get() : dgates.get();
     return all + (p * capacity + row) * width;
@@ -141,8 +143,7 @@ class BackwardPass {
   }
   F* pairs_at(idx p, idx row) const { return dgates_paired.get() + (p * capacity + row) / parts<S> * width; }
   F* inputs_at(idx group, idx row) const {
-    if (pairs) return inputs.get() + (row / 2 * groups + group) * tile_rows;
-    return inputs.get() + (group * capacity + row) * tile_rows;
+    return inputs.get() + (row / parts<S> * groups + group) * tile_rows;
   }
   T* dc_at(idx n) const { return dc_rows.get()[n]; }
 
@@ -170,11 +171,11 @@ class BackwardPass {
 
   void begin(Share rows, idx offset) const {
     for (idx n = rows.begin; n < rows.end; ++n) {
-      dh_rows.get()[n] = dh.get() + n * h_groups * width + offset;
-      dc_rows.get()[n] = dc.get() + n * P * width + offset;
-      copy(dh_rows.get()[n], none, h_groups * width);
+      dh_rows.get()[n] = dh.get() + n * padded + offset;
+      dc_rows.get()[n] = dc.get() + n * padded + offset;
+      copy(dh_rows.get()[n], none, padded);
       copy(dh_rows.get()[n], b.dh_n ? b.dh_n + b.place(n) * b.hidden : nullptr, b.hidden);
-      copy(dc_at(n), none, P * width);
+      copy(dc_at(n), none, padded);
       copy(dc_at(n), b.dc_n ? b.dc_n + b.place(n) * b.hidden : nullptr, b.hidden);
     }
   }
@@ -204,29 +205,25 @@ class BackwardPass {
     const Share units{columns.begin * panels_in_group, least(P, columns.end * panels_in_group)};
     for (idx n = rows.begin; n < rows.end; ++n)
       if constexpr (varied) variant.row(at(s, n, row + n, thread), units);
+      else if (b.cell == Cell::lstm) lstm_row(s, n, units, row + n, lone);
       else
-        for (idx p = units.begin; p < units.end; ++p)
-          if (b.cell == Cell::lstm) lstm_units(s, b.time(s), n, p, row + n, lone);
-          else rnn_units(s, b.time(s), n, p, row + n, lone);
+        for (idx p = units.begin; p < units.end; ++p) rnn_units(s, b.time(s), n, p, row + n, lone);
   }
 
   StepBackward<T> at(idx s, idx n, idx place, idx thread) const {
     return {s, b.time(s), n, b.tape_start(s) + n, place, dh_rows.get()[n], dc_at(n),
-            variant.kept_of(n, dh_rows.get()[n] - dh.get() - n * h_groups * width), dgates_at(0, place),
+            variant.kept_of(n, dh_rows.get()[n] - dh.get() - n * padded), dgates_at(0, place),
             dgates_x.get() + place * width, capacity * width, variant.room_of(thread)};
   }
 
-  // The gradient of vector v of panel p, where the products look for it.
-  UNDERTOW_INLINE void keep_dgate(idx p, idx row, idx v, Vec<T> d, idx lone) const {
-    store(dgates_at(p, row) + v * W, d);
+  // The gradient of vector v of panel p, where the products of pairs look for it.
+  UNDERTOW_INLINE void keep_pair(idx p, idx row, idx v, Vec<T> d, idx lone) const {
 #if defined(__AVX512BF16__)
-    if constexpr (pairs) {
-      F* at = pairs_at(p, row) + v * W;
-      store_part(at, d, row % 2);
-      if (row == lone) store_part(at, Vec<T>{}, true);
-    }
+    F* at = pairs_at(p, row) + v * W;
+    store_part(at, d, row % 2);
+    if (row == lone) store_part(at, Vec<T>{}, true);
 #endif
-    (void)lone;
+    (void)p, (void)row, (void)v, (void)d, (void)lone;
   }
 
   const S* previous_h(idx s, idx n) const {  // null: zero
@@ -242,32 +239,54 @@ class BackwardPass {
     return d;
   }
 
-  UNDERTOW_INLINE void lstm_units(idx s, idx t, idx n, idx p, idx place, idx lone) const {
-    const idx u = p * W, valid = panels.valid(p, 0), row = b.tape_start(s) + n;
-    const S* gates = b.gates + row * 4 * b.hidden + u;
-    const T* c_before = b.c + b.c_before(s, n) * b.hidden + u;
-    if (s > 0) call_previous(s, n, u);
-    const Vec<T> i = load(gates, valid), f = load(gates + b.hidden, valid);
-    const Vec<T> g = load(gates + 2 * b.hidden, valid), o = load(gates + 3 * b.hidden, valid);
-    const Vec<T> tc = tanh<T>(load(b.c + b.c_after(s, n) * b.hidden + u, valid));
-    const Vec<T> dht = arriving(t, n, u, valid);
-    const Vec<T> dct = load(dc_at(n) + u) + dht * o * (T(1) - tc * tc);
-    const Vec<T> d[4] = {dct * g * i * (T(1) - i), dct * load(c_before, valid) * f * (T(1) - f),
-                         dct * i * (T(1) - g * g), dht * tc * o * (T(1) - o)};
-    for (int v = 0; v < 4; ++v) keep_dgate(p, place, v, d[v], lone);
-    store(dc_at(n) + u, dct * f);
-    for (int v = 0; b.dgates && v < 4; ++v) store(b.dgates + (row * 4 + v) * b.hidden + u, d[v], valid);
-    if (b.dh) store(b.dh + row * b.hidden + u, dht, valid);
-    if (b.dc) store(b.dc + row * b.hidden + u, dct, valid);
+  // Where a row's numbers are, found once: the compiler would look for them again after every store.
+  struct LstmRow {
+    const S *gates, *dy;
+    const T *c_before, *c_after;
+    const S *gates_ahead, *dy_ahead;  // of the step before
+    const T* c_ahead;
+    T *dh, *dc;
+    idx tape, place, hidden;
+  };
+
+  UNDERTOW_INLINE void lstm_row(idx s, idx n, Share units, idx place, idx lone) const {
+    const idx H = b.hidden, tape = b.tape_start(s) + n;
+    LstmRow r{b.gates + tape * 4 * H, b.dy.data ? b.dy.at(b.time(s), n) : nullptr, b.c + b.c_before(s, n) * H,
+              b.c + b.c_after(s, n) * H, nullptr, nullptr, nullptr, dh_rows.get()[n], dc_at(n), tape, place, H};
+    // Steps lie far apart in the tape and are read backwards, which no processor foresees: call for the step before.
+    const bool before = s > 0 && n < b.active(s - 1);
+    r.gates_ahead = before ? b.gates + (b.tape_start(s - 1) + n) * 4 * H : r.gates;
+    r.c_ahead = before ? b.c + b.c_before(s - 1, n) * H : r.c_before;
+    r.dy_ahead = before && r.dy ? b.dy.at(b.time(s - 1), n) : r.gates;
+    const bool steps = b.dgates || b.dh || b.dc;
+    K* dgates = dgates_at(units.begin, place);
+    const idx panel_stride = capacity * width;
+    for (idx p = units.begin; p < units.end; ++p, dgates += panel_stride) lstm_units(r, p, dgates, lone, steps);
   }
 
-  // Steps lie far apart in the tape and are read backwards, which no processor foresees: call for the step before.
-  UNDERTOW_INLINE void call_previous(idx s, idx n, idx u) const {
-    if (n >= b.active(s - 1)) return;
-    const S* gates = b.gates + (b.tape_start(s - 1) + n) * 4 * b.hidden + u;
-    for (int v = 0; v < 4; ++v) __builtin_prefetch(gates + v * b.hidden, 0, 2);
-    __builtin_prefetch(b.c + b.c_before(s - 1, n) * b.hidden + u, 0, 2);
-    if (b.dy.data) __builtin_prefetch(b.dy.at(b.time(s - 1), n) + u, 0, 2);
+  UNDERTOW_INLINE void lstm_units(const LstmRow r, idx p, K* dgates, idx lone, bool steps) const {
+    const idx H = r.hidden, u = p * W, valid = H - u;
+    for (int v = 0; v < 4; ++v) __builtin_prefetch(r.gates_ahead + v * H + u, 0, 2);
+    __builtin_prefetch(r.c_ahead + u, 0, 2);
+    __builtin_prefetch(r.dy_ahead + u, 0, 2);
+    const S* gates = r.gates + u;
+    const Vec<T> i = load(gates, valid), f = load(gates + H, valid);
+    const Vec<T> g = load(gates + 2 * H, valid), o = load(gates + 3 * H, valid);
+    const Vec<T> tc = tanh<T>(load(r.c_after + u, valid)), before = load(r.c_before + u, valid);
+    Vec<T> dht = load(r.dh + u, valid);
+    if (r.dy) dht += load(r.dy + u, valid);
+    const Vec<T> dct = load(r.dc + u) + dht * o * (T(1) - tc * tc);
+    const Vec<T> d[4] = {dct * g * i * (T(1) - i), dct * before * f * (T(1) - f), dct * i * (T(1) - g * g),
+                         dht * tc * o * (T(1) - o)};
+    for (int v = 0; v < 4; ++v) {
+      store(dgates + v * W, d[v]);
+      if constexpr (pairs) keep_pair(p, r.place, v, d[v], lone);
+    }
+    store(r.dc + u, dct * f);
+    if (!steps) return;
+    for (int v = 0; b.dgates && v < 4; ++v) store(b.dgates + (r.tape * 4 + v) * H + u, d[v], valid);
+    if (b.dh) store(b.dh + r.tape * H + u, dht, valid);
+    if (b.dc) store(b.dc + r.tape * H + u, dct, valid);
   }
 
   UNDERTOW_INLINE void rnn_units(idx s, idx t, idx n, idx p, idx place, idx lone) const {
@@ -281,12 +300,14 @@ class BackwardPass {
         if (b.dh) store(b.dh + at, dht, valid);
         if (b.dgates) store(b.dgates + at, d, valid);
       }
-      keep_dgate(p, place, v, d, lone);
+      store(dgates_at(p, place) + v * W, d);
+      if constexpr (pairs) keep_pair(p, place, v, d, lone);
     }
   }
 
-  // x_t, h_{t-1}, 1 and zeros, first side by side, then tile_rows at a time to where the tiles read them.
+  // x_t, h_{t-1} and 1. Numbers lie where the tiles read them, side by side; pairs are made of two such rows.
   void keep_inputs(idx t, idx n, const S* h, idx row, T* joined, idx lone) const {
+    if constexpr (!pairs) joined = inputs_at(0, row);
     copy(joined, b.x.at(t, n), b.input);
     copy(joined + h_at, h, b.hidden);
     if constexpr (varied) {
@@ -296,19 +317,15 @@ class BackwardPass {
     }
     joined[h_at + b.hidden] = T(1);
 #if defined(__AVX512BF16__)
-    if constexpr (pairs) {
+    if constexpr (pairs)
       for (idx k = 0; k < groups * tile_rows; k += W) {
         F* at = inputs_at(0, row) + k;
         const idx count = groups * tile_rows - k;
         store_part(at, load(joined + k, count), row % 2, count);
         if (row == lone) store_part(at, Vec<T>{}, true, count);
       }
-      return;
-    }
 #endif
     (void)lone;
-    for (idx group = 0; group < groups; ++group)
-      std::memcpy(inputs_at(group, row), joined + group * tile_rows, sizeof(T) * tile_rows);
   }
 
   void set_dx_row(idx row, S* in_place) const {
@@ -331,20 +348,28 @@ class BackwardPass {
     for (idx i = tiles.begin; i < tiles.end; ++i) {
       const idx from = i / (P * some) * some, there = least(some, groups - from);
       const idx p = (i - from * P) / there, group = from + (i - from * P) % there;
-      T* sum = sums.get() + (p * groups + group) * tile_rows * width;
-      for (idx k = 0; !first && k < tile_rows * 4; ++k) __builtin_prefetch(sum + k * W, 1);
-      Tile<T, tile_rows, 1, 4> tile;
-      tile.clear();
-      const F* factors[tile_rows];
-      for (int r = 0; r < tile_rows; ++r) factors[r] = inputs_at(group, 0) + r;
-      if (pairs) tile.multiply(factors, groups * tile_rows, pairs_at(p, 0), 0, width, ceil_div(rows, 2), factors[0]);
-      else tile.multiply(factors, tile_rows, dgates_factors(p, 0, group * tile_rows < h_at), 0, width, rows, factors[0]);
-      for (int r = 0; r < tile_rows; ++r)
-        for (int v = 0; v < 4; ++v) {
-          T* at = sum + r * width + v * W;
-          store(at, first ? tile.acc[r][0][v] : load(at) + tile.acc[r][0][v]);
-        }
+      const idx left = fan_in - group * tile_rows;  // what lies in a tile past them is of no meaning
+      if (left == 1) add_tile<1>(p, group, rows, first);
+      else if (left <= tile_rows / 2) add_tile<tile_rows / 2>(p, group, rows, first);
+      else add_tile<tile_rows>(p, group, rows, first);
     }
+  }
+
+  template <int R>
+  void add_tile(idx p, idx group, idx rows, bool first) const {
+    T* sum = sums.get() + (p * groups + group) * tile_rows * width;
+    for (idx k = 0; !first && k < R * 4; ++k) __builtin_prefetch(sum + k * W, 1);
+    Tile<T, R, 1, 4> tile;
+    tile.clear();
+    const F* factors[R];
+    for (int r = 0; r < R; ++r) factors[r] = inputs_at(group, 0) + r;
+    if (pairs) tile.multiply(factors, groups * tile_rows, pairs_at(p, 0), 0, width, ceil_div(rows, 2), factors[0]);
+    else tile.multiply(factors, groups * tile_rows, dgates_factors(p, 0, group * tile_rows < h_at), 0, width, rows, factors[0]);
+    for (int r = 0; r < R; ++r)
+      for (int v = 0; v < 4; ++v) {
+        T* at = sum + r * width + v * W;
+        store(at, first ? tile.acc[r][0][v] : load(at) + tile.acc[r][0][v]);
+      }
   }
 
   // The column of each row's symbol += the gradients of its gates.

@@ -241,11 +241,11 @@ class ForwardPass {
       if (f.x.order && p == 0 && run.next_t >= 0) call_row(f.x.at(run.next_t, n + r), f.input);
     }
     // What symbols or many inputs add is summed apart, and the tile starts from them: it stays in registers all the time.
-    Tile<T, R, P, V> sums;
+    Tile<T, R, 1, 4> sums[P];
     const bool few = inputs <= most_inputs;
-    if (!few) begin_apart(sums, run, p, n, rows, next);
-    const T* from = few ? bias.get() + p * width : reinterpret_cast<const T*>(&sums);
-    const idx row = few ? 0 : P * V * W, panel_width = few ? width : V * W;
+    for (int q = 0; !few && q < P; ++q) begin_apart(sums[q], run, p + q, n, rows, next);
+    const T* from = few ? bias.get() + p * width : reinterpret_cast<const T*>(sums);
+    const idx row = few ? 0 : width, panel_width = few ? width : R * width;
     for (int q = 0; q < P; ++q)
       for (int r = 0; r < R; ++r)
         for (int v = 0; v < V; ++v) tile.acc[r][q][v] = load(from + r * row + q * panel_width + v * W);
@@ -269,25 +269,25 @@ class ForwardPass {
     for (int v = 0; v < 4; ++v) sums[v] += load(from + v * W);
   }
 
-  // tile = the start and the symbol's column or, in pieces and sections, W x_t of many factors.
-  template <int R, int P, int V>
-  UNDERTOW_APART void begin_apart(Tile<T, R, P, V>& tile, const Running& run, idx p, idx n, const F* const (&rows)[R],
+  // tile = the start and the symbol's column or, in pieces and sections, W x_t of many factors. Of one whole panel, whatever
+  // the tile that asks: more code for what is seldom called would not pay.
+  template <int R>
+  UNDERTOW_APART void begin_apart(Tile<T, R, 1, 4>& tile, const Running& run, idx p, idx n, const F* const (&rows)[R],
                                   const F* next) const {
     const F* weights = panel(p);
-    for (int q = 0; q < P; ++q)
-      for (int r = 0; r < R; ++r)
-        for (int v = 0; v < V; ++v) tile.acc[r][q][v] = start(p + q, v);
-    if constexpr (P == 1 && V == 4)
-      for (int r = 0; reads_symbols() && r < R; ++r) add_symbol(run, p, n + r, tile.acc[r][0]);
+    for (int r = 0; r < R; ++r) {
+      for (int v = 0; v < 4; ++v) tile.acc[r][0][v] = start(p, v);
+      if (reads_symbols()) add_symbol(run, p, n + r, tile.acc[r][0]);
+    }
     if (!inputs) return;
-    Tile<T, R, P, V> of_section;
+    Tile<T, R, 1, 4> of_section;
     of_section.clear();
     for (idx k = 0; k < inputs; k += piece) {
       if (k && k % section == 0) {
         tile.add(of_section);
         of_section.clear();
       }
-      Tile<T, R, P, V> of_piece;
+      Tile<T, R, 1, 4> of_piece;
       of_piece.clear();
       const F* a[R];
       for (int r = 0; r < R; ++r) a[r] = rows[r] + k;

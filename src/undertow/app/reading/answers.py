@@ -158,7 +158,10 @@ def _interval_lines(run: Run, found: Forecasts) -> list[Text]:
     """How many of the known truths lie inside the intervals, and how wide these are."""
     if found.lower is None or found.upper is None:
         return []
-    width = float(np.nanmean(found.upper - found.lower))
+    widths = found.upper - found.lower
+    if not (forecast := np.isfinite(widths)).any():
+        return []
+    width = float(widths[forecast].mean())
     known = int((np.isfinite(found.truth) & np.isfinite(found.lower)).sum())
     held = ""
     if known:

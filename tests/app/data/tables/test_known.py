@@ -192,6 +192,16 @@ def test_calendar_and_static_columns_need_no_future_rows(undertow, sales):
     assert pl.read_csv("out.csv")["truth"].null_count() == 2 * (1 + 2 + 3 + 4)
 
 
+def test_predict_of_windows_without_any_future_says_so_and_has_no_intervals(undertow):
+    sales_table().write_csv("sales.csv")
+    assert undertow("train", "sales.csv", *SALES, *SMALL, "--epochs", 1, "--folder", "r").code == 0
+    sales_table(8).write_csv("short.csv")
+    said = undertow("predict", "r", "short.csv")
+    assert (said.code, said.err) == (0, "")
+    assert "No errors: no forecast of sold has a known truth" in said.out
+    assert "intervals" not in said.out
+
+
 @pytest.mark.parametrize(
     ("options", "named"),
     [

@@ -123,7 +123,7 @@ def _listen(recording: Recording, outputs: Outputs) -> None:
     dtype = recording.weights[0][0].dtype
 
     def heard(douts: Sequence[Tensor | None]) -> None:
-        here = [None if d is None else tensors.made_plain(d.detach()).to(dtype) for d in douts]
+        here = [None if d is None else tensors.made_plain(d.detach()).to("cpu", dtype) for d in douts]
         recording.backward(here, transformed() or are_batched(douts))
 
     torch.autograd.graph.register_multi_grad_hook(outputs, heard)

@@ -279,7 +279,10 @@ for _name, _arguments, _compute, _shapes in (
     ("layer_with_tape", _CALL, _layer_with_tape, _layer_with_tape_shapes),
     ("layer_backward", _BACK, _layer_backward, _layer_backward_shapes),
 ):
-    _library.define(f"{_name}({_arguments}) -> Tensor[]", tags=(torch.Tag.pt2_compliant_tag,))
+    _library.define(
+        f"{_name}({_arguments}) -> Tensor[]",
+        tags=(torch.Tag.pt2_compliant_tag, torch.Tag.needs_exact_strides),  # a tape's rows lie as those of x
+    )
     _library.impl(_name, _compute, "CompositeExplicitAutograd")
     torch.library.register_fake(f"undertow::{_name}", _shapes, lib=_library)
 _library.impl("layer", _layer_autograd, "Autograd")

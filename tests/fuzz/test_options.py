@@ -41,6 +41,7 @@ PATHS = [
     "", ".", "/", "new", "new/deep", "rhyme.txt/new", "a" * 300, "text", "fifo", "new.html", "new.csv",
     "/proc/new", "/dev/null", "\ud800", "nowhere/new.html", "text/report.html",
 ]  # fmt: skip
+DEVICES = [*WORDS, "auto", "cuda", "cpu"]
 SOURCES = [*PATHS, "rhyme.txt", "waves.csv", "walks.csv", "adding", "reber"]
 VERBS: dict[str, tuple[tuple[str, ...], dict[str, list[str]]]] = {
     "info": (("text",), {}),
@@ -48,8 +49,11 @@ VERBS: dict[str, tuple[tuple[str, ...], dict[str, list[str]]]] = {
         ("text", "--length", "2"),
         {"--length": ["0", "nan", HUGE], "--temperature": NUMBERS, "--seed": NUMBERS, "--prompt": WORDS},
     ),
-    "predict": (("forecast", "waves.csv"), {"--output": PATHS, "--gaps": [*WORDS, "fill", "ignore"]}),
-    "evaluate": (("forecast", "waves.csv"), {"--gaps": [*WORDS, "fill", "ignore"]}),
+    "predict": (
+        ("forecast", "waves.csv"),
+        {"--device": DEVICES, "--output": PATHS, "--gaps": [*WORDS, "fill", "ignore"]},
+    ),
+    "evaluate": (("forecast", "waves.csv"), {"--device": DEVICES, "--gaps": [*WORDS, "fill", "ignore"]}),
     "export": (
         ("text", "--to", "onnx"),
         {
@@ -62,7 +66,10 @@ VERBS: dict[str, tuple[tuple[str, ...], dict[str, list[str]]]] = {
     "inspect": (
         ("text",), {"--steps": ["-1", "nan", "1", HUGE], "--compare": PATHS, "--output": ["a", *PATHS[:7]]}
     ),
-    "doctor": (("text",), {"--lag": ["-1", "0", "nan", HUGE], "--sequences": ["0", "inf", HUGE]}),
+    "doctor": (
+        ("text",),
+        {"--device": DEVICES, "--lag": ["-1", "0", "nan", HUGE], "--sequences": ["0", "inf", HUGE]},
+    ),
     "demo": (("--lag", "1"), {"--steps": NUMBERS, "--seed": NUMBERS, "--lag": ["9", "nan", HUGE]}),
     "classics": (("nothing",), {"--seeds": NUMBERS}),
     "bench": (("--threads", "0"), {"--threads": ["0", "-1", "x", "1,0", HUGE], "--repeats": NUMBERS}),

@@ -14,6 +14,7 @@ import polars as pl
 from undertow.app.errors import UserError
 from undertow.app.reading import asked, frames, writer
 from undertow.app.reading.sampling import Sampling
+from undertow.app.runs.device import chosen
 from undertow.app.runs.keywords import as_given
 from undertow.app.terminal import Terminal
 from undertow.app.training import begin, leftovers
@@ -63,22 +64,25 @@ class Run:
         numbered = [part.with_columns(member=pl.lit(k)) for k, part in enumerate(parts, 1)]
         return pl.concat(numbered, how="diagonal_relaxed")
 
-    def predict(self, table: Any, *, gaps: str | None = None) -> Any:
+    def predict(self, table: Any, *, gaps: str | None = None, device: str = "cpu") -> Any:
         """Forecast or label a table, or play a recording, as ``undertow predict`` does.
 
         Args:
             table: A Polars or pandas DataFrame, or the path of a file or folder; with the training's columns.
                 For sound: a recording's path, or samples [n] or [n,channels] at the rate of the training.
             gaps: error, fill, flag, split or ignore. None: as in the training.
+            device: auto, cpu or cuda.
 
         Returns:
             A row for every prediction, with the truth where the table holds it: a pandas DataFrame if
             ``table`` is one, else a Polars DataFrame. For sound: the output samples, a NumPy array.
 
         Raises:
-            UserError: The run was not trained on a table or on sound, or the table does not fit it.
+            UserError: The run was not trained on a table or on sound, the table does not fit it, or there is
+                no such device.
         """
         opened = asked.check_run(self._fresh())
+        opened.device = asked.device_of(opened, device)
         if asked.is_sound(opened, gaps):
             from undertow.app.reading.sounds import played
 
@@ -101,6 +105,7 @@ class Run:
         top_p: float = 1.0,
         min_p: float = 0.0,
         stop: str | Sequence[str] = (),
+        device: str = "cpu",
         seed: int | None = None,
     ) -> str:
         """Write text, as ``undertow generate`` does.
@@ -113,17 +118,19 @@ class Run:
             top_p: Draw from the fewest symbols whose probabilities sum to this.
             min_p: Leave out symbols less likely than this share of the likeliest one's probability.
             stop: End before this text, or before any of several.
+            device: auto, cpu or cuda.
             seed: The same seed gives the same text. None: another text each time.
 
         Returns:
             The prompt and what follows.
 
         Raises:
-            UserError: The run was not trained on text, or an option is out of range.
+            UserError: The run was not trained on text, an option is out of range, or there is no such device.
         """
         sampling = Sampling(temperature, top_k, top_p, min_p)
         stops = writer.check_stops([stop] if isinstance(stop, str) else list(stop))
         opened = writer.check_run(self._fresh())
+        opened.device = chosen(device)
 
         def warn(said: str) -> None:
             warnings.warn(said, stacklevel=3)
@@ -137,6 +144,7 @@ class Run:
         backtest: int | None = None,
         retrain: bool = False,
         keep: Folder | None = None,
+        device: str | None = None,
         quiet: bool = False,
     ) -> pl.DataFrame:
         """Say how good the network is beside baselines, as ``undertow evaluate`` does.
@@ -147,6 +155,7 @@ class Run:
             backtest: Score this number of consecutive periods one by one. None: no backtest.
             retrain: Train anew before each period, on the rows before it.
             keep: Keep the runs of these trainings in this folder. None: remove them.
+            device: auto, cpu or cuda. None: cpu, and trainings where that of the run was.
             quiet: Whether to print nothing during these trainings.
 
         Returns:
@@ -155,11 +164,12 @@ class Run:
         Raises:
             UserError: The data or the options do not fit the run.
         """
-        from undertow.app.evaluation.asked import check_asked, check_data
+        from undertow.app.evaluation.asked import check_asked, check_data, read_on
         from undertow.app.evaluation.evaluate import answer
 
         opened, folder = self._fresh(), None if keep is None else Path(keep)
         check_asked(opened, backtest, retrain, folder)
+        read_on(opened, device)
         console = Terminal(quiet=quiet)
 
         def tell(line: str) -> None:

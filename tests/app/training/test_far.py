@@ -10,6 +10,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import sounds
+from far import META, layer, numbers_are_one
 from inputs import CLASSIFY, FORECAST, TEXT, changed, walk_table, wave_table
 from undertow import LSTM
 from undertow.app import loop
@@ -18,7 +19,7 @@ from undertow.app.runs import near
 from undertow.app.runs.folder import open_run
 from undertow.app.runs.objective import Objective
 from undertow.app.runs.selection import ValidationScore
-from undertow.app.training import curve, progress
+from undertow.app.training import curve, ensemble, intervals, progress, targets
 from undertow.app.training import trainer as training
 from undertow.kernels import dispatch
 
@@ -29,7 +30,7 @@ PLANS = {
     "documents": ("rhymes", *TEXT, "--epochs", 1),
     "forecast": ("waves.csv", *DAYS),
     "decoder": ("waves.csv", *changed(DAYS, ("--horizon", 3, "--head", "decoder", "--embed-group"))),
-    "several": ("waves.csv", *changed(DAYS, ("--target", "level", "--target", "other"))),
+    "several": ("waves.csv", *DAYS, "--target", "other"),
     "simulate": ("waves.csv", *changed(DAYS, ("--target", "other", "--simulate"))),
     "classify": ("walks.csv", *CLASSIFY, "--epochs", 3, "--class-weights", "balanced", "--select", "f1"),
     "pooled": ("walks.csv", *CLASSIFY, "--epochs", 3, "--readout", "attention", "--bidirectional"),
@@ -43,7 +44,6 @@ EACH = pytest.mark.parametrize(
     ("plan", "most"), [*((name, windows.MOST_KEPT) for name in PLANS), *((name, 0) for name in TABLES)]
 )
 RESULTS = ("step", "train", "validation", "train_loss", "validation_loss", "cost", "grad_norm", "clipped")
-META = torch.device("meta")
 
 
 @pytest.fixture(autouse=True)
@@ -154,17 +154,6 @@ def flat(part):
     return torch.utils._pytree.tree_leaves(part)
 
 
-def layer(call):
-    """A layer in place of the kernels', which have tests of their own: every tensor of the call counts."""
-    y = [call.x @ W.t() + b_ih + b_hh + U.sum() for W, U, b_ih, b_hh, _ in call.weights]
-    y = torch.cat([gates[..., : call.H] for gates in y], dim=-1)
-    n = call.N
-    last = [y.new_zeros(call.D, n, call.H) + y.mean() for _ in range(2)]
-    return y, *[
-        each if start is None else each + start for each, start in zip(last, call.states, strict=True)
-    ]
-
-
 @pytest.fixture
 def on_meta(monkeypatch):
     """Trainings lie on the device meta, what is read is 1. Returns what came from the CPU by step."""
@@ -186,7 +175,7 @@ def on_meta(monkeypatch):
 
     for module in (training, progress):
         monkeypatch.setattr(module, "read", ones)
-    monkeypatch.setattr(training, "placed", lambda kind: META)
+    monkeypatch.setattr(training, "device_of", lambda config: META)
     monkeypatch.setattr(training.Trainer, "save", lambda self: None)
     monkeypatch.setattr(training.Trainer, "_write_measured", lambda self: None)
     monkeypatch.setattr(ValidationScore, "cost", lambda *_: 1.0)
@@ -202,7 +191,8 @@ def test_no_step_waits_and_data_stay_on_the_device(undertow, on_meta, monkeypatc
     monkeypatch.setattr(windows, "MOST_KEPT", most)
     undertow("train", *PLANS[plan], "--folder", "run", "-q")
     assert len(on_meta) > 4
-    assert [found for found, _ in on_meta[1:]] == [[]] * (len(on_meta) - 1)
+    later = on_meta[2:]  # the objective's constants are copied when the first step is counted
+    assert [found for found, _ in later] == [[]] * len(later)
     if plan != "problem":  # whose sequences are drawn on the CPU
         assert sorted(sent for _, sent in on_meta)[len(on_meta) // 2] <= 64  # lengths
 
@@ -232,6 +222,35 @@ def test_a_step_that_waits_would_be_seen(undertow, on_meta, monkeypatch):
     monkeypatch.setattr(training.FabricLearner, "backward", lambda self, loss: loss.item())
     with pytest.raises(RuntimeError, match=r"item\(\) cannot be called on meta"):
         undertow("train", *PLANS["text"], "--folder", "other", "-q")
+
+
+def test_what_follows_a_training_is_computed_there(undertow, monkeypatch):
+    """Intervals, the score of an ensemble and the error of each target: they read all validation data."""
+    calls, found, here = [], {}, dispatch.layer
+
+    def computed(call):
+        calls.append(call.x.device.type)
+        return layer(call) if call.x.is_meta else here(call)
+
+    def watched(name, function):
+        def run(*given):
+            del calls[:]
+            result = function(*given)
+            found[name] = set(calls)
+            return result
+
+        return run
+
+    numbers_are_one(monkeypatch)
+    monkeypatch.setattr(dispatch, "layer", computed)
+    monkeypatch.setattr(intervals, "STEPS", 2)
+    for module, name in ((intervals, "add"), (ensemble, "score"), (targets, "errors")):
+        monkeypatch.setattr(module, name, watched(name, getattr(module, name)))
+        monkeypatch.setattr(module, "device_of", lambda config: META)
+    options = changed(DAYS, ("--interval", 0.9, "--epochs", 1, "--members", 2))
+    done = undertow("train", "waves.csv", *options, "--target", "other", "--folder", "run", "-q")
+    assert done.code == 0, done.err
+    assert found == {"add": {"meta"}, "score": {"meta"}, "errors": {"meta"}}
 
 
 # -- what is read late -----------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from undertow.app.loop import Hook
 from undertow.app.runs.config import DataConfig, ModelConfig, TrainConfig
 from undertow.app.runs.folder import Run
 from undertow.app.training import trainer as training
+from undertow.app.training.fabric import half, make_fabric, scaling
 from undertow.app.training.trainer import Trainer
 
 STEPS = 12
@@ -103,3 +104,62 @@ def lightning(device, precision):
     fabric = Fabric(accelerator=device.type, devices=1, precision=precision)
     fabric.launch()
     return fabric
+
+
+def in_float16(device, precision):
+    """16-mixed as on a GPU, here under the CPU's autocast, with a scale that is too large at first."""
+    from lightning_fabric import Fabric
+
+    if precision != "16-mixed":
+        return make_fabric(device, precision)
+    plugin = half(device.type)
+    plugin.scaler = torch.amp.GradScaler(device.type, init_scale=2.0**20, growth_interval=1000)
+    fabric = Fabric(accelerator=device.type, devices=1, plugins=plugin)
+    fabric.launch()
+    return fabric
+
+
+class Weights(Hook):
+    """Which steps changed the weights."""
+
+    def __init__(self, network):
+        self.network, self.last, self.found = network, vector(network), []
+
+    def on_step(self, loop, steps):
+        now = vector(self.network)
+        self.found.append(not torch.equal(now, self.last))
+        self.last = now
+
+
+def vector(network):
+    return torch.cat([p.detach().flatten().clone() for p in network.parameters()])
+
+
+def test_16_mixed_skips_steps_with_infinite_gradients_and_clips_the_others(trainer, monkeypatch):
+    monkeypatch.setattr(training, "make_fabric", in_float16)
+    made, seen = trainer(precision="16-mixed", clip=0.01), Seen()
+    weights = Weights(made.plain)
+    assert made.fit(weights, seen)
+    assert weights.found == np.isfinite(seen.before).tolist()
+    assert weights.found == sorted(weights.found)  # the scale is halved until it fits
+    assert 2 < sum(weights.found) < STEPS
+    plain = Seen()
+    trainer(clip=0.01).fit(plain)
+    learnt = np.isfinite(seen.before)
+    assert np.array(seen.applied)[learnt] == pytest.approx([0.01] * sum(learnt), rel=1e-2)
+    assert min(np.array(seen.before)[learnt]) > 0.01
+    assert max(np.array(seen.before)[learnt]) < 10 * max(plain.before)  # divided by the scale
+
+
+def test_16_mixed_goes_on_with_its_scale(trainer, monkeypatch):
+    monkeypatch.setattr(training, "make_fabric", in_float16)
+    made = trainer(precision="16-mixed")
+    made.fit()
+    before = scaling(made.fabric)
+    assert before["scale"] < 2.0**20
+    again = trainer(precision="16-mixed")
+    again.resume()
+    assert scaling(again.fabric) == before
+    other = trainer()
+    other.resume()  # a scale means nothing there
+    assert scaling(other.fabric) == {}

@@ -11,7 +11,8 @@ import torch
 from undertow.app.classics.settings import Setting
 from undertow.app.data.tasks.problem import build_network, draw_batch, objective_of
 from undertow.app.loop import Hook, Learner, Loop, half_then_linear
-from undertow.app.runs.near import moved, placed
+from undertow.app.runs.device import placed
+from undertow.app.runs.near import moved
 from undertow.app.runs.objective import Batch
 from undertow.app.signals import Interrupt
 

@@ -3,9 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from undertow.app.errors import UserError
 from undertow.app.inputs import check_source
+from undertow.app.reading.asked import device_of
 from undertow.app.runs.folder import Run
 
 
@@ -59,6 +61,22 @@ def check_asked(run: Run, backtest: int | None, retrain: bool, keep: Path | None
         raise UserError("--retrain: expected together with --backtest K")
     if keep is not None and not retrain:
         raise UserError(f"--keep {keep}: expected together with --retrain")
+
+
+def read_on(run: Run, device: str | None) -> None:
+    """Let the network of a run read on a device, and be trained there anew.
+
+    Args:
+        run: The run.
+        device: The value of ``--device``. None: the CPU, and trainings where that of the run was.
+
+    Raises:
+        UserError: As of ``reading.asked.device_of``.
+    """
+    if device is not None:
+        run.device = device_of(run, device)
+        anew: Any = {"device": device}
+        run.training = replace(run.training, **anew)
 
 
 def check_picture(task: str, backtest: int | None, picture: Path | None) -> None:

@@ -116,7 +116,7 @@ def _train(run: Run, path: Path, origin: float, folder: Path) -> Run:
     code = session.again(run, data, folder)
     if code:
         raise SystemExit(code)
-    return open_run(folder)
+    return replace(open_run(folder), device=run.device)
 
 
 def _spread(result: Result) -> list[dict[str, Any]]:

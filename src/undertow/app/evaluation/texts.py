@@ -25,8 +25,10 @@ from undertow.app.errors import UserError
 from undertow.app.evaluation.result import Result
 from undertow.app.reading.predictions import is_training_table
 from undertow.app.runs import members
+from undertow.app.runs.device import placed
 from undertow.app.runs.folder import Run
 from undertow.app.runs.objective import Batch
+from undertow.app.runs.together import network_of
 from undertow.app.working import through
 from undertow.problems import UNSCORED
 
@@ -84,16 +86,17 @@ def _add_rows(result: Result, bits: dict[str, NDArray[np.float64]], unit: tuple[
 @torch.no_grad()
 def _of_network(run: Run, batches: list[Batch]) -> NDArray[np.float64]:
     """The bits of every target; those of an ensemble come from the mean of its members' probabilities."""
-    networks = [each.load_model() for each in members.of(run)]
+    networks = [network_of(each) for each in members.of(run)]
     states: list[Any] = [None] * len(networks)
     found = []
     for batch in through(batches, len(batches), "text"):
         chances: Any = 0.0
+        there = batch.to(placed(run.device))
         for k, network in enumerate(networks):
-            output, states[k] = network(batch.x, states[k] if batch.carried else None, reset=batch.reset)
+            output, states[k] = there.through(network, states[k])
             chances = chances + output.softmax(-1) / len(networks)
-        nats = functional.nll_loss(chances.log().flatten(0, -2), batch.y.flatten(), reduction="none")
-        found.append(nats[batch.y.flatten() != UNSCORED])
+        nats = functional.nll_loss(chances.log().flatten(0, -2), there.y.flatten(), reduction="none")
+        found.append(nats.cpu()[batch.y.flatten() != UNSCORED])
     return np.asarray(torch.cat(found).double().numpy()) / math.log(2)
 
 

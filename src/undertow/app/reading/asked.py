@@ -9,6 +9,7 @@ from undertow.app.inputs import check_input
 from undertow.app.outputs import check_page
 from undertow.app.runs.config import DataConfig, check_gaps, check_given
 from undertow.app.runs.config.kinds import TABLES
+from undertow.app.runs.device import chosen
 from undertow.app.runs.folder import Run
 
 
@@ -28,6 +29,21 @@ def is_sound(run: Run, gaps: str | None) -> bool:
     if run.data.task == "sound" and gaps is not None:
         raise UserError(f"--gaps {gaps}: has no meaning for task sound")
     return run.data.task == "sound"
+
+
+def device_of(run: Run, device: str) -> str:
+    """Choose where the network of a run predicts: cpu or cuda.
+
+    Args:
+        run: The run.
+        device: The value of ``--device``.
+
+    Raises:
+        UserError: There is no such device, or the run plays recordings, which the CPU does.
+    """
+    if run.data.task == "sound" and device == "cuda":
+        raise UserError("--device cuda: has no meaning for task sound, whose network plays on the CPU")
+    return chosen(device)
 
 
 def with_gaps(data: DataConfig, gaps: str) -> DataConfig:

@@ -9,7 +9,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from undertow.app.runs import bounds, members
+from undertow.app.runs.device import placed
 from undertow.app.runs.folder import Run
+from undertow.app.runs.near import fits, moved
+from undertow.app.runs.together import network_of
 from undertow.app.working import through
 
 BATCH = 512  # windows computed at once
@@ -77,13 +80,17 @@ def forecast(run: Run, x: Tensor, rows: Tensor) -> Forecast:
 
 def _of_one(run: Run, x: Tensor, rows: Tensor) -> tuple[Tensor, Tensor | None, Tensor]:
     """Of one network: forecasts [windows,O], distances to the bounds before the calibration, window sizes."""
-    model = run.load_model()
+    model, device = network_of(run), placed(run.device)
     chosen = torch.split(rows, BATCH)
+    x = moved(x, device) if fits(device, x) else x
     with torch.no_grad(), bounds.listening(model) as heard:
-        parts = [model(x[each.T])[0] for each in through(chosen, len(chosen), "windows")]
-    layer = bounds.read(run.folder, model)
-    distances = None if layer is None else layer.distances(torch.cat(heard.features))
-    return torch.cat(parts), distances, torch.cat(heard.sizes)
+        windows = (moved(x[moved(each, x.device).T], device) for each in chosen)
+        parts = [model(each)[0] for each in through(windows, len(chosen), "windows")]
+        layer = bounds.read(run.folder, model)
+        distances = None
+        if layer is not None:
+            distances = layer.to(device).distances(torch.cat(heard.features)).cpu()
+    return torch.cat(parts).cpu(), distances, torch.cat(heard.sizes).cpu()
 
 
 def _doubles(values: Tensor) -> NDArray[np.float64]:

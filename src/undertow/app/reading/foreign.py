@@ -18,6 +18,8 @@ import undertow
 from undertow.app.errors import UserError
 from undertow.app.inputs import read_network
 from undertow.app.reading.samples import read_samples
+from undertow.app.runs.device import placed
+from undertow.app.runs.near import moved
 from undertow.app.words import counted
 from undertow.networks import Network
 
@@ -105,13 +107,14 @@ def read(
     return Given(np.ascontiguousarray(pieces.swapaxes(0, 1)), found.names, names, about)
 
 
-def observe(path: Path, network: Network, given: Given) -> Seen:
+def observe(path: Path, network: Network, given: Given, kind: str = "cpu") -> Seen:
     """Let a network read once under a trace, and call backward.
 
     Args:
         path: The network's file.
         network: The network.
         given: The sequences.
+        kind: Where it reads: cpu or cuda.
 
     Returns:
         What it did.
@@ -120,10 +123,10 @@ def observe(path: Path, network: Network, given: Given) -> Seen:
         UserError: The network holds what the modules cannot compute or record.
     """
     try:
-        model = undertow.load(network)
+        model = undertow.load(network).to(placed(kind))
     except ValueError as error:
         raise UserError(f"{path}: {error}") from None
-    x = torch.from_numpy(given.x)
+    x = moved(torch.from_numpy(given.x), placed(kind))
     with undertow.trace(model) as trace:
         output = model(x)
         E = 0.5 * output.square().sum(-1)  # [T,N], or [N] of the only answer
@@ -134,7 +137,7 @@ def observe(path: Path, network: Network, given: Given) -> Seen:
     if len(hidden) == len(trace):
         name, reason = next(iter(hidden.items()))
         raise UserError(f"{path}: {name} cannot be shown: {reason}")
-    return Seen(path, network, model, trace, given, output.detach().numpy(), hidden)
+    return Seen(path, network, model, trace, given, output.detach().cpu().numpy(), hidden)
 
 
 def _why_not(trace: undertow.Trace, name: str) -> str:

@@ -25,9 +25,11 @@ from undertow.app.data.values.sentinels import check_sentinels
 from undertow.app.errors import UserError
 from undertow.app.reading.forecaster import forecast
 from undertow.app.runs import members
+from undertow.app.runs.device import placed
 from undertow.app.runs.facts import columns_of
 from undertow.app.runs.folder import Run, fingerprint
 from undertow.app.runs.model import SequenceModel
+from undertow.app.runs.near import moved
 from undertow.app.runs.together import Together, network_of
 from undertow.app.words import counted
 from undertow.app.working import through
@@ -200,22 +202,23 @@ def _read_and_run(run: Run, path: Path) -> tuple[Sequences, Tensor]:
     data = read_sequences(path, _as_trained(run).data, run.facts, labelled=False)
     columns = columns_of(run.facts)
     model, x = network_of(run), data.encode(path, columns, run.data.gaps)
+    centre = members.of(run)[0].load_model().get_buffer("centre")
     if run.data.missing is None:
         check_sentinels(data.table, path, columns.numeric, kept=True)
-    parts = data.split(with_centre(torch.from_numpy(x), model.get_buffer("centre")).numpy())
-    return data, torch.cat(list(_outputs(model, parts)))
+    parts = data.split(with_centre(torch.from_numpy(x), centre).numpy())
+    return data, torch.cat(list(_outputs(model, placed(run.device), parts)))
 
 
-def _outputs(model: SequenceModel | Together, x: list[Tensor]) -> Iterator[Tensor]:
+def _outputs(model: SequenceModel | Together, device: torch.device, x: list[Tensor]) -> Iterator[Tensor]:
     every, size = model.config.readout == "every", max(1, min(BATCH, AT_ONCE // max(map(len, x))))
     with torch.no_grad():
         starts = range(0, len(x), size)
         for start in through(starts, len(starts), "sequences"):
             padded, lengths = pad(x[start : start + size])  # [T, N, C], [N]
-            output = model(padded, lengths=lengths)[0]  # [T, N, outputs] or [N, outputs]
+            output = model(moved(padded, device), lengths=lengths)[0]  # [T, N, outputs] or [N, outputs]
             if every:
                 output = torch.cat([output[:length, k] for k, length in enumerate(lengths.tolist())])
-            yield output
+            yield output.cpu()
 
 
 def _places(run: Run, data: Sequences) -> pl.DataFrame:

@@ -30,6 +30,7 @@ from undertow.app.data.tasks.targets import targets_of
 from undertow.app.data.tasks.text import alphabet_of, excerpts, parts, stream
 from undertow.app.data.texts.documents import read_documents
 from undertow.app.errors import UserError
+from undertow.app.runs.device import placed
 from undertow.app.runs.facts import columns_of
 from undertow.app.runs.folder import Run, fingerprint
 from undertow.app.runs.model import SequenceModel
@@ -126,7 +127,7 @@ def observe(run: Run, reading: Reading) -> Watched:
     Returns:
         The trace with gradients, the output and the loss.
     """
-    model, batch = run.load_model(), reading.batch
+    model, device = run.load_model(), placed(run.device)
     objective = Objective.of_unit(run.unit)
     if run.model.residual:
         spreads = model.get_buffer("scale")[list(run.model.residual)].tolist()
@@ -135,16 +136,17 @@ def observe(run: Run, reading: Reading) -> Watched:
         scales = model.get_buffer("units.scale").tolist()
         sound = objective.kind == "esr"
         objective = replace(objective, scale=scales[0]) if sound else objective_of(scales, 1)
-    with undertow.trace(model) as trace:
-        output, _ = model(batch.x, lengths=batch.lengths)
+    batch = reading.batch.to(device)
+    with undertow.trace(model.to(device)) as trace:
+        output, _ = batch.through(model)
         loss = objective.loss(output, batch.y)
         torch.autograd.backward(loss)
     per_step = None
     if run.model.readout == "every":
-        per_step = _by_step(output.detach(), batch.y, objective)
+        per_step = _by_step(output.detach(), batch.y, objective).cpu()
         trace.loss_per_step = per_step  # [T, N]
     return Watched(
-        run, reading, model, trace, objective, output.detach().numpy(), loss.item(),
+        run, reading, model, trace, objective, output.detach().cpu().numpy(), loss.item(),
         None if per_step is None else per_step.numpy(),
     )  # fmt: skip
 

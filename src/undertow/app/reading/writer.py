@@ -9,6 +9,7 @@ from undertow.app.reading.sampling import Sampling, until
 
 if TYPE_CHECKING:  # wrong options are refused before torch is imported
     import numpy as np
+    import torch
     from numpy.typing import NDArray
 
     from undertow.app.data.texts.alphabet import Alphabet
@@ -63,6 +64,7 @@ def write(
     import numpy as np
 
     from undertow.app.data.tasks.text import alphabet_of
+    from undertow.app.runs.device import placed
     from undertow.app.runs.together import network_of
 
     alphabet = alphabet_of(run.facts)
@@ -73,7 +75,7 @@ def write(
         said = one_of([word.strip() for word in unknown], 5)
         warn(f"--prompt: read as <unk>, since the model does not know it: {said}")
     model, rng = network_of(run), np.random.default_rng(seed)
-    symbols = _symbols(model, first, alphabet.unwritten, length, sampling, rng)
+    symbols = _symbols(model, placed(run.device), first, alphabet.unwritten, length, sampling, rng)
     yield prompt
     yield from until(alphabet.write(symbols), stops)
 
@@ -90,6 +92,7 @@ def _beginning(alphabet: "Alphabet") -> "NDArray[np.int64]":
 
 def _symbols(
     model: "SequenceModel",
+    device: "torch.device",
     first: "NDArray[np.int64]",
     unwritten: list[int],
     length: int,
@@ -99,14 +102,14 @@ def _symbols(
     """Draw ``length`` symbols, each from the network's output after all before it."""
     import torch
 
-    x, state = torch.from_numpy(first)[:, None], None  # [T, 1]
+    x, state = torch.from_numpy(first)[:, None].to(device), None  # [T, 1]
     for _ in range(length):
         with torch.no_grad():
             output, state = model(x, state)
-        scores = output[-1, 0].double()
+        scores = output[-1, 0].double().cpu()
         if not scores.isfinite().all():
             raise UserError("the network's output is not finite: its weights are damaged")
         scores[unwritten] = -torch.inf
         symbol = sampling.draw(scores.numpy(), rng)
         yield symbol
-        x = torch.tensor([[symbol]])  # [1, 1]
+        x = torch.tensor([[symbol]], device=device)  # [1, 1]

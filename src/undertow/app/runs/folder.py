@@ -49,7 +49,7 @@ REPORT, DOCTOR = "report.html", "doctor.html"  # written by inspect and doctor
 
 @dataclass
 class Run:
-    """A run folder and what its config.json says."""
+    """A run folder, what its config.json says, and where its network reads."""
 
     folder: Path
     data: DataConfig
@@ -62,6 +62,7 @@ class Run:
     unit: str = ""
     created: str = ""
     versions: dict[str, str] = field(default_factory=dict)
+    device: str = "cpu"  # or cuda: where ``together.network_of`` puts the network
 
     def path(self, name: str) -> Path:
         """Return the path of a file in the folder."""
@@ -118,7 +119,7 @@ class Run:
         return tensors, records.check_state(state, str(path))
 
     def load_model(self) -> "SequenceModel":
-        """Load the best model, in eval mode. Raises UserError if its file is missing or damaged."""
+        """Load the best model on the CPU, in eval mode. Raises UserError if its file is damaged or gone."""
         from undertow.app.runs import weights
 
         return weights.read_model(self.path("model.safetensors"), self.model)

@@ -71,12 +71,17 @@ def of(run: Run) -> list[Run]:
             f"{run.folder}: an ensemble of {run.training.members} members that are not all trained; "
             f"undertow train --resume {run.folder} trains them"
         )
-    return [open_run(plan(run, k).folder) for k in range(1, run.training.members + 1)]
+    return [_member(run, k) for k in range(1, run.training.members + 1)]
 
 
 def first(run: Run) -> Run:
     """Return the first member of an ensemble, for what shows a single network; else the run itself."""
-    return open_run(plan(run, 1).folder) if is_ensemble(run) else run
+    return _member(run, 1) if is_ensemble(run) else run
+
+
+def _member(run: Run, k: int) -> Run:
+    """Open the run of a member, whose network reads where that of the ensemble does."""
+    return replace(open_run(plan(run, k).folder), device=run.device)
 
 
 def write_scores(run: Run, found: Scores) -> None:

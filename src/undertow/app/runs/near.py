@@ -54,13 +54,6 @@ def read(rows: Sequence[Row]) -> list[tuple[float, ...]]:
     return list(zip(*columns, strict=True))
 
 
-def placed(kind: str) -> "torch.device":
-    """Return the device of a kind that this process uses: of several GPUs torch's current one."""
-    import torch
-
-    return torch.device(kind, torch.cuda.current_device()) if kind == "cuda" else torch.device(kind)
-
-
 def moved(tensor: "Tensor", device: "torch.device") -> "Tensor":
     """Return a tensor on a device. Nothing waits for a copy from the CPU to a GPU.
 

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from undertow.app.runs import members
+from undertow.app.runs.device import placed
 from undertow.app.runs.folder import Run
 from undertow.app.runs.model import SequenceModel
 from undertow.app.runs.objective import Objective
@@ -82,9 +83,10 @@ def network_of(run: Run) -> Any:
         run: A run.
 
     Returns:
-        Its network, or all networks of an ensemble as one, in eval mode.
+        Its network, or all networks of an ensemble as one, in eval mode, on the run's device.
 
     Raises:
         UserError: A file is missing or damaged.
     """
-    return of(members.of(run)) if members.is_ensemble(run) else run.load_model()
+    network = of(members.of(run)) if members.is_ensemble(run) else run.load_model()
+    return network.to(placed(run.device))

@@ -18,6 +18,7 @@ from undertow.app.runs.selection import best_of
 from undertow.app.terminal import marked
 from undertow.app.training import checkpoint, intervals, summary, targets
 from undertow.app.training.alone import ALONE, Alone
+from undertow.app.training.fabric import device_of
 from undertow.app.training.fitting import fit
 from undertow.app.training.progress import Progress
 from undertow.app.training.trainer import Trainer
@@ -160,10 +161,12 @@ def score(run: Run, task: Task, team: Alone = ALONE) -> members.Scores:
         The scores of the ensemble and of its members.
     """
     runs = [members.plan(run, k) for k in range(1, run.training.members + 1)]
-    network = together.of(runs)
+    device = device_of(run.training)
+    network = together.of(runs).to(device)
     total, state = Score(), None
     for batch in task.validation_batches():
         team.alive()
+        batch = batch.to(device)
         output, state = batch.through(network, state)
         total.add(task.objective.loss(output, batch.y).item(), output, batch.y, task.objective.kind)
     if run.training.interval:

@@ -19,6 +19,7 @@ from undertow.app.runs.folder import Run
 from undertow.app.runs.model import SequenceModel
 from undertow.app.runs.objective import Batch
 from undertow.app.training.calibration import conformal, cross_coverage, pinball
+from undertow.app.training.fabric import device_of
 from undertow.app.training.optimizer import AdamW
 
 MOST_WINDOWS = 20_000  # of the training part that the bounds are fitted to
@@ -41,7 +42,7 @@ def add(run: Run, task: Task, alive: Callable[[], None]) -> None:
         task: Its data.
         alive: Called again and again while it works.
     """
-    model, share = run.load_model(), run.training.interval
+    model, share = run.load_model().to(device_of(run.training)), run.training.interval
     features, errors, sizes = read(model, task.validation_batches(), alive)
     train = read(model, _some(task.train_batches(0)), alive)[:2]
     found = fit(train, (features, errors), share, run.training.seed)
@@ -81,7 +82,7 @@ def add_common(run: Run, members: Sequence[Run], task: Task, alive: Callable[[],
 
 def _uncalibrated(run: Run, task: Task, alive: Callable[[], None]) -> tuple[Tensor, Tensor, Tensor]:
     """In the validation part the distances to the bounds, [N,O,2], errors and sizes of windows, [N,O]."""
-    model = run.load_model()
+    model = run.load_model().to(device_of(run.training))
     features, errors, sizes = read(model, task.validation_batches(), alive)
     layer = bounds.read(run.folder, model)
     if layer is None:
@@ -111,15 +112,17 @@ def read(
 
     Returns:
         What its head reads, [N,F]; the errors of its forecasts, truth minus forecast, in units of how much
-        each window moves, [N,O], NaN where the truth is unknown; and these units, [N,O] or [N,1].
+        each window moves, [N,O], NaN where the truth is unknown; and these units, [N,O] or [N,1]. All lie on
+        the CPU.
     """
-    errors = []
+    found = []
     with torch.no_grad(), bounds.listening(model) as heard:
         for batch in batches:
             alive()
-            errors.append(batch.y - batch.through(model)[0])
-    sizes = torch.cat(heard.sizes)
-    return torch.cat(heard.features), torch.cat(errors) / sizes, sizes
+            batch = batch.to(model.head.weight.device)
+            found.append(batch.y - batch.through(model)[0])
+    features, errors, sizes = (torch.cat(each).cpu() for each in (heard.features, found, heard.sizes))
+    return features, errors / sizes, sizes
 
 
 def fit(train: Part, validation: Part, share: float, seed: int) -> Bounds:

@@ -59,7 +59,7 @@ def _fabric(here: Place, device: str, timeout: float) -> Any:
     from lightning_fabric import Fabric, _logger, plugins
     from lightning_fabric.strategies.ddp import DDPStrategy
 
-    from undertow.app.training.device import chosen
+    from undertow.app.runs.device import chosen
 
     _logger.setLevel("WARNING")  # not that the processes have met
     kind = chosen(device)

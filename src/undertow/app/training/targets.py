@@ -5,6 +5,7 @@ import torch
 from undertow.app.data import Task
 from undertow.app.runs.folder import Run
 from undertow.app.runs.together import network_of
+from undertow.app.training.fabric import device_of
 
 
 def errors(run: Run, task: Task) -> dict[str, float]:
@@ -20,11 +21,13 @@ def errors(run: Run, task: Task) -> dict[str, float]:
     names = run.data.target
     if len(names) < 2:
         return {}
+    device = device_of(run.training)
     model, squares, counts = network_of(run), torch.zeros(len(names)).double(), torch.zeros(len(names))
+    model.to(device)
     with torch.no_grad():
         for batch in task.validation_batches():
-            output, _ = batch.through(model)
-            error = (output - batch.y).double().reshape(-1, len(names))
+            there = batch.to(device)
+            error = (there.through(model)[0] - there.y).cpu().double().reshape(-1, len(names))
             squares += error.square().nansum(0)
             counts += error.isfinite().sum(0)
     return dict(zip(names, (squares / counts).sqrt().tolist(), strict=True))

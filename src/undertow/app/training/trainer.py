@@ -22,13 +22,13 @@ from undertow.app.errors import UserError
 from undertow.app.loop import Hook, Learner, Loop, Step
 from undertow.app.runs.folder import Run
 from undertow.app.runs.model import SequenceModel
-from undertow.app.runs.near import Figure, Row, figure, is_near, placed, read
+from undertow.app.runs.near import Figure, Row, figure, is_near, read
 from undertow.app.runs.objective import Batch, Objective, Score, counts
 from undertow.app.runs.selection import ValidationScore
 from undertow.app.runs.weights import load_weights
 from undertow.app.training import by_hand
 from undertow.app.training.alone import ALONE, Alone
-from undertow.app.training.device import PLAIN, chosen, make_fabric
+from undertow.app.training.fabric import PLAIN, device_of, make_fabric, resume_scaling, scaling
 from undertow.app.training.optimizer import AdamW
 from undertow.app.training.processes import Team
 from undertow.app.training.progress import Position, Progress
@@ -141,7 +141,7 @@ class Trainer(Hook):
     def __init__(self, run: Run, task: Task, team: Alone = ALONE) -> None:
         self.run, self.task, self.team, config = run, task, team, run.training
         self.progress = Progress(config, task.objective, task.steps_per_epoch(), task.evaluations)
-        device = team.device if isinstance(team, Team) else placed(chosen(config.device))
+        device = team.device if isinstance(team, Team) else device_of(config)
         self.fabric = make_fabric(device, config.precision)
         torch.manual_seed(config.seed + config.member - 1)
         self.plain = SequenceModel(run.model)
@@ -309,6 +309,8 @@ class Trainer(Hook):
         carry = self.team.whole(self.learner.carry)
         tensors |= {f"carry.{index}": value for index, value in enumerate(carry or ())}
         tensors["random.cpu"] = torch.get_rng_state()
+        for name, number in scaling(self.fabric).items():
+            tensors[f"scaler.{name}"] = torch.tensor(number)
         if self.fabric.device.type == "cuda":
             tensors["random.cuda"] = torch.cuda.get_rng_state(self.fabric.device)
         self.run.write_last(tensors, asdict(at))
@@ -329,6 +331,8 @@ class Trainer(Hook):
         device = self.fabric.device
         carry = tuple(value.to(device) for value in _part(tensors, "carry.").values())
         self.learner.carry = self.team.own(carry or None)
+        found = _part(tensors, "scaler.").items()
+        resume_scaling(self.fabric, {name: value.item() for name, value in found if value.numel() == 1})
         torch.set_rng_state(tensors["random.cpu"])
         if "random.cuda" in tensors and device.type == "cuda":
             _set_random(tensors["random.cuda"], device, path)

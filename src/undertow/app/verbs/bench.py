@@ -75,9 +75,9 @@ def bench(
 
 def _check_device(device: str, alone: bool) -> None:
     """Raise UserError if there is no such device, or if ``--threads`` and the like are given for a GPU."""
-    from undertow.app.training.device import checked, chosen
+    from undertow.app.runs.device import chosen
 
-    if chosen(checked(device, "cpu", "cuda")) == "cuda" and not alone:
+    if chosen(device, ("cpu", "cuda")) == "cuda" and not alone:
         raise UserError(
             "--device cuda: expected without --threads, --peers and --memory, which are the CPU's"
         )

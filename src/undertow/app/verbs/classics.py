@@ -44,11 +44,11 @@ def classics(
     from undertow.app.classics.results import Results
     from undertow.app.classics.settings import chosen
     from undertow.app.classics.view import train, write
+    from undertow.app.runs.device import chosen as kind_of
     from undertow.app.terminal import Terminal
-    from undertow.app.training import device as on
 
     settings = chosen(problem or [], quick, seeds)
-    kind = on.chosen(on.checked(device))
+    kind = kind_of(device)
     results = Results(output, settings, overwrite)
     # networks this small gain little from a second core, and lose much if another process uses it
     torch.set_num_threads(1)

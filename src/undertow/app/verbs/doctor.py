@@ -32,6 +32,7 @@ def doctor(
     input: Input = None,
     column: Column = None,
     sequences: Annotated[int, typer.Option(min=1, max=1_000_000, help="Sequences to read.")] = SEQUENCES,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "cpu",
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", help="The page. (default: RUN/doctor.html, or FILE.doctor.html)"),
@@ -53,17 +54,20 @@ def doctor(
     """
     from undertow.app.inputs import refuse_columns
     from undertow.app.reading import asked
+    from undertow.app.runs.device import chosen
     from undertow.app.runs.folder import DOCTOR
     from undertow.app.training.leftovers import open_network
 
+    kind = chosen(device)
     if run.is_file():
-        _examine_file(run, input, column or [], sequences, lag, output, overwrite)
+        _examine_file(run, input, column or [], sequences, lag, kind, output, overwrite)
         return
     refuse_columns(column)
     opened = open_network(run)
+    opened.device = kind
     page = asked.page_of(opened, run / DOCTOR, input, output, overwrite)
     if asked.without_target(opened, input):
-        _examine_file(run, input, [], sequences, lag, page, True)
+        _examine_file(run, input, [], sequences, lag, kind, page, True)
         return
     _examine(opened, input, sequences, lag, page)
 
@@ -93,6 +97,7 @@ def _examine_file(
     columns: list[str],
     sequences: int,
     lag: int | None,
+    device: str,
     output: Path | None,
     overwrite: bool,
 ) -> None:
@@ -110,7 +115,7 @@ def _examine_file(
     with console.status("reading, forward and backward"):
         network = foreign.open_file(file)
         read = foreign.read(data, network, columns=columns, sequences=sequences)
-        seen = foreign.observe(file, network, read)
+        seen = foreign.observe(file, network, read, device)
         diagnosis = diagnose(seen.trace, seen.model, lag=lag)
     again = ["undertow", "inspect", str(file), "--input", str(data)]
     for name in columns:

@@ -29,6 +29,10 @@ def evaluate(
     keep: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Keep the runs of --retrain in this folder.")
     ] = None,
+    device: Annotated[
+        str | None,
+        typer.Option(help="auto, cpu or cuda. (default: cpu; for --retrain as in the training)"),
+    ] = None,
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", help="Write all metrics to this .json or .csv file."),
@@ -51,7 +55,7 @@ def evaluate(
     rows before it; the periods then fill the last part of FILE, as long as the
     part held back in the training.
     """
-    from undertow.app.evaluation.asked import check_asked, check_data, check_picture
+    from undertow.app.evaluation.asked import check_asked, check_data, check_picture, read_on
     from undertow.app.outputs import check_output
     from undertow.app.runs.folder import files_of
     from undertow.app.terminal import Terminal
@@ -65,6 +69,7 @@ def evaluate(
         check_output(picture, (".png",), overwrite, "--picture", sources)
     opened = open_run(run)
     check_asked(opened, backtest, retrain, keep)
+    read_on(opened, device)
     check_picture(opened.data.task, backtest, picture)
     path = check_data(opened, data or [])
     from undertow.app.evaluation import result, view  # which import NumPy and rich

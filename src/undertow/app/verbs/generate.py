@@ -32,6 +32,7 @@ def generate(
         list[str] | None,
         typer.Option(help="End before this text; may be given several times.", metavar="TEXT"),
     ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "cpu",
     seed: Annotated[
         int | None,
         typer.Option(help="The same seed gives the same text. (default: a new one each time)", min=0),
@@ -45,10 +46,12 @@ def generate(
     """
     from undertow.app.reading.sampling import Sampling
     from undertow.app.reading.writer import check_run, check_stops, write
+    from undertow.app.runs.device import chosen
     from undertow.app.training.leftovers import open_run
 
     sampling, stops = Sampling(temperature, top_k, top_p, min_p), check_stops(stop)
     opened = check_run(open_run(run))
+    opened.device = chosen(device)
     from undertow.app.words import visible
 
     shown = visible if sys.stdout.isatty() else str  # a pipe gets the symbols themselves

@@ -1,5 +1,6 @@
 """``undertow inspect``: a page on what a trained network did at every step, and how its error flowed back."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -32,6 +33,7 @@ def inspect(
             max=1_000_000,
         ),
     ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "cpu",
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", help="The page. (default: RUN/report.html, or FILE.report.html)"),
@@ -52,18 +54,20 @@ def inspect(
     from undertow.app.errors import UserError
     from undertow.app.inputs import refuse_columns
     from undertow.app.reading import asked
+    from undertow.app.runs.device import chosen
     from undertow.app.runs.folder import REPORT
     from undertow.app.terminal import Terminal
     from undertow.app.training.leftovers import open_network
 
+    kind = chosen(device)
     if run.is_file():
-        _show_files(run, input, column or [], compare, steps, output, overwrite)
+        _show_files(run, input, column or [], compare, steps, kind, output, overwrite)
         return
     refuse_columns(column)
     opened = open_network(run)
     page = asked.page_of(opened, run / REPORT, input, output, overwrite)
     if asked.without_target(opened, input):
-        _show_files(run, input, [], compare, steps, page, True)
+        _show_files(run, input, [], compare, steps, kind, page, True)
         return
     runs = [opened] if compare is None else [opened, _comparable(opened, compare)]
     if steps is not None and opened.data.task in ("classify", "regress"):
@@ -72,7 +76,7 @@ def inspect(
 
     wanted = TEXT_STEPS if steps is None and opened.data.task in ("text", "sound") else steps
     reading = read(opened, input, steps=wanted)
-    _write(page, [observe(each, reading) for each in runs])
+    _write(page, [observe(replace(each, device=kind), reading) for each in runs])
     Terminal().print(f"The report: {page}", soft_wrap=True)
 
 
@@ -82,6 +86,7 @@ def _show_files(
     columns: list[str],
     compare: Path | None,
     steps: int | None,
+    device: str,
     output: Path | None,
     overwrite: bool,
 ) -> None:
@@ -101,7 +106,7 @@ def _show_files(
         raise UserError(f"--compare {compare}: cannot read what {file} reads, or answers at other steps")
     read = foreign.read(data, networks[0], columns=columns, steps=steps)
     files = [file, compare or file]
-    seen = [foreign.observe(path, each, read) for path, each in zip(files, networks, strict=False)]
+    seen = [foreign.observe(path, each, read, device) for path, each in zip(files, networks, strict=False)]
     first, symbols = seen[0], networks[0].symbols > 0
     T = len(read.x)
     about = foreign.about(first)

@@ -36,6 +36,7 @@ def predict(
         str | None,
         typer.Option(help="error, fill, flag, split or ignore. (default: as in the training)"),
     ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "cpu",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file in --output.")] = False,
 ) -> None:
     """Forecast or label a table, or play a recording, with a trained model.
@@ -53,7 +54,7 @@ def predict(
     from undertow.app.errors import UserError
     from undertow.app.inputs import check_source
     from undertow.app.outputs import check_output
-    from undertow.app.reading.asked import check_run, is_sound, with_gaps
+    from undertow.app.reading.asked import check_run, device_of, is_sound, with_gaps
     from undertow.app.runs.folder import files_of
     from undertow.app.terminal import Terminal
     from undertow.app.training.leftovers import open_run
@@ -61,6 +62,7 @@ def predict(
     from undertow.app.working import shown
 
     opened = check_run(open_run(run))
+    opened.device = device_of(opened, device)
     sound = is_sound(opened, gaps)
     if sound and output is None:
         raise UserError("--output: expected the WAV file to write, such as -o OUTPUT.wav")

@@ -1,4 +1,4 @@
-"""The device and the precision of a training.
+"""What sets up a network on its device, in a precision.
 
 Lightning Fabric takes as long to import as torch, so it is imported only for the precisions that need it.
 """
@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from undertow.app.errors import UserError, one_of
+from undertow.app.runs.config import TrainConfig
+from undertow.app.runs.device import chosen, placed
 from undertow.app.runs.near import Figure
 
 PLAIN = "32-true"  # the precision of torch's parameters
@@ -53,32 +54,9 @@ class _Plain:
         return found
 
 
-def checked(device: str, *kinds: str) -> str:
-    """Return the value of ``--device``. Raises UserError unless it is one of ``kinds``: auto, cpu, cuda."""
-    if device not in (known := kinds or ("auto", "cpu", "cuda")):
-        raise UserError(f"--device {device}: expected {one_of(list(known))}")
-    return device
-
-
-def chosen(device: str) -> str:
-    """Choose the kind of device.
-
-    Args:
-        device: auto, cpu or cuda.
-
-    Returns:
-        cpu or cuda.
-
-    Raises:
-        UserError: There is no such device.
-    """
-    if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    if device == "cuda" and not torch.cuda.is_available():
-        raise UserError(
-            "--device cuda: expected a CUDA device, and this machine or this build of torch has none"
-        )
-    return device
+def device_of(config: TrainConfig) -> torch.device:
+    """Return the device of a training in one process. Raises UserError if there is none of its kind."""
+    return placed(chosen(config.device))
 
 
 def make_fabric(device: torch.device, precision: str) -> Any:
@@ -86,7 +64,7 @@ def make_fabric(device: torch.device, precision: str) -> Any:
 
     Args:
         device: The device of this process.
-        precision: 32-true, 64-true, bf16-mixed or 16-mixed.
+        precision: 32-true, 64-true, bf16-mixed or 16-mixed, which on the CPU is bf16-mixed.
 
     Returns:
         A ``_Plain`` for 32-true and bf16-mixed, else a lightning_fabric.Fabric.
@@ -96,7 +74,39 @@ def make_fabric(device: torch.device, precision: str) -> Any:
     from lightning_fabric import Fabric
     from lightning_fabric.strategies.single_device import SingleDeviceStrategy
 
-    how: Any = {"precision": precision}
+    halved = precision == "16-mixed" and device.type == "cuda"
+    how: Any = {"plugins": half(device.type)} if halved else {"precision": precision}
     fabric = Fabric(accelerator=device.type, strategy=SingleDeviceStrategy(device), **how)
     fabric.launch()
     return fabric
+
+
+def half(kind: str) -> Any:
+    """Return what computes in 16-mixed for a Fabric.
+
+    Fabric refuses to clip the gradients of an optimiser that is told of the scaler, since torch's then divide
+    them in their step. Our AdamW is told so that nothing waits, and its gradients are divided before.
+
+    Args:
+        kind: That of the device.
+    """
+    from lightning_fabric.plugins import MixedPrecision
+
+    class Half(MixedPrecision):
+        def unscale_gradients(self, optimizer: Any) -> None:
+            assert self.scaler is not None
+            self.scaler.unscale_(optimizer)
+
+    return Half("16-mixed", kind)
+
+
+def scaling(fabric: Any) -> dict[str, Any]:
+    """Return where the scaler of 16-mixed stands, as numbers; nothing in other precisions."""
+    precision = None if isinstance(fabric, _Plain) else fabric.strategy.precision
+    return {} if precision is None else precision.state_dict()
+
+
+def resume_scaling(fabric: Any, found: dict[str, Any]) -> None:
+    """Take over what ``scaling`` returned; a training that goes on in another precision does not."""
+    if found and scaling(fabric).keys() == found.keys():
+        fabric.strategy.precision.load_state_dict(found)

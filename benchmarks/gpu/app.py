@@ -1,24 +1,30 @@
-"""`undertow train` on the GPU: no step waits, trainings repeat and go on elsewhere, and what a step takes."""
+"""The commands on the GPU: no step of `train` waits, trainings repeat, runs are read there; and times."""
 
 import math
 import random
 import tempfile
 import warnings
 from collections.abc import Iterator
+from contextlib import nullcontext, redirect_stdout
+from functools import partial
+from io import StringIO
 from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
 
-from gpu.setting import DEVICE, DRY, Run
-from gpu.timing import raced, wait, without_waiting
+import undertow
+from gpu.setting import DEVICE, DRY, Row, Run, proved
+from gpu.timing import by_the_cpu, raced, wait, without_waiting
 from undertow.app.runs import config
 from undertow.app.training import session
 from undertow.app.training.task_of import task_of
 from undertow.app.training.trainer import Trainer
+from undertow.app.verbs import doctor, inspect
 
 PRECISIONS = ["32-true", "bf16-mixed"] if DRY else ["32-true", "bf16-mixed", "16-mixed", "64-true"]
 STEPS = 2 if DRY else 20
@@ -33,7 +39,8 @@ def sources(folder: Path) -> Iterator[tuple[str, str, Given]]:
     words = ["the", "quick", "brown", "fox", "jumps", "over", "lazy", "dogs"]
     (folder / "words.txt").write_text(" ".join(draw.choice(words) for _ in range(rows)))
     size = {"hidden_size": 8, "batch_size": 8} if DRY else {}
-    yield "forecast", str(folder / "waves.csv"), size | {"target": ("level",), "steps": 20}
+    quick = {"interval": 0.0} if DRY else {}  # whose fit takes a second
+    yield "forecast", str(folder / "waves.csv"), size | quick | {"target": ("level",), "steps": 20}
     yield "text", str(folder / "words.txt"), size | {"steps": 16 if DRY else 64}
 
 
@@ -108,31 +115,51 @@ def trained(source: str, given: Given, folder: Path) -> list[Any]:
     return [{k: v for k, v in row.items() if k != "seconds"} for row in trainer.progress.rows]
 
 
-def app() -> Iterator[dict[str, Any]]:
+def read(source: str, folder: Path, given: Given) -> Row:
+    """Let runs be read by every command, there and on the CPU."""
+    kept, options = [], {"epochs": 1, "device": DEVICE, "quiet": True, "folder": folder, "overwrite": True}
+    for cell in ("lstm",) if DRY else ("rnn", "lstm"):
+        run = undertow.train(source, **given, **options, cell=cell)
+        for verb in (inspect.inspect, doctor.doctor):
+            with redirect_stdout(StringIO()):
+                verb(folder, device=DEVICE)
+        scores = [run.evaluate(device=kind) for kind in ("cpu", DEVICE)]
+        column = "rmse" if "rmse" in scores[0].columns else "bits_char"
+        kept.append([float(each[column][0]) for each in scores])
+    if column == "rmse":
+        here, there = (run.predict(source, device=kind)["prediction"].to_numpy() for kind in ("cpu", DEVICE))
+        kept.append([float(np.abs(each).mean()) for each in (here, there)])
+    else:
+        assert len(run.generate("the", length=20, device=DEVICE)) == 23
+    return {"ok": all(math.isclose(*each, rel_tol=5e-3) for each in kept), "cpu, gpu": kept}
+
+
+def app() -> Iterator[Row]:
     """Trainings of a table and of a text."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         for task, source, given in sources(folder):
             for precision in PRECISIONS:
-                yield _checked(task, precision, source, given | {"precision": precision}, folder)
+                what = {"task": task, "precision": precision, "what": "no step waits"}
+                how = given | {"precision": precision}
+                yield proved(what, partial(_without_waiting, source, how, folder))
             rows = [trained(source, given, folder / f"{task}-{k}") for k in range(2)]
             yield {"task": task, "what": "two trainings are the same", "ok": rows[0] == rows[1]}
+            what = {"task": task, "what": "read as on the CPU"}
+            with by_the_cpu() if DRY else nullcontext():  # the interpreter would take half a minute
+                yield proved(what, partial(read, source, folder / "run", given))
             trainer = trainer_of(source, given, folder)
             ways = {"torch": their_steps(trainer), "ours": steps_of(trainer)}
             times = {who: seconds / STEPS for who, seconds in raced(ways, 10).items()}
             yield {"task": task, "us_a_step": {who: seconds * 1e6 for who, seconds in times.items()}}
 
 
-def _checked(task: str, precision: str, source: str, given: Given, folder: Path) -> dict[str, Any]:
-    """Whether steps wait, in one precision; 64-true is torch's own operators, 16-mixed a scaler as well."""
-    row = {"task": task, "precision": precision, "what": "no step waits"}
-    try:
-        trainer = trainer_of(source, given, folder)
-        with warnings.catch_warnings(record=True) as said:
-            without_waiting(steps_of(trainer))()
-            wait()
-        trainer.progress.read()
-        assert trainer.progress.diverged is None, "the loss is not finite"
-        return row | {"ok": True, "warned": sorted({str(each.message)[:200] for each in said})}
-    except Exception as error:
-        return row | {"ok": False, "error": f"{type(error).__name__}: {str(error)[:300]}"}
+def _without_waiting(source: str, given: Given, folder: Path) -> Row:
+    """Steps in one precision; 64-true is torch's own operators, 16-mixed a scaler as well."""
+    trainer = trainer_of(source, given, folder)
+    with warnings.catch_warnings(record=True) as said:
+        without_waiting(steps_of(trainer))()
+        wait()
+    trainer.progress.read()
+    assert trainer.progress.diverged is None, "the loss is not finite"
+    return {"warned": sorted({str(each.message)[:200] for each in said})}

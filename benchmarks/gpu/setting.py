@@ -2,6 +2,7 @@
 
 import os
 import sys
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -24,4 +25,28 @@ if DRY:
     SHAPES, GRID = [(3, 2, 2, 3)], [(2, 2, 2, 3)]
 OPTIONS = ["mask", "reset", "recurrent", "zoneout", "peepholes", "coupled", "norms"]
 Run = Callable[[], Any]
+Row = dict[str, Any]
+
+
+class Clock:
+    """When the part that runs must end."""
+
+    until = float("inf")
+
+    def left(self) -> float:
+        """The seconds that are left to it."""
+        return max(1.0, self.until - time.monotonic())
+
+
+CLOCK = Clock()
+
+
+def proved(about: Row, run: Run) -> Row:
+    """A row on what ``run`` proves: it returns more for the row, or raises what is not right."""
+    try:
+        return about | {"ok": True} | (run() or {})
+    except Exception as error:  # the others still run
+        return about | {"ok": False, "error": f"{type(error).__name__}: {str(error)[:300]}"}
+
+
 Shape = tuple[int, ...]  # N, T, C, H

@@ -7,7 +7,7 @@ from typing import Any
 def show(found: dict[str, Any]) -> None:
     """The table."""
     print(json.dumps(found.get("facts", [{}])[0], indent=1))
-    proofs = [row for part in ("correct", "loop", "app", "sanitizer") for row in found.get(part, [])]
+    proofs = [row for part in ("correct", "loop", "sight", "app", "sanitizer") for row in found.get(part, [])]
     bad = [row for row in proofs if row.get("ok") is False]
     print(f"{len(proofs)} proofs, {len(bad)} not right")
     for row in bad[:20]:

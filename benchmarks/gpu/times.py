@@ -6,7 +6,6 @@ import shutil
 import subprocess
 import time
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
 from typing import Any
 
 import torch
@@ -14,7 +13,7 @@ import torch
 import undertow
 from gpu.comparing import cases, compare
 from gpu.launching import launched, launches
-from gpu.setting import DEVICE, DRY, DTYPES, GOALS, GRID, SHAPES, TIMED
+from gpu.setting import CLOCK, DEVICE, DRY, DTYPES, GOALS, GRID, SHAPES, TIMED
 from gpu.timing import (
     forced,
     host,
@@ -24,6 +23,7 @@ from gpu.timing import (
     layer,
     lengths,
     packed_of,
+    prepare,
     raced,
     training,
     wait,
@@ -90,13 +90,14 @@ def compiling() -> Iterator[dict[str, Any]]:
     jobs += [("layer", (shape, dtype, None)) for shape in one_of for dtype in TIMED]
     jobs += [("layer", each) for each in launches()]
     if DRY:
-        yield {"jobs": len(jobs), "seconds": warm(jobs[-1])}
-        return
+        jobs = jobs[-1:]
     start, spawn = time.monotonic(), multiprocessing.get_context("spawn")
-    workers = min(14, os.cpu_count() or 1)
-    with ProcessPoolExecutor(workers, mp_context=spawn) as pool:
-        each = list(pool.map(warm, jobs))
-    yield {"jobs": len(jobs), "workers": workers, "seconds": time.monotonic() - start, "longest": max(each)}
+    workers = 1 if DRY else min(14, os.cpu_count() or 1)
+    with spawn.Pool(workers, initializer=prepare) as pool:  # leaving it ends the processes
+        each, done = pool.imap_unordered(warm, jobs), []
+        for _ in jobs:
+            done.append(each.next(timeout=CLOCK.left()))
+    yield {"jobs": len(jobs), "workers": workers, "seconds": time.monotonic() - start, "longest": max(done)}
 
 
 def speed() -> Iterator[dict[str, Any]]:

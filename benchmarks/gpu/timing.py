@@ -11,7 +11,15 @@ from torch import Tensor
 from torch.nn.utils.rnn import pack_padded_sequence
 
 from gpu.setting import DEVICE, DRY, Run, Shape
-from undertow.kernels import engines, plain, triton
+from undertow.kernels import cpu, engines, plain, triton
+
+
+def prepare() -> None:
+    """With ``--dry`` the kernels compute on the CPU, in Triton's interpreter, and the CPU's do not."""
+    if DRY:
+        triton.DEVICES.append("cpu")
+        torch.set_num_threads(1)
+        engines.ENGINES = tuple(e for e in engines.ENGINES if e is not cpu.ENGINE)
 
 
 def wait() -> None:
@@ -102,6 +110,17 @@ def packed_of(x: Tensor) -> Any:
 
 
 @contextmanager
+def by_the_cpu() -> Iterator[None]:
+    """The CPU's kernels compute, with ``--dry`` too."""
+    before = engines.ENGINES
+    engines.ENGINES = (cpu.ENGINE, plain.ENGINE)
+    try:
+        yield
+    finally:
+        engines.ENGINES = before
+
+
+@contextmanager
 def forced(ours: bool) -> Iterator[None]:
     """The kernels compute all plain calls that they can, or none."""
     before = triton.ENGINE.is_faster
@@ -130,6 +149,22 @@ def in_torch_operations(run: Run) -> Run:
             engines.ENGINES = before
 
     return slow
+
+
+def captured(run: Run) -> Run:
+    """The same from a CUDA graph; what it reads and leaves lies where it lay at the capture."""
+    if DRY:
+        return run
+    aside = torch.cuda.Stream()
+    aside.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(aside):  # compiles, as torch's guide to graphs asks
+        run()
+        run()
+    torch.cuda.current_stream().wait_stream(aside)
+    found = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(found):
+        run()
+    return found.replay
 
 
 def without_waiting(run: Run) -> Run:

@@ -19,7 +19,7 @@ def test_every_part_runs(tmp_path):
     run = subprocess.run(command, capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr
     found = json.loads(out.read_text())
-    parts = "facts baseline compiling correct sanitizer loop app speed options ablations sweep"
+    parts = "facts baseline compiling correct loop sight app speed options ablations sanitizer sweep"
     assert list(found) == parts.split()
     for part, rows in found.items():
         assert rows, part
@@ -27,6 +27,7 @@ def test_every_part_runs(tmp_path):
             row for row in rows if {"error", "refused", "cut short"} & set(row) or row.get("ok") is False
         ]
     assert "0 not right" in run.stdout
+    assert "Error" not in run.stdout  # of a process that compiles
     assert "(3, 2, 2, 3)" in run.stdout
 
 
@@ -36,3 +37,39 @@ def test_without_a_gpu_it_says_so():
     run = subprocess.run([sys.executable, SCRIPT], capture_output=True, text=True, check=False)
     assert run.returncode == 1
     assert run.stderr == "there is no CUDA device; --dry runs every part on the CPU\n"
+
+
+def test_a_part_that_takes_too_long_or_fails_leaves_the_others_theirs(tmp_path):
+    """The parts are replaced by some that wait; what was found is in the file at once."""
+    program = f"""
+import sys, time
+sys.argv = ["gpu", "--dry"]
+sys.path[:0] = [{str(SCRIPT.parent)!r}]
+from pathlib import Path
+from gpu import __main__ as script
+
+out = Path({str(tmp_path / "gpu.json")!r})
+
+def slow():
+    for k in range(100):
+        yield {{"row": k}}
+        assert f'"row": {{k}}' in out.read_text()
+        time.sleep(0.2)
+
+def wrong():
+    yield {{"row": 0}}
+    raise RuntimeError("no such kernel")
+
+def last():
+    yield {{"left": script.CLOCK.left()}}
+
+script.PARTS = {{slow: 0.3, wrong: 0.1, last: 0.6}}
+script.run_all(["slow", "wrong", "last"], 2.0, out)
+"""
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+    found = json.loads((tmp_path / "gpu.json").read_text())
+    assert 2 < len(found["slow"]) < 100
+    assert "cut short" in found["slow"][-1]
+    assert found["wrong"] == [{"row": 0}, {"error": "RuntimeError: no such kernel"}]
+    assert len(found["last"]) == 1

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from far import META, layer, numbers_are_one
 from undertow import problems
 from undertow.app.classics import settings as classics_settings
 from undertow.app.classics import view as classics_view
@@ -19,6 +20,7 @@ from undertow.app.classics.trial import Outcome, Trial
 from undertow.app.errors import UserError
 from undertow.app.loop import Hook
 from undertow.app.runs import near
+from undertow.kernels import dispatch
 
 EASY = Setting("two-sequence", 5, 8, 16, 2e-2, 2000, "chrono", every=5, rnn_lr=1e-2, seeds=2)
 HARD = Setting("adding-1997", 20, 4, 8, 1e-2, 48, every=2, seeds=2)
@@ -351,6 +353,17 @@ def test_on_a_gpu_a_trial_ends_the_same(monkeypatch):
         outcomes.append(trial.outcome(0.0))
     assert outcomes[0].error == pytest.approx(outcomes[1].error, rel=1e-5)
     assert outcomes[0].sequences == outcomes[1].sequences == 24
+
+
+def test_a_trial_computes_on_its_device(monkeypatch):
+    """The device meta stands in for a GPU: it does not mix with the CPU, and its numbers are 1."""
+    numbers_are_one(monkeypatch)
+    monkeypatch.setattr(dispatch, "layer", layer)
+    monkeypatch.setattr("undertow.app.classics.trial.placed", lambda kind: META)
+    trial = Trial(HARD, "LSTM", 0, device="cuda")
+    trial.run()
+    assert trial.outcome(0.0).sequences == HARD.most
+    assert all(p.grad.is_meta for p in trial.network.parameters())
 
 
 @pytest.mark.parametrize(("device", "expected"), [("cuda", "a CUDA device"), ("tpu", "auto, cpu, cuda")])

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from undertow.kernels.call import PLAIN, WEIGHTS, Call, Variant
 from undertow.kernels.engine import Outputs
-from undertow.kernels.tensors import contiguous, made_plain
+from undertow.kernels.tensors import contiguous, made_plain, without_autocast
 from undertow.kernels.triton import device, precision, rules
 from undertow.kernels.triton.rows import Rows
 
@@ -29,7 +29,7 @@ def kernels() -> tuple[Any, Any]:
 def on_device(x: Tensor) -> Iterator[None]:
     """Launch on the device of x, with products as torch is set for recurrent layers, without autocast."""
     there = torch.cuda.device(x.device) if x.is_cuda else nullcontext()
-    with there, torch.autocast(x.device.type, enabled=False), precision.of_products():
+    with there, without_autocast(x), precision.of_products():
         yield
 
 

@@ -24,7 +24,14 @@ constexpr Kernels kernels_baseline{"baseline", baseline_float, baseline_double, 
 constexpr Kernels kernels_avx2{"avx2", avx2_float, avx2_double, avx2_bf16};
 #endif
 #ifdef UNDERTOW_AVX512
-constexpr Kernels kernels_avx512{"avx512", avx512_float, avx512_double, avx512_bf16};
+#if defined(UNDERTOW_AVX512_OWN_BF16)
+constexpr const KernelsOf<bf16>& narrow_bf16 = avx512_bf16;
+#elif defined(UNDERTOW_AVX2)
+constexpr const KernelsOf<bf16>& narrow_bf16 = avx2_bf16;
+#else
+constexpr const KernelsOf<bf16>& narrow_bf16 = baseline_bf16;
+#endif
+constexpr Kernels kernels_avx512{"avx512", avx512_float, avx512_double, narrow_bf16};
 #endif
 #ifdef UNDERTOW_AVX512BF16  // its instructions are of use for bfloat16 alone
 constexpr Kernels kernels_avx512bf16{"avx512bf16", avx512_float, avx512_double, avx512bf16_bf16};

@@ -12,6 +12,8 @@ BESIDE = (".", ".new")  # before and after a file's name while it is being writt
 def write(path: Path, fill: Callable[[Path], Any]) -> None:
     """Write a file beside ``path``, wait until it is on disk, and rename it to ``path``.
 
+    Several processes may write the same file at once: the last one that is complete stays.
+
     Args:
         path: the file.
         fill: writes the content into the path that it is given.
@@ -19,7 +21,7 @@ def write(path: Path, fill: Callable[[Path], Any]) -> None:
     Raises:
         OSError: the file cannot be written. An older file stays as it was.
     """
-    beside = path.with_name(f"{BESIDE[0]}{path.name}{BESIDE[1]}")
+    beside = path.with_name(f"{BESIDE[0]}{path.name}.{os.getpid()}{BESIDE[1]}")
     try:
         fill(beside)
         _sync(beside)

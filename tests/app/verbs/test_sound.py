@@ -39,7 +39,7 @@ def test_a_known_network_is_learnt(undertow):
     ("words", "said"),
     [
         (("clean.wav",), "clean.wav: expected two recordings, before the device and after it: undertow"),
-        (("clean.wav", "amp.wav", "amp.wav"), "clean.wav: expected two recordings"),
+        (("clean.wav", "amp.wav", "amp.wav"), "amp.wav: given 2 times; expected once"),
         (("clean.wav", "b.wav"), "b.wav: no such file"),
         (("clean.wav", "a.mp3"), "a.mp3: mp3 loses samples; expected WAV, FLAC or AIFF"),
         (("a.mp3", "clean.wav"), "a.mp3: mp3 loses samples; expected WAV, FLAC or AIFF"),

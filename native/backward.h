@@ -37,7 +37,7 @@ class BackwardPass {
  public:
   explicit BackwardPass(const Given& b)
       : b(b), panels{b.cell, b.hidden}, P(panels.count()), padded(ceil_div(b.hidden, W) * W),
-        wants_weights(b.dweight_ih || b.dweight_hh || b.dbias),
+        wants_weights(b.dweight_ih || b.dweight_hh || b.dbias), ahead(calls_ahead(b)),
         capacity(most(b.batch, least(block_rows(b), b.steps * b.batch)) / 2 * 2 + 2),
         h_at(has_norms(b) ? ceil_div(b.input, tile_rows) * tile_rows : b.input), fan_in(h_at + b.hidden + 1),
         groups(wants_weights ? ceil_div(fan_in, tile_rows) : 0), h_groups(ceil_div(b.hidden, width)),
@@ -103,6 +103,7 @@ class BackwardPass {
   const idx P;                // panels of hidden units
   const idx padded;           // H in whole vectors
   const bool wants_weights;
+  const bool ahead;           // a step calls for the x and y of the one before
   const idx capacity;         // rows (t,n) of a block
   const idx h_at;             // where h stands in what feeds a gate: behind x, with norms in another group
   const idx fan_in;           // h_at + H + 1: what feeds a gate; the 1 is the bias
@@ -189,7 +190,7 @@ class BackwardPass {
       if (sums_symbols()) row_symbols.get()[row + n] = static_cast<idx>(*b.symbols.at(t, n));
       if (x_groups) set_dx_row(row + n, b.dx.at(t, n));
       if (b.x.order && x_groups) call_row(b.dx.at(t, n), b.input);
-      if (!b.x.order || s < 2 || n >= b.active(s - 2)) continue;
+      if (!ahead || s < 2 || n >= b.active(s - 2)) continue;
       call_row(b.x.at(b.time(s - 1), n), b.input);
       call_row(b.y.at(b.time(s - 2), n), b.hidden);
     }
@@ -365,11 +366,10 @@ class BackwardPass {
     for (int r = 0; r < R; ++r) factors[r] = inputs_at(group, 0) + r;
     if (pairs) tile.multiply(factors, groups * tile_rows, pairs_at(p, 0), 0, width, ceil_div(rows, 2), factors[0]);
     else tile.multiply(factors, groups * tile_rows, dgates_factors(p, 0, group * tile_rows < h_at), 0, width, rows, factors[0]);
-    for (int r = 0; r < R; ++r)
-      for (int v = 0; v < 4; ++v) {
-        T* at = sum + r * width + v * W;
-        store(at, first ? tile.acc[r][0][v] : load(at) + tile.acc[r][0][v]);
-      }
+    tile.each_sum([&](const Vec<T>& added, int r, int, int v) UNDERTOW_INLINED {
+      T* at = sum + r * width + v * W;
+      store(at, first ? added : load(at) + added);
+    });
   }
 
   // The column of each row's symbol += the gradients of its gates.

@@ -25,7 +25,7 @@ class ForwardPass {
  public:
   explicit ForwardPass(const Given& f)
       : f(f), panels{f.cell, f.hidden}, once(f.steps * f.batch == 1 && !reads_symbols()),
-        past_caches(exceeds_caches(f)), inputs(ceil_div(f.input, parts<S>)),
+        past_caches(exceeds_caches(f)), ahead(calls_ahead(f)), inputs(ceil_div(f.input, parts<S>)),
         most_inputs(reads_symbols() ? -1 : longest_sum), depth(inputs + ceil_div(f.hidden, parts<S>)),
         weights(once ? 0 : panels.count() * depth * width),
         bias(panels.count() * width), padded(odd_pages(panels.count() * (f.cell == Cell::lstm ? W : width))),
@@ -76,6 +76,7 @@ class ForwardPass {
   const Panels<T> panels;
   const bool once;     // a single step of a single sequence: packing the weights would cost more than using them
   const bool past_caches;  // the tape goes straight to memory: it is larger than the caches
+  const bool ahead;        // a step calls for the x and y of the next one
   const idx inputs;    // factors that x_t makes; none of symbols
   const idx most_inputs;  // that a tile adds up by itself; below 0 with symbols
   const idx depth;     // and h_{t-1} with it
@@ -93,9 +94,8 @@ class ForwardPass {
   // memory first, and does not drive out what they hold.
   static bool exceeds_caches(const Given& f) {
     const auto aligned = [](const void* p) { return reinterpret_cast<std::uintptr_t>(p) % vector_bytes == 0; };
-    const idx rows = f.starts ? static_cast<idx>(f.starts[f.steps]) : f.steps * f.batch;
     return f.gates && f.hidden % W == 0 && aligned(f.gates) && aligned(f.c) &&
-           rows * 5 * f.hidden * idx{sizeof(T)} > idx{64} << 20;
+           f.tape_start(f.steps) * 5 * f.hidden * idx{sizeof(T)} > idx{64} << 20;
   }
 
   // Rows a whole number of pages long would all fall into the same few lines of the first cache.
@@ -238,7 +238,7 @@ class ForwardPass {
     const F* rows[R];
     for (int r = 0; r < R; ++r) {
       rows[r] = x_factors(run.t, n + r);
-      if (f.x.order && p == 0 && run.next_t >= 0) call_row(f.x.at(run.next_t, n + r), f.input);
+      if (ahead && p == 0 && run.next_t >= 0) call_row(f.x.at(run.next_t, n + r), f.input);
     }
     // What symbols or many inputs add is summed apart, and the tile starts from them: it stays in registers all the time.
     Tile<T, R, 1, 4> sums[P];
@@ -246,9 +246,9 @@ class ForwardPass {
     for (int q = 0; !few && q < P; ++q) begin_apart(sums[q], run, p + q, n, rows, next);
     const T* from = few ? bias.get() + p * width : reinterpret_cast<const T*>(sums);
     const idx row = few ? 0 : width, panel_width = few ? width : R * width;
-    for (int q = 0; q < P; ++q)
-      for (int r = 0; r < R; ++r)
-        for (int v = 0; v < V; ++v) tile.acc[r][q][v] = load(from + r * row + q * panel_width + v * W);
+    tile.each_sum([&](Vec<T>& sum, int r, int q, int v) UNDERTOW_INLINED {
+      sum = load(from + r * row + q * panel_width + v * W);
+    });
     if (few && variant.whole_rows()) tile.clear();
     tile.multiply(rows, 1, panel(p), depth * width, width, few ? inputs : 0, next);
     if constexpr (varied && V == 4)
@@ -342,7 +342,7 @@ class ForwardPass {
     const Vec<T> h = rounded<S>(sums[3] * tanh<T>(sums[0]));
     store(h_after(run, n) + u, h);
     store(run.y + place, h, valid);
-    if (f.y.order) __builtin_prefetch(run.next_y + place, 1);
+    if (ahead) __builtin_prefetch(run.next_y + place, 1);
   }
 
   UNDERTOW_INLINE void rnn_units(const Running& run, idx n, idx p, const Vec<T>* pre, int vectors) const {

@@ -53,10 +53,12 @@ class Product {
         for (idx k = 0; k < width; ++k, b += W / 2) {
           HalfVec<T> factors;
           std::memcpy(&factors, b, sizeof factors);
-          for (int i = 0; i < R; ++i) sums[i] += a[i * width + k] * factors;
+          each<R>([&](auto i) UNDERTOW_INLINED { sums[i.value] += a[i.value * width + k] * factors; });
         }
       }
-      for (int i = 0; i < R; ++i) store_half(out[row - rows.begin + i] + q * width, sums[i], columns - q * width);
+      each<R>([&](auto i) UNDERTOW_INLINED {
+        store_half(out[row - rows.begin + i.value] + q * width, sums[i.value], columns - q * width);
+      });
     };
     constexpr int many = 12, some = 4;
     idx row = rows.begin;
@@ -86,16 +88,12 @@ class Product {
     const F* group = weights + q * P * panel_factors;
     const F* next = group + piece.end * panel + place.quarter * (piece.end - piece.begin) * depth * W;
     Tile<T, R, Q, V> tile;
-    const auto each_vector = [&](auto&& f) {
-      for (int r = 0; r < R; ++r)
-        for (int g = 0; g < Q; ++g)
-          for (int v = 0; v < V; ++v) {
-            const idx column = (place.q + g) * width + v * W;
-            f(tile.acc[r][g][v], place.out[r] + column, columns - column);
-          }
-    };
+    const auto column = [&](int g, int v) UNDERTOW_INLINED { return (place.q + g) * width + v * W; };
     if (place.piece.begin == 0) tile.clear();
-    else each_vector([](Vec<T>& sum, const T* at, idx valid) { sum = load(at, valid); });
+    else
+      tile.each_sum([&](Vec<T>& sum, int r, int g, int v) UNDERTOW_INLINED {
+        sum = load(place.out[r] + column(g, v), columns - column(g, v));
+      });
     for (idx p = piece.begin; p < piece.end; ++p) {
       const F* rows[R];
       for (int r = 0; r < R; ++r) {
@@ -106,7 +104,9 @@ class Product {
       tile.multiply(rows, 1, group + p * panel, P * panel_factors, V * W, depth, next);
       next += depth * W;
     }
-    each_vector([](Vec<T>& sum, T* at, idx valid) { store(at, sum, valid); });
+    tile.each_sum([&](const Vec<T>& sum, int r, int g, int v) UNDERTOW_INLINED {
+      store(place.out[r] + column(g, v), sum, columns - column(g, v));
+    });
   }
 };
 

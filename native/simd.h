@@ -19,6 +19,23 @@ constexpr idx ceil_div(idx a, idx b) { return (a + b - 1) / b; }
 constexpr idx least(idx a, idx b) { return a < b ? a : b; }
 constexpr idx most(idx a, idx b) { return a > b ? a : b; }
 
+template <int N>
+struct Int {
+  static constexpr int value = N;
+};
+
+// Calls f with Int<0> to Int<N - 1>. Vectors of an array that are numbered by constants stay in registers. In a loop that the
+// compiler unrolls later, they go through memory, and a processor may take two cycles to store a wide one.
+#define UNDERTOW_INLINED __attribute__((always_inline))  // of a lambda
+template <class F, std::size_t... i>
+UNDERTOW_INLINE void each_of(std::index_sequence<i...>, F&& f) {
+  (f(Int<static_cast<int>(i)>{}), ...);
+}
+template <int N, class F>
+UNDERTOW_INLINE void each(F&& f) {
+  each_of(std::make_index_sequence<N>(), f);
+}
+
 #if defined(__AVX512F__)
 constexpr int vector_bytes = 64;
 constexpr int tile_rows = 6;       // 6 rows x 4 vectors = 24 accumulators of 32 registers

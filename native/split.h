@@ -55,10 +55,18 @@ Share share_sequences(const Problem<T>& problem, const Team& team, idx start, id
 template <class T>
 constexpr idx apart = 4096 / sizeof(T);
 
-// Rows that lie in no order are called into the cache a step ahead: no processor foresees where they are.
+// A row, into the cache.
 template <class T>
 UNDERTOW_INLINE void call_row(const T* row, idx size) {
   for (idx k = 0; k < size; k += 64 / idx{sizeof(T)}) __builtin_prefetch(row + k);
+}
+
+// Whether a step calls for the rows of x and y of the next one: in no order no processor foresees where they are, and of more
+// than the second cache holds it fetches each page's first ones late.
+template <class T>
+bool calls_ahead(const Problem<T>& problem) {
+  const idx rows = problem.tape_start(problem.steps);
+  return problem.x.order || rows * (problem.input + problem.hidden) * idx{sizeof(T)} > idx{1} << 20;
 }
 
 // Waking a thread costs as much as a few million multiply-adds: do less than that alone.

@@ -6,11 +6,6 @@
 namespace undertow {
 namespace {
 
-template <int N>
-struct Int {
-  static constexpr int value = N;
-};
-
 // Calls f with Int<n>, for n in 1..Max: the run-time extent of a tile as a compile-time one.
 template <int Max, class F>
 UNDERTOW_INLINE void with_extent(int n, F&& f) {
@@ -29,16 +24,21 @@ template <class T, int R, int P, int V>
 struct Tile {
   Vec<T> acc[R][P][V];
 
+  // f(sum, r, p, v) for all sums.
+  template <class F>
+  UNDERTOW_INLINE void each_sum(F&& f) {
+    each<R * P * V>([&](auto i) UNDERTOW_INLINED {
+      constexpr int n = decltype(i)::value, r = n / (P * V), p = n / V % P, v = n % V;
+      f(acc[r][p][v], r, p, v);
+    });
+  }
+
   UNDERTOW_INLINE void clear() {
-    for (int r = 0; r < R; ++r)
-      for (int p = 0; p < P; ++p)
-        for (int v = 0; v < V; ++v) acc[r][p][v] = Vec<T>{};
+    each_sum([](Vec<T>& sum, int, int, int) UNDERTOW_INLINED { sum = Vec<T>{}; });
   }
 
   UNDERTOW_INLINE void add(const Tile& other) {
-    for (int r = 0; r < R; ++r)
-      for (int p = 0; p < P; ++p)
-        for (int v = 0; v < V; ++v) acc[r][p][v] += other.acc[r][p][v];
+    each_sum([&](Vec<T>& sum, int r, int p, int v) UNDERTOW_INLINED { sum += other.acc[r][p][v]; });
   }
 
   // a[r] + k*a_k: row r's k-th factor. b + p*b_panel + k*b_k: V vectors. On the way, `next` and the K vectors from
@@ -47,15 +47,18 @@ struct Tile {
   UNDERTOW_INLINE void multiply(const F* const (&rows)[R], idx a_k, const F* b, idx b_panel, idx b_k, idx K,
                                 const F* next) {
     const F* a[R];
-    for (int r = 0; r < R; ++r) a[r] = rows[r];
+    each<R>([&](auto r) UNDERTOW_INLINED { a[r.value] = rows[r.value]; });
     for (idx k = 0; k < K; ++k) {
       __builtin_prefetch(next + k * lanes<F>, 0, 2);
-      for (int p = 0; p < P; ++p) {
+      each<P>([&](auto p) UNDERTOW_INLINED {
         Vec<F> bv[V];
-        for (int v = 0; v < V; ++v) bv[v] = load(b + p * b_panel + v * lanes<F>);
-        for (int r = 0; r < R; ++r)
-          for (int v = 0; v < V; ++v) acc[r][p][v] = fused(acc[r][p][v], a[r][k * a_k], bv[v]);
-      }
+        each<V>([&](auto v) UNDERTOW_INLINED { bv[v.value] = load(b + p.value * b_panel + v.value * lanes<F>); });
+        each<R>([&](auto r) UNDERTOW_INLINED {
+          each<V>([&](auto v) UNDERTOW_INLINED {
+            acc[r.value][p.value][v.value] = fused(acc[r.value][p.value][v.value], a[r.value][k * a_k], bv[v.value]);
+          });
+        });
+      });
       b += b_k;
     }
   }

@@ -4,6 +4,8 @@
 #include "streaming_lstm.h"
 #if defined(__SSE2__)
 #include <emmintrin.h>
+#elif defined(__aarch64__)
+#include <arm_neon.h>
 #endif
 
 namespace undertow {
@@ -61,9 +63,30 @@ inline void pack_narrow(const Stage& s, float* to) {
 template <class U>
 using Whole = decltype(U{} < U{});  // 32-bit integers
 
-// sums += pairs of products, each pair added. With VNNI that is one instruction, of which compilers need not know.
+// A sum of 32-bit integers in each lane. NEON multiplies and adds in one instruction where the products of a pair stay apart
+// until the end: half of them in each vector.
+template <class U>
+#if defined(__aarch64__)
+struct Total {
+  int32x4_t low, high;
+  UNDERTOW_INLINE Whole<U> sum() const { return (Whole<U>)vpaddq_s32(low, high); }
+};
+#else
+struct Total {
+  Whole<U> all;
+  UNDERTOW_INLINE Whole<U> sum() const { return all; }
+};
+#endif
+
+// The sum grows by pairs of products. With VNNI that is one instruction, of which compilers need not know.
 template <class U, bool vnni>
-UNDERTOW_INLINE void add_pairs(Whole<U>& sums, std::int32_t pair, const std::int16_t* weights) {
+UNDERTOW_INLINE void add_pairs(Total<U>& total, std::int32_t pair, const std::int16_t* weights) {
+#if defined(__aarch64__)
+  const int16x8_t both = vreinterpretq_s16_s32(vdupq_n_s32(pair)), w = vld1q_s16(weights);
+  total.low = vmlal_s16(total.low, vget_low_s16(both), vget_low_s16(w));
+  total.high = vmlal_high_s16(total.high, both, w);
+#else
+  Whole<U>& sums = total.all;
 #if defined(__AVX512BW__)
   if constexpr (sizeof(U) == 64) {
     const __m512i both = _mm512_set1_epi32(pair);
@@ -85,6 +108,7 @@ UNDERTOW_INLINE void add_pairs(Whole<U>& sums, std::int32_t pair, const std::int
     for (int lane = 0; lane < lanes_of<U>; ++lane)
       sums[lane] += both[0] * weights[2 * lane] + both[1] * weights[2 * lane + 1];
   }
+#endif
 #endif
 }
 
@@ -130,9 +154,7 @@ UNDERTOW_INLINE void narrow_slab(const NarrowLstm& m, const float* weights, idx 
   constexpr idx stride = P * 4 * lanes_of<U>;
   const float *scales = weights + stride, *of_x = scales + stride;
   const auto* of_pairs = reinterpret_cast<const std::int16_t*>(of_x + m.wide * stride);
-  Whole<U> total[P][4];
-  for (int p = 0; p < P; ++p)
-    for (int v = 0; v < 4; ++v) total[p][v] = Whole<U>{};
+  Total<U> total[P][4] = {};
   for (idx k = 0; k < m.pairs; ++k, of_pairs += 2 * stride) {
     std::int32_t pair;
     std::memcpy(&pair, a + 2 * k, sizeof pair);
@@ -145,7 +167,7 @@ UNDERTOW_INLINE void narrow_slab(const NarrowLstm& m, const float* weights, idx 
   for (idx k = 0; k < m.wide; ++k) add_factor<U, 1, P>(sums, {x}, k, of_x + k * stride);
   for (int p = 0; p < P; ++p) {
     for (int v = 0; v < 4; ++v)
-      sums[0][p][v] += __builtin_convertvector(total[p][v], U) * taken<U>(scales + (p * 4 + v) * lanes_of<U>);
+      sums[0][p][v] += __builtin_convertvector(total[p][v].sum(), U) * taken<U>(scales + (p * 4 + v) * lanes_of<U>);
     const idx at = unit + p * W;
     put_narrow(next + at, store_units<true>(m.slabs.hidden - at, sums[0][p], c + at, y + at));
   }

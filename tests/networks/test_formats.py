@@ -343,6 +343,18 @@ REFUSED = {
     "order": (state(a=LSTM(3, 3), b=LSTM(3, 3)), Unsupported, "not clear: a → b or b → a"),
     "branches": (state(a=LSTM(2, 3), b=LSTM(2, 3)), Unsupported, "do not form a chain"),
     "conv": (state(a=LSTM(2, 3), b=torch.nn.Conv1d(2, 2, 2)), Unsupported, "b.weight, b.bias: expected par"),
+    "extra": (json.dumps(proteus() | {"state_dict": proteus()["state_dict"] | {"rec.more": [1.0]}}).encode(),
+              Unsupported, r"state_dict\.rec\.more: expected an LSTM rec"),
+    "gain": (changed(STACKED, in_gain=1e9), ValueError, "in_gain: a number is not finite in float32"),
+    "extra layer": (pt(LSTM(2, 3).state_dict() | {"bias_ih_l4": torch.zeros(12)}), ValueError,
+                    "damaged: bias_ih_l4 belongs to no layer"),
+    "extra direction": (pt(LSTM(2, 3).state_dict() | {"bias_ih_l0_reverse": torch.zeros(12)}), ValueError,
+                        "damaged: bias_ih_l0_reverse belongs to no layer"),
+    "extra state": (pt(LSTM(2, 3).state_dict() | {"h_0": torch.zeros(4, 3)}), ValueError,
+                    r"h_0: expected 1 rows, got shape \[4, 3\]"),
+    "sum": (pt(dict.fromkeys(LSTM(1, 1, bias=False).state_dict(), torch.ones(4, 1))
+               | dict.fromkeys(("bias_ih_l0", "bias_hh_l0"), torch.full((4,), 3e38))), ValueError,
+            r"stage 0 \(Recurrent\): bias: a number is not finite"),
     "no lstm": (state(a=Linear(2, 3)), Unsupported, "expected the state dict of an LSTM"),
 }  # fmt: skip
 

@@ -127,6 +127,13 @@ REFUSED = {
     "no weights": (archive(LAYERS, {}), ValueError, "layer lstm: expected 3 arrays, got 0"),
     "shape": (archive(LAYERS, {"lstm/cell": [W, U.T, b]}), ValueError, r"recurrent kernel: expected shape"),
     "not finite": (archive(LAYERS, {"lstm/cell": [W * np.nan, U, b]}), ValueError, "is not finite"),
+    "declared": (archive([config("InputLayer", batch_shape=[None, None, 3]), *LAYERS[1:]], WEIGHTS),
+                 ValueError, "layer lstm: expected 3 inputs as declared, got 2"),
+    "variance": (archive([LAYERS[0], config("Normalization", mean=[0, 0], variance=[-1, 1]), *LAYERS[1:]],
+                         WEIGHTS), ValueError, r"stage 0 \(Scale\): scale: a number is not finite"),
+    "dtype": (changed("LSTM", dtype={"config": None}), ValueError, "layer lstm: dtype: expected an object"),
+    "shape of input": (archive([config("InputLayer", batch_shape={"a": 1}), *LAYERS[1:]], WEIGHTS),
+                       ValueError, "damaged: KeyError"),
     "half": (archive(LAYERS, WEIGHTS)[:-40], ValueError, "damaged: not a complete archive"),
 }  # fmt: skip
 

@@ -238,6 +238,9 @@ REFUSED = {
                         node("Relu", "a", out="b"), outputs=("out", "b")), Unsupported,
                   "two answers, out and b"),
     "width": (squeezed(lstm_node(), R=draw(1, 12, 5)), ValueError, "R: expected shape"),
+    "declared": (squeezed(lstm_node(), W=draw(1, 12, 7)), ValueError, "as declared, got weights of 7"),
+    "sum": (squeezed(lstm_node(), B=np.full((1, 24), 3e38, np.float32)), ValueError,
+            r"stage 0 \(Recurrent\): bias: a number is not finite"),
     "half": (squeezed(lstm_node())[:-20], ValueError, "damaged: no complete ONNX model"),
     "foreign": (b"any text whatever", ValueError, "damaged: no complete ONNX model"),
 }  # fmt: skip

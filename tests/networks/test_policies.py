@@ -58,6 +58,12 @@ def test_actor_and_critic(tmp_path: Path) -> None:
     ("change", "data", "part", "words"),
     [
         ({"features_extractor": nn.Conv1d(2, 2, 2)}, {}, "", "features_extractor.weight"),
+        (
+            {"mlp_extractor": nn.ModuleDict({"policy_net": nn.Sequential(net(5, 5), nn.Linear(5, 4))})},
+            {},
+            "",
+            "mlp_extractor.policy_net.0.0.weight",
+        ),
         ({"lstm_actor": None}, {}, "", "lstm_actor.weight_ih_l0: expected a policy with an LSTM"),
         ({"lstm_critic": None, "critic": nn.Linear(3, 5)}, {}, "critic", "an LSTM for the critic"),
         (

@@ -5,9 +5,11 @@ A file is recognised by what it holds, a run by being a folder; only ONNX has no
 
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from undertow import atomic
 from undertow.networks.formats import (
@@ -26,7 +28,7 @@ from undertow.networks.formats import (
     torch_source,
 )
 from undertow.networks.formats.content import Archive, array, load_bytes, load_json
-from undertow.networks.network import Assumed, Network, Unsupported
+from undertow.networks.network import Assumed, Bidirectional, Network, Recurrent, Unsupported
 
 
 @dataclass(frozen=True)
@@ -190,14 +192,33 @@ def _read(path: Path, part: str) -> Network:
         raise ValueError(f"the weights of a run alone; expected its folder, {path.parent}")
     data = load_bytes(path)
     if data.startswith(pickled.BEGIN) and policies.is_policy(Archive(data)):
-        return policies.from_archive(data, part or "actor")
+        return _checked(lambda held: policies.from_archive(held, part or "actor"), data)
     if part:
         raise ValueError(f"part: expected none, since this is no policy of sb3-contrib, got {part}")
     reader = _by_content(data) or (BY_SUFFIX[path.suffix.lower()].read if _marked(path) else None)
     if reader is None:
         names = ", ".join(each.name for each in FORMATS if each.read)
         raise ValueError(f"expected a network as {names}, got a file of another kind")
-    return reader(data)
+    return _checked(reader, data)
+
+
+def _checked(reader: Callable[[bytes], Network], data: bytes) -> Network:
+    """What a reader makes of a file. Raises ValueError for whatever a tampered one makes it raise."""
+    try:
+        with np.errstate(all="ignore"):  # what is not finite is refused below
+            found = reader(data)
+    except (ValueError, MemoryError):  # Unsupported too
+        raise
+    except Exception as error:
+        raise ValueError(f"damaged: {type(error).__name__}: {error}") from None
+    for k, stage in enumerate(found.stages):
+        for part in stage.directions() if isinstance(stage, Recurrent | Bidirectional) else [stage]:
+            for each in fields(part):
+                value = getattr(part, each.name)
+                if isinstance(value, np.ndarray) and not np.isfinite(value).all():
+                    where = f"stage {k} ({type(stage).__name__})"
+                    raise ValueError(f"{where}: {each.name}: a number is not finite in float32")
+    return found
 
 
 def _marked(path: Path) -> bool:

@@ -225,7 +225,8 @@ class _Builder:
         if kind == "InputLayer":
             shape = config.get("batch_shape") or config.get("batch_input_shape") or [0]
             self.width = shape[-1] if isinstance(shape[-1], int) else 0
-        elif kind in ("LSTM", "SimpleRNN"):
+            return
+        if kind in ("LSTM", "SimpleRNN"):
             self._recurrent([_recurrent(kind, config, weights(""), where, False)], config, where)
         elif kind == "Bidirectional":
             self._both(config, where, weights)
@@ -252,7 +253,9 @@ class _Builder:
             self.stages.append(_scaled(kind, config, weights(""), self._width(), where))
         elif kind not in IN_TRAINING:
             raise Unsupported(f"{where}: {kind} has no counterpart")
-        self.width = self.stages[-1].widths()[1] if self.stages else self.width
+        first = self.stages[0] if self.stages else None
+        if self.width and first and not isinstance(first, Embedding) and first.widths()[0] != self.width:
+            raise ValueError(f"{where}: expected {self.width} inputs as declared, got {first.widths()[0]}")
 
     def _width(self) -> int:
         return self.stages[-1].widths()[1] if self.stages else self.width
@@ -312,9 +315,10 @@ class _Builder:
 
 def _check_dtype(config: Object, where: str) -> None:
     said = config.get("dtype")
-    name = said.get("config", {}).get("name") if isinstance(said, dict) else said
-    if isinstance(name, str) and "int8" in name:
-        raise Unsupported(f"{where}: dtype: expected floating point, got {name}")
+    if isinstance(said, dict):  # a policy
+        said = object_at(said.get("config", {}), f"{where}: dtype").get("name")
+    if isinstance(said, str) and "int8" in said:
+        raise Unsupported(f"{where}: dtype: expected floating point, got {said}")
 
 
 def _recurrent(kind: str, config: Object, weights: list[Any], where: str, reverse: bool) -> Recurrent:

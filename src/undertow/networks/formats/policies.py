@@ -11,7 +11,7 @@ from typing import Any
 
 from undertow.networks.formats import pickled
 from undertow.networks.formats.content import Archive, join, load_json, object_at, plain
-from undertow.networks.formats.state_dict import linear, recurrent
+from undertow.networks.formats.state_dict import OF_LAYER, linear, recurrent
 from undertow.networks.network import Network, Stage, Unsupported
 
 PARTS = {  # part -> LSTM, layers between, head
@@ -48,10 +48,11 @@ def from_archive(data: bytes, part: str = "actor") -> Network:
     archive = Archive(data)
     about = object_at(load_json(archive.read("data"), "data"), "data")
     tensors, _ = pickled.read(archive.read("policy.pth"))
-    known = (*OTHERS, *(prefix for each in PARTS.values() for prefix in each))
-    strange = [name for name in tensors if not name.startswith(known)]
+    strange = [name for name in tensors if not _is_known(name)]
     if strange:
-        raise Unsupported(f"{join(strange, 3)}: expected observations that no layer comes before")
+        raise Unsupported(
+            f"{join(strange, 3)}: expected LSTMs, then linear layers, and no layer before the observations"
+        )
     lstm, between, head = PARTS[part]
     if part == "critic" and not _has(tensors, lstm) and not _has(tensors, "critic."):
         lstm = "lstm_actor."  # shared
@@ -68,6 +69,15 @@ def from_archive(data: bytes, part: str = "actor") -> Network:
     if "_stable_baselines3_version" in archive.names:
         version = archive.read("_stable_baselines3_version").decode(errors="replace").strip()
     return Network(tuple(stages), metadata=plain({"stable_baselines3": version, "part": part, **spaces}))
+
+
+def _is_known(name: str) -> bool:
+    layer, module = OF_LAYER.fullmatch(name), re.sub(r"\.(weight|bias)$", "", name)
+    for lstm, between, head in PARTS.values():
+        inner = module.startswith(between) and module[len(between) :].isdecimal()
+        if (layer and layer[1] == lstm) or (module != name and (inner or module == head)):
+            return True
+    return name.startswith(OTHERS)
 
 
 def _has(tensors: dict[str, Any], prefix: str) -> bool:

@@ -7,7 +7,7 @@ one ``rec`` and the linear one ``lin``. ``skip`` is 1 where the input is added t
 from typing import Any
 
 from undertow.networks.formats.content import Object, array, entry, object_at, text, whole
-from undertow.networks.formats.state_dict import linear, recurrent
+from undertow.networks.formats.state_dict import OF_LAYER, linear, recurrent
 from undertow.networks.network import Network, Recurrent, Unsupported
 
 
@@ -40,9 +40,9 @@ def from_json(content: Object) -> Network:
         raise Unsupported(f"model_data.model: expected SimpleRNN, got {model}")
     if unit != "LSTM":
         raise Unsupported(f"model_data.unit_type: expected LSTM, got {unit}")
-    strange = [name for name in tensors if not name.startswith(("rec.", "lin."))]
+    strange = [name for name in tensors if not _is_known(name)]
     if strange:
-        raise Unsupported(f"state_dict.{strange[0]}: expected rec and lin only")
+        raise Unsupported(f"state_dict.{strange[0]}: expected an LSTM rec and a linear layer lin only")
     skip = whole(data.get("skip", 0), "model_data.skip")
     layers, head = recurrent(tensors, "rec."), linear(tensors, "lin")
     if skip > min(len(head.weight), layers[0].widths()[0] if layers else 0):
@@ -58,3 +58,8 @@ def from_json(content: Object) -> Network:
         if name in data and whole(data[name], f"model_data.{name}") != found:
             raise ValueError(f"model_data.{name}: the tensors have {found}, got {data[name]}")
     return network
+
+
+def _is_known(name: str) -> bool:
+    layer = OF_LAYER.fullmatch(name)
+    return name in ("lin.weight", "lin.bias") or (layer is not None and layer[1] == "rec.")

@@ -57,7 +57,7 @@ def from_json(content: Object) -> Network:
         stages = _add(stages, object_at(each, f"layers[{k}]"), width, f"layers[{k}]")
         width = stages[-1].widths()[1] if stages else width
     skip = whole(content.get("in_skip") or 0, "in_skip", 0, 1)
-    gains = [10 ** (number(content.get(name) or 0, name) / 20) for name in ("in_gain", "out_gain")]
+    gains = [_factor(number(content.get(name) or 0, name), name) for name in ("in_gain", "out_gain")]
     if skip and gains != [1, 1]:
         raise Unsupported("in_gain, out_gain: expected none together with in_skip")
     if gains[0] != 1:  # the sound only; further inputs are knobs
@@ -72,6 +72,10 @@ def from_json(content: Object) -> Network:
         sample_rate=None if rate in (None, "") else number(rate, "samplerate"),
         metadata=metadata,
     )
+
+
+def _factor(decibels: float, where: str) -> float:
+    return float(array(np.float64(10) ** (decibels / 20), where))
 
 
 def _add(stages: list[Stage], layer: Object, width: int, where: str) -> list[Stage]:

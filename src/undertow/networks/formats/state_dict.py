@@ -90,6 +90,14 @@ def recurrent(tensors: Tensors, prefix: str) -> list[Stage]:
     if not count:
         raise ValueError(f"damaged: {prefix}weight_ih_l0 is missing")
     both = "weight_ih_l0_reverse" in own
+    for name in own:
+        layer, state = OF_LAYER.fullmatch(name), OF_STATE.fullmatch(name)
+        beyond = layer and not layer[1] and (int(layer[3]) >= count or (layer[4] and not both))
+        if beyond or (state and not state[1] and int(state[3] or 0) >= count):
+            raise ValueError(f"damaged: {prefix}{name} belongs to no layer")
+        rows = (1 + both) * (1 if state and state[3] else count)
+        if state and not state[1] and np.shape(own[name])[:1] != (rows,):
+            raise ValueError(f"{prefix}{name}: expected {rows} rows, got shape {list(np.shape(own[name]))}")
     stages: list[Stage] = []
     for k in range(count):
         stages.append(
@@ -145,10 +153,7 @@ def _state(own: Tensors, prefix: str, name: str, k: int, reverse: bool, D: int) 
     """The initial state that a layer has learnt, of ``h_0`` [L*D,.] or ``h_0_l0`` [D,.]; None: zero."""
     for key, row in ((name, k * D + reverse), (f"{name}_l{k}", int(reverse))):
         if key in own:
-            found = array(own[key], prefix + key, None, None)
-            if row >= len(found):
-                raise ValueError(f"{prefix}{key}: expected {row + 1} rows or more, got {len(found)}")
-            return found[row]
+            return array(own[key], prefix + key, None, None)[row]
     return None
 
 

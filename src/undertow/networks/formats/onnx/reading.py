@@ -21,7 +21,7 @@ from undertow.networks.formats.onnx.values import (
     State,
     ended,
 )
-from undertow.networks.network import Bidirectional, Network, Recurrent, Unsupported
+from undertow.networks.network import Bidirectional, Embedding, Network, Recurrent, Unsupported
 
 OPERATORS = layers.OPERATORS | arithmetic.OPERATORS | layout.OPERATORS
 
@@ -51,12 +51,7 @@ def from_bytes(data: bytes) -> Network:
         raise ValueError(f"damaged: no complete ONNX model ({error})") from None
     if not known:
         raise ValueError("damaged: no complete ONNX model")
-    try:
-        return _network(Graph(model, onnx.numpy_helper.to_array, onnx.helper.get_attribute_value))
-    except (ValueError, MemoryError):  # Unsupported too
-        raise
-    except Exception as error:  # attributes and shapes of a tampered model
-        raise ValueError(f"damaged: {type(error).__name__}: {error}") from None
+    return _network(Graph(model, onnx.numpy_helper.to_array, onnx.helper.get_attribute_value))
 
 
 def _network(graph: Graph) -> Network:
@@ -83,6 +78,9 @@ def _network(graph: Graph) -> Network:
             raise Unsupported(f"graph: two answers, {names[0]} and {name}; expected one chain")
     if first.halves is not None:
         raise Unsupported(f"output {names[0]}: one direction of a bidirectional layer")
+    declared, C = graph.declared_width(), first.stages[0].widths()[0]
+    if declared not in (0, C) and not isinstance(first.stages[0], Embedding):
+        raise ValueError(f"graph: expected {declared} inputs as declared, got weights of {C}")
     props = {each.key: each.value for each in graph.model.metadata_props}
     metadata = {
         "producer": f"{graph.model.producer_name} {graph.model.producer_version}".strip(),

@@ -127,14 +127,18 @@ class Graph:
         except Exception as error:  # lengths that do not fit, unknown types
             raise ValueError(f"{name}: damaged ({error})") from None
 
-    def input_width(self) -> int:
-        """Return the width of the input, as the graph declares it."""
+    def declared_width(self) -> int:
+        """Return the width of the input, as the graph declares it; 0 where it does not."""
         dims = [each.type.tensor_type.shape.dim for each in self.graph.input if each.name in self.values]
         widths = [dim[-1].dim_value for dim, each in zip(dims, self.graph.input, strict=False)
                   if dim and isinstance(self.values[each.name], Signal)]  # fmt: skip
-        if not widths or not widths[0]:
+        return int(widths[0]) if widths else 0
+
+    def input_width(self) -> int:
+        """Return the declared width. Raises Unsupported if there is none."""
+        if not (found := self.declared_width()):
             raise Unsupported("graph: the width of its input is not known")
-        return int(widths[0])
+        return found
 
 
 def ended(value: Any) -> Any:

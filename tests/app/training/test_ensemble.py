@@ -166,11 +166,18 @@ def test_overwrite_leaves_no_member_behind_and_other_folders_of_that_name_are_re
     assert refused.code == 2 and Path("mine/members/list.txt").exists()
 
 
-@pytest.mark.parametrize("count", [0, 1, 101])
-def test_an_ensemble_has_2_to_100_members(undertow, walks, count):
+@pytest.mark.parametrize("count", [0, 101])
+def test_there_are_1_to_100_members(undertow, walks, count):
     refused = undertow("train", walks, *CLASSIFY, "--members", count)
     assert refused.code == 2
-    assert f"--members {count}: expected a whole number from 2 to 100" in refused.err
+    assert f"--members {count}: expected a whole number from 1 to 100" in refused.err
+
+
+def test_one_member_is_a_run_as_without_the_option(undertow, walks):
+    options = changed(CLASSIFY, ("--epochs", 1))
+    assert undertow("train", walks, *options, "--members", 1, "--folder", "one").code == 0
+    undertow("train", walks, *options, "--folder", "alone")
+    assert tensors("one") == tensors("alone")
 
 
 def test_the_time_budget_is_that_of_all_members(undertow, walks):

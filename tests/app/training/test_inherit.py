@@ -152,10 +152,20 @@ def test_a_problem_can_be_made_longer(undertow):
     assert undertow("train", "adding", *options, *RUN, "old").code == 0
     longer = undertow("train", "adding", "--steps", 20, "--init-from", "old", *RUN, "new")
     assert longer.code == 0, longer.err
+    assert "weights of old: layers, and head" in longer.out  # there are no columns
     assert differ("old", "new") == set()
     other = undertow("train", "temporal-order", "--init-from", "old", *RUN, "other")
     assert other.code == 2
     assert "its network reads 2 features; these data have 8" in other.err
+
+
+def test_of_an_ensemble_a_member_is_taken(undertow, walks):
+    assert undertow("train", walks, *CLASSIFY, "--members", 2, *RUN, "old").code == 0
+    refused = undertow("train", walks, "--init-from", "old", *RUN, "new")
+    assert refused.code == 2 and not Path("new").exists()
+    member = Path("old/members/1")
+    assert f"--init-from old: an ensemble; start from a member, such as {member}" in refused.err
+    assert undertow("train", walks, "--init-from", member, *RUN, "new").code == 0
 
 
 @pytest.mark.parametrize(

@@ -125,10 +125,16 @@ def options_of(
             raise UserError(f"{each}: given {times} times; expected once")
     parent = None
     if init_from is not None:
+        from undertow.app.runs import members
         from undertow.app.runs.folder import open_run
         from undertow.app.training import inherit
 
         parent = open_run(init_from)
+        if members.is_ensemble(parent):
+            raise UserError(
+                f"--init-from {init_from}: an ensemble; start from a member, such as "
+                f"{members.plan(parent, 1).folder}"
+            )
         given = inherit.with_options(parent, given)
     task, why = task_of(source, given, further)  # errors come before torch is imported
     options = config.with_defaults(task, given)

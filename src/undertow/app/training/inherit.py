@@ -94,7 +94,8 @@ def take(model: "SequenceModel", new: Run, run: Run) -> str:
         if name not in mine or mine[name].shape != value.shape:
             raise UserError(f"--init-from {run.folder}: its network has another {name}")
     model.load_state_dict(mine | taken)
-    what = "embedding and layers" if run.model.symbols else "layers, columns and normaliser"
+    what = "embedding and layers" if run.model.symbols else "layers"
+    what += ", columns and normaliser" if "columns" in run.facts else ""
     head = f"; the head is new, since the {differ[0]} is another" if differ else ", and head"
     return line(f"weights of {run.folder}: {what}{head}")
 

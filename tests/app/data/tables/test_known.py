@@ -172,6 +172,21 @@ def test_without_future_rows_predict_says_what_is_missing(undertow, sales, tmp_p
     assert table["day"].max() == date(2020, 1, 1) + timedelta(days=DAYS - 1)
 
 
+def test_predict_names_what_is_missing_and_in_how_many_series(undertow, sales):
+    table = sales_table(future=4).with_columns(holiday=pl.lit(0) + pl.col("day").dt.day() // 20)
+    table.write_csv(sales)
+    options = (*SALES, "--known", "holiday", *SMALL, "--epochs", 1, "--folder", "r")
+    assert undertow("train", sales, *options).code == 0
+    late = (pl.col("sold").is_null()) & (pl.col("store") == "south")
+    table.with_columns(promo=pl.when(late).then(None).otherwise("promo")).write_csv("south.csv")
+    said = undertow("predict", "r", "south.csv")
+    assert (
+        "no forecast for the 4 rows after the table, in 1 of 2 series: the future of promo is missing; "
+        "expected rows with promo, holiday and without sold" in said.out
+    )
+    assert "no forecast" not in undertow("predict", "r", sales).out
+
+
 def test_forecasts_across_rows_that_a_split_left_out_are_named(undertow, sales):
     missing = (pl.col("store") == "north") & (pl.col("day").dt.ordinal_day() == 40)
     table = sales_table(future=4).with_columns(sold=pl.when(~missing).then("sold"))

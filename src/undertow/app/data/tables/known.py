@@ -81,12 +81,14 @@ class Future:
         ends: [spans], whether the span ends its series.
         x: [spans * horizon, C], the features, which follow those of the table's rows; NaN where not known.
         known: [spans, horizon], whether all that must be known is, up to this row.
+        lacks: [spans], whether a value is missing, by column of ``--known``.
     """
 
     stops: NDArray[np.int64]
     ends: NDArray[np.bool_]
     x: NDArray[np.float32]
     known: NDArray[np.bool_]
+    lacks: dict[str, NDArray[np.bool_]]
 
     def _of(self, rows: NDArray[np.int64], starts: NDArray[np.int64]) -> tuple[Any, Any]:
         """The span of each window, [windows, 1], and how far rows [windows, horizon] lie beyond its last."""
@@ -108,10 +110,14 @@ class Future:
         """Lines that say which forecasts lack the known future, after the table's end and within it."""
         names, targets, horizon = ", ".join(config.known), ", ".join(config.target), config.horizon
         lines = []
-        if most := int((~self.known[self.ends]).sum(axis=1).max()):
+        unknown = (~self.known[self.ends]).sum(axis=1)  # rows of each series
+        if most := int(unknown.max()):
+            some, every = int((unknown > 0).sum()), len(unknown)
+            where = f", in {some:,} of {counted(every, 'series', 'series')}" if some < every else ""
+            missing = ", ".join(name for name, lacks in self.lacks.items() if lacks[self.ends].any())
             lines = [
-                f"no forecast for {all_of(horizon, 'row', most)} after the table: the future of {names} is "
-                f"missing; add rows with {names} and without {targets}"
+                f"no forecast for {all_of(horizon, 'row', most)} after the table{where}: the future of "
+                f"{missing} is missing; expected rows with {names} and without {targets}"
             ]
         if inner := int((~self.known[~self.ends]).any(axis=1).sum()):
             lines.append(
@@ -141,7 +147,8 @@ def future_of(series: Series, path: Path, config: DataConfig, names: list[str]) 
     stops = np.array([stop for _, stop in series.spans])
     heads = [series.name(start) for start, _ in series.spans]
     ends = np.array([head != after for head, after in zip(heads, [*heads[1:], None], strict=True)])
-    return Future(stops, ends, x, known)
+    lacks = {name: np.any(absent[name].reshape(known.shape), axis=1) for name in config.known}
+    return Future(stops, ends, x, known, lacks)
 
 
 def positions(columns: Columns, names: list[str]) -> list[int]:

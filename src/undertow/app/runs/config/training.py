@@ -86,7 +86,6 @@ class TrainConfig:
             TRAINING,
             1,
             tuple(task for task in TASKS if task != "sound"),  # which is streamed and exported as one network
-            given=Annotated[int, Meta(ge=2, le=100)],
         ),
     ] = 1
     member: Annotated[int, Meta(ge=1, le=100)] = 1  # its number; the seeds of the networks are consecutive

@@ -311,6 +311,29 @@ def test_what_does_not_fit_is_refused(x: Any, out: Any, error: type, words: str)
         Stream(made("two")).run(x, out)
 
 
+@pytest.mark.parametrize("x", [None, [[1, 2, None]], "abc", np.zeros((4, 3), np.complex64)])
+def test_what_is_no_number_is_refused(x: Any) -> None:
+    stream = Stream(made("two"))
+    with pytest.raises(TypeError, match="x: expected real numbers, got"):
+        stream.process(x)
+    before = stream.state
+    with pytest.raises(TypeError, match=r"state\[3\]: expected real numbers, got"):
+        stream.state = [*before[:3], x]
+    assert all((one == other).all() for one, other in zip(before, stream.state, strict=True))
+
+
+@pytest.mark.parametrize("given", [None, 3])
+def test_a_state_that_is_no_sequence_is_refused(given: Any) -> None:
+    with pytest.raises(TypeError, match="state: expected a sequence of arrays, got"):
+        Stream(made("two")).state = given
+
+
+@pytest.mark.parametrize("count", [2.5, "3", True])
+def test_a_count_that_is_no_whole_number_is_refused(count: Any) -> None:
+    with pytest.raises(TypeError, match="count: expected a whole number, got"):
+        Stream(made("two")).streams(count)
+
+
 def test_memory_that_overlaps_or_may_not_be_written_is_refused() -> None:
     stream, memory = Stream(made("two")), np.zeros(60, F)
     with pytest.raises(ValueError, match="memory that overlaps x"):

@@ -43,7 +43,7 @@ def load(path: str | PathLike[str] | Network, part: str = "") -> "Loaded":
     Raises:
         networks.Unsupported: The file holds what a Network cannot represent, or the two directions of a layer
             have different options.
-        ValueError: The file is damaged, or of no known format.
+        ValueError: The file cannot be read, is damaged, or of no known format.
     """
     network = path if isinstance(path, Network) else networks.read(path, part)  # type: ignore[arg-type]
     return Loaded(network).eval()

@@ -1,6 +1,7 @@
 """The streaming runtime: one network, any number of streams, each with its own state."""
 
 from collections.abc import Sequence
+from numbers import Integral
 from pathlib import Path
 
 import numpy as np
@@ -49,10 +50,14 @@ class Stream(native.Streams):
 
         Raises:
             Unsupported: The network has a layer that reads backwards.
+            TypeError: ``count`` is no whole number.
             ValueError: ``count`` is not between 1 and 1,048,576, or ``dtype`` is another one.
         """
-        if count is not None and not 1 <= count <= MOST:
-            raise ValueError(f"count: expected between 1 and {MOST:,}, got {count}")
+        if count is not None:
+            if isinstance(count, bool) or not isinstance(count, Integral):
+                raise TypeError(f"count: expected a whole number, got {count!r}")
+            if not 1 <= count <= MOST:
+                raise ValueError(f"count: expected between 1 and {MOST:,}, got {count}")
         plan = native.Plan(stages_of(network, dtype), network.skip) if _plan is None else _plan
         super().__init__(plan, 1 if count is None else count, count is not None)
         self._plan = plan
@@ -71,6 +76,7 @@ class Stream(native.Streams):
             The output, [T,O] or [T,N,O]; without the last dimension where ``x`` has none and O is 1.
 
         Raises:
+            TypeError: ``x`` holds no real numbers, or ``out`` is no such array.
             ValueError: A shape does not fit, or a symbol is unknown. The message names the argument.
             RuntimeError: Another thread is using the stream.
         """
@@ -93,6 +99,8 @@ class Stream(native.Streams):
 
     @state.setter
     def state(self, given: Sequence[npt.ArrayLike]) -> None:
+        if not hasattr(given, "__len__"):
+            raise TypeError(f"state: expected a sequence of arrays, got {type(given).__name__}")
         self._moved(given)
 
     def streams(self, count: int | None = None) -> "Stream":
@@ -111,7 +119,7 @@ class Stream(native.Streams):
 
     def _array(self, x: npt.ArrayLike) -> Array:
         plain = type(x) is np.ndarray and x.dtype == np.float32 and x.flags.c_contiguous
-        return x if plain else np.ascontiguousarray(x, np.float32)  # type: ignore[return-value]
+        return x if plain else np.ascontiguousarray(_numbers("x", x))  # type: ignore[return-value]
 
     def _shape(self, x: Array) -> tuple[int, ...]:
         whole = 2 if self._count is None else 3
@@ -126,7 +134,7 @@ class Stream(native.Streams):
         for k, (stage, offset, size) in enumerate(parts):
             array = np.empty((*rows, size), np.float32)
             if given is not None:
-                part = np.asarray(given[k], np.float32)
+                part = _numbers(f"state[{k}]", given[k])
                 if part.shape != array.shape:
                     raise ValueError(
                         f"state[{k}]: expected shape {list(array.shape)}, got {list(part.shape)}"
@@ -153,6 +161,14 @@ class Stream(native.Streams):
         return parts
 
 
+def _numbers(name: str, given: npt.ArrayLike) -> Array:
+    """Return float32. Raises TypeError for what NumPy would make NaN of (None) or cut (complex numbers)."""
+    found = np.asarray(given)
+    if found.dtype.kind not in "biuf" and found.size:
+        raise TypeError(f"{name}: expected real numbers, got {found.dtype}")
+    return found.astype(np.float32, copy=False)
+
+
 def _of_pool(k: int, stage: Pool, lanes: int) -> list[tuple[int, int, int]]:
     width = -(-stage.width // lanes) * lanes
     head = [(k, 0, 2 if stage.kind == "attention" else 1), (k, lanes, stage.width)]
@@ -170,8 +186,7 @@ def load(source: str | Path | Network, dtype: str = "float32") -> Stream:
         One stream, in its initial state.
 
     Raises:
-        FileNotFoundError: There is no such file.
         Unsupported: The file holds what a stream cannot run; the message names it.
-        ValueError: The file is damaged, or of an unknown kind, or ``dtype`` is another one.
+        ValueError: The file cannot be read, is damaged, or of an unknown kind, or ``dtype`` is another one.
     """
     return Stream(source if isinstance(source, Network) else read(source), dtype=dtype)

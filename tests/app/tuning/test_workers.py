@@ -19,7 +19,6 @@ TUNE = (
     16,
     "--trials",
     TRIALS,
-    "--quiet",
 )
 SLOW = """
 import sys, time
@@ -47,18 +46,26 @@ def begin(kind, waves, *more):
     )
 
 
+def read_until(worker, said):
+    """Read what a worker prints up to a line that begins with ``said``."""
+    lines = []
+    while not (lines and lines[-1].startswith(said)):
+        lines.append(worker.stdout.readline())
+        assert lines[-1], ("".join(lines), worker.stderr.read())
+
+
 def kill_one_of_two(waves, *more):
-    """The study after one worker was killed within a training, and the other one did what was left."""
+    """One worker is killed within a training when the other one has done the rest and waits for it."""
     dying = begin("held", waves, *more)
     try:
-        assert dying.stdout.readline().startswith("holding "), dying.stderr.read()
+        read_until(dying, "holding ")
+        living = begin("free", waves, *more)
+        read_until(living, "Waiting for 1 trial of other workers")
     finally:
         dying.kill()
-    living = begin("free", waves, *more)
-    out, err = living.communicate(timeout=600)
+    _, err = living.communicate(timeout=600)
     assert living.returncode == 0, err
     dying.communicate()
-    return out
 
 
 def trials_of(name, storage):

@@ -99,4 +99,4 @@ def _grpc(place: str, flag: str) -> BaseStorage:
 
 def tells_the_dead(storage: BaseStorage) -> bool:
     """Whether the storage keeps signs of life, so that the trial of a dead worker is found and retried."""
-    return isinstance(storage, RDBStorage)
+    return hasattr(storage, "get_heartbeat_interval")  # a database, also behind the cache that a study adds

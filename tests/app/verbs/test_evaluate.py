@@ -5,7 +5,7 @@ import json
 import polars as pl
 import pytest
 
-from inputs import FORECAST, wave_table
+from inputs import CLASSIFY, FORECAST, wave_table
 
 
 @pytest.fixture
@@ -51,6 +51,13 @@ def test_metric_orders_the_series(undertow, run):
     said = undertow("evaluate", run, "--metric", "nse")
     assert "by NSE of the LSTM" in said.out
     assert undertow("evaluate", run, "--metric", "wape").code == 2
+
+
+def test_a_metric_of_forecasts_has_no_meaning_for_labels(undertow, walks):
+    assert undertow("train", walks, *CLASSIFY, "--epochs", 1, "--folder", "r").code == 0
+    refused = undertow("evaluate", "r", "--metric", "nse")
+    assert refused.code == 2
+    assert "--metric: has no meaning for task classify: it orders the series of forecasts" in refused.err
 
 
 def test_remedies_are_options_that_the_verb_has(undertow, run):

@@ -37,7 +37,9 @@ def check_data(run: Run, data: Sequence[Path]) -> Path | None:
     return data[0].resolve() if len(data) == 2 else next(iter(data), None)
 
 
-def check_asked(run: Run, backtest: int | None, retrain: bool, keep: Path | None) -> None:
+def check_asked(
+    run: Run, backtest: int | None, retrain: bool, keep: Path | None, metric: str | None = None
+) -> None:
     """Check that a run can be evaluated so.
 
     Args:
@@ -45,6 +47,7 @@ def check_asked(run: Run, backtest: int | None, retrain: bool, keep: Path | None
         backtest: The number of periods. None: no backtest.
         retrain: Whether to train anew before each period.
         keep: Where the runs of these trainings stay. None: they do not.
+        metric: The metric that orders the series. None: none is asked for.
 
     Raises:
         UserError: An option has no meaning for the task or beside another one.
@@ -57,6 +60,8 @@ def check_asked(run: Run, backtest: int | None, retrain: bool, keep: Path | None
         )
     if backtest and task != "forecast":
         raise UserError(f"--backtest: has no meaning for task {task}: only forecasts have periods")
+    if metric and task != "forecast":
+        raise UserError(f"--metric: has no meaning for task {task}: it orders the series of forecasts")
     if retrain and not backtest:
         raise UserError("--retrain: expected together with --backtest K")
     if keep is not None and not retrain:

@@ -17,9 +17,11 @@ def evaluate(
         ),
     ] = None,
     metric: Annotated[
-        Literal["rmse", "mae", "mase", "nse", "kge", "bias"],
-        typer.Option(help="Metric that orders the series and is shown by rows ahead."),
-    ] = "rmse",
+        Literal["rmse", "mae", "mase", "nse", "kge", "bias"] | None,
+        typer.Option(
+            help="Metric of forecasts that orders the series and is shown by rows ahead. (default: rmse)"
+        ),
+    ] = None,
     backtest: Annotated[
         int | None, typer.Option(min=1, metavar="K", help="Score K consecutive periods one by one.")
     ] = None,
@@ -68,7 +70,7 @@ def evaluate(
     if picture is not None:
         check_output(picture, (".png",), overwrite, "--picture", sources)
     opened = open_run(run)
-    check_asked(opened, backtest, retrain, keep)
+    check_asked(opened, backtest, retrain, keep, metric)
     read_on(opened, device)
     check_picture(opened.data.task, backtest, picture)
     path = check_data(opened, data or [])
@@ -87,8 +89,8 @@ def evaluate(
     if picture is not None:
         from undertow.app.evaluation.picture import draw  # which imports matplotlib
 
-        draw(found, metric, picture)
-    view.show(console, found, metric)
+        draw(found, metric or "rmse", picture)
+    view.show(console, found, metric or "rmse")
     for what, path in (("All metrics", output), ("A picture", picture)):
         if path is not None:
             console.print(f"{what} written to {path}", soft_wrap=True)

@@ -19,7 +19,7 @@ def config(kind: str, **entries: object) -> dict[str, object]:
     return {"class_name": kind, "config": {"name": kind.lower(), **entries}}
 
 
-def archive(layers: list[dict], weights: dict[str, list], kind: str = "Sequential") -> bytes:
+def archive(layers: list[dict], weights: dict[str, list], kind: str = "Sequential", **more: object) -> bytes:
     file = io.BytesIO()
     with h5py.File(file, "w") as held:
         for path, arrays in weights.items():
@@ -27,7 +27,7 @@ def archive(layers: list[dict], weights: dict[str, list], kind: str = "Sequentia
                 held[f"layers/{path}/vars/{k}"] = each
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w") as zipped:
-        model = {"class_name": kind, "config": {"name": "mine", "layers": layers}}
+        model = {"class_name": kind, "config": {"name": "mine", "layers": layers, **more}}
         zipped.writestr("config.json", json.dumps(model))
         zipped.writestr("metadata.json", json.dumps({"keras_version": "3.15.1"}))
         zipped.writestr("model.weights.h5", file.getvalue())
@@ -104,6 +104,19 @@ def changed(kind: str, **entries: object) -> bytes:
     return archive([*layers[:1], layers[1] if kind == "LSTM" else config(kind, **entries)], WEIGHTS)
 
 
+def chained(*outputs: str) -> bytes:
+    layers = json.loads(json.dumps(LAYERS))
+    for layer, source in zip(layers, (None, "inputlayer", "lstm"), strict=True):
+        layer["inbound_nodes"] = [[[source, 0, 0, {}]]] if source else []
+    return archive(layers, WEIGHTS, "Functional", output_layers=[[each, 0, 0] for each in outputs])
+
+
+def test_the_last_layer_is_the_output_of_a_chain(tmp_path: Path) -> None:
+    x = draw(6, 2, 2)
+    found = read(saved(tmp_path, chained("dense")))
+    np.testing.assert_array_equal(run(found, x), run(expected(), x))
+
+
 def branched() -> bytes:
     layers = json.loads(json.dumps(LAYERS))
     for layer, source in zip(layers, (None, "inputlayer", "inputlayer"), strict=True):
@@ -121,6 +134,7 @@ REFUSED = {
     "sum": (changed("Bidirectional", layer=config("LSTM"), merge_mode="sum"), Unsupported, "merge_mode"),
     "mask": (changed("Embedding", mask_zero=True), Unsupported, "mask_zero"),
     "branches": (branched(), Unsupported, "layer inputlayer: expected one chain of layers, got branches"),
+    "two outputs": (chained("lstm", "dense"), Unsupported, "layer lstm: an output too; expected that of"),
     "own class": (archive(LAYERS, WEIGHTS, "MyModel"), Unsupported, "MyModel: expected a Sequential"),
     "vector": (archive([*LAYERS[:1], config("LSTM"), config("LSTM", name="b")], WEIGHTS | {"lstm_1/cell": [
         draw(3, 12), U, b]}), Unsupported, "layer b: reads one vector"),

@@ -179,6 +179,9 @@ def _chain(model: Object) -> list[Object]:
         found.append(after[found[-1]])
     if len(found) != len(layers) or not set(found) <= set(by_name):
         raise ValueError("damaged: the layers form no chain")
+    for name in _sources(model["config"].get("output_layers")):
+        if name != found[-1]:
+            raise Unsupported(f"layer {name}: an output too; expected that of layer {found[-1]} alone")
     return [by_name[name] for name in found]
 
 

@@ -19,19 +19,19 @@ WAVES = ["waves.csv", "--target", "level", "--group", "place", "--steps", "10"]
 LABELS = ["--sequence", "id", "--noise", "0"]
 PLANS = {
     "text": ["rhyme.txt", "--steps", "12", "--batch-size", "5", "--epochs", "2"],
-    "two streams": ["rhyme.txt", "--steps", "30", "--batch-size", "2", "--epochs", "1"],
+    "two streams": ["rhyme.txt", "--steps", "30", "--batch-size", "2", "--epochs", "2"],
     "documents": ["rhymes", "--steps", "12", "--batch-size", "5", "--epochs", "2"],
     "forecast": [*WAVES, "--batch-size", "7",
-                 "--epochs", "2", "--noise", "0", "--interval", "0"],
+                 "--epochs", "3", "--noise", "0", "--interval", "0"],
     "decoder": [*WAVES, "--horizon", "3",
-                "--head", "decoder", "--embed-group", "--batch-size", "7", "--epochs", "2", "--noise", "0",
+                "--head", "decoder", "--embed-group", "--batch-size", "7", "--epochs", "3", "--noise", "0",
                 "--interval", "0"],
     "classify": ["walks.csv", *LABELS, "--label", "way", "--class-weights", "balanced", "--batch-size", "7",
                  "--epochs", "10"],
     "regress": ["walks.csv", *LABELS, "--label", "end", "--batch-size", "7", "--epochs", "10"],
     "steps": ["steps.csv", *LABELS, "--label", "sign", "--per", "step", "--batch-size", "7",
               "--epochs", "10"],
-    "sound": ["clean.wav", "amp.wav", "--steps", "64", "--batch-size", "5", "--epochs", "4"],
+    "sound": ["clean.wav", "amp.wav", "--steps", "64", "--batch-size", "5", "--epochs", "6"],
     "problem": ["two-sequence", "--steps", "6", "--batch-size", "5", "--epochs", "1"],
 }  # fmt: skip
 FURTHER = ("two streams", "documents", "decoder")  # in 3 processes only

@@ -83,6 +83,32 @@ def test_numbers_out_of_range_are_refused(undertow, option, value):
     assert refused.err.startswith(f"undertow: {option} {value}: expected")
 
 
+@pytest.mark.parametrize(
+    ("wrong", "variables"),
+    [
+        (["--hidden-size", 0], TORCHRUN),
+        (["--overwrite"], TORCHRUN),
+        (["--timeout", 0], TORCHRUN),
+        (["--devices", 3], TORCHRUN),
+        ([], SLURM | {"SLURM_STEP_TASKS_PER_NODE": "4,2"}),
+    ],
+    ids=["option", "folder", "timeout", "devices", "tasks"],
+)
+def test_what_all_processes_refuse_the_first_one_says(undertow, monkeypatch, wrong, variables):
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(place.signals, "ignore", lambda: None)
+    rank = "RANK" if "RANK" in variables else "SLURM_PROCID"
+    folder = ["--folder", "r", "--resume", "auto"] if "--overwrite" in wrong else []
+    refused = {}
+    for number in ("0", variables[rank]):
+        monkeypatch.setenv(rank, number)
+        refused[number] = undertow("train", "adding", *folder, *wrong)
+    first, other = refused.values()
+    assert (first.code, other.code) == (2, 2)
+    assert first.err.startswith("undertow: ") and other.err == ""
+
+
 def test_parts_are_contiguous_and_cover_the_batch():
     for n in range(1, 9):
         for size in range(1, 6):

@@ -58,9 +58,10 @@ def begin(
         for name, value in given.items()
         if value is not None and value != []
     }
-    config.check_given(given)
-    resuming.check(resume, sources, folder, overwrite, init_from)
-    here = place.find(place.checked(devices, timeout))
+    with place.one_voice(place.started()):
+        config.check_given(given)
+        resuming.check(resume, sources, folder, overwrite, init_from)
+        here = place.find(place.checked(devices, timeout))
     with place.one_voice(here):
         team = launch.join(here, given.get("device", "auto"), timeout)
         if resume == resuming.AUTO and folder is not None:

@@ -71,6 +71,11 @@ def checked(devices: int | None, timeout: float) -> int | None:
     return devices
 
 
+def started() -> Place | None:
+    """Return which of the processes of a launcher this is; None if torchrun or SLURM started none."""
+    return _of_torchrun() or _of_slurm()
+
+
 def find(devices: int | None) -> Place | None:
     """Find out which of several processes this is.
 
@@ -83,7 +88,9 @@ def find(devices: int | None) -> Place | None:
     Raises:
         UserError: Another number of processes was started.
     """
-    found = _of_torchrun() or _of_slurm()
+    found = started()
+    if found is not None and found.launcher == "SLURM":
+        _check_tasks()
     if found is not None and devices not in (None, found.local_size):
         raise UserError(
             f"--devices {devices}: {found.launcher} started {found.local_size} on this machine; "
@@ -110,12 +117,15 @@ def _of_slurm() -> Place | None:
     """Its tasks, where srun started them; a batch script without srun is one process."""
     if "SLURM_STEP_ID" not in os.environ or "SLURM_PROCID" not in os.environ:
         return None
+    rank, size, local = (int(os.environ[f"SLURM_{name}"]) for name in ("PROCID", "NTASKS", "LOCALID"))
+    return Place(rank, size, local, size // int(os.environ.get("SLURM_NNODES", 1)), "SLURM")
+
+
+def _check_tasks() -> None:
     if "," in (each := os.environ.get("SLURM_STEP_TASKS_PER_NODE", "")):
         raise UserError(
             f"srun: expected as many tasks on each machine, got {each}; --ntasks-per-node says it"
         )
-    rank, size, local = (int(os.environ[f"SLURM_{name}"]) for name in ("PROCID", "NTASKS", "LOCALID"))
-    return Place(rank, size, local, size // int(os.environ.get("SLURM_NNODES", 1)), "SLURM")
 
 
 def _connected() -> bool:

@@ -71,6 +71,9 @@ def test_a_training_goes_on(here, waves):
             "source: expected a path, a list of paths or a problem, got DataFrame",
         ),
         (None, {}, "SOURCE: expected a file, a folder or a problem"),
+        ("waves.csv", {"folder": ""}, "--folder: expected a value, got an empty one"),
+        ("waves.csv", {"target": ["level", ""]}, "--target: expected a value, got an empty one"),
+        ("waves.csv", {"cache": ""}, "--cache: expected a value, got an empty one"),
     ],
     ids=str,
 )
@@ -78,6 +81,13 @@ def test_errors_are_the_line_of_the_command(here, waves, source, options, said):
     with pytest.raises(undertow.UserError) as caught:
         undertow.train(source, **options)
     assert str(caught.value).startswith(said)
+
+
+def test_an_empty_path_is_not_the_current_folder(here, waves, monkeypatch):
+    undertow.train(waves, epochs=1, folder="r", quiet=True, **WAVES)
+    monkeypatch.chdir("r")
+    with pytest.raises(undertow.UserError, match="RUN: expected a value, got an empty one"):
+        undertow.load_run("")
 
 
 def test_an_interrupted_training_is_saved_and_goes_on(here, waves, monkeypatch):

@@ -35,7 +35,7 @@ class Run:
     """
 
     def __init__(self, folder: Folder) -> None:
-        self._opened = leftovers.open_run(Path(folder))
+        self._opened = leftovers.open_run(_path(folder, "RUN"))
 
     def __repr__(self) -> str:
         data, model = self._opened.data, self._opened.model
@@ -167,7 +167,7 @@ class Run:
         from undertow.app.evaluation.asked import check_asked, check_data, read_on
         from undertow.app.evaluation.evaluate import answer
 
-        opened, folder = self._fresh(), None if keep is None else Path(keep)
+        opened, folder = self._fresh(), None if keep is None else _path(keep, "--keep")
         check_asked(opened, backtest, retrain, folder)
         read_on(opened, device)
         console = Terminal(quiet=quiet)
@@ -220,9 +220,9 @@ def train(
     ended = begin.begin(
         _sources(source),
         as_given(options),
-        folder=_path(folder),
-        resume=_path(resume),
-        init_from=_path(init_from),
+        folder=None if folder is None else _path(folder, "--folder"),
+        resume=None if resume is None else _path(resume, "--resume"),
+        init_from=None if init_from is None else _path(init_from, "--init-from"),
         overwrite=overwrite,
         quiet=quiet,
         console=Terminal(quiet=quiet),
@@ -260,5 +260,8 @@ def _sources(source: Any) -> list[str]:
     return [str(each) for each in several]
 
 
-def _path(folder: Folder | None) -> Path | None:
-    return None if folder is None else Path(folder)
+def _path(folder: Folder, what: str) -> Path:
+    """The path of a folder. Raises UserError for an empty one, which would be the current folder."""
+    if folder == "":
+        raise UserError(f"{what}: expected a value, got an empty one")
+    return Path(folder)

@@ -22,7 +22,7 @@ def as_given(keywords: dict[str, Any]) -> dict[str, Any]:
         numbers of Python.
 
     Raises:
-        UserError: There is no such option.
+        UserError: There is no such option, or a value is an empty text.
     """
     declared, found = {option.name: option for option in options()}, {}
     for name, value in keywords.items():
@@ -39,5 +39,8 @@ def as_given(keywords: dict[str, Any]) -> dict[str, Any]:
             continue
         if option.repeats:
             value = [value] if isinstance(value, str) else list(value)
+        texts = [each for each in (value if option.repeats else [value]) if isinstance(each, str)]
+        if "" in texts and name != "missing":
+            raise UserError(f"{option.flag}: expected a value, got an empty one")
         found[name] = value.item() if hasattr(value, "item") else value
     return found

@@ -163,6 +163,13 @@ def test_what_verbs_print_fits_80_columns_but_for_paths(undertow, monkeypatch):
     assert "1 epoch of" in train.out and "1 epochs" not in train.out
 
 
+@pytest.mark.parametrize("verb", ["train", "tune"])
+def test_a_group_of_options_fits_a_screen(undertow, monkeypatch, verb):
+    monkeypatch.setenv("COLUMNS", "80")
+    for group in undertow(verb, "--help").out.split("╭─ ")[1:]:
+        assert group[: group.index("╰")].count("\n") + 1 <= 24, group  # with the line below
+
+
 @pytest.mark.parametrize("verb", cli.VERBS)
 def test_help_is_written_for_80_columns(verb):
     """typer keeps the ends of lines, so that a longer one would leave a word alone on the next."""

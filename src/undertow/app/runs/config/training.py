@@ -54,7 +54,7 @@ class TrainConfig:
             ),
         ]
     )
-    clip: Annotated[NotNegative, Option("Largest gradient norm; 0 never clips.", TRAINING, 1.0)]
+    clip: Annotated[NotNegative, Option("Largest gradient norm; 0: none.", TRAINING, 1.0)]
     seed: Annotated[int, Meta(ge=0, le=2**63 - 1), Option("Seed of all random numbers.", TRAINING, 0)]
     select: Annotated[
         Literal["loss", "rmse", "mae", "accuracy", "f1", "last"],
@@ -82,14 +82,14 @@ class TrainConfig:
     members: Annotated[
         Annotated[int, Meta(ge=1, le=100)],
         Option(
-            "Networks of an ensemble: they start from different seeds, and their mean is the answer.",
+            "Networks of an ensemble, from different seeds; their mean is the answer.",
             TRAINING,
             1,
             tuple(task for task in TASKS if task != "sound"),  # which is streamed and exported as one network
         ),
     ] = 1
     member: Annotated[int, Meta(ge=1, le=100)] = 1  # its number; the seeds of the networks are consecutive
-    minutes: Annotated[NotNegative, Option("Total time budget in minutes; 0: none.", TRAINING, 0.0)] = 0.0
+    minutes: Annotated[NotNegative, Option("Time budget in minutes; 0: none.", TRAINING, 0.0)] = 0.0
     logger: Annotated[  # --log is ambiguous to torchrun, which has options of its own that begin so
         Literal["none", "tensorboard"],
         Option("none, or tensorboard: event files beside metrics.jsonl.", TRAINING, "none"),

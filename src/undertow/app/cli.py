@@ -19,7 +19,7 @@ from undertow.app.words import line
 
 # verb -> what it does. The verb is the function of that name in the module of that name in ``verbs``.
 VERBS = {
-    "train": "Train an LSTM on a text, a table or a built-in problem.",
+    "train": "Train an LSTM on a text, a table, two recordings or a problem.",
     "tune": "Search for the options with which a network learns best.",
     "generate": "Write text with a trained language model.",
     "predict": "Forecast or label a table, or play a recording.",

@@ -42,6 +42,22 @@ def test_a_study_keeps_its_best_run_and_says_what_mattered(undertow, waves):
     assert undertow("predict", "runs/waves-tune/best", waves).code == 0
 
 
+def test_a_trial_that_others_surpass_ends_early(undertow, text):
+    space = "--space", "lr=0.01,0.02,0.000001", "--space", "hidden_size=8", "--seed", 3
+    alike = "--steps", 16, "--batch-size", 16, "--num-layers", 1, "--dropout", 0, "--epochs", 2
+    said = undertow("tune", text, *space, *alike, "--trials", 9, "--folder", "pruned")
+    assert said.code == 0, said.err
+    trials = study_of("pruned").trials
+    pruned = [trial for trial in trials if trial.state.name == "PRUNED"]
+    whole = [trial for trial in trials if trial.state.name == "COMPLETE"]
+    assert pruned and len(pruned) + len(whole) == 9
+    assert said.out.count(" pruned in epoch ") == len(pruned)
+    for trial in pruned:
+        last = max(trial.intermediate_values)
+        assert last < max(whole[0].intermediate_values) and trial.number >= 5
+        assert trial.intermediate_values[last] > min(each.intermediate_values[last] for each in whole)
+
+
 def test_the_same_command_goes_on_as_if_it_had_not_stopped(undertow, waves):
     whole = undertow("tune", waves, *TUNE, "--trials", 4, "--folder", "whole", "-q")
     assert whole.code == 0, whole.err

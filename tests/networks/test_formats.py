@@ -422,6 +422,17 @@ def test_a_tampered_own_file(old: str, new: str, words: str, tmp_path: Path) -> 
         read(tmp_path / "a")
 
 
+@pytest.mark.parametrize("rate", [0, -48000.0])
+@pytest.mark.parametrize("name", ["a.nam", "a.json"])
+def test_a_sample_rate_lies_above_0(name: str, rate: float, tmp_path: Path) -> None:
+    write(AMPLIFIER if name == "a.nam" else STACKED, tmp_path / name)
+    content = json.loads((tmp_path / name).read_text())
+    content |= {"sample_rate": rate} if name == "a.nam" else {"samplerate": rate}
+    (tmp_path / name).write_text(json.dumps(content))
+    with pytest.raises(ValueError, match="expected more than 0 Hz"):
+        read(tmp_path / name)
+
+
 @pytest.mark.parametrize("name", ["a.nam", "a.json", "a.safetensors", "a.pt"])
 def test_a_file_damaged_anywhere_gives_a_network_or_one_error(name: str, tmp_path: Path) -> None:
     """Bytes changed and cut at random places: never another library's exception."""

@@ -137,6 +137,15 @@ def number(value: Any, where: str) -> float:
     return found
 
 
+def frequency(value: Any, where: str) -> float | None:
+    """Return ``value``, a number of Hz above 0, or None for None or "". Raises ValueError for all else."""
+    if value in (None, ""):
+        return None
+    if (found := number(value, where)) <= 0:
+        raise ValueError(f"{where}: expected more than 0 Hz, got {shown(value)}")
+    return found
+
+
 def text(value: Any, where: str) -> str:
     """Return ``value``, a text. Raises ValueError if it is none."""
     if not isinstance(value, str):

@@ -14,8 +14,8 @@ from undertow.networks.formats.content import (
     array,
     dump_json,
     entry,
+    frequency,
     list_at,
-    number,
     object_at,
     only_plain,
     text,
@@ -63,10 +63,9 @@ def from_json(content: Object) -> Network:
         matrix = matrix.reshape(4 * H, size + H)
         stages.append(Recurrent("lstm", matrix[:, :size], matrix[:, size:], bias, h_0, c_0))
     stages.append(Dense(flat[: outputs * H].reshape(outputs, H), flat[outputs * H :]))
-    rate = content.get("sample_rate")
     rest = {name: content[name] for name in content if name not in ("weights", "config", "sample_rate")}
     return Network(
-        tuple(stages), sample_rate=None if rate is None else number(rate, "sample_rate"), metadata=rest
+        tuple(stages), sample_rate=frequency(content.get("sample_rate"), "sample_rate"), metadata=rest
     )
 
 

@@ -16,6 +16,7 @@ from undertow.networks.formats.content import (
     array,
     dump_json,
     entry,
+    frequency,
     from_order,
     list_at,
     number,
@@ -69,7 +70,7 @@ def from_json(content: Object) -> Network:
     return Network(
         tuple(stages),
         skip=skip,
-        sample_rate=None if rate in (None, "") else number(rate, "samplerate"),
+        sample_rate=frequency(rate, "samplerate"),
         metadata=metadata,
     )
 

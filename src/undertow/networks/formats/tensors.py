@@ -21,6 +21,7 @@ from undertow.networks.formats.content import (
     array,
     dump_json,
     entry,
+    frequency,
     join,
     list_at,
     load_json,
@@ -166,12 +167,11 @@ def _described(content: Any, tensors: dict[str, Any]) -> Network:
         found.append(stage)
     if unused:
         raise ValueError(f"damaged: {next(iter(unused))} belongs to no stage")
-    rate = content.get("sample_rate")
     labels = [text(each, f"{KEY}.labels") for each in list_at(content.get("labels", []), f"{KEY}.labels")]
     return Network(
         tuple(found),
         skip=whole(content.get("skip", 0), f"{KEY}.skip"),
-        sample_rate=None if rate is None else number(rate, f"{KEY}.sample_rate"),
+        sample_rate=frequency(content.get("sample_rate"), f"{KEY}.sample_rate"),
         labels=tuple(labels),
         metadata=object_at(content.get("metadata", {}), f"{KEY}.metadata"),
         once=content.get("once", False) is True,

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from undertow.networks.formats.content import load_json, number, plain
+from undertow.networks.formats.content import frequency, load_json, plain
 from undertow.networks.formats.onnx import arithmetic, layers, layout
 from undertow.networks.formats.onnx.values import (
     FEATURES,
@@ -86,11 +86,10 @@ def _network(graph: Graph) -> Network:
         "producer": f"{graph.model.producer_name} {graph.model.producer_version}".strip(),
         "opset": graph.opset,
     }
-    rate = props.get("sample_rate")
     return Network(
         first.stages,
         skip=first.skip,
-        sample_rate=None if rate is None else number(rate, "metadata_props.sample_rate"),
+        sample_rate=frequency(props.get("sample_rate"), "metadata_props.sample_rate"),
         labels=tuple(map(str, load_json(props["labels"], "labels"))) if "labels" in props else (),
         metadata=plain(metadata),
         once=first.once,

@@ -3,6 +3,7 @@
 // run while a kernel works.
 #include <nanobind/nanobind.h>
 
+#include "cached.h"
 #include "head_call.h"
 #include "layer_call.h"
 #include "machine.h"
@@ -60,6 +61,20 @@ double measured_handover(int rounds) {
   if (rounds < 1) refuse("rounds", std::to_string(rounds), "at least 1");
   nb::gil_scoped_release unlocked;
   return handover(rounds);
+}
+
+std::int64_t read_parts(int file, nb::handle offsets, nb::handle parts, nb::handle missing, int threads) {
+  if (threads < 1) refuse("threads", std::to_string(threads), "at least 1");
+  Call call;
+  const Out to(parts, call.held);
+  check_usable("parts", to);
+  if (to.ndim() != 2) refuse("parts", shape_of(to), "shape [N,M]");
+  const idx N = to.shape(0), M = to.shape(1);
+  float* const into = contiguous<float>("parts", to, {N, M});
+  const auto* from = contiguous<const std::int64_t>(call, "offsets", offsets, {N});
+  bool* const late = contiguous<bool>(call, "missing", missing, {N});
+  nb::gil_scoped_release unlocked;
+  return read_cached(file, from, N, M * idx{sizeof(float)}, reinterpret_cast<char*>(into), late, threads);
 }
 
 // Here and not in Python, because the checks of five tensors cost a call of one step a tenth of its time there.
@@ -144,6 +159,22 @@ Returns:
     False if a tensor has another type or another dtype than the first, is not a dense one on the CPU, or is negated
     lazily or holds no numbers.)";
 
+constexpr const char* read_doc = R"(Read those parts of a file that the system has in its cache, and wait for none.
+
+Args:
+    file: Its descriptor.
+    offsets: Where the parts begin, in bytes, int64 [N].
+    parts: float32 [N,M]; filled where a part is in the cache, else undefined.
+    missing: bool [N]; filled: where a part is not wholly there, or the system cannot tell.
+    threads: How many threads to use, at least 1.
+
+Returns:
+    How many parts are missing.
+
+Raises:
+    TypeError: An array has another dtype, or is none on the CPU.
+    ValueError: A shape or a stride does not fit. The message names the argument.)";
+
 constexpr const char* backward_sig =
     "def backward(cell: typing.Literal['lstm', 'rnn'], x: typing.Any, "
     "states: collections.abc.Sequence[typing.Any], weights: collections.abc.Sequence[typing.Any], "
@@ -216,6 +247,10 @@ NB_MODULE(_native, m) {
   m.def("head", run_head, nb::arg("hidden").none(), nb::arg("features").none(), nb::arg("kept").none(),
         nb::arg("weights").none(), nb::arg("window").none(), nb::arg("target").none(), nb::arg("unit").none(),
         nb::arg("unscored"), nb::arg("output").none(), nb::arg("gradients").none(), nb::sig(head_sig), head_doc);
+  m.def("read_cached", read_parts, nb::arg("file"), nb::arg("offsets").none(), nb::arg("parts").none(),
+        nb::arg("missing").none(), nb::arg("threads"),
+        nb::sig("def read_cached(file: int, offsets: typing.Any, parts: typing.Any, missing: typing.Any, "
+                "threads: int) -> int"), read_doc);
   m.def("are_plain", are_plain, nb::arg("tensors"), nb::arg("types"),
         nb::sig("def are_plain(tensors: tuple[typing.Any, ...], types: tuple[type, ...]) -> bool"), plain_doc);
   m.def("isa", [] { return usable_kernels().name; });

@@ -81,6 +81,25 @@ def head(hidden: Any, features: Any, kept: Any, weights: Sequence[Any], window: 
         ValueError: A shape or a class does not fit. The message names the argument.
     """
 
+def read_cached(file: int, offsets: Any, parts: Any, missing: Any, threads: int) -> int:
+    """
+    Read those parts of a file that the system has in its cache, and wait for none.
+
+    Args:
+        file: Its descriptor.
+        offsets: Where the parts begin, in bytes, int64 [N].
+        parts: float32 [N,M]; filled where a part is in the cache, else undefined.
+        missing: bool [N]; filled: where a part is not wholly there, or the system cannot tell.
+        threads: How many threads to use, at least 1.
+
+    Returns:
+        How many parts are missing.
+
+    Raises:
+        TypeError: An array has another dtype, or is none on the CPU.
+        ValueError: A shape or a stride does not fit. The message names the argument.
+    """
+
 def are_plain(tensors: tuple[Any, ...], types: tuple[type, ...]) -> bool:
     """
     Whether the kernels may read the memory of all these torch tensors.

@@ -20,6 +20,9 @@ gives all such memory that is not in use, and the kernels' own, back to the syst
 when its tensor dies. Where the system has no memory left, idle memory is given back first; if that is not
 enough, they raise RuntimeError in torch's words.
 
+``read_cached(file, offsets, parts, missing, threads)`` reads those parts of a file that the system has in its
+cache, for tables that are kept on disk.
+
 ``Plan`` and ``Streams`` are the streaming runtime that ``undertow.stream`` stands on.
 
 ``fma_peak(threads, seconds)`` in flops a second, and ``handover(rounds)`` in seconds, measure the machine:
@@ -39,6 +42,7 @@ from undertow.kernels._native import (
     isa,
     isa_levels,
     pooled,
+    read_cached,
     release_scratch,
     share_openmp,
     sigmoid,
@@ -58,6 +62,7 @@ __all__ = [
     "isa",
     "isa_levels",
     "pooled",
+    "read_cached",
     "release_scratch",
     "share_openmp",
     "sigmoid",

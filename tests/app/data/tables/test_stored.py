@@ -13,6 +13,7 @@ from undertow.app.data.tasks.windows import AHEAD
 from undertow.app.errors import UserError
 from undertow.app.runs.config import DataConfig
 from undertow.app.training.task_of import task_of
+from undertow.kernels.native import read_cached
 
 
 @pytest.fixture(autouse=True)
@@ -197,18 +198,21 @@ def test_rows_in_a_file_stand_where_they_were_written(tmp_path, order):
     whole = np.empty_like(values)
     whole[order] = values
     starts = np.array([6, 0, 3])
-    found = np.empty((3, 4, 3), np.float32)
-    rows.read(starts, found)
-    np.testing.assert_array_equal(found, [whole[6:10], whole[:4], whole[3:7]])
+    np.testing.assert_array_equal(rows.read(starts, 4), [whole[6:10], whole[:4], whole[3:7]])
     with pytest.raises(OSError, match="ended early"):
-        rows.read(np.array([7]), found[:1])
+        rows.read(np.array([7]), 4)
     assert not list(tmp_path.iterdir())
 
 
 def test_windows_are_expected_some_batches_before_they_are_read(panel, tmp_path, monkeypatch):
     found, said, read = task(panel[0], str(tmp_path / "cache")), [], []
-    monkeypatch.setattr(disk.Rows, "expect", lambda self, starts, steps: said.append((starts, steps)))
-    monkeypatch.setattr(disk.Rows, "read", lambda self, starts, found: read.append((starts, len(said))))
+    monkeypatch.setattr(
+        disk.Rows, "expect", lambda self, starts, steps, threads: said.append((starts, steps))
+    )
+    original = disk.Rows.read
+    monkeypatch.setattr(
+        disk.Rows, "read", lambda *given: read.append((given[1], len(said))) or original(*given)
+    )
     monkeypatch.setattr("undertow.app.data.tasks.windows.MOST_KEPT", 0)
     for part in (found._train, found._late):
         said.clear()
@@ -222,7 +226,20 @@ def test_windows_are_expected_some_batches_before_they_are_read(panel, tmp_path,
             np.testing.assert_array_equal(starts, expected)
 
 
-def test_the_other_process_reads_an_epoch(panel, tmp_path, monkeypatch):
+def nothing_there(file, offsets, parts, missing, threads):
+    missing[:] = True
+    return len(missing)
+
+
+def every_other(file, offsets, parts, missing, threads):
+    read_cached(file, offsets, parts, missing, threads)
+    parts[::2], missing[::2] = np.nan, True
+    return missing.sum()
+
+
+@pytest.mark.parametrize("cached", [nothing_there, every_other])
+def test_the_other_process_reads_of_an_epoch_what_is_not_in_the_cache(panel, tmp_path, monkeypatch, cached):
+    monkeypatch.setattr(disk, "read_cached", cached)
     monkeypatch.setattr("undertow.app.data.tasks.windows.MOST_KEPT", 0)
     found, expected = task(panel[0], str(tmp_path / "cache")), task(panel[0])
     assert not found._train._are_few()

@@ -23,13 +23,15 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from undertow import __version__
-from undertow.app.data.files.ahead import Ahead
+from undertow.app.data.files.ahead import SLOT, Ahead
 from undertow.app.data.files.content import files_of
 from undertow.app.errors import UserError
 from undertow.app.runs.config import DataConfig, options
 from undertow.app.runs.options import FILES, TEXTS
+from undertow.kernels.native import read_cached
 
 SPACE = 6  # times their size that files may take in memory while they are read and prepared
+RESTS = 15  # times
 LOCK, PART, ABOUT = ".lock", ".part", "about.json"
 READ_BY = {"task", "group", *(each.name for each in options() if each.option.panel in (FILES, TEXTS))} - {
     "cache"
@@ -250,7 +252,8 @@ class Rows:
     """Rows of numbers in a file without a name, which goes when the process ends, however it ends.
 
     The file is read and not mapped: what the system keeps of it is then no memory of the process, and a
-    window is one read instead of a fault for every page.
+    window is one read instead of a fault for every page. What the system has in its cache the threads that
+    train read themselves; what it does not have another process reads meanwhile.
 
     Args:
         folder: Where there is room for it.
@@ -268,6 +271,8 @@ class Rows:
             self._file = os.dup(file.fileno())
         weakref.finalize(self, os.close, self._file)
         self._ahead = Ahead(self._file)
+        self._expected: list[tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.int64]]] = []
+        self._rests = 0  # times for which the cache is not asked
         self._advise(0, 0, "POSIX_FADV_RANDOM")  # windows lie anywhere: what follows one is not read ahead
 
     def write(self, places: NDArray[np.integer[Any]], values: NDArray[np.float32]) -> None:
@@ -287,30 +292,74 @@ class Rows:
                     count = os.pwrite(self._file, left, offset)
                     left, offset = left[count:], offset + count
 
-    def read(self, starts: NDArray[np.int64], found: NDArray[np.float32]) -> None:
-        """Read windows of rows.
+    def expect(self, starts: NDArray[np.int64], steps: int, threads: int = 1) -> None:
+        """Have windows read meanwhile, which are wanted soon and in this order.
 
         Args:
             starts: Their first rows, [N].
-            found: Is filled, [N,steps,C], contiguous.
+            steps: Rows of a window.
+            threads: How many threads read what is in the system's cache.
         """
-        offsets = starts * self._row
-        if self._ahead.take(offsets, found):
-            return
-        for offset, window in zip(offsets.tolist(), found, strict=True):
-            if os.preadv(self._file, [window], offset) != window.nbytes:
-                raise OSError(errno.EIO, "the file of features ended early")
-
-    def expect(self, starts: NDArray[np.int64], steps: int) -> None:
-        """Have windows read meanwhile, which are wanted soon and in this order."""
-        offsets, size = starts * self._row, steps * self._row
-        if not self._ahead.expect(offsets, size):
+        late, size = np.arange(len(starts)), steps * self._row
+        if len(starts) * size <= SLOT:  # memory holds several of them
+            found, late = self._begun(starts, steps, threads)
+            self._expected.append((starts, found, late))
+        offsets = starts[late] * self._row
+        if len(late) and not self._ahead.expect(offsets, size):
             for offset in offsets.tolist():
                 self._advise(offset, size, "POSIX_FADV_WILLNEED")
+
+    def read(self, starts: NDArray[np.int64], steps: int, threads: int = 1) -> NDArray[np.float32]:
+        """Read windows of rows. What was expected before them is dropped.
+
+        Args:
+            starts: Their first rows, [N].
+            steps: Rows of a window.
+            threads: As of ``expect``.
+
+        Returns:
+            [N,steps,C], an array that nothing else uses.
+        """
+        for k, (expected, windows, _) in enumerate(self._expected):
+            if windows.shape[1] == steps and np.array_equal(expected, starts):
+                _, found, late = self._expected[k]
+                del self._expected[: k + 1]
+                break
+        else:
+            found, late = self._begun(starts, steps, threads)
+        if len(late):
+            offsets = starts[late] * self._row
+            windows = (
+                found if len(late) == len(found) else np.empty((len(late), *found.shape[1:]), found.dtype)
+            )
+            if not self._ahead.take(offsets, windows):
+                for offset, window in zip(offsets.tolist(), windows, strict=True):
+                    if os.preadv(self._file, [window], offset) != window.nbytes:
+                        raise OSError(errno.EIO, "the file of features ended early")
+            if windows is not found:
+                found[late] = windows
+        return found
+
+    def _begun(
+        self, starts: NDArray[np.int64], steps: int, threads: int
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """Windows [N,steps,C] as far as the system has them in its cache, and which of them are not there."""
+        found = np.empty((len(starts), steps, self.shape[1]), np.float32)
+        missing = np.ones(len(starts), np.bool_)
+        if self._rests:  # where little is in the cache, asking costs more than it gives
+            self._rests -= 1
+        elif 2 * read_cached(self._file, starts * self._row, _flat(found), missing, threads) > len(starts):
+            self._rests = RESTS
+        return found, np.flatnonzero(missing)
 
     def _advise(self, offset: int, size: int, advice: str) -> None:
         if hasattr(os, "posix_fadvise"):
             os.posix_fadvise(self._file, offset, size, getattr(os, advice))
+
+
+def _flat(windows: NDArray[np.float32]) -> NDArray[np.float32]:
+    """[N,steps,C] as [N,steps*C]; N may be 0."""
+    return windows.reshape(len(windows), windows.shape[1] * windows.shape[2])
 
 
 def _reserve(file: int, size: int) -> None:

@@ -9,6 +9,7 @@ from undertow.app.data.files import batches, disk
 from undertow.app.data.tables import stored
 from undertow.app.data.tables.table import read_table
 from undertow.app.data.tasks.forecast import ForecastTask
+from undertow.app.data.tasks.inputs import opened
 from undertow.app.data.tasks.windows import AHEAD
 from undertow.app.errors import UserError
 from undertow.app.runs.config import DataConfig
@@ -251,6 +252,17 @@ def test_the_other_process_reads_of_an_epoch_what_is_not_in_the_cache(panel, tmp
 
 def entries(folder):
     return sorted(each.name for each in folder.iterdir() if each.is_dir())
+
+
+def test_the_names_of_series_are_held_as_categories(panel, tmp_path):
+    path, frame = panel
+    given = {"target": ("sales",), "group": ("store",), "gaps": "ignore", "cache": str(tmp_path / "cache")}
+    config = DataConfig(str(path), "forecast", 0.2, 8, **given)
+    with opened(path, config, None) as series:
+        found = series.stored.select("price", "store", coded=("store", "price", "other"))
+    assert found.schema == {"price": frame.schema["price"], "store": pl.Categorical()}
+    assert found["store"].cast(pl.String).equals(frame["store"])
+    assert series.table.schema["store"] == pl.Categorical()
 
 
 def test_a_cache_is_made_once_for_the_same_files_and_options(panel, tmp_path, monkeypatch):

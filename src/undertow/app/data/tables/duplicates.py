@@ -5,7 +5,7 @@ from pathlib import Path
 import polars as pl
 
 from undertow.app.data.reading import ROW, Reading
-from undertow.app.data.tables.table import column_names
+from undertow.app.data.tables.table import column_names, repeats
 from undertow.app.data.times import moments
 from undertow.app.errors import UserError
 from undertow.app.runs.config import DataConfig
@@ -24,8 +24,7 @@ def without_duplicates(
     if time is None:
         return table
     by = [*group, time]
-    same = pl.all_horizontal(pl.col(name).eq_missing(pl.col(name).shift()) for name in by)
-    again = table.select(same & (pl.int_range(pl.len()) > 0)).to_series()  # the table is sorted
+    again = pl.Series(repeats(table, by))  # the table is sorted
     if not again.any():
         return table
     if config.duplicates == "error":

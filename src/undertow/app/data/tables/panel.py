@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from undertow.app.data.reading import Reading
 from undertow.app.data.tables.stored import Beside, Stored
-from undertow.app.data.tables.table import Rows
+from undertow.app.data.tables.table import Rows, repeats
 from undertow.app.data.times import moments
 from undertow.app.data.times.frequency import Frequency
 from undertow.app.runs.facts import Columns
@@ -95,9 +95,8 @@ def spans_of(table: pl.DataFrame, group: tuple[str, ...]) -> list[tuple[int, int
     """The row range of each series, in a table sorted by group."""
     if not group:
         return [(0, len(table))]
-    lengths = table.select(group).to_struct().rle().struct.field("len").to_list()
-    stops = np.cumsum(lengths).tolist()
-    return [(stop - length, stop) for stop, length in zip(stops, lengths, strict=True)]
+    starts = np.flatnonzero(~repeats(table, group)).tolist()
+    return list(zip(starts, [*starts[1:], len(table)], strict=False))
 
 
 def replaced(

@@ -13,7 +13,7 @@ from undertow.app.data.tables.gaps import complete, without_leading_gaps
 from undertow.app.data.tables.known import without_future
 from undertow.app.data.tables.panel import SEPARATOR, Series, spans_of
 from undertow.app.data.tables.stored import Stored
-from undertow.app.data.tables.table import Rows, choose, column_names, read_table, require, unused
+from undertow.app.data.tables.table import Rows, choose, column_names, neighbours, read_table, require, unused
 from undertow.app.data.times import moments, order
 from undertow.app.data.times.frequency import Frequency, recognise
 from undertow.app.data.values.sentinels import check_sentinels
@@ -47,7 +47,8 @@ def read_series(
     table = in_time(table, time, path, config, reading, facts is not None)
     if stored is not None:  # beside times as they are written, these would need more memory
         others = narrow(stored.columns, config, table.columns)
-        table = table.with_columns(stored.select(*others).head(len(table)))
+        coded = (FILE, *config.group)
+        table = table.with_columns(stored.select(*others, coded=coded).head(len(table)))
     group = tuple(facts["group"]) if facts else config.group
     group = group or one_panel(table, time, reading)
     check_groups(table, path, group)
@@ -55,8 +56,6 @@ def read_series(
     table = without_duplicates(table, path, time, group, config, reading)
     table, future = without_future(table, path, group, config)
     spans = spans_of(table, group)
-    if stored is not None:  # a name takes 16 bytes a row, its number 4
-        table = table.with_columns(pl.col(key).cast(pl.Categorical) for key in group if is_text(table, key))
     series = Series(
         table, spans, time, group, Frequency(), Columns([]), reading, future=future, stored=stored
     )
@@ -123,18 +122,15 @@ def in_order(table: pl.DataFrame, time: str | None, group: tuple[str, ...]) -> p
     return table.sort(by, maintain_order=True)
 
 
-def is_text(table: pl.DataFrame, name: str) -> bool:
-    """Whether a column holds texts."""
-    return table.schema[name] == pl.String
-
-
 def is_ordered(table: pl.DataFrame, by: list[str]) -> bool:
     """Whether no row comes before its predecessor by some columns, the first of which counts most."""
-    before, after = table[:-1], table[1:]
-    ordered = pl.Series([True]).new_from_index(0, len(after))
-    for name in reversed(by):
-        ordered = (before[name] < after[name]) | ((before[name] == after[name]) & ordered)
-    return bool(ordered.fill_null(False).all())
+    for before, after in neighbours(table, by):
+        ordered = pl.Series([True]).new_from_index(0, len(after[by[0]]))
+        for name in reversed(by):
+            ordered = (before[name] < after[name]) | ((before[name] == after[name]) & ordered)
+        if not ordered.fill_null(False).all():
+            return False
+    return True
 
 
 def features_of(
@@ -223,7 +219,7 @@ def check_groups(table: pl.DataFrame, path: Path, group: tuple[str, ...]) -> Non
             row = table.filter(pl.col(key).is_null())[ROW][0]
             raise UserError(f"{path}: column {key!r}, row {row}: the name of the series is missing")
     if len(group) > 1:
-        keys = table.select(group).unique()
+        keys = table.select(group).unique().cast(pl.String)
         joined = keys.select(pl.concat_str(*group, separator=SEPARATOR)).to_series()
         if joined.is_duplicated().any():
             name = joined.filter(joined.is_duplicated())[0]

@@ -1,7 +1,7 @@
 """Tables: reading them, choosing the columns that are features, and turning rows into numbers."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -23,6 +23,7 @@ from undertow.app.runs.config import DataConfig
 from undertow.app.runs.facts import Columns
 from undertow.app.working import busy, through
 
+BLOCK = 500_000  # rows that are compared at once
 FOOTER = 5  # most lines of notes and totals below the rows
 LARGEST = 1e38  # features are float32, and differences of two of them too
 MOST_CATEGORIES = 20  # a text column with more different words is no feature
@@ -129,6 +130,29 @@ def require(table: Rows, path: Path, columns: Iterable[str | None], option: str 
     for name in columns:
         if name is not None and name not in table.columns:
             raise no_column(path, name, option, column_names(table))
+
+
+def neighbours(
+    table: pl.DataFrame, names: Iterable[str]
+) -> Iterator[tuple[dict[str, pl.Series], dict[str, pl.Series]]]:
+    """Yield columns of all rows but the last, and of those after them; some at a time: they may be many."""
+    columns = {name: table[name] for name in names}  # not as a table: its select may copy them all
+    for begin in range(0, len(table) - 1, BLOCK):
+        size = min(BLOCK, len(table) - 1 - begin)
+        before, after = (
+            {name: each.slice(start, size) for name, each in columns.items()} for start in (begin, begin + 1)
+        )
+        yield before, after
+
+
+def repeats(table: pl.DataFrame, names: Iterable[str]) -> NDArray[np.bool_]:
+    """Whether a row has the same values in some columns as the row before it, [rows]."""
+    found, end = np.zeros(len(table), bool), 1
+    for before, after in neighbours(table, names):
+        same = [after[name].eq_missing(before[name]).to_numpy() for name in after]
+        begin, end = end, end + len(same[0])
+        found[begin:end] = np.all(same, axis=0)
+    return found
 
 
 def choose(table: Rows, path: Path, leave_out: Iterable[str | None], reading: Reading) -> Columns:

@@ -99,10 +99,14 @@ def business_places(ticks: NDArray[np.float64], weekdays: list[int]) -> NDArray[
 
 def recognise(times: list[NDArray[np.float64]], dates: bool) -> Frequency:
     """The frequency of series, each given by its times in order; by the calendar if they are dates."""
-    steps = [np.diff(each) for each in times if len(each) > 1]
-    if not steps:
+    ends = np.cumsum([0, *(max(0, len(each) - 1) for each in times)])
+    if not ends[-1]:
         return Frequency()
-    step = float(np.median(np.concatenate(steps)))
+    steps = np.empty(ends[-1])  # filled and then sorted in place: there may be many
+    for each, begin, end in zip(times, ends, ends[1:], strict=False):
+        steps[begin:end] = np.diff(each)
+    step = float(np.median(steps, overwrite_input=True))
+    del steps
     if not dates or step < DAY:
         return Frequency(step)
     every = np.unique(np.concatenate(times))

@@ -181,7 +181,8 @@ def main() -> None:
     steps = speed(small, given.gb, given.folder, given.turns)
     print(json.dumps(steps, indent=1), "load", os.getloadavg()[0])
     if given.write:
-        figures = {"machine": machine(), "columns": given.columns, "ways": found, "step": steps}
+        figures = {"machine": machine(), "threads": torch.get_num_threads(), "columns": given.columns}
+        figures |= {"ways": found, "step": steps}
         record.write("beyond", figures)
 
 

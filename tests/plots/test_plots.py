@@ -77,6 +77,9 @@ def assert_printable(figure):
             assert box.x1 <= width + 1, text
             assert box.y1 <= height + 1, text
             assert 6 <= text.get_fontsize() <= 8, text
+    for ax in figure.axes:
+        if "step" in ax.get_xlabel() and "fraction" not in ax.get_xlabel():  # steps and lags are counted
+            assert all(place == round(place) for place in ax.get_xticks()), ax.get_xlabel()
     assert figure.get_figwidth() <= 7.3  # two columns of a paper
     assert "matplotlib.pyplot" not in sys.modules or not matplotlib.pyplot.get_fignums()
 

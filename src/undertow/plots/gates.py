@@ -8,7 +8,18 @@ from matplotlib.axes import Axes
 
 from undertow.flow import GateSaturation
 from undertow.palette import GATES, GREY, INK, PALE
-from undertow.plots.style import COLUMN, Array, check_index, check_named, note, panel, panels, points, title
+from undertow.plots.style import (
+    COLUMN,
+    Array,
+    check_index,
+    check_named,
+    counts,
+    note,
+    panel,
+    panels,
+    points,
+    title,
+)
 from undertow.records.layer import Layer
 
 NAMES = {
@@ -61,6 +72,7 @@ def gate_maps(layer: Layer, sequence: int = 0, *, units: Sequence[int] | None = 
         ax.set_ylabel("unit")
         ax.tick_params(labelbottom=ax is axes[-1, 0])
     axes[-1, 0].set_xlabel("step")
+    counts(axes[-1, 0])
     return figure, axes[:, 0]
 
 
@@ -100,6 +112,7 @@ def gate_lines(layer: Layer, units: Sequence[int], sequence: int = 0) -> tuple[A
             ax.tick_params(labelbottom=row == len(rows) - 1)
         title(axes[0, column], f"unit {unit}")
         axes[-1, column].set_xlabel("step")
+        counts(axes[-1, column])
     axes[0, 0].set_ylabel("gates" if layer.cell == "lstm" else "h")
     if layer.cell == "lstm":
         axes[1, 0].set_ylabel("state")

@@ -12,6 +12,7 @@ from undertow.plots.style import (
     Array,
     band,
     check_named,
+    counts,
     end_labels,
     guide,
     last,
@@ -156,6 +157,7 @@ def _lines(ax: Axes, named: Mapping[str, tuple[Array, str]]) -> list[tuple[float
             ends.append((*end, name, color))
     ax.set_xlim(0, max(len(values) - 1 for values, _ in named.values()))
     ax.set_xlabel("lag k: steps back")
+    counts(ax)
     ax.grid(axis="y", alpha=0.2, lw=0.5)
     return ends
 

@@ -14,6 +14,7 @@ from undertow.plots.style import (
     Array,
     check_index,
     check_named,
+    counts,
     end_labels,
     guide,
     last,
@@ -73,6 +74,7 @@ def four_terms(
     ax.set_xlim(1, max(2, len(only.h) - 1))
     ax.set_ylim(bottom=0)
     ax.set_xlabel("step t")
+    counts(ax)
     ax.grid(axis="y", alpha=0.2, lw=0.5)
     ax.set_ylabel("norm / √H")
     title(ax, "∂c$_t$/∂c$_{t−1}$ of one step by its four terms")

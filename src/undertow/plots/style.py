@@ -144,6 +144,15 @@ def end_labels(ax: Axes, ends: Iterable[tuple[float, float, str, str]]) -> None:
         )
 
 
+def counts(ax: Axes) -> None:
+    """Label the axis of x, which counts steps or lags, at whole numbers.
+
+    Args:
+        ax: the axes.
+    """
+    ax.xaxis.set_major_locator(MaxNLocator("auto", integer=True, steps=[1, 2, 5, 10]))
+
+
 def powers_of_ten(ax: Axes) -> None:
     """Label the axis of y, which holds log10 of the data, with powers of ten.
 

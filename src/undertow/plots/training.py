@@ -6,7 +6,18 @@ from typing import Any
 import numpy as np
 
 from undertow.palette import GREY, INK, LINES
-from undertow.plots.style import COLUMN, Array, end_labels, guide, last, logarithmic, note, panels, title
+from undertow.plots.style import (
+    COLUMN,
+    Array,
+    counts,
+    end_labels,
+    guide,
+    last,
+    logarithmic,
+    note,
+    panels,
+    title,
+)
 from undertow.records.flow_record import FlowRecord, layer_name
 
 Row = Mapping[str, Any]
@@ -92,6 +103,7 @@ def _finish(axes: Array, named: Mapping[str, Sequence[Row]], lag: int | None) ->
     if "lstm" not in cells:
         note(gate, 0.5, 0.5, "a plain RNN has none", GREY, xycoords="axes fraction", ha="center")
     growth.set_xlabel("training step")
+    counts(growth)
     for ax, name in ((step, "step_from_1"), (growth, "growth")):
         if len(named) > 1:
             end_labels(ax, _ends(named, name))

@@ -24,6 +24,13 @@ def browser():
         yield found
 
 
+def said(page, words):
+    """What the page says of a step, once it has these words: it is written with the next frame."""
+    has = "words => document.querySelector('#reading').textContent.includes(words)"
+    page.wait_for_function(has, arg=words)
+    return page.locator("#reading").inner_text()
+
+
 def guesses(page):
     """What stands beside the text: symbols and their probabilities."""
     rows = page.locator("#bars li").all_inner_texts()
@@ -75,10 +82,8 @@ def test_a_unit_is_followed_through_the_text_and_a_step_is_read(browser):
         page.locator("figure[data-name=f] canvas").click(position={"x": 100, "y": 41})
         unit, t = page.evaluate("unit"), page.evaluate("step()")
         assert page.evaluate(colours) != before
-        said = page.locator("#reading").inner_text()
         f = page.evaluate(f"read.f[{t} * H + {unit}]")
-        assert f"Unit {unit + 1}:" in said
-        assert f"f {f:.2f}" in said
+        assert f"f {f:.2f}" in said(page, f"Unit {unit + 1}:")
         assert page.locator("#unit").input_value() == str(unit)
         page.locator("#strips").press("ArrowDown")
         assert page.evaluate("order.indexOf(unit)") == 21
@@ -99,7 +104,7 @@ def test_it_writes_on_until_it_is_stopped(browser):
         assert page.locator("#text").input_value() == written
         page.locator("#clear").click()
         assert page.locator("#text").input_value() == ""
-        assert page.locator("#reading").inner_text() == "Nothing is read yet."
+        assert said(page, "Nothing") == "Nothing is read yet."
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -61,8 +61,8 @@ UNDERTOW_INLINE void call_row(const T* row, idx size) {
   for (idx k = 0; k < size; k += 64 / idx{sizeof(T)}) __builtin_prefetch(row + k);
 }
 
-// Whether a step calls for the rows of x and y of the next one: in no order no processor foresees where they are, and of more
-// than the second cache holds it fetches each page's first ones late.
+// Whether each step prefetches the rows of x and y for the next step. No processor foresees rows that lie in no order. Of arrays
+// larger than the second cache it fetches the first rows of each page late.
 template <class T>
 bool calls_ahead(const Problem<T>& problem) {
   const idx rows = problem.tape_start(problem.steps);

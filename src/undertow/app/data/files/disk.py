@@ -31,7 +31,7 @@ from undertow.app.runs.options import FILES, TEXTS
 from undertow.kernels.native import read_cached
 
 SPACE = 6  # times their size that files may take in memory while they are read and prepared
-RESTS = 15  # times
+RESTS = 15  # batches for which the system's cache is not asked, after one that was mostly not there
 LOCK, PART, ABOUT = ".lock", ".part", "about.json"
 READ_BY = {"task", "group", *(each.name for each in options() if each.option.panel in (FILES, TEXTS))} - {
     "cache"
@@ -272,7 +272,7 @@ class Rows:
         weakref.finalize(self, os.close, self._file)
         self._ahead = Ahead(self._file)
         self._expected: list[tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.int64]]] = []
-        self._rests = 0  # times for which the cache is not asked
+        self._rests = 0  # batches for which the cache is not asked yet
         self._advise(0, 0, "POSIX_FADV_RANDOM")  # windows lie anywhere: what follows one is not read ahead
 
     def write(self, places: NDArray[np.integer[Any]], values: NDArray[np.float32]) -> None:
